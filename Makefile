@@ -1,0 +1,58 @@
+# Everything by one word, so that nobody must know meson. The build itself is meson.build.
+BUILD ?= build
+PREFIX ?= /usr/local
+MESON_ARGS ?=
+
+.PHONY: all build deps demo check bench sanitize clang format lint install clean
+
+all: build
+
+deps:
+	@scripts/deps.sh
+
+$(BUILD)/build.ninja: | deps
+	@meson setup $(BUILD) --prefix $(PREFIX) $(MESON_ARGS) >/dev/null
+
+build: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet
+
+# Quantize the demonstration model to several types and print what each costs.
+demo: build
+	@scripts/demo.sh $(BUILD)/nibble
+
+# Every test; non-zero when one fails.
+check: build
+	@meson test -C $(BUILD) --print-errorlogs
+
+# Speed of codecs and of the forward pass beside the machine's limits. Prints; judges nothing.
+bench: build
+	@scripts/bench.sh $(BUILD)
+
+# Address and undefined-behaviour sanitizers, plain tests only.
+sanitize:
+	@scripts/deps.sh clang
+	@test -f build-sanitize/build.ninja || CC=clang meson setup build-sanitize -Db_sanitize=address,undefined \
+	    -Db_lundef=false -Doptimization=1 -Dbench=false >/dev/null
+	@ninja -C build-sanitize --quiet
+	@meson test -C build-sanitize --print-errorlogs --no-suite interop --timeout-multiplier 5
+
+# The second compiler, warnings as errors.
+clang:
+	@scripts/deps.sh clang
+	@test -f build-clang/build.ninja || CC=clang meson setup build-clang -Dwerror=true >/dev/null
+	@ninja -C build-clang --quiet
+	@meson test -C build-clang --print-errorlogs --no-suite interop
+
+format:
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+lint:
+	@git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
+	@cppcheck --quiet --enable=warning,portability --inline-suppr --error-exitcode=1 -I. \
+	    base quant formats infer calib run cli
+
+install: build
+	@meson install -C $(BUILD)
+
+clean:
+	@rm -rf $(BUILD) build-sanitize build-clang

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+/* base/file.c - see file.h. */
+#include "base/file.h"
+#include "base/mem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+enum { OUT_BUFFER = 1 << 20 };
+static const char TMP_MARK[] = ".nibble-tmp.";
+
+/* ---- reading ---- */
+
+nib_code nib_file_open(nib_file *f, const char *path, nib_err *err)
+{
+    *f = (nib_file){.fd = -1};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return nib_fail_sys(err, errno, "%s", path);
+    struct stat st;
+    if (fstat(fd, &st)) {
+        int e = errno;
+        close(fd);
+        return nib_fail_sys(err, e, "%s", path);
+    }
+    if (!S_ISREG(st.st_mode)) {
+        close(fd);
+        return nib_fail(err, NIB_EIO, "%s: not a regular file", path);
+    }
+    char *copy = nib_strdup(path);
+    if (!copy) {
+        close(fd);
+        return nib_fail_nomem(err, "a file name");
+    }
+    *f = (nib_file){fd, (uint64_t)st.st_size, copy};
+    return NIB_OK;
+}
+
+nib_code nib_file_read(const nib_file *f, uint64_t offset, void *dst, size_t n, nib_err *err)
+{
+    uint8_t *p = dst;
+    if (offset > f->size || n > f->size - offset)
+        return nib_fail(err, NIB_EFORMAT,
+                        "%s: truncated: %zu bytes at offset %llu run past the end (%llu bytes)",
+                        f->path, n, (unsigned long long)offset, (unsigned long long)f->size);
+    while (n) {
+        ssize_t got = pread(f->fd, p, n, (off_t)offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0)
+            return nib_fail_sys(err, errno, "%s: reading at offset %llu", f->path,
+                                (unsigned long long)offset);
+        if (got == 0)
+            return nib_fail(err, NIB_EIO,
+                            "%s: ends at offset %llu; it was longer when it was opened", f->path,
+                            (unsigned long long)offset);
+        p += got;
+        offset += (uint64_t)got;
+        n -= (size_t)got;
+    }
+    return NIB_OK;
+}
+
+void nib_file_close(nib_file *f)
+{
+    if (f->path && f->fd >= 0) close(f->fd);
+    nib_free(f->path);
+    *f = (nib_file){.fd = -1};
+}
+
+nib_code nib_file_slurp(char **data, size_t *size, const char *path, size_t max_bytes, nib_err *err)
+{
+    nib_file f;
+    *data = NULL;
+    *size = 0;
+    nib_code rc = nib_file_open(&f, path, err);
+    if (rc) return rc;
+    char *p = NULL;
+    if (f.size > max_bytes) {
+        rc = nib_fail(err, NIB_EFORMAT,
+                      "%s: %llu bytes, more than the %zu that this kind of file may have", path,
+                      (unsigned long long)f.size, max_bytes);
+    } else if (!(p = nib_alloc((size_t)f.size + 1, 1))) {
+        rc = nib_fail_nomem(err, path);
+    } else if (!(rc = nib_file_read(&f, 0, p, (size_t)f.size, err))) {
+        p[f.size] = 0;
+        *data = p;
+        *size = (size_t)f.size;
+        p = NULL;
+    }
+    nib_free(p);
+    nib_file_close(&f);
+    return rc;
+}
+
+bool nib_file_exists(const char *path)
+{
+    struct stat st;
+    return !lstat(path, &st);
+}
+
+bool nib_file_is_dir(const char *path)
+{
+    struct stat st;
+    return !stat(path, &st) && S_ISDIR(st.st_mode);
+}
+
+/* ---- paths ---- */
+
+char *nib_path_join(const char *dir, const char *name)
+{
+    size_t d = strlen(dir), n = strlen(name);
+    bool slash = d && dir[d - 1] != '/';
+    char *p = nib_alloc(d + slash + n + 1, 1);
+    if (!p) return NULL;
+    memcpy(p, dir, d);
+    if (slash) p[d] = '/';
+    memcpy(p + d + slash, name, n + 1);
+    return p;
+}
+
+const char *nib_path_base(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* The folder part of path, "." when there is none. The caller frees it. */
+static char *path_dir(const char *path)
+{
+    const char *base = nib_path_base(path);
+    if (base == path) return nib_strdup(".");
+    size_t n = (size_t)(base - path);
+    return nib_strndup(path, n > 1 ? n - 1 : 1);
+}
+
+/* ---- writing ---- */
+
+struct nib_out {
+    int fd;
+    char *path, *tmp;
+    uint64_t pos;
+    size_t fill;
+    uint8_t buffer[OUT_BUFFER];
+};
+
+static void out_free(nib_out *o)
+{
+    if (!o) return;
+    if (o->fd >= 0) close(o->fd);
+    nib_free(o->path);
+    nib_free(o->tmp);
+    nib_free(o);
+}
+
+void nib_out_abort(nib_out *o)
+{
+    if (o && o->tmp) unlink(o->tmp);
+    out_free(o);
+}
+
+/* Remove temporary files that dead runs left beside the target `base` in `dir`. */
+static void sweep_litter(const char *dir, const char *base)
+{
+    DIR *d = opendir(dir);
+    if (!d) return;
+    size_t n = strlen(base), m = sizeof TMP_MARK - 1;
+    for (struct dirent *e; (e = readdir(d));) {
+        if (e->d_name[0] != '.' || strncmp(e->d_name + 1, base, n) ||
+            strncmp(e->d_name + 1 + n, TMP_MARK, m))
+            continue;
+        long pid = strtol(e->d_name + 1 + n + m, NULL, 10);
+        if (pid <= 0 || !(kill((pid_t)pid, 0) && errno == ESRCH)) continue;
+        char *path = nib_path_join(dir, e->d_name);
+        if (path) unlink(path);
+        nib_free(path);
+    }
+    closedir(d);
+}
+
+static char *tmp_name(const char *dir, const char *base)
+{
+    size_t n = strlen(dir) + strlen(base) + sizeof TMP_MARK + 32;
+    char *p = nib_alloc(n, 1);
+    if (p) snprintf(p, n, "%s/.%s%s%ld", dir, base, TMP_MARK, (long)getpid());
+    return p;
+}
+
+nib_code nib_out_open(nib_out **out, const char *path, bool force, nib_err *err)
+{
+    *out = NULL;
+    nib_code rc = NIB_OK;
+    if (nib_file_is_dir(path)) return nib_fail(err, NIB_EIO, "%s: is a folder; name a file", path);
+    if (!force && nib_file_exists(path))
+        return nib_fail(err, NIB_EIO, "%s: exists already; --force replaces it", path);
+    char *dir = path_dir(path);
+    nib_out *o = nib_alloc(1, sizeof *o);
+    if (!dir || !o) {
+        rc = nib_fail_nomem(err, "an output file");
+        goto done;
+    }
+    o->fd = -1;
+    o->pos = 0;
+    o->fill = 0;
+    o->path = nib_strdup(path);
+    o->tmp = tmp_name(dir, nib_path_base(path));
+    if (!o->path || !o->tmp) {
+        rc = nib_fail_nomem(err, "an output file name");
+        goto done;
+    }
+    sweep_litter(dir, nib_path_base(path));
+    o->fd = open(o->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (o->fd < 0) {
+        rc = nib_fail_sys(err, errno, "%s: cannot create a file in folder '%s'", path, dir);
+        goto done;
+    }
+    *out = o;
+    o = NULL;
+done:
+    nib_free(dir);
+    out_free(o);
+    return rc;
+}
+
+static nib_code write_all(nib_out *o, const uint8_t *p, size_t n, nib_err *err)
+{
+    while (n) {
+        ssize_t put = write(o->fd, p, n);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return nib_fail_sys(err, errno, "%s: writing", o->path);
+        p += put;
+        n -= (size_t)put;
+    }
+    return NIB_OK;
+}
+
+static nib_code flush(nib_out *o, nib_err *err)
+{
+    size_t n = o->fill;
+    o->fill = 0;
+    return write_all(o, o->buffer, n, err);
+}
+
+nib_code nib_out_write(nib_out *o, const void *data, size_t n, nib_err *err)
+{
+    o->pos += n;
+    if (n > OUT_BUFFER - o->fill) {
+        nib_code rc = flush(o, err);
+        if (rc) return rc;
+        if (n >= OUT_BUFFER) return write_all(o, data, n, err);
+    }
+    memcpy(o->buffer + o->fill, data, n);
+    o->fill += n;
+    return NIB_OK;
+}
+
+nib_code nib_out_zeros(nib_out *o, size_t n, nib_err *err)
+{
+    static const uint8_t zeros[256];
+    while (n) {
+        size_t k = n < sizeof zeros ? n : sizeof zeros;
+        nib_code rc = nib_out_write(o, zeros, k, err);
+        if (rc) return rc;
+        n -= k;
+    }
+    return NIB_OK;
+}
+
+uint64_t nib_out_pos(const nib_out *o)
+{
+    return o->pos;
+}
+
+nib_code nib_out_finish(nib_out *o, nib_err *err)
+{
+    nib_code rc = flush(o, err);
+    if (rc) return rc;
+    if (fsync(o->fd)) return nib_fail_sys(err, errno, "%s: flushing to disk", o->path);
+    int fd = o->fd;
+    o->fd = -1;
+    if (close(fd)) return nib_fail_sys(err, errno, "%s: closing", o->path);
+    return NIB_OK;
+}
+
+nib_code nib_out_rename(nib_out *o, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    if (rename(o->tmp, o->path)) {
+        rc = nib_fail_sys(err, errno, "%s: renaming the finished file", o->path);
+        nib_out_abort(o);
+        return rc;
+    }
+    char *dir = path_dir(o->path);
+    int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+    nib_free(dir);
+    out_free(o);
+    return rc;
+}
+
+nib_code nib_out_commit(nib_out *o, nib_err *err)
+{
+    nib_code rc = nib_out_finish(o, err);
+    if (rc) {
+        nib_out_abort(o);
+        return rc;
+    }
+    return nib_out_rename(o, err);
+}
+
+uint64_t nib_disk_free(const char *path)
+{
+    struct statvfs v;
+    char *dir = nib_file_is_dir(path) ? nib_strdup(path) : path_dir(path);
+    uint64_t n = UINT64_MAX;
+    if (dir && !statvfs(dir, &v)) n = (uint64_t)v.f_bavail * v.f_frsize;
+    nib_free(dir);
+    return n;
+}

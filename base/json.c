@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+/* base/json.c - see json.h. The only file that sees cJSON, and the place that closes its gaps.
+ *
+ * The library keeps no trace of how a number was written; a scan of the text beside the tree
+ * tells numbers with a fraction or exponent from integers. */
+#include "base/json.h"
+#include "base/file.h"
+#include "base/mem.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- parsing ---- */
+
+static void *hook_alloc(size_t n)
+{
+    return nib_alloc(n, 1);
+}
+
+static void install_hooks(void)
+{
+    cJSON_Hooks hooks = {hook_alloc, nib_free};
+    cJSON_InitHooks(&hooks);
+}
+
+static void once(void)
+{
+    static pthread_once_t flag = PTHREAD_ONCE_INIT;
+    pthread_once(&flag, install_hooks);
+}
+
+static nib_code fail_at(nib_err *err, const char *text, size_t n, size_t pos, const char *what)
+{
+    size_t line = 1, col = 1;
+    for (size_t i = 0; i < pos && i < n; i++) {
+        col++;
+        if (text[i] == '\n') line++, col = 1;
+    }
+    return nib_fail(err, NIB_EFORMAT, "JSON line %zu, column %zu: %s", line, col, what);
+}
+
+/* An integer in JSON text has no '.', 'e' or 'E'. cJSON marks nothing, so a number that was
+ * written as a float gets the spare bit below in its type field. */
+enum { WRITTEN_AS_FLOAT = 1 << 16 };
+
+/* Position of the end of the string that starts at text[i] = '"'. The text has been parsed. */
+static size_t skip_string(const char *text, size_t i)
+{
+    for (i++; text[i] != '"'; i++)
+        if (text[i] == '\\') i++;
+    return i + 1;
+}
+
+/* Walk text and tree together in document order from *pos, which stands before the item's number
+ * and behind all earlier ones; strings are stepped over. The library's nesting limit bounds the
+ * recursion. */
+static void mark_floats(const char *text, size_t n, size_t *pos, cJSON *item)
+{
+    for (; item; item = item->next) {
+        if (cJSON_IsNumber(item)) {
+            size_t i = *pos;
+            while (i < n && text[i] != '-' && !(text[i] >= '0' && text[i] <= '9'))
+                i = text[i] == '"' ? skip_string(text, i) : i + 1;
+            for (; i < n && text[i] && strchr("+-.0123456789eE", text[i]); i++)
+                if (strchr(".eE", text[i])) item->type |= WRITTEN_AS_FLOAT;
+            *pos = i;
+        }
+        mark_floats(text, n, pos, item->child);
+    }
+}
+
+static int by_key(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Refuse an object that has a key twice, anywhere in the tree. */
+static nib_code check_keys(const cJSON *item, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    size_t n = 0;
+    for (const cJSON *c = item->child; c; c = c->next) {
+        n++;
+        if (c->child && (rc = check_keys(c, err))) return rc;
+    }
+    if (!cJSON_IsObject(item) || n < 2) return NIB_OK;
+    const char **keys = nib_alloc(n, sizeof *keys);
+    if (!keys) return nib_fail_nomem(err, "JSON keys");
+    size_t k = 0;
+    for (const cJSON *c = item->child; c; c = c->next) keys[k++] = c->string;
+    qsort(keys, n, sizeof *keys, by_key);
+    for (size_t i = 1; i < n && !rc; i++)
+        if (!strcmp(keys[i - 1], keys[i]))
+            rc = nib_fail(err, NIB_EFORMAT, "JSON: key '%.200s' appears twice in one object",
+                          keys[i]);
+    nib_free(keys);
+    return rc;
+}
+
+/* Strings come back as C strings: an escaped NUL would cut them short. */
+static const char *find_nul(const char *text, size_t n)
+{
+    const char *nul = memchr(text, 0, n);
+    if (nul) return nul;
+    for (const char *p = text; (p = memchr(p, '\\', n - (size_t)(p - text))); p += 2) {
+        size_t left = n - (size_t)(p - text);
+        if (left < 2) return NULL;
+        if (left >= 6 && !memcmp(p, "\\u0000", 6)) return p;
+        if (left == 2) return NULL;
+    }
+    return NULL;
+}
+
+nib_code nib_json_parse(nib_json **out, const char *text, size_t n, nib_err *err)
+{
+    once();
+    *out = NULL;
+    const char *nul = find_nul(text, n), *end = NULL;
+    if (nul) return fail_at(err, text, n, (size_t)(nul - text), "a NUL character");
+    cJSON *root = cJSON_ParseWithLengthOpts(text, n, &end, 0);
+    if (!root) {
+        size_t pos = end && end >= text ? (size_t)(end - text) : 0;
+        return fail_at(err, text, n, pos, "not valid JSON");
+    }
+    for (; end < text + n; end++)
+        if (!strchr(" \t\r\n", *end)) {
+            cJSON_Delete(root);
+            return fail_at(err, text, n, (size_t)(end - text),
+                           "text after the end of the document");
+        }
+    size_t pos = 0;
+    mark_floats(text, n, &pos, root);
+    nib_code rc = check_keys(root, err);
+    if (rc) {
+        cJSON_Delete(root);
+        return rc;
+    }
+    *out = root;
+    return NIB_OK;
+}
+
+nib_code nib_json_load(nib_json **out, const char *path, size_t max_bytes, nib_err *err)
+{
+    char *text;
+    size_t n;
+    *out = NULL;
+    nib_code rc = nib_file_slurp(&text, &n, path, max_bytes, err);
+    if (rc) return rc;
+    if ((rc = nib_json_parse(out, text, n, err))) nib_wrap(err, "%s", path);
+    nib_free(text);
+    return rc;
+}
+
+void nib_json_free(nib_json *root)
+{
+    cJSON_Delete(root);
+}
+
+/* ---- reading ---- */
+
+const nib_json *nib_json_get(const nib_json *j, const char *key)
+{
+    return cJSON_IsObject(j) ? cJSON_GetObjectItemCaseSensitive(j, key) : NULL;
+}
+
+const nib_json *nib_json_first(const nib_json *j)
+{
+    return cJSON_IsObject(j) || cJSON_IsArray(j) ? j->child : NULL;
+}
+
+const nib_json *nib_json_next(const nib_json *child)
+{
+    return child->next;
+}
+const char *nib_json_key(const nib_json *child)
+{
+    return child->string;
+}
+
+size_t nib_json_count(const nib_json *j)
+{
+    size_t n = 0;
+    for (const nib_json *c = nib_json_first(j); c; c = c->next) n++;
+    return n;
+}
+
+bool nib_json_is_object(const nib_json *j)
+{
+    return cJSON_IsObject(j);
+}
+bool nib_json_is_array(const nib_json *j)
+{
+    return cJSON_IsArray(j);
+}
+bool nib_json_is_string(const nib_json *j)
+{
+    return cJSON_IsString(j);
+}
+bool nib_json_is_null(const nib_json *j)
+{
+    return cJSON_IsNull(j);
+}
+
+bool nib_json_str(const nib_json *j, const char **out)
+{
+    if (!cJSON_IsString(j)) return false;
+    *out = j->valuestring;
+    return true;
+}
+
+bool nib_json_u64(const nib_json *j, uint64_t *out)
+{
+    if (!cJSON_IsNumber(j) || j->type & WRITTEN_AS_FLOAT) return false;
+    double v = j->valuedouble;
+    if (!(v >= 0 && v < 0x1p53)) return false;
+    *out = (uint64_t)v;
+    return true;
+}
+
+bool nib_json_num(const nib_json *j, double *out)
+{
+    if (!cJSON_IsNumber(j) || !isfinite(j->valuedouble)) return false;
+    *out = j->valuedouble;
+    return true;
+}
+
+bool nib_json_bool(const nib_json *j, bool *out)
+{
+    if (!cJSON_IsBool(j)) return false;
+    *out = cJSON_IsTrue(j);
+    return true;
+}
+
+char *nib_json_print(const nib_json *j, bool indent)
+{
+    once();
+    return indent ? cJSON_Print(j) : cJSON_PrintUnformatted(j);
+}
+
+/* ---- building ---- */
+
+static cJSON *attach(cJSON *parent, const char *key, cJSON *item)
+{
+    if (!item || !parent) {
+        cJSON_Delete(item);
+        return NULL;
+    }
+    bool ok = key ? cJSON_AddItemToObject(parent, key, item) : cJSON_AddItemToArray(parent, item);
+    if (ok) return item;
+    cJSON_Delete(item);
+    return NULL;
+}
+
+nib_json *nib_json_new_object(void)
+{
+    once();
+    return cJSON_CreateObject();
+}
+
+nib_json *nib_json_new_array(void)
+{
+    once();
+    return cJSON_CreateArray();
+}
+
+nib_json *nib_json_add_object(nib_json *parent, const char *key)
+{
+    return attach(parent, key, cJSON_CreateObject());
+}
+nib_json *nib_json_add_array(nib_json *parent, const char *key)
+{
+    return attach(parent, key, cJSON_CreateArray());
+}
+bool nib_json_add_str(nib_json *parent, const char *key, const char *value)
+{
+    return attach(parent, key, cJSON_CreateString(value));
+}
+bool nib_json_add_num(nib_json *parent, const char *key, double value)
+{
+    return attach(parent, key, cJSON_CreateNumber(value));
+}
+bool nib_json_add_bool(nib_json *parent, const char *key, bool value)
+{
+    return attach(parent, key, cJSON_CreateBool(value));
+}
+bool nib_json_add_null(nib_json *parent, const char *key)
+{
+    return attach(parent, key, cJSON_CreateNull());
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* base/json.h - strict JSON. The only header whose source sees the JSON library.
+ *
+ * Stricter than the library underneath: the whole text must be one document, object keys are
+ * case-sensitive and unique, and an integer is one only if a double holds it exactly (so up to
+ * 2^53; larger ones are refused, not rounded). A tree is owned by its root; values are borrowed
+ * from it. Lookup by key is linear: walk children in order where there are many. */
+#ifndef NIB_BASE_JSON_H
+#define NIB_BASE_JSON_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct cJSON nib_json;
+
+/* text need not end in NUL. Errors name line and column. Leading and trailing white space is
+ * allowed, anything else after the document is not. */
+NIB_MUST_USE nib_code nib_json_parse(nib_json **out, const char *text, size_t n, nib_err *err);
+/* Read and parse a file of at most max_bytes; errors name it. */
+NIB_MUST_USE nib_code nib_json_load(nib_json **out, const char *path, size_t max_bytes,
+                                    nib_err *err);
+void nib_json_free(nib_json *root); /* accepts NULL */
+
+/* Member of an object; NULL when `j` is NULL, no object, or has none. */
+const nib_json *nib_json_get(const nib_json *j, const char *key);
+/* Walk an array's or object's children: first, then next; NULL at the end. */
+const nib_json *nib_json_first(const nib_json *j);
+const nib_json *nib_json_next(const nib_json *child);
+const char *nib_json_key(const nib_json *child); /* key of an object's child, borrowed */
+size_t nib_json_count(const nib_json *j);        /* number of children; linear */
+
+bool nib_json_is_object(const nib_json *j); /* these accept NULL: false */
+bool nib_json_is_array(const nib_json *j);
+bool nib_json_is_string(const nib_json *j);
+bool nib_json_is_null(const nib_json *j);
+
+/* Typed reads: true and *out set when j is exactly that; j may be NULL (false). */
+bool nib_json_str(const nib_json *j, const char **out); /* borrowed */
+bool nib_json_u64(const nib_json *j, uint64_t *out);    /* integers 0..2^53 */
+bool nib_json_num(const nib_json *j, double *out);      /* finite */
+bool nib_json_bool(const nib_json *j, bool *out);
+
+/* Compact or indented text; caller frees with nib_free; NULL when memory is short. */
+char *nib_json_print(const nib_json *j, bool indent);
+
+/* Building. Children added to a parent are owned by it. NULL results mean no memory. */
+nib_json *nib_json_new_object(void);
+nib_json *nib_json_new_array(void);
+nib_json *nib_json_add_object(nib_json *parent, const char *key); /* key NULL: parent is an array */
+nib_json *nib_json_add_array(nib_json *parent, const char *key);
+bool nib_json_add_str(nib_json *parent, const char *key, const char *value);
+bool nib_json_add_num(nib_json *parent, const char *key, double value);
+bool nib_json_add_bool(nib_json *parent, const char *key, bool value);
+bool nib_json_add_null(nib_json *parent, const char *key);
+
+#endif

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* base/linalg.h - dense linear algebra. The only header whose source sees BLAS and LAPACKE.
+ *
+ * Matrices are row-major with a leading dimension (elements from row to row). Every call runs on
+ * the calling thread alone: parallelism is ours, over rows or tensors (base/par.h). */
+#ifndef NIB_BASE_LINALG_H
+#define NIB_BASE_LINALG_H
+
+#include <stddef.h>
+
+/* Call once, before any thread starts: keeps BLAS on the calling thread. */
+void nib_linalg_init(void);
+
+/* C[m][n] = A[m][k] * B[n][k]^T (+ C when `add`): activations times a weight as it is stored. */
+void nib_gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
+                 size_t ldb, float *c, size_t ldc, int add);
+
+/* C[m][n] = A[m][k] * B[k][n] (+ C when `add`). */
+void nib_gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
+                 size_t ldb, float *c, size_t ldc, int add);
+
+/* Name of the BLAS kernel in use ("Haswell", "SkylakeX"), for benchmarks. */
+const char *nib_linalg_kernel(void);
+
+#endif

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/* formats/source.h - an opened model, whatever it is stored in: named tensors, read on demand.
+ *
+ * A source is a Hugging Face folder (safetensors, one file or sharded), a single .safetensors file,
+ * or a GGUF file (one or split). Opening reads and checks all headers, so that what
+ * follows can trust them; weights are read later, by rows, with pread into the caller's memory.
+ * After opening nothing in a source changes: any number of threads may read from it. */
+#ifndef NIB_FORMATS_SOURCE_H
+#define NIB_FORMATS_SOURCE_H
+
+#include "base/ctx.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "quant/codec.h"
+
+enum { NIB_MAX_DIMS = 8 };
+
+typedef enum { NIB_SOURCE_HF, NIB_SOURCE_SAFETENSORS, NIB_SOURCE_GGUF } nib_source_kind;
+
+typedef struct {
+    const char *name; /* as in the file; owned by the source                                */
+    const nib_codec *codec;
+    int n_dims;                   /* 0 = a scalar, one element                              */
+    uint64_t shape[NIB_MAX_DIMS]; /* outermost first, as in safetensors: [out, in]; shape[n_dims-1]
+                                     is the contiguous row                                  */
+    uint64_t offset;              /* of the data, from the start of its file                */
+    uint64_t bytes;
+    uint32_t file; /* index into the source's files                          */
+} nib_tensor;
+
+/* Contiguous elements per row: the last dimension (1 for a scalar). */
+uint64_t nib_tensor_cols(const nib_tensor *t);
+/* Product of the other dimensions. */
+uint64_t nib_tensor_rows(const nib_tensor *t);
+uint64_t nib_tensor_elems(const nib_tensor *t);
+/* "[2048, 256]" into buf; returns buf. */
+char *nib_tensor_shape_str(const nib_tensor *t, char *buf, size_t n);
+
+typedef struct nib_source nib_source;
+
+/* Open and validate. `path`: a folder with config.json and safetensors, a .safetensors file, a
+ * model.safetensors.index.json, or a .gguf file (of a split one: the first shard). The kind is
+ * found from the contents. On failure *out is NULL and err names file, tensor and rule. */
+NIB_MUST_USE nib_code nib_source_open(nib_source **out, const char *path, nib_err *err);
+void nib_source_close(nib_source *s); /* accepts NULL */
+
+nib_source_kind nib_source_get_kind(const nib_source *s);
+const char *nib_source_path(const nib_source *s); /* as given to open */
+size_t nib_source_n_files(const nib_source *s);
+const char *nib_source_file(const nib_source *s, size_t i); /* path of file i */
+
+/* Tensors in the order of file and offset. Borrowed from the source. */
+size_t nib_source_count(const nib_source *s);
+const nib_tensor *nib_source_at(const nib_source *s, size_t i);
+const nib_tensor *nib_source_find(const nib_source *s, const char *name); /* NULL: none; hashed */
+
+/* Raw bytes [offset, offset+n) of a tensor into dst. */
+NIB_MUST_USE nib_code nib_source_read(const nib_source *s, const nib_tensor *t, uint64_t offset,
+                                      void *dst, size_t n, nib_err *err);
+/* Rows [row, row + n) decoded to f32 into dst[n][cols]. `raw` is reused work memory for the packed
+ * bytes, one per thread. */
+NIB_MUST_USE nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t row,
+                                           uint64_t n, float *dst, nib_buf *raw, unsigned cpu,
+                                           nib_err *err);
+
+/* Hugging Face folders: the parsed JSON file of that name ("config.json", "tokenizer.json",
+ * "tokenizer_config.json", "generation_config.json"), owned by the source and parsed on first use
+ * at open; NULL when the folder has none or the source is of another kind. */
+const nib_json *nib_source_json(const nib_source *s, const char *name);
+/* Hugging Face folders: text of a small file beside the weights ("chat_template.jinja"); borrowed;
+ * NULL when there is none. */
+const char *nib_source_text(const nib_source *s, const char *name);
+
+/* GGUF sources: the metadata; NULL for other kinds. See formats/gguf.h. */
+struct nib_gguf_kvs;
+const struct nib_gguf_kvs *nib_source_kvs(const nib_source *s);
+
+#endif

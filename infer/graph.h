@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/graph.h - the reference forward pass: f32, batched, multi-threaded.
+ *
+ * Weights stay packed in the source and are decoded panel by panel as they are used, so running a
+ * 4-bit file needs memory near the file's size. Results do not depend on the number of threads.
+ * The pass is offered in steps, so that a caller can work block by block:
+ *
+ *     x = embed(ids); for each layer: block(x); logits(x, rows) -> consumer
+ *
+ * A batch is n_seq sequences of n_tok tokens each, row-major: row = seq * n_tok + t; x is
+ * [rows][n_embd]. */
+#ifndef NIB_INFER_GRAPH_H
+#define NIB_INFER_GRAPH_H
+
+#include "base/ctx.h"
+#include "infer/model.h"
+
+/* Run state: scratch memory and the KV cache. One user at a time. */
+typedef struct nib_graph nib_graph;
+
+/* Watches the inputs of linear layers. `roles` lists every role that reads this input (q, k and v
+ * share one; gate and up share one). x is [rows][cols], valid during the call only. Called from one
+ * thread. */
+typedef struct {
+    nib_code (*linear_input)(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
+                             const float *x, size_t rows, size_t cols, nib_err *err);
+    void *arg;
+} nib_observer;
+
+/* max_rows: most rows of a batch; max_ctx: most positions of a sequence, cache included. */
+NIB_MUST_USE nib_code nib_graph_new(nib_graph **out, const nib_model *m, const nib_ctx *ctx,
+                                    size_t max_seq, size_t max_ctx, nib_err *err);
+void nib_graph_free(nib_graph *g); /* accepts NULL */
+
+/* Rows of the embedding. An id outside the vocabulary is an error. */
+NIB_MUST_USE nib_code nib_graph_embed(nib_graph *g, const int32_t *ids, size_t rows, float *x,
+                                      nib_err *err);
+
+/* Run block `layer` over x in place. Tokens stand at positions pos .. pos+n_tok-1 of their
+ * sequences; keys and values of positions before `pos` come from the cache (earlier calls), and
+ * this call's are added to it. */
+NIB_MUST_USE nib_code nib_graph_block(nib_graph *g, uint32_t layer, float *x, size_t n_seq,
+                                      size_t n_tok, size_t pos, const nib_observer *obs,
+                                      nib_err *err);
+
+/* Receives the logits of one row; calls for different rows may come from different threads at once.
+ * `row` indexes the list given to nib_graph_logits. */
+typedef void nib_logits_fn(void *arg, size_t row, const float *logits, size_t n_vocab);
+
+/* Final norm and output matrix for the n listed rows of x, a few rows at a time: memory
+ * O(vocabulary). The observer sees the output matrix's input (role OUTPUT, layer 0). */
+NIB_MUST_USE nib_code nib_graph_logits(nib_graph *g, const float *x, const size_t *rows, size_t n,
+                                       nib_logits_fn *fn, void *arg, const nib_observer *obs,
+                                       nib_err *err);
+
+#endif

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/model.h - what a model is: architecture, hyper-parameters, and which tensor plays which
+ * role.
+ *
+ * One table row per architecture (infer/arch.c) maps roles to the names that Hugging Face and GGUF
+ * use, says how rotary embedding is laid out and which optional parts there are. Everything else in
+ * the program speaks of roles and layers. Adding an architecture is adding a row. */
+#ifndef NIB_INFER_MODEL_H
+#define NIB_INFER_MODEL_H
+
+#include "formats/gguf.h"
+#include "formats/source.h"
+
+typedef enum {
+    /* once per model */
+    NIB_ROLE_TOKEN_EMBD,
+    NIB_ROLE_OUTPUT_NORM,
+    NIB_ROLE_OUTPUT,     /* absent when tied: the embedding serves */
+    NIB_ROLE_ROPE_FREQS, /* GGUF only: divisors of the rotation angles */
+    /* once per block */
+    NIB_ROLE_ATTN_NORM,
+    NIB_ROLE_ATTN_Q,
+    NIB_ROLE_ATTN_K,
+    NIB_ROLE_ATTN_V,
+    NIB_ROLE_ATTN_Q_NORM,
+    NIB_ROLE_ATTN_K_NORM,
+    NIB_ROLE_ATTN_OUTPUT,
+    NIB_ROLE_FFN_NORM,
+    NIB_ROLE_FFN_GATE,
+    NIB_ROLE_FFN_UP,
+    NIB_ROLE_FFN_DOWN,
+    NIB_ROLE_COUNT,
+    NIB_ROLE_FIRST_BLOCK = NIB_ROLE_ATTN_NORM,
+} nib_role;
+
+/* "attn_q" */
+const char *nib_role_name(nib_role r);
+
+typedef struct nib_arch {
+    const char *name; /* GGUF's general.architecture: "llama", "qwen2", "qwen3"              */
+    const char *hf_classes[8]; /* values of config.json's architectures[0]; NULL-terminated */
+    bool rope_interleaved; /* GGUF's q/k rows are in adjacent-pair order (HF: half split)        */
+    bool qk_norm;          /* RMS norm over each head of q and k, before the rotation             */
+    bool qkv_bias;        /* q, k, v have biases (in others a bias is optional where it is found) */
+    bool writes_rope_dim; /* GGUF key rope.dimension_count, vocab_size                           */
+} nib_arch;
+
+size_t nib_arch_count(void);
+const nib_arch *nib_arch_at(size_t i);
+
+typedef enum { NIB_ROPE_PLAIN, NIB_ROPE_LINEAR, NIB_ROPE_LLAMA3, NIB_ROPE_YARN } nib_rope_scaling;
+
+typedef struct {
+    uint32_t n_layer, n_ctx_train, n_embd, n_ff;
+    uint32_t n_head, n_head_kv, head_dim;
+    uint32_t n_vocab; /* rows of the embedding */
+    float norm_eps;
+    float rope_base;
+    nib_rope_scaling rope_scaling;
+    float rope_factor; /* linear */
+    struct {
+        float factor, low_freq, high_freq;
+        uint32_t n_ctx_orig;
+    } llama3;
+    bool tied; /* no output matrix of its own */
+} nib_hparams;
+
+/* A weight and its optional bias. */
+typedef struct {
+    const nib_tensor *weight, *bias; /* NULL: not there */
+} nib_param;
+
+typedef struct {
+    const nib_source *src; /* borrowed: outlives the model */
+    const nib_arch *arch;
+    nib_hparams hp;
+    bool rope_interleaved; /* of the weights in this source */
+    float *rope_factors;   /* [head_dim/2] divisors of the angles, owned; NULL = all 1. From llama3
+                              scaling in the configuration or from GGUF's rope_freqs */
+    nib_param global[NIB_ROLE_COUNT]; /* by role, global ones */
+    nib_param *block;                 /* [n_layer * NIB_ROLE_COUNT], by layer and role */
+} nib_model;
+
+/* Read the configuration, find every tensor, check every shape. Errors name the key or tensor, what
+ * was expected and found; an unknown architecture error lists the known ones. Tensors that no role
+ * takes are an error too, but for the known harmless ones (rotary_emb.inv_freq and the like). */
+NIB_MUST_USE nib_code nib_model_open(nib_model *m, const nib_source *src, nib_err *err);
+void nib_model_close(nib_model *m); /* the source stays open */
+
+static inline const nib_param *nib_model_param(const nib_model *m, uint32_t layer, nib_role r)
+{
+    return r < NIB_ROLE_FIRST_BLOCK ? &m->global[r] : &m->block[(size_t)layer * NIB_ROLE_COUNT + r];
+}
+
+/* What a tensor of the source is. */
+typedef struct {
+    nib_role role;
+    uint32_t layer;
+    bool bias;
+} nib_place;
+
+/* Role of a tensor; false when no role takes it. */
+bool nib_model_place(const nib_model *m, const nib_tensor *t, nib_place *out);
+/* GGUF name of a place: "blk.3.attn_q.weight" into buf (at least 64 bytes). */
+void nib_place_gguf_name(nib_place p, char *buf, size_t n);
+/* HF name: "model.layers.3.self_attn.q_proj.weight". */
+void nib_place_hf_name(nib_place p, char *buf, size_t n);
+
+/* The architecture keys ({arch}.block_count ...) and general.architecture of a GGUF file. */
+NIB_MUST_USE nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err);
+
+/* Where row `row` of a q or k projection (n_head heads) in GGUF's adjacent-pair order comes from in
+ * the half-split order: head*D + 2j+s <- head*D + s*D/2 + j. */
+uint64_t nib_rope_source_row(uint64_t row, uint32_t head_dim);
+
+#endif

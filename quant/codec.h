@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/* quant/codec.h - number formats: a block of weights <-> bytes.
+ *
+ * A codec is one row of a table. Its interface is what lets every method write every format:
+ *
+ *   fit     parameters (scale, min, codebook position) for one block, given importances
+ *   round   values under fitted parameters: a code, and the value that the code stands for
+ *   pack    codes and parameters into bytes
+ *   unpack  bytes into values
+ *   encode  whole rows as the format's reference encoder writes them (round-to-nearest); the
+ *           bytes equal the reference's, which for some formats is not exactly fit + round + pack
+ *
+ * Laws, tested for every row of the table: unpack(pack(param, codes)) gives exactly the values
+ * that round() reported; round() is deterministic and needs nothing but the parameters.
+ *
+ * A block is `tile_rows` x `block` weights that share parameters; all formats so far have
+ * tile_rows = 1 and lie along a row. Rows are whole numbers of blocks.
+ *
+ * Sources: ggml's block formats (GGUF), binary16/bfloat16/OCP FP8 for the float types. */
+#ifndef NIB_QUANT_CODEC_H
+#define NIB_QUANT_CODEC_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Number formats, ours: file formats map their own ids to these. */
+typedef enum {
+    NIB_F32,
+    NIB_F16,
+    NIB_BF16,
+    NIB_F64,
+    NIB_F8_E4M3,
+    NIB_F8_E5M2,
+    /* held and carried along, never decoded to weights */
+    NIB_BOOL,
+    NIB_U8,
+    NIB_I8,
+    NIB_U16,
+    NIB_I16,
+    NIB_U32,
+    NIB_I32,
+    NIB_U64,
+    NIB_I64,
+    NIB_C64,
+    NIB_F4,
+    NIB_F6_E2M3,
+    NIB_F6_E3M2,
+    NIB_F8_E8M0,
+    NIB_F8_E4M3FNUZ,
+    NIB_F8_E5M2FNUZ,
+    /* quantized, as in GGUF */
+    NIB_Q8_0,
+    NIB_Q4_0,
+    NIB_Q4_1,
+    NIB_Q5_0,
+    NIB_Q5_1,
+    NIB_Q2_K,
+    NIB_Q3_K,
+    NIB_Q4_K,
+    NIB_Q5_K,
+    NIB_Q6_K,
+    NIB_IQ4_NL,
+    NIB_IQ4_XS,
+    NIB_TYPE_COUNT
+} nib_type;
+
+enum {
+    NIB_BLOCK_MAX = 256, /* weights in a block, of any codec                           */
+    NIB_PARAM_MAX = 256, /* bytes of fitted parameters of a block, of any codec        */
+};
+
+/* What fit() is given for one block. */
+typedef struct {
+    const float *w;        /* [block] finite weights                                           */
+    const float *imp;      /* [block] importance of each column, >= 0; NULL = no importances,   */
+                           /* which is not the same as all equal: formats then weigh by value   */
+    float row_mean_square; /* mean of w^2 over the whole row; used by 32-blocks when imp != NULL */
+} nib_fit_in;
+
+typedef struct nib_codec {
+    nib_type type;
+    const char *name;     /* lower case, as the user types it: "q4_k"                  */
+    uint32_t block;       /* weights per block along the row                           */
+    uint32_t bytes;       /* bytes per packed block                                    */
+    uint32_t tile_rows;   /* rows that share one block's parameters                    */
+    uint32_t param_bytes; /* room that fit() needs, <= NIB_PARAM_MAX                   */
+    bool quantized;       /* block format, as opposed to a plain number                */
+    bool uses_importance; /* fit and encode look at importances                        */
+
+    /* Parameters of one block. Where every importance is 0 they count as equal. */
+    void (*fit)(void *param, const nib_fit_in *in);
+    /* Round n weights, columns i..i+n-1 of the block, under fitted parameters: codes, and the exact
+     * f32 values that unpack() will give for them. Nearest representable value. */
+    void (*round)(const void *param, size_t i, size_t n, const float *w, uint8_t *code,
+                  float *value);
+    void (*pack)(uint8_t *dst, const void *param, const uint8_t *code);
+    void (*unpack)(float *dst, const uint8_t *src);
+
+    /* rows x cols weights, row-major and contiguous, to packed rows. imp[cols] or NULL is shared
+     * by the rows. `cpu` (NIB_CPU_*) selects kernels; the bytes are the same for every mask.
+     * Returns how many blocks had only zero importances (treated as equally important).
+     * `scratch`, nib_encode_scratch() bytes, 64-aligned, is the caller's. NULL: cannot be written.
+     */
+    size_t (*encode)(uint8_t *dst, const float *w, const float *imp, size_t rows, size_t cols,
+                     unsigned cpu, void *scratch);
+    /* n_blocks consecutive packed blocks to f32; the same values for every mask.
+     * NULL: not a weight format. */
+    void (*decode)(float *dst, const uint8_t *src, size_t n_blocks, unsigned cpu);
+    /* True when all scales in the n_blocks packed blocks (or the values, for plain floats) are
+     * finite. */
+    bool (*valid)(const uint8_t *src, size_t n_blocks);
+} nib_codec;
+
+/* The row of the table; never NULL for a valid type. */
+const nib_codec *nib_codec_get(nib_type type);
+/* By name, without regard to case ("Q4_K"); NULL when unknown. */
+const nib_codec *nib_codec_find(const char *name);
+
+/* Bytes of a packed row of `cols` weights. False when cols is no multiple of the block, or on
+ * overflow. */
+NIB_MUST_USE bool nib_codec_row_bytes(const nib_codec *c, size_t cols, size_t *bytes);
+
+/* Room that encode() wants as scratch for rows of `cols` weights, for any codec; 0 on overflow. */
+size_t nib_encode_scratch(size_t cols);
+
+/* Index of the first value that is NaN or infinite, or n. */
+size_t nib_find_nonfinite(const float *x, size_t n, unsigned cpu);
+
+#endif

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/* Writing aside and renaming: the target is the old file, the new file, or absent. */
+#include "base/file.h"
+#include "base/mem.h"
+
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static char dir[64];
+static char target[128];
+
+static int make_dir(void **state)
+{
+    (void)state;
+    strcpy(dir, "/tmp/nib-file-XXXXXX");
+    if (!mkdtemp(dir)) return -1;
+    snprintf(target, sizeof target, "%s/out.bin", dir);
+    return 0;
+}
+
+static int remove_dir(void **state)
+{
+    (void)state;
+    char cmd[128];
+    snprintf(cmd, sizeof cmd, "rm -rf '%s'", dir);
+    return system(cmd);
+}
+
+static int files_in_dir(void)
+{
+    int n = 0;
+    DIR *d = opendir(dir);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));)
+        n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
+    closedir(d);
+    return n;
+}
+
+static void write_target(const char *text, bool force)
+{
+    nib_out *o;
+    nib_err err = {0};
+    assert_int_equal(nib_out_open(&o, target, force, &err), NIB_OK);
+    assert_int_equal(nib_out_write(o, text, strlen(text), &err), NIB_OK);
+    assert_int_equal(nib_out_commit(o, &err), NIB_OK);
+}
+
+static void expect_target(const char *text)
+{
+    char *data;
+    size_t n;
+    nib_err err = {0};
+    assert_int_equal(nib_file_slurp(&data, &n, target, 1 << 20, &err), NIB_OK);
+    assert_int_equal(n, strlen(text));
+    assert_memory_equal(data, text, n);
+    nib_free(data);
+}
+
+static void appears_only_on_commit(void **state)
+{
+    (void)state;
+    nib_out *o;
+    nib_err err = {0};
+    assert_int_equal(nib_out_open(&o, target, false, &err), NIB_OK);
+    assert_int_equal(nib_out_write(o, "abc", 3, &err), NIB_OK);
+    assert_int_equal(nib_out_zeros(o, 2, &err), NIB_OK);
+    assert_false(nib_file_exists(target));
+    assert_int_equal(nib_out_pos(o), 5);
+    assert_int_equal(nib_out_commit(o, &err), NIB_OK);
+    assert_true(nib_file_exists(target));
+    assert_int_equal(files_in_dir(), 1);
+}
+
+static void refuses_to_overwrite_without_force(void **state)
+{
+    (void)state;
+    nib_out *o;
+    nib_err err = {0};
+    write_target("old", false);
+    assert_int_equal(nib_out_open(&o, target, false, &err), NIB_EIO);
+    assert_non_null(strstr(err.msg, "--force"));
+    assert_null(o);
+    write_target("new", true);
+    expect_target("new");
+}
+
+static void abort_leaves_the_old_file(void **state)
+{
+    (void)state;
+    nib_out *o;
+    nib_err err = {0};
+    write_target("old", false);
+    assert_int_equal(nib_out_open(&o, target, true, &err), NIB_OK);
+    assert_int_equal(nib_out_write(o, "xx", 2, &err), NIB_OK);
+    nib_out_abort(o);
+    expect_target("old");
+    assert_int_equal(files_in_dir(), 1);
+}
+
+static void litter_of_a_dead_run_is_removed(void **state)
+{
+    (void)state;
+    pid_t pid = fork();
+    if (pid == 0) { /* a run that dies while writing */
+        nib_out *o;
+        nib_err err = {0};
+        if (nib_out_open(&o, target, false, &err) == NIB_OK) _exit(0);
+        _exit(1);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_int_equal(files_in_dir(), 1);
+    write_target("done", false);
+    assert_int_equal(files_in_dir(), 1);
+    expect_target("done");
+}
+
+static void missing_folder_is_named(void **state)
+{
+    (void)state;
+    nib_out *o;
+    nib_err err = {0};
+    assert_int_equal(nib_out_open(&o, "/nonexistent-folder/x", false, &err), NIB_EIO);
+    assert_non_null(strstr(err.msg, "/nonexistent-folder"));
+}
+
+static void reading_past_the_end_is_truncation(void **state)
+{
+    (void)state;
+    nib_file f;
+    nib_err err = {0};
+    char buf[8];
+    write_target("12345", false);
+    assert_int_equal(nib_file_open(&f, target, &err), NIB_OK);
+    assert_int_equal(nib_file_read(&f, 1, buf, 4, &err), NIB_OK);
+    assert_memory_equal(buf, "2345", 4);
+    assert_int_equal(nib_file_read(&f, 2, buf, 4, &err), NIB_EFORMAT);
+    assert_int_equal(nib_file_read(&f, UINT64_MAX, buf, 1, &err), NIB_EFORMAT);
+    nib_file_close(&f);
+    nib_file_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(appears_only_on_commit, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(refuses_to_overwrite_without_force, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(abort_leaves_the_old_file, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(litter_of_a_dead_run_is_removed, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(missing_folder_is_named, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(reading_past_the_end_is_truncation, make_dir, remove_dir),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

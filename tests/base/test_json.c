@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/json.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+static nib_code parse(nib_json **j, const char *text, nib_err *err)
+{
+    return nib_json_parse(j, text, strlen(text), err);
+}
+
+static void refuses(const char *text, const char *part_of_message)
+{
+    nib_json *j;
+    nib_err err = {0};
+    assert_int_equal(parse(&j, text, &err), NIB_EFORMAT);
+    assert_null(j);
+    if (!strstr(err.msg, part_of_message))
+        fail_msg("message '%s' lacks '%s'", err.msg, part_of_message);
+}
+
+static void refuses_what_is_not_one_document(void **state)
+{
+    (void)state;
+    refuses("", "not valid");
+    refuses("{\"a\":1} x", "text after the end");
+    refuses("{\"a\":1,}", "not valid");
+    refuses("{\n \"a\": 1\n \"b\": 2}", "line 3");
+    refuses("{\"a\":1,\"b\":{\"c\":0,\"c\":1}}", "'c' appears twice");
+    refuses("[\"x\\u0000y\"]", "NUL");
+}
+
+static void integers_are_exact(void **state)
+{
+    (void)state;
+    nib_json *j;
+    nib_err err = {0};
+    uint64_t v;
+    const char *text = "[7, 2.0, 1e3, -1, 9007199254740993, {\"k 1.5\": {\"n\": 12}}, \"3.5\", 8]";
+    assert_int_equal(parse(&j, text, &err), NIB_OK);
+    const nib_json *c = nib_json_first(j);
+    assert_true(nib_json_u64(c, &v) && v == 7);
+    for (int i = 0; i < 4; i++) {
+        c = nib_json_next(c);
+        assert_false(nib_json_u64(c, &v));
+    }
+    c = nib_json_next(c);
+    assert_true(nib_json_u64(nib_json_get(nib_json_get(c, "k 1.5"), "n"), &v) && v == 12);
+    c = nib_json_next(nib_json_next(c));
+    assert_true(nib_json_u64(c, &v) && v == 8);
+    nib_json_free(j);
+}
+
+static void numbers_are_finite(void **state)
+{
+    (void)state;
+    nib_json *j;
+    nib_err err = {0};
+    double v;
+    assert_int_equal(parse(&j, "[1e400, -2.5]", &err), NIB_OK);
+    assert_false(nib_json_num(nib_json_first(j), &v));
+    assert_true(nib_json_num(nib_json_next(nib_json_first(j)), &v) && v == -2.5);
+    nib_json_free(j);
+}
+
+static void keys_are_case_sensitive(void **state)
+{
+    (void)state;
+    nib_json *j;
+    nib_err err = {0};
+    assert_int_equal(parse(&j, "{\"A\":1,\"a\":\"x\"}", &err), NIB_OK);
+    assert_true(nib_json_is_string(nib_json_get(j, "a")));
+    assert_null(nib_json_get(j, "b"));
+    assert_null(nib_json_get(NULL, "b"));
+    nib_json_free(j);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(refuses_what_is_not_one_document),
+        cmocka_unit_test(integers_are_exact),
+        cmocka_unit_test(numbers_are_finite),
+        cmocka_unit_test(keys_are_case_sensitive),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
