@@ -3,15 +3,14 @@
  *
  * A codec is one row of a table. Its interface is what lets every method write every format:
  *
- *   fit     parameters (scale, min, codebook position) for one block, given importances
+ *   fit     parameters (scales, minimums) for one block, given importances
  *   round   values under fitted parameters: a code, and the value that the code stands for
- *   pack    codes and parameters into bytes
- *   unpack  bytes into values
+ *   pack    codes and parameters into bytes; unpack, the other way; decode, bytes into values
  *   encode  whole rows as the format's reference encoder writes them (round-to-nearest); the
  *           bytes equal the reference's, which for some formats is not exactly fit + round + pack
  *
- * Laws, tested for every row of the table: unpack(pack(param, codes)) gives exactly the values
- * that round() reported; round() is deterministic and needs nothing but the parameters.
+ * Laws, tested for every row of the table: decode(pack(param, codes)) gives exactly the values
+ * that round reported; rounding is deterministic and needs nothing but the parameters.
  *
  * A block is `tile_rows` x `block` weights that share parameters; all formats so far have
  * tile_rows = 1 and lie along a row. Rows are whole numbers of blocks.
@@ -68,9 +67,24 @@ typedef enum {
 } nib_type;
 
 enum {
-    NIB_BLOCK_MAX = 256, /* weights in a block, of any codec                           */
-    NIB_PARAM_MAX = 256, /* bytes of fitted parameters of a block, of any codec        */
+    NIB_BLOCK_MAX = 256, /* weights in a block, of any codec     */
+    NIB_SUB_MAX = 16,    /* sub-blocks in a block, of any codec  */
 };
+
+/* Fitted parameters of one block; one shape serves all formats, so that a method that changes
+ * parameters (a least-squares refit, say) works for every one of them. In sub-block s
+ *
+ *     value = (D * (level - zero)) - B,   D = d * sc[s],   B = dmin * mn[s]
+ *
+ * every operation rounded to f32, level = level0 + code or codebook[code] (see nib_codec). d and
+ * dmin are as they are stored (rounded to f16). Formats without sub-scales have sc = 1; without
+ * minimum dmin = 0 and mn = 0; q4_1 and q5_1 have dmin = -m, mn = 1. zero is 0 in GGUF's formats.
+ */
+typedef struct {
+    float d, dmin;
+    int32_t zero;
+    int16_t sc[NIB_SUB_MAX], mn[NIB_SUB_MAX];
+} nib_block_param;
 
 /* What fit() is given for one block. */
 typedef struct {
@@ -86,18 +100,23 @@ typedef struct nib_codec {
     uint32_t block;       /* weights per block along the row                           */
     uint32_t bytes;       /* bytes per packed block                                    */
     uint32_t tile_rows;   /* rows that share one block's parameters                    */
-    uint32_t param_bytes; /* room that fit() needs, <= NIB_PARAM_MAX                   */
     bool quantized;       /* block format, as opposed to a plain number                */
     bool uses_importance; /* fit and encode look at importances                        */
 
+    /* The grid of quantized formats (see nib_block_param). */
+    uint16_t sub;           /* columns per sub-block; block / sub <= NIB_SUB_MAX              */
+    uint16_t n_codes;       /* codes are 0 .. n_codes-1, at most 256                          */
+    int16_t level0;         /* level = level0 + code, where there is no codebook              */
+    const int8_t *codebook; /* [n_codes] ascending levels; NULL: integers                     */
+    int16_t sc_min, sc_max; /* range of sc[]; both 1 = no sub-scales                          */
+    int16_t mn_max;         /* range of mn[] is 0 .. mn_max; 0 = no minimum; 1 = own minimum  */
+                            /* per block of either sign (q4_1, q5_1)                          */
+
     /* Parameters of one block. Where every importance is 0 they count as equal. */
-    void (*fit)(void *param, const nib_fit_in *in);
-    /* Round n weights, columns i..i+n-1 of the block, under fitted parameters: codes, and the exact
-     * f32 values that unpack() will give for them. Nearest representable value. */
-    void (*round)(const void *param, size_t i, size_t n, const float *w, uint8_t *code,
-                  float *value);
-    void (*pack)(uint8_t *dst, const void *param, const uint8_t *code);
-    void (*unpack)(float *dst, const uint8_t *src);
+    void (*fit)(const struct nib_codec *c, nib_block_param *p, const nib_fit_in *in);
+    /* One block: codes and parameters <-> bytes. pack(unpack(x)) = x where x came from pack. */
+    void (*pack)(uint8_t *dst, const nib_block_param *p, const uint8_t *code);
+    void (*unpack)(nib_block_param *p, uint8_t *code, const uint8_t *src);
 
     /* rows x cols weights, row-major and contiguous, to packed rows. imp[cols] or NULL is shared
      * by the rows. `cpu` (NIB_CPU_*) selects kernels; the bytes are the same for every mask.
@@ -118,6 +137,12 @@ typedef struct nib_codec {
 const nib_codec *nib_codec_get(nib_type type);
 /* By name, without regard to case ("Q4_K"); NULL when unknown. */
 const nib_codec *nib_codec_find(const char *name);
+
+/* Round n weights, columns i..i+n-1 of a block, under fitted parameters: codes, and the exact f32
+ * values that decode() will give for them. Nearest representable value; one function serves all
+ * formats. */
+void nib_codec_round(const nib_codec *c, const nib_block_param *p, size_t i, size_t n,
+                     const float *w, uint8_t *code, float *value);
 
 /* Bytes of a packed row of `cols` weights. False when cols is no multiple of the block, or on
  * overflow. */
