@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/opts.h - table-driven command line options.
+/* cli/opts.h - table-driven commands and options.
  *
- * A command describes its options as rows; parsing, range errors, --help, the man page's option
- * lists and shell completions all come from the rows. "--opt value" and "--opt=value" are the same;
- * "--" ends options; a lone "-" is an operand. Every command also understands the common rows
- * (--threads, --cpu, --verbose,
- * --quiet, --help, --version). */
+ * A command is one const nib_cmd in its own file; its options are rows. Parsing, range errors,
+ * --help and shell completion all come from the rows, and the manual page is tested against them.
+ * "--opt value" and "--opt=value" are the same, as are "-o value" and "-ovalue"; flags with a
+ * letter may be joined ("-qV"); "--" ends options; a lone "-" is an operand. The last one wins when
+ * an option that is no list is repeated. Every command also understands nib_common_options. */
 #ifndef NIB_CLI_OPTS_H
 #define NIB_CLI_OPTS_H
 
@@ -27,7 +27,7 @@ typedef enum {
 } nib_opt_kind;
 
 typedef struct {
-    const char **v; /* borrowed from argv; the array is owned */
+    const char **v; /* borrowed from argv; the array is owned (nib_free) */
     size_t n, cap;
 } nib_opt_list;
 
@@ -35,36 +35,59 @@ typedef struct {
     const char *name; /* without "--" */
     char letter;      /* 0: none */
     nib_opt_kind kind;
-    void *target;
-    double min, max;            /* UINT, NUM */
+    void *target;               /* holds the default until the option is given */
+    double min, max;            /* UINT, NUM, SIZE; both 0: no limits */
     const char *const *choices; /* CHOICE, NULL-terminated */
-    const char *metavar;        /* "FILE", "N"; decides file completion when "FILE" or "DIR" */
-    const char *help;           /* one clause */
+    const char *metavar;        /* "FILE", "N"; completed as a path when "FILE" or "DIR" */
+    const char *help;           /* one clause, without a full stop; says the default */
 } nib_opt;                      /* a table ends with {0} */
 
-typedef struct nib_cmd {
+typedef struct {
     const char *name;
     int (*run)(int argc, char **argv); /* argv[0] is the command's name; returns an exit status */
-    const char *summary;               /* one clause */
-    const char *usage;                 /* "MODEL -o FILE [options]" */
+    const char *summary;               /* one clause, for the list of commands */
+    const char *operands;              /* "MODEL", as in the usage line */
+    int min_operands, max_operands;    /* max_operands -1: any number */
+    const char *usage;                 /* what stands after the command: "MODEL -o FILE" */
     const char *about;                 /* a short paragraph */
-    const char *example;               /* one command line that works */
-    const nib_opt *(*options)(void);   /* the command's own rows */
+    const char *example;               /* one command line that works in the repository */
+    const nib_opt *options;            /* the command's own rows */
 } nib_cmd;
 
 enum { NIB_EXIT_OK = 0, NIB_EXIT_FAILED = 1, NIB_EXIT_USAGE = 2, NIB_EXIT_THRESHOLD = 3 };
 
-/* All commands, ending with {0}; in cli/main.c. */
-extern const nib_cmd nib_cmds[];
+/* All commands in the order of the help text, NULL at the end; in cli/main.c. */
+extern const nib_cmd *const nib_cmds[];
+const nib_cmd *nib_cmd_find(const char *name); /* NULL: none */
+
+extern const nib_cmd nib_cmd_perplexity, nib_cmd_tokenize, nib_cmd_completion;
+
+/* --threads, --cpu, --verbose, --quiet, --help, --version. */
+extern const nib_opt nib_common_options[];
 
 /* Parse argv (argv[0] skipped). Operands are collected into *operands (array owned by the caller,
- * strings borrowed). Sets up ctx and log from the common rows. Returns -1 to go on, else the exit
- * status to return now: after
- * --help or --version (0), or a mistake that has been printed (2). */
+ * strings borrowed) and counted against the command's limits. Sets up ctx and log from the common
+ * rows. Returns -1 to go on, else the exit status to return now: after --help or --version (0), or
+ * a mistake that has been printed (2). */
 int nib_opts_parse(const nib_cmd *cmd, int argc, char **argv, nib_opt_list *operands, nib_ctx *ctx,
                    nib_log *log);
 
 /* Print "nibble: MESSAGE" on standard error; the exit status for err->code. */
 int nib_report(const nib_err *err);
+
+/* A mistake in the command line that rows cannot express ("-o FILE is needed"): prints
+ * "nibble: MESSAGE (see 'nibble COMMAND --help')". Returns NIB_EXIT_USAGE. */
+int nib_usage(const nib_cmd *cmd, const char *fmt, ...) NIB_PRINTF(2, 3);
+
+/* The nearest of the names to what was typed: an edit or two away, or one that begins with it.
+ * `name(i)` is NULL at the end. NULL when none is near. */
+const char *nib_nearest(const char *typed, const char *(*name)(const void *arg, size_t i),
+                        const void *arg);
+
+/* cli/help.c: help texts on standard output. */
+void nib_help_command(const nib_cmd *cmd);
+void nib_help_program(void);
+/* What stands after the option in help texts: metavar, or the choices; NULL for flags. */
+const char *nib_opt_value_name(const nib_opt *o);
 
 #endif

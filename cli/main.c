@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/* cli/main.c - the table of commands, and what holds for the whole program. */
+#include "base/linalg.h"
+#include "cli/opts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+const nib_cmd *const nib_cmds[] = {
+    &nib_cmd_completion,
+    NULL,
+};
+
+const nib_cmd *nib_cmd_find(const char *name)
+{
+    for (const nib_cmd *const *c = nib_cmds; *c; c++)
+        if (!strcmp((*c)->name, name)) return *c;
+    return NULL;
+}
+
+static const char *command_name(const void *arg, size_t i)
+{
+    (void)arg;
+    return nib_cmds[i] ? nib_cmds[i]->name : NULL;
+}
+
+static int unknown_command(const char *name)
+{
+    const char *near = nib_nearest(name, command_name, NULL);
+    if (near)
+        fprintf(stderr, "nibble: unknown command '%s'; did you mean '%s'?\n", name, near);
+    else
+        fprintf(stderr, "nibble: unknown command '%s' (see 'nibble --help')\n", name);
+    return NIB_EXIT_USAGE;
+}
+
+/* "help" and "help COMMAND", -h, --help. */
+static int help(int argc, char **argv)
+{
+    const nib_cmd *cmd = argc > 2 ? nib_cmd_find(argv[2]) : NULL;
+    if (argc > 2 && !cmd) return unknown_command(argv[2]);
+    if (cmd)
+        nib_help_command(cmd);
+    else
+        nib_help_program();
+    return NIB_EXIT_OK;
+}
+
+static int dispatch(int argc, char **argv)
+{
+    if (argc < 2) {
+        fputs("nibble: a command is missing (see 'nibble --help')\n", stderr);
+        return NIB_EXIT_USAGE;
+    }
+    const char *word = argv[1];
+    if (!strcmp(word, "help") || !strcmp(word, "--help") || !strcmp(word, "-h"))
+        return help(argc, argv);
+    if (!strcmp(word, "--version") || !strcmp(word, "-V")) {
+        puts("nibble " NIB_VERSION);
+        return NIB_EXIT_OK;
+    }
+    const nib_cmd *cmd = nib_cmd_find(word);
+    return cmd ? cmd->run(argc - 1, argv + 1) : unknown_command(word);
+}
+
+/* A closed standard stream would let the next file that is opened take its number, and results
+ * would be printed into a model. */
+static void keep_standard_streams(void)
+{
+    int fd;
+    do fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO) close(fd);
+}
+
+/* Results that did not reach standard output are a failure of the work. A reader that left (`|
+ * head`) normally ends the program by SIGPIPE before this. */
+static int check_output(int status)
+{
+    errno = 0;
+    if (!fflush(stdout) && !ferror(stdout)) return status;
+    fprintf(stderr, "nibble: standard output: %s\n", errno ? strerror(errno) : "write failed");
+    return status == NIB_EXIT_OK ? NIB_EXIT_FAILED : status;
+}
+
+int main(int argc, char **argv)
+{
+    keep_standard_streams();
+    nib_linalg_init();
+    return check_output(dispatch(argc, argv));
+}

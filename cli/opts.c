@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: MIT */
+/* cli/opts.c - parse a command line by its rows; messages for mistakes. */
+#include "cli/opts.h"
+
+#include "base/cpu.h"
+#include "base/mem.h"
+#include "base/par.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_THREADS = 1024, NAME_MAX_LEN = 63 };
+
+static struct {
+    uint64_t threads;
+    const char *cpu;
+    bool verbose, quiet, help, version;
+} common;
+
+static const char *const cpu_choices[] = {"c", "avx2", "avx512", "native", NULL};
+
+const nib_opt nib_common_options[] = {{.name = "threads",
+                                       .letter = 't',
+                                       .kind = NIB_OPT_UINT,
+                                       .target = &common.threads,
+                                       .min = 1,
+                                       .max = MAX_THREADS,
+                                       .metavar = "N",
+                                       .help = "worker threads (all processors)"},
+                                      {.name = "cpu",
+                                       .kind = NIB_OPT_CHOICE,
+                                       .target = &common.cpu,
+                                       .choices = cpu_choices,
+                                       .metavar = "SET",
+                                       .help = "kernels: c, avx2, avx512 or native (native)"},
+                                      {.name = "verbose",
+                                       .letter = 'v',
+                                       .kind = NIB_OPT_FLAG,
+                                       .target = &common.verbose,
+                                       .help = "say more on standard error"},
+                                      {.name = "quiet",
+                                       .letter = 'q',
+                                       .kind = NIB_OPT_FLAG,
+                                       .target = &common.quiet,
+                                       .help = "only errors on standard error"},
+                                      {.name = "help",
+                                       .letter = 'h',
+                                       .kind = NIB_OPT_FLAG,
+                                       .target = &common.help,
+                                       .help = "show this help"},
+                                      {.name = "version",
+                                       .letter = 'V',
+                                       .kind = NIB_OPT_FLAG,
+                                       .target = &common.version,
+                                       .help = "show the version"},
+                                      {0}};
+
+/* ---- messages ---- */
+
+/* The log of the running command, so that a message does not land in a progress line. */
+static nib_log *shared_log;
+
+static int complain(const char *fmt, ...) NIB_PRINTF(1, 2);
+static int complain(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fputs("nibble: ", stderr);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+    return NIB_EXIT_USAGE;
+}
+
+int nib_report(const nib_err *err)
+{
+    nib_progress_end(&(nib_progress){.log = shared_log});
+    complain("%s", err->msg);
+    return err->code == NIB_EINVAL ? NIB_EXIT_USAGE : NIB_EXIT_FAILED;
+}
+
+int nib_usage(const nib_cmd *cmd, const char *fmt, ...)
+{
+    char msg[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(msg, sizeof msg, fmt, ap);
+    va_end(ap);
+    return complain("%s (see 'nibble %s --help')", msg, cmd->name);
+}
+
+/* ---- nearest name ---- */
+
+/* Edits (insert, delete, replace) from a to b; one row of the classic table at a time. */
+static size_t edits(const char *a, const char *b)
+{
+    size_t row[NAME_MAX_LEN + 1], n = strlen(b);
+    for (size_t j = 0; j <= n; j++) row[j] = j;
+    for (size_t i = 1; a[i - 1]; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= n; j++) {
+            size_t above = row[j], best = diagonal + (a[i - 1] != b[j - 1]);
+            if (above + 1 < best) best = above + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = above;
+            row[j] = best;
+        }
+    }
+    return row[n];
+}
+
+const char *nib_nearest(const char *typed, const char *(*name)(const void *arg, size_t i),
+                        const void *arg)
+{
+    size_t n = strlen(typed),
+           best = n < 5 ? 2 : 3; /* one edit in a short name, two in a long one */
+    const char *found = NULL, *s;
+    if (n > NAME_MAX_LEN) return NULL;
+    for (size_t i = 0; (s = name(arg, i)); i++) {
+        bool begins = n >= 2 && !strncmp(s, typed, n);
+        size_t d = begins ? 1 : strlen(s) <= NAME_MAX_LEN ? edits(typed, s) : best;
+        if (d < best) {
+            best = d;
+            found = s;
+        }
+    }
+    return found;
+}
+
+static size_t count_rows(const nib_opt *o)
+{
+    size_t n = 0;
+    while (o[n].name) n++;
+    return n;
+}
+
+/* The command's own rows, then the common ones. */
+static const nib_opt *row_at(const nib_cmd *cmd, size_t i)
+{
+    size_t own = count_rows(cmd->options);
+    if (i < own) return &cmd->options[i];
+    return i - own < count_rows(nib_common_options) ? &nib_common_options[i - own] : NULL;
+}
+
+static const char *row_name(const void *cmd, size_t i)
+{
+    const nib_opt *o = row_at(cmd, i);
+    return o ? o->name : NULL;
+}
+
+static const char *choice_name(const void *choices, size_t i)
+{
+    return ((const char *const *)choices)[i];
+}
+
+/* ---- values ---- */
+
+static int bad_value(const nib_opt *o, const char *value, const char *expected)
+{
+    return complain("--%s: '%s' should be %s", o->name, value, expected);
+}
+
+/* "a number from 2 to 8". */
+static int bad_number(const nib_opt *o, const char *value, const char *kind)
+{
+    char expected[128];
+    if (o->max > o->min)
+        snprintf(expected, sizeof expected, "%s from %.15g to %.15g", kind, o->min, o->max);
+    else
+        snprintf(expected, sizeof expected, "%s", kind);
+    return bad_value(o, value, expected);
+}
+
+static bool in_range(const nib_opt *o, double v)
+{
+    return !(o->max > o->min) || (v >= o->min && v <= o->max);
+}
+
+static int set_uint(const nib_opt *o, const char *value)
+{
+    if (!*value || strspn(value, "0123456789") != strlen(value))
+        return bad_number(o, value, "a whole number");
+    errno = 0;
+    unsigned long long v = strtoull(value, NULL, 10);
+    if (errno || !in_range(o, (double)v)) return bad_number(o, value, "a number");
+    *(uint64_t *)o->target = v;
+    return -1;
+}
+
+static int set_num(const nib_opt *o, const char *value)
+{
+    char *end;
+    double v = strtod(value, &end);
+    if (end == value || *end || !isfinite(v) || !in_range(o, v))
+        return bad_number(o, value, "a number");
+    *(double *)o->target = v;
+    return -1;
+}
+
+/* "500M", "4Gi", "1.5T", "4096"; a final B is allowed. */
+static bool parse_size(const char *s, double *bytes)
+{
+    static const char letters[] = "KMGT";
+    if (!isdigit((unsigned char)*s)) return false;
+    size_t n = strspn(s, "0123456789.");
+    char *end;
+    double v = strtod(s, &end);
+    if (end != s + n) return false;
+    const char *l = *end ? strchr(letters, toupper((unsigned char)*end)) : NULL;
+    if (l) {
+        bool binary = *++end == 'i';
+        end += binary;
+        v *= pow(binary ? 1024 : 1000, (double)(l - letters + 1));
+    }
+    if (*end == 'B') end++;
+    *bytes = v;
+    return !*end && v < 0x1p63;
+}
+
+static int set_size(const nib_opt *o, const char *value)
+{
+    double v;
+    if (!parse_size(value, &v)) return bad_value(o, value, "a size such as 500M, 4G or 4Gi");
+    if (!in_range(o, v)) return bad_number(o, value, "a number of bytes");
+    *(uint64_t *)o->target = (uint64_t)v;
+    return -1;
+}
+
+static int set_choice(const nib_opt *o, const char *value)
+{
+    char list[512] = "one of ";
+    for (const char *const *c = o->choices; *c; c++) {
+        if (!strcmp(*c, value)) {
+            *(const char **)o->target = *c;
+            return -1;
+        }
+        size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, "%s%s", c == o->choices ? "" : ", ", *c);
+    }
+    const char *near = nib_nearest(value, choice_name, o->choices);
+    size_t used = strlen(list);
+    if (near) snprintf(list + used, sizeof list - used, "; did you mean '%s'?", near);
+    return bad_value(o, value, list);
+}
+
+static int list_add(nib_opt_list *list, const char *value)
+{
+    if (list->n == list->cap) {
+        size_t cap = list->cap ? list->cap * 2 : 8;
+        const char **v = nib_grow((void *)list->v, list->cap, cap, sizeof *v);
+        if (!v) {
+            complain("out of memory for the command line");
+            return NIB_EXIT_FAILED;
+        }
+        list->v = v;
+        list->cap = cap;
+    }
+    list->v[list->n++] = value;
+    return -1;
+}
+
+static int set_value(const nib_opt *o, const char *value)
+{
+    switch (o->kind) {
+    case NIB_OPT_FLAG: *(bool *)o->target = true; return -1;
+    case NIB_OPT_STR: *(const char **)o->target = value; return -1;
+    case NIB_OPT_LIST: return list_add(o->target, value);
+    case NIB_OPT_UINT: return set_uint(o, value);
+    case NIB_OPT_NUM: return set_num(o, value);
+    case NIB_OPT_SIZE: return set_size(o, value);
+    case NIB_OPT_CHOICE: return set_choice(o, value);
+    }
+    return -1;
+}
+
+/* ---- words of the command line ---- */
+
+typedef struct {
+    const nib_cmd *cmd;
+    int argc, i; /* argv[i] is the next word */
+    char **argv;
+} words;
+
+static int missing_value(const nib_opt *o)
+{
+    return complain("--%s needs a value: --%s %s", o->name, o->name, nib_opt_value_name(o));
+}
+
+/* "--name" or "--name=value", without the dashes. */
+static int take_long(words *w, const char *word)
+{
+    size_t n = strcspn(word, "=");
+    const char *value = word[n] ? word + n + 1 : NULL;
+    const nib_opt *o;
+    for (size_t i = 0; (o = row_at(w->cmd, i)); i++)
+        if (strlen(o->name) == n && !memcmp(o->name, word, n)) break;
+    if (!o) {
+        char name[NAME_MAX_LEN + 1];
+        snprintf(name, sizeof name, "%.*s", (int)(n < NAME_MAX_LEN ? n : NAME_MAX_LEN), word);
+        const char *near = nib_nearest(name, row_name, w->cmd);
+        if (near) return complain("unknown option '--%s'; did you mean '--%s'?", name, near);
+        return nib_usage(w->cmd, "unknown option '--%s'", name);
+    }
+    if (o->kind == NIB_OPT_FLAG && value) return complain("--%s takes no value", o->name);
+    if (o->kind != NIB_OPT_FLAG && !value) {
+        if (w->i == w->argc) return missing_value(o);
+        value = w->argv[w->i++];
+    }
+    return set_value(o, value);
+}
+
+/* "-o value", "-ovalue" or joined flags, without the dash. */
+static int take_letters(words *w, const char *letters)
+{
+    for (; *letters; letters++) {
+        const nib_opt *o;
+        for (size_t i = 0; (o = row_at(w->cmd, i)); i++)
+            if (o->letter == *letters) break;
+        if (!o) return nib_usage(w->cmd, "unknown option '-%c'", *letters);
+        if (o->kind != NIB_OPT_FLAG) {
+            if (letters[1]) return set_value(o, letters + 1);
+            if (w->i == w->argc) return missing_value(o);
+            return set_value(o, w->argv[w->i++]);
+        }
+        int rc = set_value(o, NULL);
+        if (rc >= 0) return rc;
+    }
+    return -1;
+}
+
+static int take_words(words *w, nib_opt_list *operands)
+{
+    bool only_operands = false;
+    int rc = -1;
+    while (rc < 0 && w->i < w->argc) {
+        const char *word = w->argv[w->i++];
+        if (only_operands || word[0] != '-' || !word[1])
+            rc = list_add(operands, word);
+        else if (!strcmp(word, "--"))
+            only_operands = true;
+        else if (word[1] == '-')
+            rc = take_long(w, word + 2);
+        else
+            rc = take_letters(w, word + 1);
+    }
+    return rc;
+}
+
+static int check_operands(const nib_cmd *cmd, const nib_opt_list *operands)
+{
+    if (operands->n < (size_t)cmd->min_operands)
+        return nib_usage(cmd, "%s: %s is missing", cmd->name, cmd->operands);
+    if (cmd->max_operands >= 0 && operands->n > (size_t)cmd->max_operands)
+        return nib_usage(cmd, "%s: '%s' is one argument too many", cmd->name,
+                         operands->v[cmd->max_operands]);
+    return -1;
+}
+
+static int set_context(nib_ctx *ctx, nib_log *log)
+{
+    nib_err err;
+    nib_log_init(log, common.quiet     ? NIB_LOG_QUIET
+                      : common.verbose ? NIB_LOG_VERBOSE
+                                       : NIB_LOG_NORMAL);
+    shared_log = log;
+    *ctx = (nib_ctx){.threads = common.threads ? (int)common.threads : nib_par_cores(), .log = log};
+    if (nib_cpu_parse(&ctx->cpu, common.cpu ? common.cpu : "native", &err)) return nib_report(&err);
+    return -1;
+}
+
+int nib_opts_parse(const nib_cmd *cmd, int argc, char **argv, nib_opt_list *operands, nib_ctx *ctx,
+                   nib_log *log)
+{
+    words w = {.cmd = cmd, .argc = argc, .i = 1, .argv = argv};
+    int rc = take_words(&w, operands);
+    if (rc >= 0) return rc;
+    if (common.help) {
+        nib_help_command(cmd);
+        return NIB_EXIT_OK;
+    }
+    if (common.version) {
+        puts("nibble " NIB_VERSION);
+        return NIB_EXIT_OK;
+    }
+    if ((rc = check_operands(cmd, operands)) >= 0) return rc;
+    return set_context(ctx, log);
+}
