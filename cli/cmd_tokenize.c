@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+/* cli/cmd_tokenize.c - text to tokens and back, with a model's own tokenizer. */
+#include "base/mem.h"
+#include "cli/io.h"
+#include "cli/opts.h"
+#include "infer/tokenizer.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct {
+    bool ids, decode, no_special, parse_special, json;
+} opt;
+
+static const nib_opt rows[] = {
+    {.name = "ids",
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.ids,
+     .help = "print the ids alone, on one line"},
+    {.name = "decode",
+     .letter = 'd',
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.decode,
+     .help = "read ids, separated by spaces or commas, and print their text"},
+    {.name = "no-special",
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.no_special,
+     .help = "add no BOS or EOS; with --decode, leave control tokens out"},
+    {.name = "parse-special",
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.parse_special,
+     .help = "text that spells a special token becomes that token"},
+    {.name = "json",
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.json,
+     .help = "print ids and tokens as JSON"},
+    {0}};
+
+/* ---- printing ---- */
+
+static void print_ids(const nib_ids *ids)
+{
+    for (size_t i = 0; i < ids->n; i++) printf("%s%d", i ? " " : "", (int)ids->id[i]);
+    putchar('\n');
+}
+
+/* "the\n" in quotes: what is not printable ASCII or UTF-8 lead or tail is escaped. A token may be a
+ * part of a character, so bytes from 0x80 on are only left alone when the whole is UTF-8. */
+static void print_quoted(const char *s, size_t n, bool utf8)
+{
+    putchar('"');
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+        if (c == '\n')
+            fputs("\\n", stdout);
+        else if (c == '\t')
+            fputs("\\t", stdout);
+        else if (c == '"' || c == '\\')
+            printf("\\%c", c);
+        else if (isprint(c) || (c >= 0x80 && utf8))
+            putchar(c);
+        else
+            printf("\\x%02x", c);
+    }
+    putchar('"');
+}
+
+/* Length of the UTF-8 character at s, 0 when there is none. Overlong forms and surrogates pass:
+ * this decides how to print, not what is valid. */
+static size_t utf8_length(const char *s, size_t n)
+{
+    unsigned char c = (unsigned char)*s;
+    size_t len = c < 0x80 ? 1 : c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : c >= 0xC0 ? 2 : 0;
+    if (len > n) return 0;
+    for (size_t i = 1; i < len; i++)
+        if (((unsigned char)s[i] & 0xC0) != 0x80) return 0;
+    return len;
+}
+
+static bool is_utf8(const char *s, size_t n)
+{
+    for (size_t len; n; s += len, n -= len)
+        if (!(len = utf8_length(s, n))) return false;
+    return true;
+}
+
+static nib_code print_table(const nib_tokenizer *tok, const nib_ids *ids, nib_err *err)
+{
+    for (size_t i = 0; i < ids->n; i++) {
+        char *piece;
+        size_t n;
+        nib_code rc = nib_tokenizer_decode(tok, &ids->id[i], 1, false, &piece, &n, err);
+        if (rc) return rc;
+        printf("%d\t", (int)ids->id[i]);
+        print_quoted(piece, n, is_utf8(piece, n));
+        putchar('\n');
+        nib_free(piece);
+    }
+    return NIB_OK;
+}
+
+/* Tokens are printed as the vocabulary has them: their bytes alone need not be UTF-8. */
+static nib_code print_json(const nib_tokenizer *tok, const nib_ids *ids, nib_err *err)
+{
+    nib_json *j = nib_json_new_object();
+    bool ok = j && nib_json_add_num(j, "count", (double)ids->n);
+    nib_json *id = ok ? nib_json_add_array(j, "ids") : NULL;
+    nib_json *token = ok ? nib_json_add_array(j, "tokens") : NULL;
+    ok = id && token;
+    for (size_t i = 0; ok && i < ids->n; i++)
+        ok = nib_json_add_num(id, NULL, ids->id[i]) &&
+             nib_json_add_str(token, NULL, nib_tokenizer_token(tok, ids->id[i]).p);
+    return nib_print_json(j, ok, err);
+}
+
+/* ---- both directions ---- */
+
+static nib_code encode(const nib_tokenizer *tok, const char *text, size_t n, nib_err *err)
+{
+    nib_ids ids = {0};
+    unsigned flags = (opt.no_special ? 0u : NIB_TOK_ADD_SPECIAL) |
+                     (opt.parse_special ? NIB_TOK_PARSE_SPECIAL : 0u);
+    nib_code rc = nib_tokenizer_encode(tok, text, n, flags, &ids, err);
+    if (!rc && opt.json)
+        rc = print_json(tok, &ids, err);
+    else if (!rc && opt.ids)
+        print_ids(&ids);
+    else if (!rc)
+        rc = print_table(tok, &ids, err);
+    nib_ids_free(&ids);
+    return rc;
+}
+
+/* Decimal numbers between spaces, commas and brackets (a JSON array is fine). ids->id has room for
+ * one number in every two bytes. */
+static nib_code parse_ids(nib_ids *ids, const char *text, size_t n, nib_err *err)
+{
+    for (size_t i = 0; i < n;) {
+        char c = text[i];
+        if (isspace((unsigned char)c) || c == ',' || c == '[' || c == ']') {
+            i++;
+            continue;
+        }
+        int64_t v = 0;
+        size_t from = i;
+        while (i < n && isdigit((unsigned char)text[i]) && v <= INT32_MAX)
+            v = v * 10 + (text[i++] - '0');
+        if (i == from || v > INT32_MAX)
+            return nib_fail(err, NIB_EINVAL, "byte %zu of the input: '%.10s' is not a token id",
+                            from, text + from);
+        ids->id[ids->n++] = (int32_t)v;
+    }
+    return NIB_OK;
+}
+
+static nib_code decode(const nib_tokenizer *tok, const char *text, size_t n, nib_err *err)
+{
+    size_t cap = n / 2 + 1, n_out = 0;
+    nib_ids ids = {.id = nib_alloc(cap, sizeof *ids.id), .cap = cap};
+    char *out = NULL;
+    if (!ids.id) return nib_fail_nomem(err, "token ids");
+    nib_code rc = parse_ids(&ids, text, n, err);
+    if (!rc) rc = nib_tokenizer_decode(tok, ids.id, ids.n, opt.no_special, &out, &n_out, err);
+    if (!rc) fwrite(out, 1, n_out, stdout);
+    nib_free(out);
+    nib_ids_free(&ids);
+    return rc;
+}
+
+static nib_code tokenize(const char *model, const char *path, nib_err *err)
+{
+    nib_source *src = NULL;
+    nib_tokenizer *tok = NULL;
+    char *text = NULL;
+    size_t n;
+    nib_code rc;
+
+    if ((rc = nib_source_open(&src, model, err))) goto done;
+    if ((rc = nib_tokenizer_open(&tok, src, err))) goto done;
+    if ((rc = nib_read_text(&text, &n, path, err))) goto done;
+    rc = opt.decode ? decode(tok, text, n, err) : encode(tok, text, n, err);
+done:
+    nib_free(text);
+    nib_tokenizer_close(tok);
+    nib_source_close(src);
+    return rc;
+}
+
+static int run(int argc, char **argv)
+{
+    nib_opt_list operands = {0};
+    nib_ctx ctx;
+    nib_log log;
+    nib_err err;
+    int status = nib_opts_parse(&nib_cmd_tokenize, argc, argv, &operands, &ctx, &log);
+    if (status >= 0) goto done;
+    status = NIB_EXIT_OK;
+    if (opt.decode && (opt.json || opt.ids || opt.parse_special)) {
+        status = nib_usage(&nib_cmd_tokenize, "--decode prints text: it takes no --%s",
+                           opt.json  ? "json"
+                           : opt.ids ? "ids"
+                                     : "parse-special");
+        goto done;
+    }
+    if (tokenize(operands.v[0], operands.n > 1 ? operands.v[1] : NULL, &err))
+        status = nib_report(&err);
+done:
+    nib_free((void *)operands.v);
+    return status;
+}
+
+const nib_cmd nib_cmd_tokenize = {
+    .name = "tokenize",
+    .run = run,
+    .summary = "turn text into tokens, or tokens into text",
+    .operands = "MODEL",
+    .min_operands = 1,
+    .max_operands = 2,
+    .usage = "MODEL [FILE]",
+    .about = "Split a text (a file, or standard input) with a model's own tokenizer and print one "
+             "token a line: its id and its text.",
+    .example = "echo 'Once upon a time' | nibble tokenize data/tiny-llama --ids",
+    .options = rows,
+};

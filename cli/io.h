@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* cli/io.h - texts in, JSON out: what several commands share. */
+#ifndef NIB_CLI_IO_H
+#define NIB_CLI_IO_H
+
+#include "base/err.h"
+#include "base/json.h"
+
+#include <stddef.h>
+
+/* The whole of a file, or of standard input for NULL and "-", with a NUL after it that is not
+ * counted. *text is the caller's (nib_free). */
+NIB_MUST_USE nib_code nib_read_text(char **text, size_t *n, const char *path, nib_err *err);
+
+/* Print indented JSON on standard output and free it. `built`: every addition worked; false, or a
+ * NULL root, is the error "out of memory". */
+NIB_MUST_USE nib_code nib_print_json(nib_json *root, bool built, nib_err *err);
+
+#endif
