@@ -27,9 +27,12 @@ typedef struct {
     void *arg;
 } nib_observer;
 
-/* max_rows: most rows of a batch; max_ctx: most positions of a sequence, cache included. */
+/* max_seq: most sequences of a batch; max_ctx: most positions of a sequence, cache included.
+ * cache: keep keys and values of every layer for later calls with pos > 0; without it every batch
+ * is of whole sequences, pos = 0, and they live for the length of one block. Memory is taken as
+ * batches need it. `ctx` is copied. */
 NIB_MUST_USE nib_code nib_graph_new(nib_graph **out, const nib_model *m, const nib_ctx *ctx,
-                                    size_t max_seq, size_t max_ctx, nib_err *err);
+                                    size_t max_seq, size_t max_ctx, bool cache, nib_err *err);
 void nib_graph_free(nib_graph *g); /* accepts NULL */
 
 /* Rows of the embedding. An id outside the vocabulary is an error. */

@@ -48,7 +48,7 @@ typedef struct nib_arch {
 size_t nib_arch_count(void);
 const nib_arch *nib_arch_at(size_t i);
 
-typedef enum { NIB_ROPE_PLAIN, NIB_ROPE_LINEAR, NIB_ROPE_LLAMA3, NIB_ROPE_YARN } nib_rope_scaling;
+typedef enum { NIB_ROPE_PLAIN, NIB_ROPE_LINEAR, NIB_ROPE_LLAMA3 } nib_rope_scaling;
 
 typedef struct {
     uint32_t n_layer, n_ctx_train, n_embd, n_ff;
@@ -62,8 +62,16 @@ typedef struct {
         float factor, low_freq, high_freq;
         uint32_t n_ctx_orig;
     } llama3;
-    bool tied; /* no output matrix of its own */
+    bool tied;           /* no output matrix of its own                          */
+    bool head_dim_given; /* the configuration states it, rather than n_embd / n_head */
 } nib_hparams;
+
+/* Largest values taken from a file: far above any model, far below what would overflow. */
+enum {
+    NIB_LAYERS_MAX = 1 << 14,
+    NIB_HEADS_MAX = 1 << 14,
+    NIB_WIDTH_MAX = 1 << 24, /* any side of a matrix */
+};
 
 /* A weight and its optional bias. */
 typedef struct {
@@ -76,10 +84,16 @@ typedef struct {
     nib_hparams hp;
     bool rope_interleaved; /* of the weights in this source */
     float *rope_factors;   /* [head_dim/2] divisors of the angles, owned; NULL = all 1. From llama3
-                              scaling in the configuration or from GGUF's rope_freqs */
+                              scaling in the configuration or from GGUF's rope_freqs; linear
+                              scaling is apart from them */
     nib_param global[NIB_ROLE_COUNT]; /* by role, global ones */
     nib_param *block;                 /* [n_layer * NIB_ROLE_COUNT], by layer and role */
 } nib_model;
+
+/* Hyper-parameters and architecture alone, from config.json or GGUF metadata; all but n_vocab of a
+ * GGUF, which is the embedding's rows. Part of nib_model_open. */
+NIB_MUST_USE nib_code nib_config_read(nib_hparams *hp, const nib_arch **arch, const nib_source *src,
+                                      nib_err *err);
 
 /* Read the configuration, find every tensor, check every shape. Errors name the key or tensor, what
  * was expected and found; an unknown architecture error lists the known ones. Tensors that no role
@@ -101,6 +115,9 @@ typedef struct {
 
 /* Role of a tensor; false when no role takes it. */
 bool nib_model_place(const nib_model *m, const nib_tensor *t, nib_place *out);
+/* The same from a name alone, GGUF's or HF's, in the letter of the tables: the layer may be beyond
+ * the model's. */
+bool nib_place_parse(const char *name, bool gguf, nib_place *out);
 /* GGUF name of a place: "blk.3.attn_q.weight" into buf (at least 64 bytes). */
 void nib_place_gguf_name(nib_place p, char *buf, size_t n);
 /* HF name: "model.layers.3.self_attn.q_proj.weight". */

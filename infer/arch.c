@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/arch.c - architectures and tensor names as tables: the one place that knows both spellings.
+ *
+ * What an architecture needs beyond a row here (another norm, a fused matrix) would be a function
+ * in graph.c; so far none does. Reading hyper-parameters is config.c, finding tensors model.c. */
+#include "infer/model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const nib_arch archs[] = {
+    {
+        .name = "llama",
+        .hf_classes = {"LlamaForCausalLM", "MistralForCausalLM"},
+        .rope_interleaved = true,
+        .writes_rope_dim = true,
+    },
+    {
+        .name = "qwen2",
+        .hf_classes = {"Qwen2ForCausalLM"},
+        .qkv_bias = true,
+    },
+    {
+        .name = "qwen3",
+        .hf_classes = {"Qwen3ForCausalLM"},
+        .qk_norm = true,
+    },
+};
+
+size_t nib_arch_count(void)
+{
+    return sizeof archs / sizeof *archs;
+}
+
+const nib_arch *nib_arch_at(size_t i)
+{
+    return &archs[i];
+}
+
+/* Stems of tensor names: ".weight" or ".bias" follows, a block's prefix goes before. */
+static const struct {
+    const char *gguf, *hf; /* hf NULL: no such tensor there */
+    bool may_have_bias;
+} roles[NIB_ROLE_COUNT] = {
+    [NIB_ROLE_TOKEN_EMBD] = {"token_embd", "model.embed_tokens", false},
+    [NIB_ROLE_OUTPUT_NORM] = {"output_norm", "model.norm", false},
+    [NIB_ROLE_OUTPUT] = {"output", "lm_head", false},
+    [NIB_ROLE_ROPE_FREQS] = {"rope_freqs", NULL, false},
+    [NIB_ROLE_ATTN_NORM] = {"attn_norm", "input_layernorm", false},
+    [NIB_ROLE_ATTN_Q] = {"attn_q", "self_attn.q_proj", true},
+    [NIB_ROLE_ATTN_K] = {"attn_k", "self_attn.k_proj", true},
+    [NIB_ROLE_ATTN_V] = {"attn_v", "self_attn.v_proj", true},
+    [NIB_ROLE_ATTN_Q_NORM] = {"attn_q_norm", "self_attn.q_norm", false},
+    [NIB_ROLE_ATTN_K_NORM] = {"attn_k_norm", "self_attn.k_norm", false},
+    [NIB_ROLE_ATTN_OUTPUT] = {"attn_output", "self_attn.o_proj", true},
+    [NIB_ROLE_FFN_NORM] = {"ffn_norm", "post_attention_layernorm", false},
+    [NIB_ROLE_FFN_GATE] = {"ffn_gate", "mlp.gate_proj", true},
+    [NIB_ROLE_FFN_UP] = {"ffn_up", "mlp.up_proj", true},
+    [NIB_ROLE_FFN_DOWN] = {"ffn_down", "mlp.down_proj", true},
+};
+
+const char *nib_role_name(nib_role r)
+{
+    return roles[r].gguf;
+}
+
+static void place_name(nib_place p, const char *prefix, const char *stem, char *buf, size_t n)
+{
+    const char *end = p.bias ? "bias" : "weight";
+    if (p.role < NIB_ROLE_FIRST_BLOCK)
+        snprintf(buf, n, "%s.%s", stem, end);
+    else
+        snprintf(buf, n, "%s.%u.%s.%s", prefix, (unsigned)p.layer, stem, end);
+}
+
+void nib_place_gguf_name(nib_place p, char *buf, size_t n)
+{
+    place_name(p, "blk", roles[p.role].gguf, buf, n);
+}
+
+void nib_place_hf_name(nib_place p, char *buf, size_t n)
+{
+    place_name(p, "model.layers", roles[p.role].hf ? roles[p.role].hf : roles[p.role].gguf, buf, n);
+}
+
+/* A layer number without sign or leading zeros, then '.'; NULL when there is none. */
+static const char *parse_layer(const char *s, uint32_t *layer)
+{
+    uint32_t v = 0;
+    if (s[0] == '0' && s[1] != '.') return NULL;
+    const char *p = s;
+    for (; *p >= '0' && *p <= '9'; p++) {
+        if (p - s >= 9) return NULL;
+        v = v * 10 + (uint32_t)(*p - '0');
+    }
+    if (p == s || *p != '.') return NULL;
+    *layer = v;
+    return p + 1;
+}
+
+bool nib_place_parse(const char *name, bool gguf, nib_place *out)
+{
+    const char *prefix = gguf ? "blk." : "model.layers.", *dot = strrchr(name, '.');
+    nib_role first = 0, end = NIB_ROLE_FIRST_BLOCK;
+    nib_place p = {0};
+    if (!strncmp(name, prefix, strlen(prefix))) {
+        name = parse_layer(name + strlen(prefix), &p.layer);
+        first = NIB_ROLE_FIRST_BLOCK, end = NIB_ROLE_COUNT;
+    }
+    if (!name || !dot || dot <= name) return false;
+    p.bias = !strcmp(dot, ".bias");
+    if (!p.bias && strcmp(dot, ".weight")) return false;
+    for (p.role = first; p.role < end; p.role++) {
+        const char *stem = gguf ? roles[p.role].gguf : roles[p.role].hf;
+        if (!stem || strlen(stem) != (size_t)(dot - name) || strncmp(stem, name, strlen(stem)))
+            continue;
+        if (p.bias && !roles[p.role].may_have_bias) return false;
+        *out = p;
+        return true;
+    }
+    return false;
+}
+
+uint64_t nib_rope_source_row(uint64_t row, uint32_t head_dim)
+{
+    uint64_t head = row / head_dim, in = row % head_dim;
+    return head * head_dim + in % 2 * (head_dim / 2) + in / 2;
+}

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/config.c - hyper-parameters from config.json or GGUF metadata, and back into metadata.
+ *
+ * Both spellings of a number stand in one table row. Everything read here is checked here: the rest
+ * of the program trusts nib_hparams. Keys that only training or another engine's cache uses are
+ * ignored; a setting that would change the result and is not implemented is refused by name. */
+#include "infer/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { NAME_MAX_LEN = 128 };
+
+typedef struct {
+    size_t field; /* offset in nib_hparams, a uint32_t */
+    const char *hf[5];
+    const char *gguf; /* after "{arch}." */
+    uint32_t max;
+    bool optional; /* stays 0 */
+} number;
+
+#define FIELD(name) offsetof(nib_hparams, name)
+static const number numbers[] = {
+    {FIELD(n_layer),
+     {"num_hidden_layers", "n_layers", "n_layer"},
+     "block_count",
+     NIB_LAYERS_MAX,
+     false},
+    {FIELD(n_ctx_train),
+     {"max_position_embeddings", "n_ctx", "n_positions"},
+     "context_length",
+     INT32_MAX,
+     false},
+    {FIELD(n_embd), {"hidden_size", "n_embd", "dim"}, "embedding_length", NIB_WIDTH_MAX, false},
+    {FIELD(n_ff),
+     {"intermediate_size", "n_inner", "hidden_dim"},
+     "feed_forward_length",
+     NIB_WIDTH_MAX,
+     false},
+    {FIELD(n_head),
+     {"num_attention_heads", "n_head", "n_heads"},
+     "attention.head_count",
+     NIB_HEADS_MAX,
+     false},
+    {FIELD(n_head_kv),
+     {"num_key_value_heads", "n_kv_heads"},
+     "attention.head_count_kv",
+     NIB_HEADS_MAX,
+     true},
+    {FIELD(head_dim), {"head_dim"}, "attention.key_length", NIB_WIDTH_MAX, true},
+};
+
+static uint32_t *number_at(nib_hparams *hp, const number *n)
+{
+    return (uint32_t *)((char *)hp + n->field);
+}
+
+static nib_code check_number(const number *n, const char *key, uint64_t v, nib_err *err)
+{
+    if (v >= 1 && v <= n->max) return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT, "'%s' is %llu, should be from 1 to %lu", key,
+                    (unsigned long long)v, (unsigned long)n->max);
+}
+
+/* What no single key can be wrong about, and defaults that depend on other keys. */
+static nib_code finish(nib_hparams *hp, nib_err *err)
+{
+    if (!hp->n_head_kv) hp->n_head_kv = hp->n_head;
+    hp->head_dim_given = hp->head_dim != 0;
+    if (!hp->head_dim) {
+        if (hp->n_embd % hp->n_head)
+            return nib_fail(err, NIB_EFORMAT,
+                            "width %u is no multiple of the %u heads, and no head_dim is given",
+                            hp->n_embd, hp->n_head);
+        hp->head_dim = hp->n_embd / hp->n_head;
+    }
+    if (hp->n_head % hp->n_head_kv)
+        return nib_fail(err, NIB_EFORMAT, "%u heads are no multiple of %u key/value heads",
+                        hp->n_head, hp->n_head_kv);
+    if (hp->head_dim % 2)
+        return nib_fail(err, NIB_EFORMAT, "head size %u is odd: rotary embedding pairs its columns",
+                        hp->head_dim);
+    if (hp->head_dim > NIB_WIDTH_MAX / hp->n_head)
+        return nib_fail(err, NIB_EFORMAT, "%u heads of %u are wider than %u", hp->n_head,
+                        hp->head_dim, (unsigned)NIB_WIDTH_MAX);
+    if (!(hp->norm_eps >= 0 && hp->norm_eps < 1))
+        return nib_fail(err, NIB_EFORMAT, "norm epsilon is %g, should be from 0 to 1",
+                        (double)hp->norm_eps);
+    if (!(hp->rope_base > 1) || !isfinite(hp->rope_base))
+        return nib_fail(err, NIB_EFORMAT, "rotary base is %g, should be above 1",
+                        (double)hp->rope_base);
+    if (!(hp->rope_factor > 0) || !isfinite(hp->rope_factor))
+        return nib_fail(err, NIB_EFORMAT, "rotary scaling factor is %g, should be above 0",
+                        (double)hp->rope_factor);
+    return NIB_OK;
+}
+
+/* ---- config.json ---- */
+
+static const nib_json *first_key(const nib_json *cfg, const char *const *keys, const char **found)
+{
+    for (; *keys; keys++) {
+        const nib_json *j = nib_json_get(cfg, *keys);
+        if (!j || nib_json_is_null(j)) continue;
+        *found = *keys;
+        return j;
+    }
+    return NULL;
+}
+
+static nib_code hf_numbers(nib_hparams *hp, const nib_json *cfg, nib_err *err)
+{
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        const number *n = &numbers[i];
+        const char *key = n->hf[0];
+        const nib_json *j = first_key(cfg, n->hf, &key);
+        uint64_t v;
+        if (!j && n->optional) continue;
+        if (!j) return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
+        if (!nib_json_u64(j, &v))
+            return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number", key);
+        nib_code rc = check_number(n, key, v, err);
+        if (rc) return rc;
+        *number_at(hp, n) = (uint32_t)v;
+    }
+    return NIB_OK;
+}
+
+/* A positive number if the key is there; `out` keeps its default otherwise. */
+static nib_code hf_real(const nib_json *obj, const char *key, float *out, nib_err *err)
+{
+    const nib_json *j = nib_json_get(obj, key);
+    double v;
+    if (!j || nib_json_is_null(j)) return NIB_OK;
+    if (!nib_json_num(j, &v) || !(v > 0) || v > 1e30)
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be a positive number", key);
+    *out = (float)v;
+    return NIB_OK;
+}
+
+static nib_code hf_llama3(nib_hparams *hp, const nib_json *cfg, const nib_json *rope, nib_err *err)
+{
+    nib_code rc;
+    uint64_t orig = 8192;
+    const nib_json *j = nib_json_get(rope, "original_max_position_embeddings");
+    if (!j) j = nib_json_get(cfg, "original_max_position_embeddings");
+    if (j && (!nib_json_u64(j, &orig) || !orig || orig > INT32_MAX))
+        return nib_fail(err, NIB_EFORMAT,
+                        "'original_max_position_embeddings' should be a whole number");
+    hp->rope_scaling = NIB_ROPE_LLAMA3;
+    hp->llama3.factor = 8;
+    hp->llama3.low_freq = 1;
+    hp->llama3.high_freq = 4;
+    hp->llama3.n_ctx_orig = (uint32_t)orig;
+    if ((rc = hf_real(rope, "factor", &hp->llama3.factor, err))) return rc;
+    if ((rc = hf_real(rope, "low_freq_factor", &hp->llama3.low_freq, err))) return rc;
+    if ((rc = hf_real(rope, "high_freq_factor", &hp->llama3.high_freq, err))) return rc;
+    if (!(hp->llama3.high_freq > hp->llama3.low_freq))
+        return nib_fail(err, NIB_EFORMAT, "high_freq_factor %g is not above low_freq_factor %g",
+                        (double)hp->llama3.high_freq, (double)hp->llama3.low_freq);
+    return NIB_OK;
+}
+
+/* "rope_parameters" (newer) or "rope_scaling" (older), "rope_type" or "type", and the base in
+ * either of them or on top. */
+static nib_code hf_rope(nib_hparams *hp, const nib_json *cfg, nib_err *err)
+{
+    static const char *const objects[] = {"rope_parameters", "rope_scaling", NULL};
+    static const char *const types[] = {"rope_type", "type", NULL};
+    const char *key = "", *type = "default";
+    const nib_json *rope = first_key(cfg, objects, &key), *j;
+    nib_code rc;
+    float partial = 1;
+
+    hp->rope_base = 10000;
+    hp->rope_factor = 1;
+    if ((rc = hf_real(cfg, "rope_theta", &hp->rope_base, err))) return rc;
+    if ((rc = hf_real(cfg, "partial_rotary_factor", &partial, err))) return rc;
+    if (rope && !nib_json_is_object(rope))
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be an object", key);
+    if ((rc = hf_real(rope, "rope_theta", &hp->rope_base, err))) return rc;
+    if ((rc = hf_real(rope, "partial_rotary_factor", &partial, err))) return rc;
+    if (partial != 1)
+        return nib_fail(err, NIB_EFORMAT, "'partial_rotary_factor' is %g, only 1 is supported",
+                        (double)partial);
+    j = rope ? first_key(rope, types, &key) : NULL;
+    if (j && !nib_json_str(j, &type))
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be a string", key);
+    if (!strcmp(type, "default")) return NIB_OK;
+    if (!strcmp(type, "llama3")) return hf_llama3(hp, cfg, rope, err);
+    if (!strcmp(type, "linear")) {
+        if (!nib_json_get(rope, "factor"))
+            return nib_fail(err, NIB_EFORMAT, "key 'factor' of linear rope scaling is missing");
+        hp->rope_scaling = NIB_ROPE_LINEAR;
+        return hf_real(rope, "factor", &hp->rope_factor, err);
+    }
+    return nib_fail(err, NIB_EFORMAT,
+                    "rope scaling '%s' is not supported (supported: default, linear, llama3)",
+                    type);
+}
+
+static const nib_arch *arch_of_class(const char *name)
+{
+    for (size_t i = 0; i < nib_arch_count(); i++)
+        for (const char *const *c = nib_arch_at(i)->hf_classes; *c; c++)
+            if (!strcmp(*c, name)) return nib_arch_at(i);
+    return NULL;
+}
+
+static nib_code unknown_arch(const char *name, bool gguf, nib_err *err)
+{
+    char known[400] = "";
+    size_t n = 0;
+    for (size_t i = 0; i < nib_arch_count(); i++) {
+        const char *const one[] = {nib_arch_at(i)->name, NULL};
+        for (const char *const *c = gguf ? one : nib_arch_at(i)->hf_classes; *c; c++)
+            n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", *c);
+    }
+    return nib_fail(err, NIB_EFORMAT, "architecture '%s' is not known (known: %s)", name, known);
+}
+
+static nib_code hf_read(nib_hparams *hp, const nib_arch **arch, const nib_json *cfg, nib_err *err)
+{
+    static const char *const acts[] = {"hidden_act", "hidden_activation", NULL};
+    static const char *const eps[] = {"rms_norm_eps", "norm_eps", NULL};
+    nib_code rc;
+    const char *name, *key = eps[0];
+    uint64_t n_vocab;
+    const nib_json *j = nib_json_first(nib_json_get(cfg, "architectures"));
+
+    if (!nib_json_str(j, &name))
+        return nib_fail(err, NIB_EFORMAT, "key 'architectures' with a class name is missing");
+    if (!(*arch = arch_of_class(name))) return unknown_arch(name, false, err);
+    if ((rc = hf_numbers(hp, cfg, err))) return rc;
+    if (!nib_json_u64(nib_json_get(cfg, "vocab_size"), &n_vocab) || !n_vocab ||
+        n_vocab > NIB_WIDTH_MAX)
+        return nib_fail(err, NIB_EFORMAT, "key 'vocab_size' should be a number from 1 to %d",
+                        NIB_WIDTH_MAX);
+    hp->n_vocab = (uint32_t)n_vocab;
+    j = first_key(cfg, acts, &key);
+    if (j && (!nib_json_str(j, &name) || strcmp(name, "silu")))
+        return nib_fail(err, NIB_EFORMAT, "'%s' is not \"silu\", the only one supported", key);
+    key = eps[0];
+    if (!first_key(cfg, eps, &key)) return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
+    if ((rc = hf_real(cfg, key, &hp->norm_eps, err))) return rc;
+    j = nib_json_get(cfg, "tie_word_embeddings");
+    if (j && !nib_json_bool(j, &hp->tied))
+        return nib_fail(err, NIB_EFORMAT, "'tie_word_embeddings' should be true or false");
+    if ((rc = hf_rope(hp, cfg, err))) return rc;
+    return finish(hp, err);
+}
+
+/* ---- GGUF ---- */
+
+static const char *full_key(char buf[NAME_MAX_LEN], const nib_arch *a, const char *key)
+{
+    snprintf(buf, NAME_MAX_LEN, "%s.%s", a->name, key);
+    return buf;
+}
+
+static nib_code gguf_real(const nib_gguf_kvs *k, const char *key, float *out, nib_err *err)
+{
+    if (!nib_gguf_kvs_find(k, key) || nib_gguf_get_f32(k, key, out)) return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT, "'%s' should be a float", key);
+}
+
+static nib_code gguf_numbers(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *k,
+                             nib_err *err)
+{
+    char key[NAME_MAX_LEN];
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        const number *n = &numbers[i];
+        uint64_t v;
+        full_key(key, a, n->gguf);
+        if (!nib_gguf_kvs_find(k, key)) {
+            if (n->optional) continue;
+            return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
+        }
+        if (!nib_gguf_get_u64(k, key, &v))
+            return nib_fail(err, NIB_EFORMAT, "'%s' should be one whole number", key);
+        nib_code rc = check_number(n, key, v, err);
+        if (rc) return rc;
+        *number_at(hp, n) = (uint32_t)v;
+    }
+    return NIB_OK;
+}
+
+static nib_code gguf_rope(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *k, nib_err *err)
+{
+    char key[NAME_MAX_LEN];
+    nib_str type = {"none", 4};
+    nib_code rc;
+    hp->rope_base = 10000;
+    hp->rope_factor = 1;
+    if ((rc = gguf_real(k, full_key(key, a, "rope.freq_base"), &hp->rope_base, err))) return rc;
+    full_key(key, a, "rope.scaling.type");
+    if (nib_gguf_kvs_find(k, key) && !nib_gguf_get_str(k, key, &type))
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be a string", key);
+    if (!strcmp(type.p, "none")) return NIB_OK;
+    if (strcmp(type.p, "linear"))
+        return nib_fail(err, NIB_EFORMAT,
+                        "rope scaling '%.60s' is not supported (supported: none, linear)", type.p);
+    hp->rope_scaling = NIB_ROPE_LINEAR;
+    return gguf_real(k, full_key(key, a, "rope.scaling.factor"), &hp->rope_factor, err);
+}
+
+/* Settings that would change the result and must have the one value that the graph implements. */
+static nib_code gguf_fixed(const nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *k,
+                           nib_err *err)
+{
+    const struct {
+        const char *key;
+        uint64_t value;
+    } fixed[] = {
+        {"attention.value_length", hp->head_dim},
+        {"rope.dimension_count", hp->head_dim},
+        {"expert_count", 0},
+    };
+    char key[NAME_MAX_LEN];
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
+        uint64_t v;
+        full_key(key, a, fixed[i].key);
+        if (!nib_gguf_kvs_find(k, key)) continue;
+        if (!nib_gguf_get_u64(k, key, &v) || v != fixed[i].value)
+            return nib_fail(err, NIB_EFORMAT, "'%s' should be %llu, nothing else is supported", key,
+                            (unsigned long long)fixed[i].value);
+    }
+    return NIB_OK;
+}
+
+static nib_code gguf_read(nib_hparams *hp, const nib_arch **arch, const nib_gguf_kvs *k,
+                          nib_err *err)
+{
+    char key[NAME_MAX_LEN];
+    nib_str name;
+    nib_code rc;
+    if (!nib_gguf_get_str(k, "general.architecture", &name))
+        return nib_fail(err, NIB_EFORMAT, "key 'general.architecture' is missing");
+    *arch = NULL;
+    for (size_t i = 0; i < nib_arch_count(); i++)
+        if (!strcmp(nib_arch_at(i)->name, name.p)) *arch = nib_arch_at(i);
+    if (!*arch) return unknown_arch(name.p, true, err);
+    if ((rc = gguf_numbers(hp, *arch, k, err))) return rc;
+    full_key(key, *arch, "attention.layer_norm_rms_epsilon");
+    if (!nib_gguf_get_f32(k, key, &hp->norm_eps))
+        return nib_fail(err, NIB_EFORMAT, "key '%s' is missing or no float", key);
+    if ((rc = gguf_rope(hp, *arch, k, err))) return rc;
+    if ((rc = finish(hp, err))) return rc;
+    return gguf_fixed(hp, *arch, k, err);
+}
+
+nib_code nib_config_read(nib_hparams *hp, const nib_arch **arch, const nib_source *src,
+                         nib_err *err)
+{
+    *hp = (nib_hparams){0};
+    const nib_gguf_kvs *kvs = nib_source_kvs(src);
+    if (kvs) {
+        nib_code rc = gguf_read(hp, arch, kvs, err);
+        return rc ? nib_wrap(err, "%s", nib_source_path(src)) : NIB_OK;
+    }
+    const nib_json *cfg = nib_source_json(src, "config.json");
+    if (!cfg)
+        return nib_fail(err, NIB_EFORMAT,
+                        "%s: no config.json beside the weights, so the architecture is unknown",
+                        nib_source_path(src));
+    nib_code rc = hf_read(hp, arch, cfg, err);
+    return rc ? nib_wrap(err, "%s: config.json", nib_source_path(src)) : NIB_OK;
+}
+
+nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err)
+{
+    const nib_arch *a = m->arch;
+    const nib_hparams *hp = &m->hp;
+    char b[NAME_MAX_LEN];
+    bool ok = nib_gguf_set_str(kvs, "general.architecture", a->name, strlen(a->name));
+    ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "block_count"), hp->n_layer);
+    ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "context_length"), hp->n_ctx_train);
+    ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "embedding_length"), hp->n_embd);
+    ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "feed_forward_length"), hp->n_ff);
+    ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "attention.head_count"), hp->n_head);
+    ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "attention.head_count_kv"), hp->n_head_kv);
+    if (hp->rope_scaling == NIB_ROPE_LINEAR) {
+        ok = ok && nib_gguf_set_str(kvs, full_key(b, a, "rope.scaling.type"), "linear", 6);
+        ok = ok && nib_gguf_set_f32(kvs, full_key(b, a, "rope.scaling.factor"), hp->rope_factor);
+    }
+    ok = ok && nib_gguf_set_f32(kvs, full_key(b, a, "rope.freq_base"), hp->rope_base);
+    ok = ok &&
+         nib_gguf_set_f32(kvs, full_key(b, a, "attention.layer_norm_rms_epsilon"), hp->norm_eps);
+    if (hp->head_dim_given) {
+        ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "attention.key_length"), hp->head_dim);
+        ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "attention.value_length"), hp->head_dim);
+    }
+    if (a->writes_rope_dim) {
+        ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "vocab_size"), hp->n_vocab);
+        ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "rope.dimension_count"), hp->head_dim);
+    }
+    return ok ? NIB_OK : nib_fail_nomem(err, "metadata");
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/model.c - which tensor of a source plays which role, with every shape checked. */
+#include "infer/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { NAME_BUF = 128 };
+
+static bool is_gguf(const nib_model *m)
+{
+    return nib_source_get_kind(m->src) == NIB_SOURCE_GGUF;
+}
+
+static nib_param *param(nib_model *m, nib_place p)
+{
+    return p.role < NIB_ROLE_FIRST_BLOCK ? &m->global[p.role]
+                                         : &m->block[(size_t)p.layer * NIB_ROLE_COUNT + p.role];
+}
+
+bool nib_model_place(const nib_model *m, const nib_tensor *t, nib_place *out)
+{
+    if (!nib_place_parse(t->name, is_gguf(m), out)) return false;
+    bool norm = out->role == NIB_ROLE_ATTN_Q_NORM || out->role == NIB_ROLE_ATTN_K_NORM;
+    if (norm && !m->arch->qk_norm) return false;
+    return out->role < NIB_ROLE_FIRST_BLOCK || out->layer < m->hp.n_layer;
+}
+
+/* Buffers that some checkpoints carry and nobody reads: tables of the rotation, causal masks. */
+static bool harmless(const char *name)
+{
+    static const char *const ends[] = {".rotary_emb.inv_freq", ".attention.masked_bias",
+                                       ".attention.bias"};
+    size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        size_t e = strlen(ends[i]);
+        if (n >= e && !strcmp(name + n - e, ends[i])) return true;
+    }
+    return false;
+}
+
+/* Rows and columns of a role's weight; vectors have one row. */
+static void weight_shape(const nib_hparams *hp, nib_role r, uint64_t *rows, uint64_t *cols)
+{
+    uint64_t q = (uint64_t)hp->n_head * hp->head_dim, kv = (uint64_t)hp->n_head_kv * hp->head_dim;
+    *rows = 1;
+    *cols = hp->n_embd;
+    switch (r) {
+    case NIB_ROLE_TOKEN_EMBD:
+    case NIB_ROLE_OUTPUT: *rows = hp->n_vocab; break;
+    case NIB_ROLE_ROPE_FREQS: *cols = hp->head_dim / 2; break;
+    case NIB_ROLE_ATTN_Q_NORM:
+    case NIB_ROLE_ATTN_K_NORM: *cols = hp->head_dim; break;
+    case NIB_ROLE_ATTN_Q: *rows = q; break;
+    case NIB_ROLE_ATTN_K:
+    case NIB_ROLE_ATTN_V: *rows = kv; break;
+    case NIB_ROLE_ATTN_OUTPUT: *rows = hp->n_embd, *cols = q; break;
+    case NIB_ROLE_FFN_GATE:
+    case NIB_ROLE_FFN_UP: *rows = hp->n_ff; break;
+    case NIB_ROLE_FFN_DOWN: *rows = hp->n_embd, *cols = hp->n_ff; break;
+    default: break; /* norms over the width */
+    }
+}
+
+static nib_code check_tensor(const nib_model *m, const nib_tensor *t, nib_place p, nib_err *err)
+{
+    uint64_t rows, cols;
+    char shape[96];
+    weight_shape(&m->hp, p.role, &rows, &cols);
+    if (p.bias) cols = rows, rows = 1;
+    if (nib_tensor_rows(t) != rows || nib_tensor_cols(t) != cols) {
+        nib_tensor_shape_str(t, shape, sizeof shape);
+        if (rows == 1)
+            return nib_fail(err, NIB_EFORMAT, "tensor '%s': shape is %s, expected [%llu]", t->name,
+                            shape, (unsigned long long)cols);
+        return nib_fail(err, NIB_EFORMAT, "tensor '%s': shape is %s, expected [%llu, %llu]",
+                        t->name, shape, (unsigned long long)rows, (unsigned long long)cols);
+    }
+    if (!t->codec->decode)
+        return nib_fail(err, NIB_EFORMAT, "tensor '%s': type %s cannot hold weights", t->name,
+                        t->codec->name);
+    return NIB_OK;
+}
+
+/* Give every tensor of the source its place. */
+static nib_code place_all(nib_model *m, nib_err *err)
+{
+    for (size_t i = 0; i < nib_source_count(m->src); i++) {
+        const nib_tensor *t = nib_source_at(m->src, i);
+        nib_place p;
+        if (!nib_model_place(m, t, &p)) {
+            if (harmless(t->name)) continue;
+            return nib_fail(err, NIB_EFORMAT,
+                            "tensor '%s' has no place in architecture '%s' with %u blocks", t->name,
+                            m->arch->name, m->hp.n_layer);
+        }
+        nib_code rc = check_tensor(m, t, p, err);
+        if (rc) return rc;
+        nib_param *par = param(m, p);
+        if (p.bias)
+            par->bias = t;
+        else
+            par->weight = t;
+    }
+    return NIB_OK;
+}
+
+static nib_code missing(const nib_model *m, nib_place p, nib_err *err)
+{
+    char name[NAME_BUF];
+    if (is_gguf(m))
+        nib_place_gguf_name(p, name, sizeof name);
+    else
+        nib_place_hf_name(p, name, sizeof name);
+    return nib_fail(err, NIB_EFORMAT, "tensor '%s' is missing", name);
+}
+
+static bool required(const nib_model *m, nib_place p)
+{
+    bool qkv = p.role == NIB_ROLE_ATTN_Q || p.role == NIB_ROLE_ATTN_K || p.role == NIB_ROLE_ATTN_V;
+    if (p.bias) return qkv && m->arch->qkv_bias;
+    switch (p.role) {
+    case NIB_ROLE_OUTPUT: return !m->hp.tied;
+    case NIB_ROLE_ROPE_FREQS: return false;
+    case NIB_ROLE_ATTN_Q_NORM:
+    case NIB_ROLE_ATTN_K_NORM: return m->arch->qk_norm;
+    default: return true;
+    }
+}
+
+static nib_code check_complete(nib_model *m, nib_err *err)
+{
+    nib_place p = {0};
+    for (p.role = 0; p.role < NIB_ROLE_COUNT; p.role++) {
+        uint32_t layers = p.role < NIB_ROLE_FIRST_BLOCK ? 1 : m->hp.n_layer;
+        for (p.layer = 0; p.layer < layers; p.layer++) {
+            const nib_param *par = param(m, p);
+            p.bias = true;
+            if (!par->bias && required(m, p)) return missing(m, p, err);
+            p.bias = false;
+            if (!par->weight && required(m, p)) return missing(m, p, err);
+        }
+    }
+    return NIB_OK;
+}
+
+/* Llama 3's divisors: long wavelengths (rarely rotated pairs) are stretched by the factor, short
+ * ones left alone, those between blended. */
+static void llama3_factors(const nib_hparams *hp, float *out)
+{
+    const double pi = 3.14159265358979323846, orig = hp->llama3.n_ctx_orig;
+    const double factor = hp->llama3.factor, low = hp->llama3.low_freq, high = hp->llama3.high_freq;
+    for (uint32_t i = 0; i < hp->head_dim / 2; i++) {
+        double wavelength = 2 * pi * pow(hp->rope_base, 2.0 * i / hp->head_dim);
+        double smooth = (orig / wavelength - low) / (high - low);
+        if (wavelength < orig / high)
+            out[i] = 1;
+        else if (wavelength > orig / low)
+            out[i] = (float)factor;
+        else
+            out[i] = (float)(1 / ((1 - smooth) / factor + smooth));
+    }
+}
+
+static nib_code read_factors(const nib_model *m, const nib_tensor *t, nib_err *err)
+{
+    nib_buf raw = {0};
+    nib_code rc = nib_source_read_rows(m->src, t, 0, 1, m->rope_factors, &raw, 0, err);
+    nib_buf_free(&raw);
+    if (rc) return rc;
+    for (uint32_t i = 0; i < m->hp.head_dim / 2; i++)
+        if (!(m->rope_factors[i] > 0) || !isfinite(m->rope_factors[i]))
+            return nib_fail(err, NIB_EFORMAT, "tensor '%s': value %u is %g, should be above 0",
+                            t->name, i, (double)m->rope_factors[i]);
+    return NIB_OK;
+}
+
+static nib_code set_factors(nib_model *m, nib_err *err)
+{
+    const nib_tensor *t = m->global[NIB_ROLE_ROPE_FREQS].weight;
+    if (!t && m->hp.rope_scaling != NIB_ROPE_LLAMA3) return NIB_OK;
+    m->rope_factors = nib_alloc(m->hp.head_dim / 2, sizeof *m->rope_factors);
+    if (!m->rope_factors) return nib_fail_nomem(err, "rope factors");
+    if (t) return read_factors(m, t, err);
+    llama3_factors(&m->hp, m->rope_factors);
+    return NIB_OK;
+}
+
+/* A GGUF states the vocabulary's size and tying by its tensors alone. */
+static nib_code vocab_from_tensors(nib_model *m, nib_err *err)
+{
+    const nib_tensor *t = nib_source_find(m->src, "token_embd.weight");
+    if (!t) return missing(m, (nib_place){.role = NIB_ROLE_TOKEN_EMBD}, err);
+    uint64_t rows = nib_tensor_rows(t);
+    if (rows < 1 || rows > NIB_WIDTH_MAX)
+        return nib_fail(err, NIB_EFORMAT, "tensor '%s': %llu rows, should be from 1 to %d", t->name,
+                        (unsigned long long)rows, NIB_WIDTH_MAX);
+    m->hp.n_vocab = (uint32_t)rows;
+    m->hp.tied = true;
+    return NIB_OK;
+}
+
+static nib_code open_model(nib_model *m, nib_err *err)
+{
+    nib_code rc;
+    if (is_gguf(m) && (rc = vocab_from_tensors(m, err))) return rc;
+    /* Every block has tensors of its own: a count without them is a lie, and not worth memory. */
+    if (m->hp.n_layer > nib_source_count(m->src))
+        return nib_fail(err, NIB_EFORMAT, "%u blocks, but only %zu tensors", m->hp.n_layer,
+                        nib_source_count(m->src));
+    m->block = nib_calloc((size_t)m->hp.n_layer * NIB_ROLE_COUNT, sizeof *m->block);
+    if (!m->block) return nib_fail_nomem(err, "tensor table");
+    if ((rc = place_all(m, err))) return rc;
+    if ((rc = check_complete(m, err))) return rc;
+    m->hp.tied = !m->global[NIB_ROLE_OUTPUT].weight;
+    return set_factors(m, err);
+}
+
+nib_code nib_model_open(nib_model *m, const nib_source *src, nib_err *err)
+{
+    *m = (nib_model){.src = src};
+    nib_code rc = nib_config_read(&m->hp, &m->arch, src, err);
+    if (rc) return rc;
+    m->rope_interleaved = is_gguf(m) && m->arch->rope_interleaved;
+    if ((rc = open_model(m, err))) {
+        nib_model_close(m);
+        return nib_wrap(err, "%s", nib_source_path(src));
+    }
+    return NIB_OK;
+}
+
+void nib_model_close(nib_model *m)
+{
+    nib_free(m->block);
+    nib_free(m->rope_factors);
+    *m = (nib_model){0};
+}
