@@ -2,15 +2,26 @@
 /* calib/imatrix.h - importance matrix: per-input-channel mean squares of every linear weight.
  *
  * File layout: GGUF with general.type "imatrix", imatrix.datasets, imatrix.chunk_count,
- * imatrix.chunk_size, and for each weight two F32 tensors NAME.in_sum2 and NAME.counts, by GGUF
- * tensor name; interchangeable with llama.cpp's. The legacy binary layout is read too. */
+ * imatrix.chunk_size, and for each weight, in byte-wise order of names, two F32 tensors
+ * NAME.in_sum2 (ne = cols, n_mat) and NAME.counts (ne = 1, n_mat); trailing dimensions of 1 are
+ * dropped. Interchangeable with llama.cpp's. Other tensors in such a file are ignored, as
+ * llama.cpp does. The legacy binary layout is read too: it holds means, not sums, so they count as
+ * NIB_IMATRIX_LEGACY_CHUNK rows for each call that it names. */
 #ifndef NIB_CALIB_IMATRIX_H
 #define NIB_CALIB_IMATRIX_H
 
 #include "base/err.h"
+#include "formats/gguf.h"
+#include "formats/source.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+enum {
+    NIB_IMATRIX_LEGACY_CHUNK = 512,    /* llama.cpp's default chunk; the file does not say   */
+    NIB_IMATRIX_LEGACY_NAME_MAX = 1024 /* bytes of a name in the legacy layout               */
+};
 
 typedef struct {
     char *name;      /* GGUF tensor name, "blk.0.attn_q.weight" */
@@ -30,14 +41,35 @@ typedef struct {
 } nib_imatrix;
 
 /* GGUF or legacy, found from the contents. Non-finite or negative values are errors naming the
- * entry. */
+ * entry. On failure *m is empty. */
 NIB_MUST_USE nib_code nib_imatrix_load(nib_imatrix *m, const char *path, nib_err *err);
 NIB_MUST_USE nib_code nib_imatrix_save(const nib_imatrix *m, const char *path, bool force,
                                        nib_err *err);
 void nib_imatrix_free(nib_imatrix *m);
 
+/* The two halves that a checkpoint needs. write: sums and counts as `type`, NIB_F32 or the lossless
+ * NIB_F64, and the keys of `extra` (may be NULL) after the usual ones. read: from an opened GGUF,
+ * either type. */
+NIB_MUST_USE nib_code nib_imatrix_write(const nib_imatrix *m, nib_type type,
+                                        const nib_gguf_kvs *extra, const char *path, bool force,
+                                        nib_err *err);
+NIB_MUST_USE nib_code nib_imatrix_read(nib_imatrix *m, const nib_source *src, nib_err *err);
+
+/* Room for a new entry with all sums and counts 0; *m must be sorted again before use. */
+NIB_MUST_USE nib_code nib_imatrix_add(nib_imatrix *m, const char *name, size_t n_name, size_t cols,
+                                      size_t n_mat, nib_imatrix_entry **out, nib_err *err);
+NIB_MUST_USE nib_code nib_imatrix_add_dataset(nib_imatrix *m, const char *name, size_t n_name,
+                                              nib_err *err);
+/* Put entries in order; a name that appears twice is an error. */
+NIB_MUST_USE nib_code nib_imatrix_sort(nib_imatrix *m, nib_err *err);
+
+/* Add the sums, counts and datasets of `from`; chunks are those of the largest count. Entries of
+ * equal names must have equal sizes. On failure *m is unchanged but for a longer list of entries
+ * without data. */
+NIB_MUST_USE nib_code nib_imatrix_merge(nib_imatrix *m, const nib_imatrix *from, nib_err *err);
+
 /* Entry of a weight; NULL when there is none. */
-const nib_imatrix_entry *nib_imatrix_find(const nib_imatrix *m, const char *name);
+nib_imatrix_entry *nib_imatrix_find(const nib_imatrix *m, const char *name);
 /* importance[cols] = in_sum2 / counts of matrix 0; all 1 where counts <= 0. */
 void nib_imatrix_values(const nib_imatrix_entry *e, float *importance);
 

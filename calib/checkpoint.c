@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/* calib/checkpoint.c - see checkpoint.h. */
+#include "calib/checkpoint.h"
+#include "base/file.h"
+#include "base/mem.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char KEY_RUN[] = "nibble.calibration.fingerprint";
+static const char KEY_DONE[] = "nibble.calibration.windows_done";
+
+enum { SAMPLE_BYTES = 4096, HEX_DIGITS = 16 };
+
+/* FNV-1a, 64 bits. */
+static uint64_t hash(uint64_t h, const void *data, size_t n)
+{
+    const uint8_t *p = data;
+    for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001B3u;
+    return h;
+}
+
+static nib_code hash_tensor(uint64_t *h, const nib_source *src, const nib_tensor *t, nib_err *err)
+{
+    uint8_t sample[SAMPLE_BYTES];
+    size_t n = t->bytes < sizeof sample ? t->bytes : sizeof sample;
+    nib_code rc = nib_source_read(src, t, 0, sample, n, err);
+    if (rc) return rc;
+    *h = hash(*h, t->name, strlen(t->name) + 1);
+    *h = hash(*h, t->codec->name, strlen(t->codec->name) + 1);
+    *h = hash(*h, t->shape, (size_t)t->n_dims * sizeof t->shape[0]);
+    *h = hash(*h, sample, n);
+    return NIB_OK;
+}
+
+nib_code nib_checkpoint_fingerprint(uint64_t *out, const nib_model *m, const nib_windows *w,
+                                    const nib_calib_opts *opts, nib_err *err)
+{
+    uint64_t h = 0xCBF29CE484222325u, sizes[3] = {w->n, w->n_ctx, opts->process_output};
+    for (size_t i = 0; i < nib_source_count(m->src); i++) {
+        nib_code rc = hash_tensor(&h, m->src, nib_source_at(m->src, i), err);
+        if (rc) return rc;
+    }
+    h = hash(h, sizes, sizeof sizes);
+    *out = hash(h, w->id, w->n * w->n_ctx * sizeof *w->id);
+    return NIB_OK;
+}
+
+nib_code nib_checkpoint_save(const nib_imatrix *m, uint64_t fingerprint, size_t windows_done,
+                             const char *path, nib_err *err)
+{
+    char hex[HEX_DIGITS + 1];
+    nib_code rc;
+    nib_gguf_kvs *extra = nib_gguf_kvs_new();
+    snprintf(hex, sizeof hex, "%016" PRIx64, fingerprint);
+    if (!extra || !nib_gguf_set_str(extra, KEY_RUN, hex, HEX_DIGITS) ||
+        !nib_gguf_set_u32(extra, KEY_DONE, (uint32_t)windows_done))
+        rc = nib_fail_nomem(err, "a checkpoint");
+    else
+        rc = nib_imatrix_write(m, NIB_F64, extra, path, true, err);
+    nib_gguf_kvs_free(extra);
+    return rc;
+}
+
+/* All entries of *m, which must be in `from` with the same sizes. */
+static nib_code copy_entries(nib_imatrix *m, const nib_imatrix *from, nib_err *err)
+{
+    for (size_t i = 0; i < m->n; i++) {
+        nib_imatrix_entry *a = &m->entry[i];
+        const nib_imatrix_entry *b = nib_imatrix_find(from, a->name);
+        if (!b || b->cols != a->cols || b->n_mat != a->n_mat)
+            return nib_fail(err, NIB_EFORMAT, "entry '%s' is missing or of another size", a->name);
+    }
+    for (size_t i = 0; i < m->n; i++) {
+        nib_imatrix_entry *a = &m->entry[i];
+        const nib_imatrix_entry *b = nib_imatrix_find(from, a->name);
+        memcpy(a->in_sum2, b->in_sum2, a->cols * a->n_mat * sizeof *a->in_sum2);
+        memcpy(a->counts, b->counts, a->n_mat * sizeof *a->counts);
+    }
+    return NIB_OK;
+}
+
+static nib_code load_from(nib_imatrix *m, uint64_t fingerprint, size_t *windows_done,
+                          const nib_source *src, nib_log *log, nib_err *err)
+{
+    char hex[HEX_DIGITS + 1];
+    nib_str run;
+    uint64_t done;
+    nib_imatrix saved;
+    const nib_gguf_kvs *kvs = nib_source_kvs(src);
+    if (!kvs || !nib_gguf_get_str(kvs, KEY_RUN, &run) || !nib_gguf_get_u64(kvs, KEY_DONE, &done))
+        return nib_fail(err, NIB_EFORMAT, "not a calibration's checkpoint");
+    snprintf(hex, sizeof hex, "%016" PRIx64, fingerprint);
+    if (strcmp(run.p, hex)) {
+        nib_warn(log, "%s: of a run with another model, text or options; starting anew",
+                 nib_source_path(src));
+        return NIB_OK;
+    }
+    nib_code rc = nib_imatrix_read(&saved, src, err);
+    if (rc) return rc;
+    rc = copy_entries(m, &saved, err);
+    nib_imatrix_free(&saved);
+    if (!rc) *windows_done = done;
+    return rc;
+}
+
+nib_code nib_checkpoint_load(nib_imatrix *m, uint64_t fingerprint, size_t *windows_done,
+                             const char *path, nib_log *log, nib_err *err)
+{
+    nib_source *src;
+    *windows_done = 0;
+    if (!nib_file_exists(path)) return NIB_OK;
+    nib_code rc = nib_source_open(&src, path, err);
+    if (!rc) {
+        rc = load_from(m, fingerprint, windows_done, src, log, err);
+        nib_source_close(src);
+    }
+    return rc ? nib_wrap(err, "a file in the place of the checkpoint '%s' (remove it)", path) : rc;
+}

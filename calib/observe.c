@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* calib/observe.c - see observe.h. */
+#include "calib/observe.h"
+#include "base/par.h"
+
+/* Columns of a task: their sums stay in the first-level cache while all rows go by. */
+enum { STRIP = 128 };
+
+typedef struct {
+    double *sum;
+    const float *x;
+    size_t rows, cols;
+} squares_job;
+
+static nib_code add_strip(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const squares_job *job = arg;
+    (void)thread;
+    (void)err;
+    double *restrict sum = job->sum + begin;
+    for (size_t i = 0; i < job->rows; i++) {
+        const float *restrict x = job->x + i * job->cols + begin;
+        for (size_t j = 0; j < end - begin; j++) sum[j] += (double)x[j] * (double)x[j];
+    }
+    return NIB_OK;
+}
+
+nib_code nib_observe_squares(double *sum, const float *x, size_t rows, size_t cols,
+                             const nib_ctx *ctx, nib_err *err)
+{
+    squares_job job = {sum, x, rows, cols};
+    return nib_par_for(ctx->threads, cols, STRIP, add_strip, &job, err);
+}

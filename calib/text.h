@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/* calib/text.h - sample text: files in, windows of tokens out.
+ *
+ * Kinds of files, each also gzip-compressed (found from the contents, whatever the name):
+ *   .jsonl, .json  (before a ".gz", if any) one JSON object per line, empty lines skipped. Its
+ * "text" is one document; else its "messages" are, rendered plainly: a line "role: content" for
+ * each. Documents are joined by an empty line. anything else  plain text, taken as it is. Line
+ * breaks at the very end are dropped. A file must hold no NUL byte and at most NIB_TEXT_MAX_BYTES.
+ */
+#ifndef NIB_CALIB_TEXT_H
+#define NIB_CALIB_TEXT_H
+
+#include "infer/tokenizer.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define NIB_TEXT_MAX_BYTES ((size_t)1 << 30) /* of one file, decompressed */
+
+/* The file's text; *text is the caller's (nib_free) and NUL-terminated. Errors name the file, and
+ * the line for JSON. A file without text is an error. */
+NIB_MUST_USE nib_code nib_text_read(char **text, size_t *n, const char *path, nib_err *err);
+
+typedef struct {
+    const char *path;
+    double weight; /* share of the windows, relative to the other texts'; 0 = by length, then all
+                      texts' weights must be 0 */
+} nib_text_spec;
+
+/* Windows of n_ctx tokens each, ready for the model. */
+typedef struct {
+    int32_t *id; /* [n][n_ctx], owned */
+    size_t n, n_ctx;
+    size_t n_available; /* windows that the texts hold in all */
+    size_t n_tokens;    /* tokens that the texts hold in all  */
+} nib_windows;
+
+/* Cut each text's tokens into windows (as perplexity does: BOS before the text and in the first
+ * place of every window if the model adds one; what remains at the end is dropped) and choose
+ * `most` of them, fewer where the texts are short (w->n says): from each text its share, at random
+ * by `seed`, in the order of the text. Proportions hold: where one text has too few windows for its
+ * weight, all give less. A text shorter than one window is an error. */
+NIB_MUST_USE nib_code nib_windows_pick(nib_windows *w, const nib_text_spec *texts, size_t n_texts,
+                                       const nib_tokenizer *tok, size_t n_ctx, size_t most,
+                                       uint64_t seed, nib_err *err);
+void nib_windows_free(nib_windows *w);
+
+#endif
