@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/* Sample files to text: each kind, plain and compressed, and what is refused. */
+#include "base/mem.h"
+#include "calib/text.h"
+#include "tests/calib/tmp.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+static void reads(const char *path, const char *want)
+{
+    char *text;
+    size_t n;
+    nib_err err = {0};
+    if (nib_text_read(&text, &n, path, &err)) fail_msg("%s", err.msg);
+    assert_int_equal(n, strlen(want));
+    assert_string_equal(text, want);
+    nib_free(text);
+}
+
+static void refuses(const char *path, nib_code code, const char *part)
+{
+    char *text = NULL;
+    size_t n;
+    nib_err err = {0};
+    assert_int_equal(nib_text_read(&text, &n, path, &err), code);
+    assert_null(text);
+    tmp_expect(err.msg, part);
+    tmp_expect(err.msg, path);
+}
+
+static void plain_text_is_taken_as_it_is(void **state)
+{
+    (void)state;
+    reads(tmp_text("a.txt", "One.\n\n  Two \xC3\xA9 \xFF.\n"), "One.\n\n  Two \xC3\xA9 \xFF.");
+    reads(tmp_text("no-suffix", "{\"text\": \"not JSON lines\"}"),
+          "{\"text\": \"not JSON lines\"}");
+}
+
+static void gzip_is_found_from_the_contents(void **state)
+{
+    (void)state;
+    reads(tmp_gzip("b.txt", "Compressed,\nwithout saying so.\n"),
+          "Compressed,\nwithout saying so.");
+    reads(tmp_gzip("b.jsonl.gz", "{\"text\":\"one\"}\n{\"text\":\"two\"}\n"), "one\n\ntwo");
+    reads(tmp_text("c.txt.gz", "not compressed at all"), "not compressed at all");
+}
+
+static void json_lines_give_text_or_messages(void **state)
+{
+    (void)state;
+    reads(tmp_text("d.jsonl", "{\"text\": \"A\\u00e9 \\\"b\\\"\\n\", \"id\": 7}\r\n"
+                              "\n   \n"
+                              "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi?\"},"
+                              "{\"role\": \"assistant\", \"content\": null},"
+                              "{\"role\": \"assistant\", \"content\": \"Yes.\"}]}\n"
+                              "{\"text\": \"last, no line break\"}"),
+          "A\xC3\xA9 \"b\"\n\n\nuser: Hi?\nassistant: Yes.\n\nlast, no line break");
+    reads(tmp_text("e.JSON", "{\"text\":\"x\"}"), "x");
+    /* The shortest documents have the least JSON around them. */
+    reads(tmp_text("f.jsonl", "{\"text\":\"x\"}\n{\"messages\":[{\"role\":\"\",\"content\":\"\"},"
+                              "{\"role\":\"\",\"content\":\"\"}]}\n{\"text\":\"y\"}"),
+          "x\n\n: \n: \n\ny");
+}
+
+static void long_texts_are_whole(void **state)
+{
+    (void)state;
+    size_t n = 3u << 20;
+    char *big = nib_alloc(n + 1, 1);
+    for (size_t i = 0; i < n; i++) big[i] = (char)('a' + i * 2654435761u % 26);
+    big[n] = 0;
+    reads(tmp_text("big.txt", big), big);
+    reads(tmp_gzip("big.txt.gz", big), big);
+    nib_free(big);
+}
+
+static void bad_lines_are_named(void **state)
+{
+    (void)state;
+    const char *ok = "{\"text\":\"fine\"}\n\n";
+    static const struct {
+        const char *line, *part;
+    } bad[] = {
+        {"{\"text\":\"open", "line 3"},
+        {"[1]", "line 3: not a JSON object"},
+        {"{\"content\":\"x\"}", "line 3: has neither 'text' nor 'messages'"},
+        {"{\"text\":5}", "line 3: 'text' is not a string"},
+        {"{\"messages\":\"x\"}", "line 3: 'messages' is not a list"},
+        {"{\"messages\":[{\"content\":\"x\"}]}", "line 3: message 1 has no 'role'"},
+        {"{\"messages\":[{\"role\":\"u\",\"content\":\"x\"},{\"role\":\"u\"}]}",
+         "line 3: message 2 has no 'content'"},
+        {"{\"text\":\"x\"} {\"text\":\"y\"}", "line 3"},
+        {"{\"text\":\"x\\u0000y\"}", "NUL"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "%s%s", ok, bad[i].line);
+        refuses(tmp_text("bad.jsonl", text), NIB_EFORMAT, bad[i].part);
+    }
+}
+
+static void files_without_text_are_refused(void **state)
+{
+    (void)state;
+    refuses(tmp_path("absent.txt"), NIB_EIO, "No such file");
+    refuses(tmp_path(""), NIB_EIO, "directory");
+    refuses(tmp_text("empty.txt", ""), NIB_EFORMAT, "holds no text");
+    refuses(tmp_text("blank.txt", "\n\n\r\n"), NIB_EFORMAT, "holds no text");
+    refuses(tmp_text("empty.jsonl", "\n \n{\"text\":\"\"}\n"), NIB_EFORMAT, "holds no text");
+    refuses(tmp_write("binary.txt", "GIF\1\0\2", 6), NIB_EFORMAT, "byte 4 is NUL");
+}
+
+/* Every cut of a gzip file, and a flipped byte of its data, is an error and not a short text. */
+static void damaged_gzip_is_refused(void **state)
+{
+    (void)state;
+    unsigned char gz[512];
+    FILE *f = fopen(tmp_gzip("good.gz", "The text of a file that will be cut somewhere.\n"), "rb");
+    assert_non_null(f);
+    size_t n = fread(gz, 1, sizeof gz, f);
+    fclose(f);
+    for (size_t cut = 3; cut < n; cut++) refuses(tmp_write("cut.gz", gz, cut), NIB_EFORMAT, "");
+    gz[n - 6] ^= 1;
+    refuses(tmp_write("crc.gz", gz, n), NIB_EFORMAT, "damaged gzip");
+}
+
+static void memory_may_run_out_anywhere(void **state)
+{
+    (void)state;
+    const char *path = tmp_gzip("m.jsonl.gz", "{\"text\":\"one\"}\n{\"text\":\"two\"}\n");
+    for (long at = 1;; at++) {
+        char *text = NULL;
+        size_t n;
+        nib_err err = {0};
+        nib_mem_fail_at(at);
+        nib_code rc = nib_text_read(&text, &n, path, &err);
+        nib_mem_fail_at(0);
+        nib_free(text);
+        if (!rc) break;
+        assert_null(text);
+        assert_true(at < 100);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plain_text_is_taken_as_it_is),
+        cmocka_unit_test(gzip_is_found_from_the_contents),
+        cmocka_unit_test(json_lines_give_text_or_messages),
+        cmocka_unit_test(long_texts_are_whole),
+        cmocka_unit_test(bad_lines_are_named),
+        cmocka_unit_test(files_without_text_are_refused),
+        cmocka_unit_test(damaged_gzip_is_refused),
+        cmocka_unit_test(memory_may_run_out_anywhere),
+    };
+    return cmocka_run_group_tests(tests, tmp_make, tmp_remove);
+}
