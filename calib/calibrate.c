@@ -192,7 +192,7 @@ nib_code nib_calibrate(nib_imatrix *out, const nib_model *m, const nib_windows *
         goto done;
     }
     for (size_t i = 0; i < rows; i++) p.all[i] = i;
-    if ((rc = nib_graph_new(&p.graph, m, ctx, batch, w->n_ctx, err))) goto done;
+    if ((rc = nib_graph_new(&p.graph, m, ctx, batch, w->n_ctx, false, err))) goto done;
     rc = run_all(&p, out, batch, opts, ctx, err);
     out->chunk_count = (uint32_t)w->n;
     out->chunk_size = (uint32_t)w->n_ctx;
