@@ -124,7 +124,7 @@ static int run(int argc, char **argv)
     }
     if (!opt.json) print_line(&r, model);
     nib_debug(&log, "%.1f s, %.0f tokens/s", r.seconds, (double)(r.n_chunks * r.n_ctx) / r.seconds);
-    if (opt.max_ppl && !(r.ppl <= opt.max_ppl)) {
+    if (opt.max_ppl > 0 && !(r.ppl <= opt.max_ppl)) {
         nib_warn(&log, "perplexity %.4f is above --max-ppl %g", r.ppl, opt.max_ppl);
         status = NIB_EXIT_THRESHOLD;
     }

@@ -1,0 +1,59 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# tests/style/check.sh - do the rules of the house hold? Prints every breach; fails when there is one.
+#   check.sh ROOT COMPILER...
+# Rules: a folder includes only itself and those before it; paths of includes start at the root; each header compiles
+# alone; the first line is the licence; no file speaks of places on somebody's machine, or leaves work undone.
+set -u
+root=$1
+shift
+cd "$root" || exit 2
+breaches=$(mktemp)
+trap 'rm -f "$breaches"' EXIT
+
+sources=$(find base quant formats infer calib run cli tests bench include -name '*.[ch]' 2>/dev/null | sort)
+[ -n "$sources" ] || { echo "no sources under $root"; exit 2; }
+
+# include direction
+before=
+for folder in base quant formats infer calib run cli; do
+    before="$before $folder"
+    grep -Hn '^#include "' "$folder"/*.[ch] 2>/dev/null | while IFS= read -r line; do
+        target=${line#*\"}
+        target=${target%\"*}
+        if [ ! -f "$target" ]; then
+            echo "$line: not a path from the root of the repository"
+        else
+            case " $before " in
+            *" ${target%%/*} "*) ;;
+            *) echo "$line: $folder/ may include only$before" ;;
+            esac
+        fi
+    done >>"$breaches"
+done
+
+# first line, machine paths, left-over marks
+for f in $sources; do
+    [ "$(head -n 1 "$f")" = '/* SPDX-License-Identifier: MIT */' ] || echo "$f:1: the licence line is missing"
+done >>"$breaches"
+# The words are put together here, so that this file does not find itself.
+places="/wo""rk/|/ho""me/|/ro""ot/|/Use""rs/"
+marks="TO""DO|FIX""ME|XX""X:|HA""CK"
+texts=$(find . -path './build*' -prune -o -path './.git' -prune -o -type f \
+    \( -name '*.[ch]' -o -name '*.sh' -o -name '*.md' -o -name 'meson*' -o -name Makefile -o -name '*.1' -o -name '*.js' \
+    -o -name '*.case' \) -print | grep -v node_modules)
+for f in $texts; do
+    grep -HnE "$places" "$f" | sed 's/$/  <- a path of one machine/'
+    grep -HnwE "$marks" "$f" | sed 's/$/  <- unfinished/'
+done >>"$breaches"
+
+# each header compiles alone
+for f in $sources; do
+    case $f in
+    *.h) echo "#include \"$f\"" | "$@" -std=c17 -D_POSIX_C_SOURCE=200809L -I. -Wall -Wextra -fsyntax-only -xc - 2>&1 |
+        sed "s|^|$f does not compile alone: |" ;;
+    esac
+done >>"$breaches"
+
+cat "$breaches"
+[ ! -s "$breaches" ]
