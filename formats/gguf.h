@@ -113,7 +113,9 @@ NIB_MUST_USE nib_code nib_gguf_plan(nib_gguf_layout *l, const char *path, const 
                                     nib_err *err);
 void nib_gguf_layout_free(nib_gguf_layout *l);
 
-/* A stream: tensors are written in order, each in any number of pieces. */
+/* A stream: tensors are written in order, each in any number of pieces. The keys general.alignment
+ * and split.* of `kvs` are left out; the writer makes its own. kvs and t are borrowed until the
+ * end. */
 typedef struct nib_gguf_writer nib_gguf_writer;
 
 NIB_MUST_USE nib_code nib_gguf_begin(nib_gguf_writer **out, const char *path,

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* base/utf8.c - see utf8.h. */
+#include "base/utf8.h"
+
+#include <stdint.h>
+#include <string.h>
+
+/* Bytes of the well-formed sequence at s[n], n > 0; 0 when there is none. The second byte's range
+ * is what rules out overlong forms, surrogates and values above U+10FFFF. */
+static size_t sequence(const unsigned char *s, size_t n)
+{
+    unsigned char c = s[0], low = 0x80, high = 0xBF;
+    if (c < 0x80) return 1;
+    size_t len = c >= 0xC2 && c <= 0xDF   ? 2
+                 : (c & 0xF0) == 0xE0     ? 3
+                 : c >= 0xF0 && c <= 0xF4 ? 4
+                                          : 0;
+    if (!len || len > n) return 0;
+    if (c == 0xE0) low = 0xA0;
+    if (c == 0xED) high = 0x9F;
+    if (c == 0xF0) low = 0x90;
+    if (c == 0xF4) high = 0x8F;
+    if (s[1] < low || s[1] > high) return 0;
+    for (size_t i = 2; i < len; i++)
+        if ((s[i] & 0xC0) != 0x80) return 0;
+    return len;
+}
+
+size_t nib_utf8_bad(const char *s, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        uint64_t eight;
+        if (n - i >= 8) { /* eight ASCII bytes at once */
+            memcpy(&eight, s + i, 8);
+            if (!(eight & 0x8080808080808080u)) {
+                i += 8;
+                continue;
+            }
+        }
+        size_t len = sequence((const unsigned char *)s + i, n - i);
+        if (!len) return i;
+        i += len;
+    }
+    return n;
+}

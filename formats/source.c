@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: MIT */
+/* formats/source.c - opens whatever a model is stored in; see source.h. The layouts themselves are
+ * read by safetensors.c and gguf_read.c, the index and side files of a folder by hf.c. */
+#include "formats/gguf_int.h"
+#include "formats/hf.h"
+#include "formats/safetensors.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char SINGLE[] = "model.safetensors";
+static const char INDEX[] = "model.safetensors.index.json";
+
+struct nib_source {
+    nib_source_kind kind;
+    char *path;
+    nib_file *file; /* [n_files], fd = -1 before it is opened */
+    size_t n_files;
+    nib_tensors tensors;
+    nib_hf_side side;  /* of folders */
+    nib_gguf_kvs *kvs; /* of GGUF    */
+};
+
+void nib_source_close(nib_source *s)
+{
+    if (!s) return;
+    for (size_t i = 0; s->file && i < s->n_files; i++) nib_file_close(&s->file[i]);
+    nib_free(s->file);
+    nib_tensors_free(&s->tensors);
+    nib_hf_side_free(&s->side);
+    nib_gguf_kvs_free(s->kvs);
+    nib_free(s->path);
+    nib_free(s);
+}
+
+/* ---- opening ---- */
+
+static nib_code make_files(nib_source *s, size_t n, nib_err *err)
+{
+    nib_file *file = nib_grow(s->file, s->n_files, n, sizeof *file);
+    if (!file) return nib_fail_nomem(err, "the list of files");
+    for (size_t i = s->n_files; i < n; i++) file[i] = (nib_file){.fd = -1};
+    s->file = file;
+    s->n_files = n;
+    return NIB_OK;
+}
+
+static nib_code index_tensors(nib_source *s, nib_err *err)
+{
+    const nib_tensor *twice[2];
+    nib_code rc = nib_tensors_index(&s->tensors, twice, err);
+    if (rc || !twice[0]) return rc;
+    nib_fail(err, NIB_EFORMAT, "tensor '%.200s' is there twice: in %s and %s", twice[0]->name,
+             s->file[twice[0]->file].path, nib_path_base(s->file[twice[1]->file].path));
+    return nib_wrap(err, "%s", s->path);
+}
+
+static nib_code open_single(nib_source *s, const char *path, nib_err *err)
+{
+    nib_code rc = make_files(s, 1, err);
+    if (rc) return rc;
+    if ((rc = nib_file_open(&s->file[0], path, err))) return rc;
+    if ((rc = nib_st_read(&s->tensors, &s->file[0], 0, err))) return rc;
+    return index_tensors(s, err);
+}
+
+static nib_code open_shard(nib_source *s, const char *dir, const char *name, uint32_t i,
+                           nib_err *err)
+{
+    char *path = nib_path_join(dir, name);
+    if (!path) return nib_fail_nomem(err, "a file name");
+    nib_code rc;
+    if (!nib_file_exists(path))
+        rc = nib_fail(err, NIB_EFORMAT, "%s: missing, but the index names it", path);
+    else if (!(rc = nib_file_open(&s->file[i], path, err)))
+        rc = nib_st_read(&s->tensors, &s->file[i], i, err);
+    nib_free(path);
+    return rc;
+}
+
+static nib_code open_sharded(nib_source *s, const char *dir, const char *index, nib_err *err)
+{
+    nib_hf_index x;
+    nib_code rc = nib_hf_index_load(&x, index, err);
+    if (rc) return rc;
+    if ((rc = make_files(s, x.n_files, err))) goto done;
+    for (uint32_t i = 0; i < x.n_files && !rc; i++) rc = open_shard(s, dir, x.file[i], i, err);
+    if (rc || (rc = index_tensors(s, err))) goto done;
+    if ((rc = nib_hf_index_check(&x, &s->tensors, err))) nib_wrap(err, "%s", index);
+done:
+    nib_hf_index_free(&x);
+    return rc;
+}
+
+/* A folder; the single file wins over an index, as it does elsewhere. */
+static nib_code open_folder(nib_source *s, const char *dir, nib_err *err)
+{
+    nib_code rc;
+    char *single = nib_path_join(dir, SINGLE), *index = nib_path_join(dir, INDEX);
+    if (!single || !index)
+        rc = nib_fail_nomem(err, "a file name");
+    else if (nib_file_exists(single))
+        rc = open_single(s, single, err);
+    else if (nib_file_exists(index))
+        rc = open_sharded(s, dir, index, err);
+    else
+        rc = nib_fail(err, NIB_EFORMAT, "%s: holds neither %s nor %s", dir, SINGLE, INDEX);
+    if (!rc) rc = nib_hf_side_load(&s->side, dir, err);
+    nib_free(single);
+    nib_free(index);
+    return rc;
+}
+
+/* The index was named: the folder is where it lies. */
+static nib_code open_index(nib_source *s, const char *path, nib_err *err)
+{
+    size_t n = (size_t)(nib_path_base(path) - path);
+    char *dir = n ? nib_strndup(path, n) : nib_strdup(".");
+    if (!dir) return nib_fail_nomem(err, "a file name");
+    nib_code rc = open_sharded(s, dir, path, err);
+    if (!rc) rc = nib_hf_side_load(&s->side, dir, err);
+    nib_free(dir);
+    return rc;
+}
+
+/* ---- opening GGUF ---- */
+
+/* The rest of a split model, whose first file has been read. */
+static nib_code open_splits(nib_source *s, const char *path, uint64_t count, nib_err *err)
+{
+    static const size_t suffix = sizeof "-00001-of-00001.gguf" - 1;
+    size_t n = strlen(path);
+    char *first =
+        n > suffix ? nib_gguf_split_path(path, n - suffix, 0, (unsigned)count) : nib_strdup("");
+    if (!first) return nib_fail_nomem(err, "a file name");
+    bool matches = !strcmp(first, path);
+    nib_free(first);
+    if (!matches)
+        return nib_fail(err, NIB_EFORMAT,
+                        "%s: first of %llu files, so its name must end in -00001-of-%05llu.gguf",
+                        path, (unsigned long long)count, (unsigned long long)count);
+    nib_code rc = make_files(s, (size_t)count, err);
+    for (uint32_t i = 1; i < count && !rc; i++) {
+        uint64_t no = 0, of = 0;
+        nib_gguf_kvs *kvs = NULL;
+        char *shard = nib_gguf_split_path(path, n - suffix, i, (unsigned)count);
+        if (!shard)
+            rc = nib_fail_nomem(err, "a file name");
+        else if (!(rc = nib_file_open(&s->file[i], shard, err)))
+            rc = nib_gguf_read(&kvs, &s->tensors, &s->file[i], i, err);
+        if (!rc && (!nib_gguf_get_u64(kvs, "split.no", &no) || no != i ||
+                    !nib_gguf_get_u64(kvs, "split.count", &of) || of != count))
+            rc = nib_fail(err, NIB_EFORMAT, "%s: says it is file %llu of %llu", shard,
+                          (unsigned long long)no + 1, (unsigned long long)of);
+        nib_gguf_kvs_free(kvs);
+        nib_free(shard);
+    }
+    return rc;
+}
+
+static nib_code open_gguf(nib_source *s, const char *path, nib_err *err)
+{
+    uint64_t no = 0, count = 0, total;
+    nib_code rc = make_files(s, 1, err);
+    if (rc) return rc;
+    if ((rc = nib_file_open(&s->file[0], path, err))) return rc;
+    if ((rc = nib_gguf_read(&s->kvs, &s->tensors, &s->file[0], 0, err))) return rc;
+    nib_gguf_get_u64(s->kvs, "split.no", &no);
+    nib_gguf_get_u64(s->kvs, "split.count", &count);
+    if (no)
+        return nib_fail(err, NIB_EFORMAT, "%s: file %llu of a split model; open the first", path,
+                        (unsigned long long)no + 1);
+    if (count > NIB_GGUF_SPLIT_MAX)
+        return nib_fail(err, NIB_EFORMAT, "%s: split.count is %llu; at most %d", path,
+                        (unsigned long long)count, NIB_GGUF_SPLIT_MAX);
+    if (count > 1) {
+        if ((rc = open_splits(s, path, count, err))) return rc;
+        if (nib_gguf_get_u64(s->kvs, "split.tensors.count", &total) && total != s->tensors.n)
+            return nib_fail(err, NIB_EFORMAT, "%s: %zu tensors in all files; %llu were announced",
+                            path, s->tensors.n, (unsigned long long)total);
+    }
+    return index_tensors(s, err);
+}
+
+/* ---- what is it ---- */
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && !strcmp(s + n - m, end);
+}
+
+static nib_code open_any(nib_source *s, nib_err *err)
+{
+    const char *path = s->path;
+    if (nib_file_is_dir(path)) {
+        s->kind = NIB_SOURCE_HF;
+        return open_folder(s, path, err);
+    }
+    if (ends_with(path, ".json")) {
+        s->kind = NIB_SOURCE_HF;
+        return open_index(s, path, err);
+    }
+    nib_file f;
+    char magic[4] = {0};
+    nib_code rc = nib_file_open(&f, path, err);
+    if (rc) return rc;
+    if (f.size >= sizeof magic) rc = nib_file_read(&f, 0, magic, sizeof magic, err);
+    nib_file_close(&f);
+    if (rc) return rc;
+    if (!memcmp(magic, "GGUF", 4)) {
+        s->kind = NIB_SOURCE_GGUF;
+        return open_gguf(s, path, err);
+    }
+    if (!memcmp(magic, "PK\3\4", 4))
+        return nib_fail(err, NIB_EFORMAT,
+                        "%s: a PyTorch (pickle) or zip file; convert it to safetensors first",
+                        path);
+    s->kind = NIB_SOURCE_SAFETENSORS;
+    return open_single(s, path, err);
+}
+
+nib_code nib_source_open(nib_source **out, const char *path, nib_err *err)
+{
+    *out = NULL;
+    nib_source *s = nib_calloc(1, sizeof *s);
+    if (!s || !(s->path = nib_strdup(path))) {
+        nib_source_close(s);
+        return nib_fail_nomem(err, "a model");
+    }
+    nib_code rc = open_any(s, err);
+    if (rc) {
+        nib_source_close(s);
+        return rc;
+    }
+    *out = s;
+    return NIB_OK;
+}
+
+/* ---- asking ---- */
+
+nib_source_kind nib_source_get_kind(const nib_source *s)
+{
+    return s->kind;
+}
+
+const char *nib_source_path(const nib_source *s)
+{
+    return s->path;
+}
+
+size_t nib_source_n_files(const nib_source *s)
+{
+    return s->n_files;
+}
+
+const char *nib_source_file(const nib_source *s, size_t i)
+{
+    return s->file[i].path;
+}
+
+size_t nib_source_count(const nib_source *s)
+{
+    return s->tensors.n;
+}
+
+const nib_tensor *nib_source_at(const nib_source *s, size_t i)
+{
+    return &s->tensors.v[i];
+}
+
+const nib_tensor *nib_source_find(const nib_source *s, const char *name)
+{
+    return nib_tensors_find(&s->tensors, name);
+}
+
+const nib_json *nib_source_json(const nib_source *s, const char *name)
+{
+    return nib_hf_side_json(&s->side, name);
+}
+
+const char *nib_source_text(const nib_source *s, const char *name)
+{
+    return nib_hf_side_text(&s->side, name);
+}
+
+const nib_gguf_kvs *nib_source_kvs(const nib_source *s)
+{
+    return s->kvs;
+}
+
+/* ---- reading ---- */
+
+nib_code nib_source_read(const nib_source *s, const nib_tensor *t, uint64_t offset, void *dst,
+                         size_t n, nib_err *err)
+{
+    if (offset > t->bytes || n > t->bytes - offset)
+        return nib_fail(err, NIB_EINVAL, "tensor '%.200s': %zu bytes at %llu asked for, of %llu",
+                        t->name, n, (unsigned long long)offset, (unsigned long long)t->bytes);
+    return nib_file_read(&s->file[t->file], t->offset + offset, dst, n, err);
+}
+
+nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t row, uint64_t n,
+                              float *dst, nib_buf *raw, unsigned cpu, nib_err *err)
+{
+    size_t row_bytes, bytes;
+    const nib_codec *c = t->codec;
+    uint64_t cols = nib_tensor_cols(t), rows = nib_tensor_rows(t);
+    if (!c->decode)
+        return nib_fail(err, NIB_EFORMAT, "tensor '%.200s' holds %s, which are not weights",
+                        t->name, c->name);
+    if (row > rows || n > rows - row)
+        return nib_fail(err, NIB_EINVAL, "tensor '%.200s': rows %llu + %llu asked for, of %llu",
+                        t->name, (unsigned long long)row, (unsigned long long)n,
+                        (unsigned long long)rows);
+    if (!nib_codec_row_bytes(c, (size_t)cols, &row_bytes) || !nib_mul(row_bytes, n, &bytes))
+        return nib_fail(err, NIB_ENOMEM, "tensor '%.200s': rows are too large", t->name);
+    void *packed = nib_buf_reserve(raw, bytes, 1);
+    if (!packed) return nib_fail_nomem(err, "packed rows");
+    nib_code rc = nib_source_read(s, t, row * row_bytes, packed, bytes, err);
+    if (rc) return rc;
+    c->decode(dst, packed, (size_t)(n * (cols / c->block)), cpu);
+    return NIB_OK;
+}
