@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT */
+/* run/plan.c - see plan.h. */
+#include "run/plan.h"
+#include "base/file.h"
+#include "run/override.h"
+#include "run/quantize.h"
+#include "run/target.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What choosing formats needs beside the plan. */
+typedef struct {
+    nib_plan *p;
+    nib_mix mix;
+    nib_overrides *overrides;
+    nib_type output_type, embedding_type; /* NIB_TYPE_COUNT: no wish */
+} chooser;
+
+/* ---- which tensors, and in which order ---- */
+
+/* N of "blk.N.", -1 for tensors outside the blocks: these come first in the file. */
+static long block_number(const char *name)
+{
+    return strncmp(name, "blk.", 4) ? -1 : strtol(name + 4, NULL, 10);
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const nib_plan_tensor *s = a, *t = b;
+    long i = block_number(s->name), j = block_number(t->name);
+    return i != j ? (i < j ? -1 : 1) : strcmp(s->name, t->name);
+}
+
+static bool from_gguf(const nib_plan *p)
+{
+    return nib_source_get_kind(p->model->src) == NIB_SOURCE_GGUF;
+}
+
+/* Name and row order of one source tensor; false when the output does without it. */
+static bool place_tensor(const nib_plan *p, const nib_tensor *src, nib_plan_tensor *t)
+{
+    const nib_model *m = p->model;
+    nib_place place;
+    if (from_gguf(p)) {
+        snprintf(t->name, sizeof t->name, "%s", src->name);
+    } else {
+        if (!nib_model_place(m, src, &place)) return false;
+        nib_place_gguf_name(place, t->name, sizeof t->name);
+        if ((place.role == NIB_ROLE_ATTN_Q || place.role == NIB_ROLE_ATTN_K) &&
+            m->arch->rope_interleaved && !m->rope_interleaved)
+            t->rope_head = m->hp.head_dim;
+    }
+    t->src = src;
+    t->rows = nib_tensor_rows(src);
+    t->cols = nib_tensor_cols(src);
+    return true;
+}
+
+static nib_code list_tensors(nib_plan *p, nib_err *err)
+{
+    const nib_source *src = p->model->src;
+    size_t n = nib_source_count(src);
+    p->tensor = nib_calloc(n + 1, sizeof *p->tensor);
+    if (!p->tensor) return nib_fail_nomem(err, "a plan");
+    for (size_t i = 0; i < n; i++) p->n += place_tensor(p, nib_source_at(src, i), &p->tensor[p->n]);
+    if (!from_gguf(p) && p->model->rope_factors) {
+        nib_plan_tensor *t = &p->tensor[p->n++];
+        snprintf(t->name, sizeof t->name, "rope_freqs.weight");
+        t->values = p->model->rope_factors;
+        t->rows = 1;
+        t->cols = p->model->hp.head_dim / 2;
+    }
+    qsort(p->tensor, p->n, sizeof *p->tensor, by_place);
+    return NIB_OK;
+}
+
+/* ---- which format ---- */
+
+static NIB_PRINTF(2, 3) void say_why(nib_plan_tensor *t, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(t->reason, sizeof t->reason, fmt, ap);
+    va_end(ap);
+}
+
+static int n_dims_of(const nib_plan_tensor *t)
+{
+    if (!t->src) return 1;
+    int n = t->src->n_dims, outer = 0;
+    while (outer < n - 1 && t->src->shape[outer] == 1) outer++;
+    return n - outer;
+}
+
+/* Format of a tensor that is not to be quantized. */
+static void keep_type(const chooser *c, nib_plan_tensor *t)
+{
+    nib_type type = t->src ? t->src->codec->type : NIB_F32;
+    if (from_gguf(c->p)) {
+        say_why(t, "kept as it is");
+    } else if (n_dims_of(t) > 1 && nib_mix_is_output(&c->mix, t->name)) {
+        if (type != NIB_F16 && type != NIB_BF16) type = NIB_F32;
+        say_why(t, "output matrix left as it is");
+    } else {
+        type = NIB_F32;
+        say_why(t, t->src ? "norms and biases stay f32" : "rotary frequencies");
+    }
+    t->codec = nib_codec_get(type);
+}
+
+/* A stand-in where the rows are not whole blocks. */
+static nib_code fit_shape(nib_plan_tensor *t, nib_type want, nib_err *err)
+{
+    nib_type type = nib_mix_fit(want, t->cols);
+    const nib_codec *w = nib_codec_get(want);
+    if (type == NIB_TYPE_COUNT)
+        return nib_fail(err, NIB_EINVAL,
+                        "tensor '%s': rows of %llu weights are not whole blocks of %s (%u), and it "
+                        "has no stand-in; choose another with --tensor-type",
+                        t->name, (unsigned long long)t->cols, w->name, w->block);
+    if (type != want) {
+        t->fallback = true;
+        say_why(t, "stands in for %s: rows of %llu are not whole blocks of %u", w->name,
+                (unsigned long long)t->cols, w->block);
+    }
+    t->codec = nib_codec_get(type);
+    return NIB_OK;
+}
+
+/* A format that was asked for without stand-ins. */
+static nib_code take_type(nib_plan_tensor *t, nib_type type, const char *why, nib_err *err)
+{
+    t->codec = nib_codec_get(type);
+    say_why(t, "%s", why);
+    if (t->cols % t->codec->block == 0) return NIB_OK;
+    return nib_fail(err, NIB_EINVAL,
+                    "tensor '%s': rows of %llu weights are not whole blocks of %s (%u); %s allows "
+                    "no stand-in",
+                    t->name, (unsigned long long)t->cols, t->codec->name, t->codec->block, why);
+}
+
+static nib_code choose_type(chooser *c, nib_plan_tensor *t, nib_err *err)
+{
+    const nib_recipe *r = &c->p->recipe;
+    nib_type base = c->p->file_type->base, type;
+    const char *text, *why;
+    bool output = nib_mix_is_output(&c->mix, t->name);
+    if (!nib_mix_quantizable(t->name, n_dims_of(t)) ||
+        (r->leave_output && !strcmp(t->name, "output.weight"))) {
+        keep_type(c, t);
+        return NIB_OK;
+    }
+    if (nib_mix_is_embedding(t->name) && c->embedding_type != NIB_TYPE_COUNT)
+        return take_type(t, c->embedding_type, "--embedding-type", err);
+    if (output && c->output_type != NIB_TYPE_COUNT)
+        return take_type(t, c->output_type, "--output-type", err);
+    if (nib_overrides_find(c->overrides, t->name, base, &type, &text)) {
+        say_why(t, "override '%s'", text);
+        return fit_shape(t, type, err);
+    }
+    if (r->pure) return take_type(t, base, "--pure", err);
+    type = nib_mix_choose(&c->mix, t->name, t->cols, &why);
+    say_why(t, "%s", why);
+    return fit_shape(t, type, err);
+}
+
+/* Can the source be read as weights, and does anything have to be done to them? */
+static nib_code choose_action(nib_plan *p, nib_plan_tensor *t, nib_err *err)
+{
+    const nib_codec *from = t->src ? t->src->codec : nib_codec_get(NIB_F32);
+    t->copy = t->src && from == t->codec && !t->rope_head;
+    if (t->copy) return NIB_OK;
+    if (!from->decode)
+        return nib_fail(err, NIB_EFORMAT, "tensor '%s': %s holds no weights that nibble can read",
+                        t->src->name, from->name);
+    if (!t->codec->encode)
+        return nib_fail(err, NIB_EINVAL, "tensor '%s': %s cannot be written yet", t->name,
+                        t->codec->name);
+    p->requantized |= from->quantized;
+    return NIB_OK;
+}
+
+static nib_code init_chooser(chooser *c, nib_plan *p, const nib_imatrix *im, nib_err *err)
+{
+    const nib_recipe *r = &p->recipe;
+    const nib_hparams *hp = &p->model->hp;
+    nib_code rc = NIB_OK;
+    c->p = p;
+    c->output_type = c->embedding_type = NIB_TYPE_COUNT;
+    if ((rc = nib_file_type_find(&p->file_type, r->type ? r->type : "q4_k_m", err))) return rc;
+    if (r->output_type && (rc = nib_writable_type_find(&c->output_type, r->output_type, err)))
+        return rc;
+    if (r->embedding_type &&
+        (rc = nib_writable_type_find(&c->embedding_type, r->embedding_type, err)))
+        return rc;
+    if ((rc = nib_overrides_new(&c->overrides, r->overrides, r->n_overrides, err))) return rc;
+    c->mix = (nib_mix){.file_type = p->file_type,
+                       .arch = p->model->arch->name,
+                       .n_layer = hp->n_layer,
+                       .n_head = hp->n_head,
+                       .n_head_kv = hp->n_head_kv,
+                       .has_importance = im && im->n};
+    for (size_t i = 0; i < p->n; i++) {
+        c->mix.n_attn_v += nib_mix_counts_as_v(p->tensor[i].name);
+        c->mix.has_output |= !strcmp(p->tensor[i].name, "output.weight");
+    }
+    return NIB_OK;
+}
+
+static nib_code choose_all(chooser *c, nib_err *err)
+{
+    nib_plan *p = c->p;
+    for (size_t i = 0; i < p->n; i++) {
+        nib_plan_tensor *t = &p->tensor[i];
+        nib_code rc = choose_type(c, t, err);
+        if (!rc) rc = choose_action(p, t, err);
+        if (rc) return rc;
+    }
+    return NIB_OK;
+}
+
+/* ---- importances ---- */
+
+/* The entry that tensor t is to use; NULL when it uses none. */
+static nib_code find_importance(const nib_plan_tensor *t, const nib_imatrix *im,
+                                const nib_imatrix_entry **out, nib_err *err)
+{
+    *out = NULL;
+    if (!im || t->copy || !t->codec->quantized) return NIB_OK;
+    const nib_imatrix_entry *e = nib_imatrix_find(im, t->name);
+    if (e && (e->cols != t->cols || e->n_mat != 1)) {
+        if (nib_mix_is_embedding(t->name)) return NIB_OK;
+        return nib_fail(err, NIB_EFORMAT,
+                        "%s: entry '%s' has %zu x %zu values, but the tensor has rows of %llu; was "
+                        "it made with another model?",
+                        im->path ? im->path : "importance matrix", t->name, e->n_mat, e->cols,
+                        (unsigned long long)t->cols);
+    }
+    if (t->codec->uses_importance) *out = e;
+    return NIB_OK;
+}
+
+static nib_code attach_importances(chooser *c, const nib_imatrix *im, nib_err *err)
+{
+    nib_plan *p = c->p;
+    size_t total = 0, at = 0;
+    nib_code rc;
+    const nib_imatrix_entry *e;
+    for (size_t i = 0; i < p->n; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        if ((rc = find_importance(t, im, &e, err))) return rc;
+        if (e) total += e->cols;
+        if (!e && !t->copy && nib_mix_needs_importance(&c->mix, t->name, t->codec->type))
+            return nib_fail(err, NIB_EINVAL,
+                            "tensor '%s': %s needs importances (--imatrix; 'nibble calibrate' "
+                            "makes them), and there are none for it",
+                            t->name, p->file_type->name);
+    }
+    if (!(p->importance = nib_alloc(total, sizeof *p->importance)))
+        return nib_fail_nomem(err, "importances");
+    for (size_t i = 0; i < p->n; i++) {
+        nib_plan_tensor *t = &p->tensor[i];
+        if ((rc = find_importance(t, im, &e, err))) return rc;
+        if (e) {
+            nib_imatrix_values(e, p->importance + at);
+            t->importance = p->importance + at;
+            at += e->cols;
+        }
+        p->n_with_importance += e != NULL;
+        p->n_without_importance += im && !e && !t->copy && t->codec->uses_importance;
+    }
+    return NIB_OK;
+}
+
+/* ---- sizes ---- */
+
+static nib_code list_records(nib_plan *p, nib_err *err)
+{
+    if (!(p->record = nib_calloc(p->n, sizeof *p->record))) return nib_fail_nomem(err, "a plan");
+    for (size_t i = 0; i < p->n; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        nib_gguf_tensor *r = &p->record[i];
+        *r = (nib_gguf_tensor){.name = t->name, .type = t->codec->type, .n_dims = 1};
+        r->shape[0] = t->cols;
+        if (!t->src) continue;
+        int n = n_dims_of(t);
+        if (n > NIB_GGUF_DIMS_MAX)
+            return nib_fail(err, NIB_EFORMAT, "tensor '%s': %d dimensions; GGUF holds at most %d",
+                            t->src->name, n, NIB_GGUF_DIMS_MAX);
+        r->n_dims = n ? n : 1;
+        for (int d = 0; d < n; d++) r->shape[d] = t->src->shape[t->src->n_dims - n + d];
+    }
+    return NIB_OK;
+}
+
+static void add_up(nib_plan *p, const nib_mix *mix)
+{
+    uint64_t inner_weights = 0, inner_bytes = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        nib_plan_tensor *t = &p->tensor[i];
+        nib_type_total *by = &p->by_type[t->codec->type];
+        uint64_t weights = t->rows * t->cols;
+        t->bytes = p->layout.bytes[i];
+        by->tensors++;
+        by->weights += weights;
+        by->bytes += t->bytes;
+        p->weights += weights;
+        p->bytes += t->bytes;
+        p->n_fallback += t->fallback;
+        if (nib_mix_is_output(mix, t->name) || nib_mix_is_embedding(t->name)) continue;
+        inner_weights += weights;
+        inner_bytes += t->bytes;
+    }
+    p->bits_per_weight = p->weights ? 8.0 * (double)p->bytes / (double)p->weights : 0;
+    if (inner_weights) p->bits_per_weight_inner = 8.0 * (double)inner_bytes / (double)inner_weights;
+}
+
+static void warn_odd(const chooser *c, const nib_imatrix *im, nib_log *log)
+{
+    const nib_plan *p = c->p;
+    nib_overrides_warn_unused(c->overrides, log);
+    if (p->requantized)
+        nib_warn(log, "%s is quantized already: quantizing it again adds to its errors",
+                 nib_source_path(p->model->src));
+    if (p->recipe.leave_output && !c->mix.has_output)
+        nib_warn(log, "--leave-output has no effect: the embedding serves as output matrix");
+    if (im && !p->n_with_importance)
+        nib_warn(log, "%s is used by no tensor", im->path ? im->path : "the importance matrix");
+    else if (p->n_without_importance)
+        nib_info(log, "%zu of %zu tensors have no importances and are quantized without",
+                 p->n_without_importance, p->n_without_importance + p->n_with_importance);
+}
+
+/* ---- the whole ---- */
+
+static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_ctx *ctx,
+                     nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    const nib_recipe *r = &p->recipe;
+    if ((rc = list_tensors(p, err))) return rc;
+    if ((rc = init_chooser(c, p, im, err))) return rc;
+    if ((rc = choose_all(c, err))) return rc;
+    if ((rc = attach_importances(c, im, err))) return rc;
+    if ((rc = list_records(p, err))) return rc;
+    if ((rc = nib_export_metadata(&p->kvs, p, im, err))) return rc;
+    const char *path = r->out ? r->out : "model.gguf";
+    if ((rc = nib_gguf_plan(&p->layout, path, p->kvs, p->record, p->n, r->split_max, err)))
+        return rc;
+    add_up(p, &c->mix);
+    p->peak_memory = nib_quantize_memory(p, ctx->threads);
+    p->disk_free = nib_disk_free(path);
+    if (r->out) rc = nib_target_check(&p->layout, p->model->src, r->force, p->disk_free, err);
+    if (!rc) warn_odd(c, im, ctx->log);
+    return rc;
+}
+
+nib_code nib_plan_make(nib_plan *p, const nib_recipe *recipe, const nib_model *model,
+                       const nib_imatrix *imatrix, const nib_ctx *ctx, nib_err *err)
+{
+    chooser c = {0};
+    *p = (nib_plan){.model = model, .recipe = *recipe};
+    nib_code rc = make(p, &c, imatrix, ctx, err);
+    if (rc) nib_plan_free(p);
+    nib_overrides_free(c.overrides);
+    return rc;
+}
+
+void nib_plan_free(nib_plan *p)
+{
+    nib_gguf_layout_free(&p->layout);
+    nib_gguf_kvs_free(p->kvs);
+    nib_free(p->importance);
+    nib_free(p->record);
+    nib_free(p->tensor);
+    *p = (nib_plan){0};
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/* run/plan.h - everything that a quantization will do, decided before anything is written.
+ *
+ * A plan is pure data: what each tensor of the output is made from, its format and why, and what
+ * the whole will need. Making one reads no weights and finds every mistake that can be known early.
+ */
+#ifndef NIB_RUN_PLAN_H
+#define NIB_RUN_PLAN_H
+
+#include "base/ctx.h"
+#include "calib/imatrix.h"
+#include "infer/model.h"
+#include "run/mix.h"
+#include "run/recipe.h"
+
+typedef struct {
+    char name[NIB_GGUF_NAME_MAX + 1]; /* in the output                                     */
+    const nib_tensor *src;            /* NULL: generated, from `values`                     */
+    const float *values;              /* [cols], borrowed from the model                    */
+    uint64_t rows, cols;              /* cols: contiguous                                   */
+    const nib_codec *codec;           /* to be written in                                   */
+    bool copy;                        /* the source's bytes as they are                     */
+    bool fallback;                    /* a stand-in for a format whose blocks do not fit    */
+    uint32_t rope_head;               /* rows are put into pair order within heads of this  */
+                                      /* many; 0: kept in order                             */
+    const float *importance;          /* [cols] or NULL                                     */
+    uint64_t bytes;
+    char reason[112];
+} nib_plan_tensor;
+
+typedef struct {
+    size_t tensors;
+    uint64_t weights, bytes;
+} nib_type_total;
+
+typedef struct {
+    const nib_model *model; /* borrowed */
+    nib_recipe recipe;      /* strings borrowed */
+    const nib_file_type *file_type;
+    nib_plan_tensor *tensor; /* [n] in the order of the file */
+    nib_gguf_tensor *record; /* [n] the same for the writer, names borrowed from `tensor` */
+    size_t n;
+    nib_gguf_kvs *kvs;      /* the file's metadata */
+    nib_gguf_layout layout; /* paths and sizes of the files to be */
+    float *importance;      /* storage */
+
+    nib_type_total by_type[NIB_TYPE_COUNT];
+    uint64_t weights, bytes; /* all tensors */
+    double bits_per_weight;
+    double bits_per_weight_inner; /* without embedding and output matrix; 0 when nothing is left */
+    uint64_t peak_memory;         /* estimate */
+    uint64_t disk_free;           /* where the output goes; UINT64_MAX: unknown */
+    size_t n_fallback;
+    size_t n_with_importance;    /* tensors encoded with importances */
+    size_t n_without_importance; /* could have used them, but the file has no entry */
+    bool requantized;            /* some tensor was quantized before */
+} nib_plan;
+
+/* imatrix may be NULL. Model, recipe strings and imatrix must outlive the plan. Odd but harmless
+ * wishes are warned about on ctx->log. On failure *p is empty. */
+NIB_MUST_USE nib_code nib_plan_make(nib_plan *p, const nib_recipe *recipe, const nib_model *model,
+                                    const nib_imatrix *imatrix, const nib_ctx *ctx, nib_err *err);
+void nib_plan_free(nib_plan *p);
+
+/* The metadata of the output; run/gguf_export.c. From a Hugging Face folder: made from its
+ * configuration and tokenizer; from GGUF: copied. Needs all of the plan but kvs and layout. */
+NIB_MUST_USE nib_code nib_export_metadata(nib_gguf_kvs **out, const nib_plan *p,
+                                          const nib_imatrix *imatrix, nib_err *err);
+
+/* The plan as data for programs; NULL when memory is short. The caller frees it. */
+nib_json *nib_plan_json(const nib_plan *p);
+
+#endif

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* run/quantize.h - carry out a plan: read, quantize and write, a stream of bounded memory.
+ *
+ * The output is cut into pieces of some rows. A batch of pieces is read and encoded in parallel
+ * while the batch before it is written. What is written does not depend on the number of threads.
+ */
+#ifndef NIB_RUN_QUANTIZE_H
+#define NIB_RUN_QUANTIZE_H
+
+#include "run/plan.h"
+
+typedef struct {
+    size_t zero_importance_blocks; /* had no importance but 0, and were treated as equal */
+    double seconds;                /* until the files were in place and checked */
+} nib_quantize_result;
+
+/* Run the plan. NaN, infinities and weights too large for their format are errors that name tensor,
+ * row and column; after any error the target is what it was before. */
+NIB_MUST_USE nib_code nib_quantize_run(nib_quantize_result *r, const nib_plan *p,
+                                       const nib_ctx *ctx, nib_err *err);
+
+/* Estimate of the memory that a run takes beside the opened model, in bytes. */
+uint64_t nib_quantize_memory(const nib_plan *p, int threads);
+
+#endif

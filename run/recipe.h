@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* run/recipe.h - what the user wants of a quantization: plain data, strings borrowed. */
+#ifndef NIB_RUN_RECIPE_H
+#define NIB_RUN_RECIPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    const char *out;              /* GGUF file to write; NULL: only plan                        */
+    const char *type;             /* file type, "q4_k_m"; NULL: q4_k_m                          */
+    const char *const *overrides; /* [n_overrides] "REGEX=TYPE", the first that fits wins       */
+    size_t n_overrides;
+    const char *output_type;    /* format of the output matrix; NULL: as the file type has it   */
+    const char *embedding_type; /* format of the token embedding; NULL: as the file type has it */
+    bool pure;                  /* every tensor in the base format: no mix, no stand-ins        */
+    bool leave_output;          /* output.weight keeps the format it has                        */
+    bool force;                 /* an existing target is replaced                               */
+    uint64_t split_max;         /* bytes of tensors in one file; 0: one file                    */
+} nib_recipe;
+
+#endif

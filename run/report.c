@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* run/report.c - a plan as JSON. */
+#include "run/plan.h"
+
+static const char *source_format(const nib_plan_tensor *t)
+{
+    return t->src ? t->src->codec->name : "generated";
+}
+
+static bool add_tensor(nib_json *list, const nib_plan_tensor *t, const nib_gguf_tensor *record)
+{
+    nib_json *j = nib_json_add_object(list, NULL);
+    bool ok =
+        j && nib_json_add_str(j, "name", t->name) && nib_json_add_str(j, "type", t->codec->name) &&
+        nib_json_add_str(j, "reason", t->reason) &&
+        nib_json_add_str(j, "source", t->src ? t->src->name : "") &&
+        nib_json_add_str(j, "source_type", source_format(t)) &&
+        nib_json_add_bool(j, "copied", t->copy) && nib_json_add_bool(j, "fallback", t->fallback) &&
+        nib_json_add_bool(j, "importance", t->importance != NULL) &&
+        nib_json_add_num(j, "bytes", (double)t->bytes);
+    nib_json *shape = ok ? nib_json_add_array(j, "shape") : NULL;
+    for (int d = 0; shape && ok && d < record->n_dims; d++)
+        ok = nib_json_add_num(shape, NULL, (double)record->shape[d]);
+    return ok && shape;
+}
+
+static bool add_types(nib_json *root, const nib_plan *p)
+{
+    nib_json *types = nib_json_add_object(root, "types");
+    bool ok = types != NULL;
+    for (int i = 0; i < NIB_TYPE_COUNT && ok; i++) {
+        const nib_type_total *t = &p->by_type[i];
+        if (!t->tensors) continue;
+        nib_json *j = nib_json_add_object(types, nib_codec_get((nib_type)i)->name);
+        ok = j && nib_json_add_num(j, "tensors", (double)t->tensors) &&
+             nib_json_add_num(j, "weights", (double)t->weights) &&
+             nib_json_add_num(j, "bytes", (double)t->bytes);
+    }
+    return ok;
+}
+
+static bool add_files(nib_json *root, const nib_gguf_layout *l)
+{
+    nib_json *files = nib_json_add_array(root, "files");
+    bool ok = files != NULL;
+    for (size_t i = 0; i < l->n_files && ok; i++) {
+        nib_json *j = nib_json_add_object(files, NULL);
+        ok = j && nib_json_add_str(j, "path", l->file_path[i]) &&
+             nib_json_add_num(j, "bytes", (double)l->file_bytes[i]);
+    }
+    return ok;
+}
+
+static bool add_totals(nib_json *j, const nib_plan *p)
+{
+    return nib_json_add_str(j, "type", p->file_type->name) &&
+           nib_json_add_str(j, "architecture", p->model->arch->name) &&
+           nib_json_add_num(j, "weights", (double)p->weights) &&
+           nib_json_add_num(j, "tensor_bytes", (double)p->bytes) &&
+           nib_json_add_num(j, "total_bytes", (double)p->layout.total_bytes) &&
+           nib_json_add_num(j, "bits_per_weight", p->bits_per_weight) &&
+           nib_json_add_num(j, "bits_per_weight_without_embeddings", p->bits_per_weight_inner) &&
+           nib_json_add_num(j, "peak_memory_bytes", (double)p->peak_memory) &&
+           (p->disk_free == UINT64_MAX ||
+            nib_json_add_num(j, "disk_free_bytes", (double)p->disk_free)) &&
+           nib_json_add_num(j, "fallbacks", (double)p->n_fallback) &&
+           nib_json_add_num(j, "with_importance", (double)p->n_with_importance) &&
+           nib_json_add_num(j, "without_importance", (double)p->n_without_importance) &&
+           nib_json_add_bool(j, "requantized", p->requantized);
+}
+
+nib_json *nib_plan_json(const nib_plan *p)
+{
+    nib_json *root = nib_json_new_object();
+    bool ok = root && add_totals(root, p) && add_files(root, &p->layout) && add_types(root, p);
+    nib_json *list = ok ? nib_json_add_array(root, "tensors") : NULL;
+    ok = list != NULL;
+    for (size_t i = 0; i < p->n && ok; i++) ok = add_tensor(list, &p->tensor[i], &p->record[i]);
+    if (ok) return root;
+    nib_json_free(root);
+    return NULL;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/* run/target.c - see target.h. What it finds may change until the files are written; writing
+ * checks for itself. */
+#include "run/target.h"
+#include "base/file.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool same_file(const char *a, const char *b)
+{
+    struct stat s, t;
+    return !stat(a, &s) && !stat(b, &t) && s.st_dev == t.st_dev && s.st_ino == t.st_ino;
+}
+
+static nib_code check_folder(const char *path, nib_err *err)
+{
+    size_t n = (size_t)(nib_path_base(path) - path);
+    char *dir = n ? nib_strndup(path, n) : nib_strdup(".");
+    if (!dir) return nib_fail_nomem(err, "a path");
+    nib_code rc = NIB_OK;
+    if (access(dir, F_OK))
+        rc = nib_fail_sys(err, errno, "%s: folder '%s'", path, dir);
+    else if (!nib_file_is_dir(dir))
+        rc = nib_fail(err, NIB_EIO, "%s: '%s' is not a folder", path, dir);
+    else if (access(dir, W_OK | X_OK))
+        rc = nib_fail_sys(err, errno, "%s: cannot write into folder '%s'", path, dir);
+    nib_free(dir);
+    return rc;
+}
+
+static nib_code check_file(const char *path, const nib_source *src, bool force, nib_err *err)
+{
+    for (size_t i = 0; i < nib_source_n_files(src); i++)
+        if (same_file(path, nib_source_file(src, i)))
+            return nib_fail(err, NIB_EINVAL, "%s: is a file of the model that is being read", path);
+    if (nib_file_is_dir(path))
+        return nib_fail(err, NIB_EIO, "%s: is a folder; name a file in it", path);
+    if (!force && nib_file_exists(path))
+        return nib_fail(err, NIB_EIO, "%s: exists already; --force replaces it", path);
+    return NIB_OK;
+}
+
+nib_code nib_target_check(const nib_gguf_layout *l, const nib_source *src, bool force,
+                          uint64_t disk_free, nib_err *err)
+{
+    nib_code rc = check_folder(l->file_path[0], err);
+    for (size_t i = 0; i < l->n_files && !rc; i++)
+        rc = check_file(l->file_path[i], src, force, err);
+    if (!rc && l->total_bytes > disk_free)
+        rc = nib_fail(err, NIB_EIO, "%s: needs %.1f MB of disk, and %.1f MB are free",
+                      l->file_path[0], (double)l->total_bytes / 1e6, (double)disk_free / 1e6);
+    return rc;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* run/target.h - may, and can, these files be written? Asked before any work is done. */
+#ifndef NIB_RUN_TARGET_H
+#define NIB_RUN_TARGET_H
+
+#include "formats/gguf.h"
+
+/* Errors: a target exists and !force, is a folder or one of the source's own files; its folder is
+ * missing or not writable; disk_free bytes are too few for all. */
+NIB_MUST_USE nib_code nib_target_check(const nib_gguf_layout *l, const nib_source *src, bool force,
+                                       uint64_t disk_free, nib_err *err);
+
+#endif
