@@ -42,7 +42,7 @@ static bool add_type_totals(nib_json *root, const nib_source *s)
 
 static bool add_hparams(nib_json *root, const nib_model *m)
 {
-    static const char *const scaling[] = {"none", "linear", "llama3", "yarn"};
+    static const char *const scaling[] = {"none", "linear", "llama3"};
     const nib_hparams *h = &m->hp;
     nib_json *j = nib_json_add_object(root, "model");
     return j && nib_json_add_str(j, "architecture", m->arch->name) &&

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT */
+/* cli/cmd_quantize.c - write a smaller model: open, plan, run, say what was done. */
+#include "base/mem.h"
+#include "cli/io.h"
+#include "cli/opts.h"
+#include "run/quantize.h"
+
+#include <stdio.h>
+
+static struct {
+    const char *out, *type, *imatrix, *output_type, *embedding_type;
+    nib_opt_list overrides;
+    uint64_t split_max;
+    bool pure, leave_output, dry_run, force, json;
+} opt = {.type = "q4_k_m"};
+
+static const nib_opt rows[] = {
+    {.name = "output",
+     .letter = 'o',
+     .kind = NIB_OPT_STR,
+     .target = &opt.out,
+     .metavar = "FILE",
+     .help = "the GGUF file to write"},
+    {.name = "type",
+     .letter = 't',
+     .kind = NIB_OPT_STR,
+     .target = &opt.type,
+     .metavar = "TYPE",
+     .help = "file type: q8_0, q6_k, q5_k_m, q4_k_m, q4_0, iq4_xs, q3_k_m, q2_k, bf16, ... "
+             "(q4_k_m)"},
+    {.name = "imatrix",
+     .kind = NIB_OPT_STR,
+     .target = &opt.imatrix,
+     .metavar = "FILE",
+     .help = "importance matrix, from 'nibble calibrate' or llama-imatrix"},
+    {.name = "tensor-type",
+     .kind = NIB_OPT_LIST,
+     .target = &opt.overrides,
+     .metavar = "REGEX=TYPE",
+     .help = "format of the tensors in whose GGUF name the pattern is found; the first that fits "
+             "wins"},
+    {.name = "output-type",
+     .kind = NIB_OPT_STR,
+     .target = &opt.output_type,
+     .metavar = "TYPE",
+     .help = "format of the output matrix"},
+    {.name = "embedding-type",
+     .kind = NIB_OPT_STR,
+     .target = &opt.embedding_type,
+     .metavar = "TYPE",
+     .help = "format of the token embedding"},
+    {.name = "leave-output",
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.leave_output,
+     .help = "do not quantize the output matrix"},
+    {.name = "pure",
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.pure,
+     .help = "every matrix in the file type's base format, without its mix"},
+    {.name = "split-max-size",
+     .kind = NIB_OPT_SIZE,
+     .target = &opt.split_max,
+     .metavar = "SIZE",
+     .help = "split into files of at most this much tensor data (one file)"},
+    {.name = "dry-run",
+     .letter = 'n',
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.dry_run,
+     .help = "print what would be done: each tensor's format and why, sizes, memory"},
+    {.name = "force",
+     .letter = 'f',
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.force,
+     .help = "replace an existing file"},
+    {.name = "json", .kind = NIB_OPT_FLAG, .target = &opt.json, .help = "print the result as JSON"},
+    {0}};
+
+/* ---- text ---- */
+
+static void print_table(const nib_plan *p)
+{
+    char shape[64];
+    int width = 6;
+    for (size_t i = 0; i < p->n; i++) {
+        int n = snprintf(NULL, 0, "%s", p->tensor[i].name);
+        if (n > width) width = n;
+    }
+    printf("%-*s %-16s %-8s %-8s %9s  %s\n", width, "tensor", "shape", "from", "to", "MB", "why");
+    for (size_t i = 0; i < p->n; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        if (t->src)
+            nib_tensor_shape_str(t->src, shape, sizeof shape);
+        else
+            snprintf(shape, sizeof shape, "[%llu]", (unsigned long long)t->cols);
+        printf("%-*s %-16s %-8s %-8s %9.3f  %s%s%s\n", width, t->name, shape,
+               t->src ? t->src->codec->name : "-", t->codec->name, (double)t->bytes / 1e6,
+               t->reason, t->importance ? ", with importances" : "",
+               t->rope_head ? ", rows reordered" : "");
+    }
+    putchar('\n');
+}
+
+static void print_totals(const nib_plan *p)
+{
+    const nib_gguf_layout *l = &p->layout;
+    printf("%s, %zu tensors:", p->file_type->name, p->n);
+    const char *comma = "";
+    for (int i = 0; i < NIB_TYPE_COUNT; i++) {
+        if (!p->by_type[i].tensors) continue;
+        printf("%s %zu %s", comma, p->by_type[i].tensors, nib_codec_get((nib_type)i)->name);
+        comma = ",";
+    }
+    printf("\n%.1f M weights, %.3f bits per weight (%.3f without embedding and output matrix)\n",
+           (double)p->weights / 1e6, p->bits_per_weight, p->bits_per_weight_inner);
+    if (p->n_fallback)
+        printf("%zu tensors in a stand-in format, because their rows are not whole blocks "
+               "(--dry-run lists them)\n",
+               p->n_fallback);
+    if (l->n_files > 1)
+        printf("%zu files, %.1f MB\n", l->n_files, (double)l->total_bytes / 1e6);
+    else
+        printf("%s%s%.1f MB\n", p->recipe.out ? p->recipe.out : "", p->recipe.out ? ": " : "",
+               (double)l->total_bytes / 1e6);
+}
+
+static void print_plan(const nib_plan *p)
+{
+    print_table(p);
+    print_totals(p);
+    printf("about %.0f MB of memory", (double)p->peak_memory / 1e6);
+    if (p->disk_free != UINT64_MAX) printf(", %.1f GB of disk free", (double)p->disk_free / 1e9);
+    putchar('\n');
+}
+
+static nib_code print_json(const nib_plan *p, const nib_quantize_result *r, nib_err *err)
+{
+    nib_json *j = nib_plan_json(p);
+    bool ok = j != NULL;
+    if (r)
+        ok = ok && nib_json_add_num(j, "seconds", r->seconds) &&
+             nib_json_add_num(j, "zero_importance_blocks", (double)r->zero_importance_blocks);
+    return nib_print_json(j, ok, err);
+}
+
+/* ---- the work ---- */
+
+static nib_code carry_out(const nib_plan *p, const nib_ctx *ctx, nib_err *err)
+{
+    nib_quantize_result r;
+    nib_code rc = nib_quantize_run(&r, p, ctx, err);
+    if (rc) return rc;
+    if (r.zero_importance_blocks)
+        nib_info(ctx->log, "%zu blocks whose importances are all zero were treated as even",
+                 r.zero_importance_blocks);
+    nib_debug(ctx->log, "%.2f s, %.0f MB of memory at most", r.seconds,
+              (double)nib_mem_peak() / 1e6);
+    if (opt.json) return print_json(p, &r, err);
+    print_totals(p);
+    return NIB_OK;
+}
+
+static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
+{
+    nib_code rc;
+    nib_source *src = NULL;
+    nib_model model = {0};
+    nib_imatrix imatrix = {0};
+    nib_plan plan = {0};
+    nib_recipe recipe = {.out = opt.out,
+                         .type = opt.type,
+                         .overrides = opt.overrides.v,
+                         .n_overrides = opt.overrides.n,
+                         .output_type = opt.output_type,
+                         .embedding_type = opt.embedding_type,
+                         .pure = opt.pure,
+                         .leave_output = opt.leave_output,
+                         .force = opt.force,
+                         .split_max = opt.split_max};
+
+    if ((rc = nib_source_open(&src, path, err))) goto done;
+    if ((rc = nib_model_open(&model, src, err))) goto done;
+    if (opt.imatrix && (rc = nib_imatrix_load(&imatrix, opt.imatrix, err))) goto done;
+    rc = nib_plan_make(&plan, &recipe, &model, opt.imatrix ? &imatrix : NULL, ctx, err);
+    if (rc) goto done;
+    if (!opt.dry_run)
+        rc = carry_out(&plan, ctx, err);
+    else if (opt.json)
+        rc = print_json(&plan, NULL, err);
+    else
+        print_plan(&plan);
+done:
+    nib_plan_free(&plan);
+    nib_imatrix_free(&imatrix);
+    nib_model_close(&model);
+    nib_source_close(src);
+    return rc;
+}
+
+static int run(int argc, char **argv)
+{
+    nib_opt_list operands = {0};
+    nib_ctx ctx;
+    nib_log log;
+    nib_err err;
+    int status = nib_opts_parse(&nib_cmd_quantize, argc, argv, &operands, &ctx, &log);
+    if (status >= 0) goto done;
+    status = NIB_EXIT_OK;
+    if (!opt.out && !opt.dry_run)
+        status = nib_usage(&nib_cmd_quantize, "quantize: -o FILE is missing");
+    else if (quantize(operands.v[0], &ctx, &err))
+        status = nib_report(&err);
+done:
+    nib_free((void *)opt.overrides.v);
+    nib_free((void *)operands.v);
+    return status;
+}
+
+const nib_cmd nib_cmd_quantize = {
+    .name = "quantize",
+    .run = run,
+    .summary = "write a smaller model",
+    .operands = "MODEL",
+    .min_operands = 1,
+    .max_operands = 1,
+    .usage = "MODEL -o FILE [--type TYPE]",
+    .about = "Read a model (Hugging Face folder or .gguf) and write it as a GGUF file that "
+             "llama.cpp runs as it is. The file type decides which format each tensor gets, as in "
+             "llama-quantize; --dry-run shows it. An importance matrix makes every type better, "
+             "most of all those below 5 bits.",
+    .example = "nibble quantize data/tiny-llama -o /tmp/tiny-q4_k_m.gguf --type q4_k_m --force",
+    .options = rows,
+};
