@@ -110,29 +110,30 @@ static void print_tensors(const nib_json *list)
     }
 }
 
-/* Members in the order of the tree; objects as indented lists. */
+static void print_members(const nib_json *object)
+{
+    for (const nib_json *c = nib_json_first(object); c; c = nib_json_next(c)) {
+        fputs("  ", stdout);
+        put_text(nib_json_key(c), SIZE_MAX);
+        fputs(": ", stdout);
+        put_member(c);
+        putchar('\n');
+    }
+}
+
+/* Members in the order of the tree; what is more than a value goes below its name. */
 static void print_text(const nib_json *root)
 {
     for (const nib_json *j = nib_json_first(root); j; j = nib_json_next(j)) {
         const char *key = nib_json_key(j);
-        printf("%s:", key);
-        if (!strcmp(key, "types") || !strcmp(key, "tensor_list")) {
-            putchar('\n');
-            if (*key == 't' && key[1] == 'y')
-                print_types(j);
-            else
-                print_tensors(j);
-        } else if (nib_json_is_object(j)) {
-            putchar('\n');
-            for (const nib_json *c = nib_json_first(j); c; c = nib_json_next(c)) {
-                fputs("  ", stdout);
-                put_text(nib_json_key(c), SIZE_MAX);
-                fputs(": ", stdout);
-                put_member(c);
-                putchar('\n');
-            }
+        void (*below)(const nib_json *) = !strcmp(key, "types")         ? print_types
+                                          : !strcmp(key, "tensor_list") ? print_tensors
+                                          : nib_json_is_object(j)       ? print_members
+                                                                        : NULL;
+        printf("%s:%s", key, below ? "\n" : " ");
+        if (below) {
+            below(j);
         } else {
-            putchar(' ');
             put_value(j);
             putchar('\n');
         }
