@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* cli/main.c - the table of commands, and what holds for the whole program. */
 #include "base/linalg.h"
+#include "base/log.h"
 #include "cli/opts.h"
 
 #include <errno.h>
@@ -88,7 +89,10 @@ static int check_output(int status)
 
 int main(int argc, char **argv)
 {
+    double started = nib_now();
     keep_standard_streams();
     nib_linalg_init();
-    return check_output(dispatch(argc, argv));
+    int status = check_output(dispatch(argc, argv));
+    nib_report_resources(started);
+    return status;
 }

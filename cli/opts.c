@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 enum { MAX_THREADS = 1024, NAME_MAX_LEN = 63 };
 
@@ -92,6 +93,16 @@ int nib_usage(const nib_cmd *cmd, const char *fmt, ...)
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
     return complain("%s (see 'nibble %s --help')", msg, cmd->name);
+}
+
+void nib_report_resources(double started)
+{
+    struct rusage u;
+    if (!common.verbose || getrusage(RUSAGE_SELF, &u)) return;
+    double busy = (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+                  1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+    fprintf(stderr, "%.2f s, processor time %.2f s, peak memory %.0f MB\n", nib_now() - started,
+            busy, (double)nib_mem_peak() / 1e6);
 }
 
 /* ---- nearest name ---- */

@@ -80,6 +80,9 @@ int nib_report(const nib_err *err);
  * "nibble: MESSAGE (see 'nibble COMMAND --help')". Returns NIB_EXIT_USAGE. */
 int nib_usage(const nib_cmd *cmd, const char *fmt, ...) NIB_PRINTF(2, 3);
 
+/* With --verbose: what the run took since `started` (nib_now), on standard error. */
+void nib_report_resources(double started);
+
 /* The nearest of the names to what was typed: an edit or two away, or one that begins with it.
  * `name(i)` is NULL at the end. NULL when none is near. */
 const char *nib_nearest(const char *typed, const char *(*name)(const void *arg, size_t i),

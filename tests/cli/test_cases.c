@@ -5,8 +5,8 @@
  *     exit:   2                                       expected status (0 when absent)
  *     stderr: nibble: --ctx: '9' should be            a part of what is printed; repeatable
  *     stdout: ...                                     the same for standard output
- *     stdin:  ...                                     a line of input (none when absent); repeatable
- *     before: ...                                     shell command that must work first
+ *     stdin:  ...                                     a line of input (none when absent);
+ * repeatable before: ...                                     shell command that must work first
  *
  * An empty "stdout:" or "stderr:" says that nothing is printed there. Other lines are comments.
  * Each case runs in an empty folder of its own; $DATA is the folder of the demonstration model.
@@ -144,8 +144,8 @@ int main(int argc, char **argv)
     for (int i = 0; i < n; i++) {
         snprintf(paths[i], sizeof paths[i], "%s/%s", argv[3], entry[i]->d_name);
         const char *name = strrchr(paths[i], '/') + 1;
-        tests[i] = (struct CMUnitTest){
-            .name = name, .test_func = run_case, .initial_state = paths[i]};
+        tests[i] =
+            (struct CMUnitTest){.name = name, .test_func = run_case, .initial_state = paths[i]};
         free(entry[i]);
     }
     free(entry);
