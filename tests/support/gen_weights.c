@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/par.h"
+#include "formats/safetensors.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -128,45 +129,6 @@ static uint32_t elem_bytes(const gen_spec *s)
 
 /* ---- files ---- */
 
-/* Header of a file that holds tensors [from, to): JSON with spaces up to a multiple of 8 bytes,
- * after its length as 8 bytes, the lowest first. */
-static nib_code write_header(nib_out *o, const tensor_list *l, size_t from, size_t to, nib_err *err)
-{
-    const char *dtype = l->spec->dtype == NIB_BF16  ? "BF16"
-                        : l->spec->dtype == NIB_F16 ? "F16"
-                                                    : "F32";
-    nib_code rc = NIB_OK;
-    char *text = NULL;
-    uint64_t at = 0;
-    nib_json *j = nib_json_new_object();
-    bool ok = j;
-    for (size_t i = from; ok && i < to; i++) {
-        const tensor *t = &l->t[i];
-        nib_json *e = nib_json_add_object(j, t->name), *shape = NULL, *range = NULL;
-        uint64_t end = at + elems(t) * elem_bytes(l->spec);
-        ok = e && nib_json_add_str(e, "dtype", dtype) && (shape = nib_json_add_array(e, "shape")) &&
-             (!t->rows || nib_json_add_num(shape, NULL, t->rows)) &&
-             nib_json_add_num(shape, NULL, t->cols) &&
-             (range = nib_json_add_array(e, "data_offsets")) &&
-             nib_json_add_num(range, NULL, (double)at) &&
-             nib_json_add_num(range, NULL, (double)end);
-        at = end;
-    }
-    if (!ok || !(text = nib_json_print(j, false))) {
-        rc = nib_fail_nomem(err, "the header");
-        goto done;
-    }
-    size_t n = strlen(text), padded = (n + 7) / 8 * 8;
-    uint8_t len[8];
-    for (int i = 0; i < 8; i++) len[i] = (uint8_t)((uint64_t)padded >> 8 * i);
-    if ((rc = nib_out_write(o, len, 8, err)) || (rc = nib_out_write(o, text, n, err))) goto done;
-    rc = nib_out_write(o, "       ", padded - n, err);
-done:
-    nib_free(text);
-    nib_json_free(j);
-    return rc;
-}
-
 typedef struct {
     const gen_spec *spec;
     const tensor *t;
@@ -192,14 +154,15 @@ static nib_code make_slice(void *arg, size_t begin, size_t end, int thread, nib_
     return NIB_OK;
 }
 
-static nib_code write_tensor(nib_out *o, batch *b, const nib_ctx *ctx, nib_err *err)
+static nib_code write_tensor(nib_st_writer *w, size_t index, batch *b, const nib_ctx *ctx,
+                             nib_err *err)
 {
     uint64_t n = elems(b->t);
     for (uint64_t at = 0; at < n; at += BATCH) {
         size_t m = n - at < BATCH ? (size_t)(n - at) : BATCH;
         b->first = at;
         nib_code rc = nib_par_for(ctx->threads, m, SLICE, make_slice, b, err);
-        if (!rc) rc = nib_out_write(o, b->bytes, m * elem_bytes(b->spec), err);
+        if (!rc) rc = nib_st_write(w, index, b->bytes, m * elem_bytes(b->spec), err);
         if (rc) return rc;
     }
     return NIB_OK;
@@ -219,27 +182,48 @@ static size_t file_end(const tensor_list *l, uint32_t file)
     return l->n * (file + 1) / l->spec->shards;
 }
 
+/* Tensors [from, to) as the writer wants them: all of one type, in the model's order. */
+static nib_st_tensor *describe(const tensor_list *l, size_t from, size_t to)
+{
+    nib_st_tensor *st = nib_calloc(to - from, sizeof *st);
+    for (size_t i = from; st && i < to; i++) {
+        const tensor *t = &l->t[i];
+        nib_st_tensor *d = &st[i - from];
+        *d = (nib_st_tensor){.name = t->name, .type = l->spec->dtype, .shape = {t->cols}};
+        d->n_dims = 1;
+        if (!t->rows) continue;
+        d->n_dims = 2;
+        d->shape[0] = t->rows;
+        d->shape[1] = t->cols;
+    }
+    return st;
+}
+
 static nib_code write_file(const tensor_list *l, const char *dir, uint32_t file, batch *b,
                            const nib_ctx *ctx, nib_err *err)
 {
     size_t from = file ? file_end(l, file - 1) : 0, to = file_end(l, file);
     char name[64];
     file_name(name, sizeof name, file, l->spec->shards);
-    nib_out *o = NULL;
+    nib_st_writer *w = NULL;
+    nib_code rc = NIB_OK;
     char *path = nib_path_join(dir, name);
-    if (!path) return nib_fail_nomem(err, "a path");
-    nib_code rc = nib_out_open(&o, path, true, err);
-    if (!rc) rc = write_header(o, l, from, to, err);
-    for (size_t i = from; !rc && i < to; i++) {
+    nib_st_tensor *st = describe(l, from, to);
+    if (!path || !st) {
+        rc = nib_fail_nomem(err, "the list of tensors");
+        goto done;
+    }
+    if ((rc = nib_st_begin(&w, path, st, to - from, true, err))) goto done;
+    for (size_t i = from; i < to; i++) {
         b->t = &l->t[i];
         b->stream = mix(l->spec->seed) + i;
-        rc = write_tensor(o, b, ctx, err);
+        if ((rc = write_tensor(w, i - from, b, ctx, err))) goto done;
     }
-    if (!rc) {
-        rc = nib_out_commit(o, err);
-        o = NULL;
-    }
-    nib_out_abort(o);
+    rc = nib_st_end(w, err);
+    w = NULL;
+done:
+    nib_st_abort(w);
+    nib_free(st);
     nib_free(path);
     return rc;
 }

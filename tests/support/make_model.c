@@ -51,8 +51,9 @@ static bool take_option(gen_spec *s, uint32_t *seed, const char *name, const cha
     if (!strcmp(name, "--arch")) return (s->family = gen_family_find(value));
     if (!strcmp(name, "--tokenizer")) return (s->tokenizer = value);
     if (strcmp(name, "--dtype")) return false;
-    if (strcmp(value, "bf16") && strcmp(value, "f16") && strcmp(value, "f32")) return false;
-    s->dtype = *value == 'b' ? NIB_BF16 : value[1] == '1' ? NIB_F16 : NIB_F32;
+    const nib_codec *c = nib_codec_find(value);
+    if (!c || (c->type != NIB_BF16 && c->type != NIB_F16 && c->type != NIB_F32)) return false;
+    s->dtype = c->type;
     return true;
 }
 
