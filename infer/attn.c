@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/attn.c - see attn.h.
+ *
+ * A task is one tile of queries of one head. It walks the keys in tiles, holding for each query the
+ * largest score m so far, the sum l of exp(score - m), and the output o = sum exp(score - m) v; a
+ * new largest score rescales l and o (online softmax, Milakov and Gimelshein 2018; FlashAttention,
+ * Dao et al. 2022). Both products of a tile are BLAS's. */
+#include "infer/attn.h"
+
+#include "base/linalg.h"
+#include "base/par.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { QUERIES = 64, KEYS = 512 };
+
+typedef struct {
+    float *score; /* [QUERIES][KEYS]     */
+    float *out;   /* [QUERIES][head_dim] */
+    float m[QUERIES];
+    double l[QUERIES];
+} state;
+
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Scores of query r against n keys become exp(score - m), those after the n_seen first are 0. */
+static void softmax_row(const nib_attn *a, state *s, size_t r, size_t n_seen, size_t n, float scale)
+{
+    float *score = s->score + r * KEYS, *out = s->out + r * a->head_dim;
+    if (n_seen) {
+        float m = a->ops->max(score, n_seen);
+        if (m > s->m[r]) {
+            float shrink = (float)exp((double)scale * ((double)s->m[r] - (double)m));
+            for (size_t i = 0; i < a->head_dim; i++) out[i] *= shrink;
+            s->l[r] *= (double)shrink;
+            s->m[r] = m;
+        }
+        s->l[r] += a->ops->exp_shift(score, n_seen, scale, s->m[r]);
+    }
+    memset(score + n_seen, 0, (n - n_seen) * sizeof *score);
+}
+
+/* n queries from token `first` on, at q (rows `stride` apart); k, v: this head's. */
+static void query_tile(const nib_attn *a, state *s, float *q, const float *k, const float *v,
+                       size_t first, size_t n)
+{
+    const size_t dim = a->head_dim, stride = a->n_head * dim, kv = a->n_head_kv * dim;
+    const size_t n_keys = a->pos + first + n;
+    const float scale = (float)(1 / sqrt((double)dim));
+    memset(s->out, 0, n * dim * sizeof *s->out);
+    for (size_t r = 0; r < n; r++) s->m[r] = -INFINITY, s->l[r] = 0;
+    for (size_t k0 = 0; k0 < n_keys; k0 += KEYS) {
+        size_t nk = min_size(KEYS, n_keys - k0);
+        nib_gemm_nt(n, nk, dim, q, stride, k + k0 * kv, kv, s->score, KEYS, 0);
+        for (size_t r = 0; r < n; r++) {
+            size_t seen = a->pos + first + r + 1;
+            softmax_row(a, s, r, seen > k0 ? min_size(seen - k0, nk) : 0, nk, scale);
+        }
+        nib_gemm_nn(n, dim, nk, s->score, KEYS, v + k0 * kv, kv, s->out, dim, 1);
+    }
+    for (size_t r = 0; r < n; r++) {
+        float inv = (float)(1 / s->l[r]);
+        for (size_t i = 0; i < dim; i++) q[r * stride + i] = s->out[r * dim + i] * inv;
+    }
+}
+
+/* Tasks are numbered sequence by sequence, head by head, tile by tile. */
+static nib_code task(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const nib_attn *a = arg;
+    (void)end;
+    const size_t tiles = (a->n_tok + QUERIES - 1) / QUERIES, dim = a->head_dim;
+    const size_t first = begin % tiles * QUERIES, head = begin / tiles % a->n_head;
+    const size_t seq = begin / tiles / a->n_head, n = min_size(QUERIES, a->n_tok - first);
+    const size_t kv_off = seq * a->kv_stride + head / (a->n_head / a->n_head_kv) * dim;
+    state s;
+    s.score = nib_buf_reserve(&a->scratch[thread], QUERIES * (KEYS + dim), sizeof *s.score);
+    if (!s.score) return nib_fail_nomem(err, "attention scores");
+    s.out = s.score + QUERIES * KEYS;
+    query_tile(a, &s, a->q + ((seq * a->n_tok + first) * a->n_head + head) * dim, a->k + kv_off,
+               a->v + kv_off, first, n);
+    return NIB_OK;
+}
+
+nib_code nib_attention(const nib_attn *a, nib_err *err)
+{
+    nib_attn mine = *a;
+    size_t tiles = (a->n_tok + QUERIES - 1) / QUERIES;
+    return nib_par_for(a->threads, a->n_seq * a->n_head * tiles, 1, task, &mine, err);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/attn.h - causal attention, tiled: memory grows with the tile, not with the context. */
+#ifndef NIB_INFER_ATTN_H
+#define NIB_INFER_ATTN_H
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "infer/ops.h"
+
+typedef struct {
+    size_t n_seq, n_tok; /* rows of q: n_seq * n_tok                            */
+    size_t pos;          /* of each sequence's first token; it sees keys 0..pos */
+    size_t n_head, n_head_kv, head_dim;
+    float *q;           /* [n_seq][n_tok][n_head][head_dim], replaced by the result */
+    const float *k, *v; /* [n_seq][pos + n_tok][n_head_kv][head_dim]               */
+    size_t kv_stride;   /* floats from one sequence's keys to the next one's        */
+    const nib_ops *ops;
+    int threads;
+    nib_buf *scratch; /* [threads] */
+} nib_attn;
+
+/* q = softmax(q k^T / sqrt(head_dim)) v, head h with key/value head h / (n_head / n_head_kv), each
+ * token seeing keys up to its own position. */
+NIB_MUST_USE nib_code nib_attention(const nib_attn *a, nib_err *err);
+
+#endif

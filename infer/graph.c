@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/graph.c - the forward pass in steps; see graph.h.
+ *
+ * One block, for every architecture so far:
+ *
+ *     h = rmsnorm(x);  q, k, v = W h (+ b);  q, k = [rmsnorm per head,] rotate
+ *     x += Wo attention(q, k, v)
+ *     h = rmsnorm(x);  x += Wdown (silu(Wgate h) * Wup h)
+ *
+ * What differs (biases, head norms, layout of the rotation) is known from the tensors that are
+ * there. Vectors are decoded once, matrices each time (linear.c). */
+#include "infer/graph.h"
+
+#include "base/par.h"
+#include "infer/attn.h"
+#include "infer/linear.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+enum {
+    LOGITS_MAX = 24 << 20, /* floats of logits held at once, 96 MiB           */
+    LOGITS_ROWS = 512,     /* and rows: more would not make the product faster */
+    ROW_CHUNK = 16,        /* rows of a task in loops over rows                */
+};
+
+/* A parameter's decoded vectors; NULL where it has none. */
+typedef struct {
+    const float *weight, *bias;
+} vectors;
+
+struct nib_graph {
+    const nib_model *m;
+    nib_ctx ctx;
+    const nib_ops *ops;
+    size_t max_seq, max_ctx;
+    nib_linear linear;
+    float *vector_pool;
+    vectors *global, *block;  /* like the model's tables; matrices have no weight here */
+    float *cosine, *sine;     /* [max_ctx][head_dim / 2]                               */
+    float *k_cache, *v_cache; /* [n_layer][max_seq][max_ctx][kv width]; NULL: no cache  */
+    nib_buf hidden;           /* [rows][n_embd] normed input                            */
+    nib_buf work;             /* q, k, v of a block, then gate and up                   */
+    nib_buf logits;           /* [a few rows][n_vocab]                                  */
+    nib_buf *scratch;         /* [threads] attention                                    */
+};
+
+static size_t q_width(const nib_graph *g)
+{
+    return (size_t)g->m->hp.n_head * g->m->hp.head_dim;
+}
+
+static size_t kv_width(const nib_graph *g)
+{
+    return (size_t)g->m->hp.n_head_kv * g->m->hp.head_dim;
+}
+
+static const vectors *vec(const nib_graph *g, uint32_t layer, nib_role r)
+{
+    return r < NIB_ROLE_FIRST_BLOCK ? &g->global[r] : &g->block[(size_t)layer * NIB_ROLE_COUNT + r];
+}
+
+/* ---- setting up ---- */
+
+static bool is_vector(const nib_tensor *t)
+{
+    return t && nib_tensor_rows(t) == 1;
+}
+
+static size_t vector_size(const nib_param *p)
+{
+    return (is_vector(p->weight) ? (size_t)nib_tensor_cols(p->weight) : 0) +
+           (p->bias ? (size_t)nib_tensor_cols(p->bias) : 0);
+}
+
+static nib_code load_vector(nib_graph *g, const nib_tensor *t, const float **out, float **pool,
+                            nib_err *err)
+{
+    nib_code rc =
+        nib_source_read_rows(g->m->src, t, 0, 1, *pool, &g->linear.thread[0].raw, g->ctx.cpu, err);
+    if (rc) return nib_wrap(err, "tensor '%s'", t->name);
+    *out = *pool;
+    *pool += nib_tensor_cols(t);
+    return NIB_OK;
+}
+
+static nib_code load_vectors(nib_graph *g, nib_err *err)
+{
+    const size_t n_block = (size_t)g->m->hp.n_layer * NIB_ROLE_COUNT, n = n_block + NIB_ROLE_COUNT;
+    size_t total = 0;
+    g->global = nib_calloc(n, sizeof *g->global);
+    if (!g->global) return nib_fail_nomem(err, "vectors of the model");
+    g->block = g->global + NIB_ROLE_COUNT;
+    for (size_t i = 0; i < n; i++)
+        total +=
+            vector_size(i < NIB_ROLE_COUNT ? &g->m->global[i] : &g->m->block[i - NIB_ROLE_COUNT]);
+    float *pool = g->vector_pool = nib_alloc(total, sizeof *pool);
+    if (!pool) return nib_fail_nomem(err, "vectors of the model");
+    for (size_t i = 0; i < n; i++) {
+        const nib_param *p =
+            i < NIB_ROLE_COUNT ? &g->m->global[i] : &g->m->block[i - NIB_ROLE_COUNT];
+        nib_code rc = NIB_OK;
+        if (is_vector(p->weight)) rc = load_vector(g, p->weight, &g->global[i].weight, &pool, err);
+        if (!rc && p->bias) rc = load_vector(g, p->bias, &g->global[i].bias, &pool, err);
+        if (rc) return rc;
+    }
+    return NIB_OK;
+}
+
+/* Angle of pair i at position p: p * base^(-2i/D) / linear factor / factor of the pair. */
+static void fill_rope(nib_graph *g)
+{
+    const nib_hparams *hp = &g->m->hp;
+    const size_t half = hp->head_dim / 2;
+    for (size_t i = 0; i < half; i++) {
+        double step = pow(hp->rope_base, -2.0 * (double)i / hp->head_dim) / hp->rope_factor;
+        if (g->m->rope_factors) step /= g->m->rope_factors[i];
+        for (size_t p = 0; p < g->max_ctx; p++) {
+            g->cosine[p * half + i] = (float)cos((double)p * step);
+            g->sine[p * half + i] = (float)sin((double)p * step);
+        }
+    }
+}
+
+static nib_code new_cache(nib_graph *g, nib_err *err)
+{
+    size_t n;
+    if (!nib_mul(g->m->hp.n_layer, kv_width(g), &n) || !nib_mul(n, g->max_seq, &n) ||
+        !nib_mul(n, g->max_ctx, &n))
+        return nib_fail_nomem(err, "key/value cache");
+    g->k_cache = nib_alloc(n, sizeof *g->k_cache);
+    g->v_cache = nib_alloc(n, sizeof *g->v_cache);
+    return g->k_cache && g->v_cache ? NIB_OK : nib_fail_nomem(err, "key/value cache");
+}
+
+static nib_code set_up(nib_graph *g, bool cache, nib_err *err)
+{
+    const size_t half = g->m->hp.head_dim / 2;
+    nib_code rc = nib_linear_init(&g->linear, g->m->src, &g->ctx, err);
+    if (rc || (rc = load_vectors(g, err))) return rc;
+    g->scratch = nib_calloc((size_t)g->ctx.threads, sizeof *g->scratch);
+    g->cosine = nib_alloc(g->max_ctx, half * sizeof *g->cosine);
+    g->sine = nib_alloc(g->max_ctx, half * sizeof *g->sine);
+    if (!g->scratch || !g->cosine || !g->sine) return nib_fail_nomem(err, "rotation table");
+    fill_rope(g);
+    return cache ? new_cache(g, err) : NIB_OK;
+}
+
+nib_code nib_graph_new(nib_graph **out, const nib_model *m, const nib_ctx *ctx, size_t max_seq,
+                       size_t max_ctx, bool cache, nib_err *err)
+{
+    *out = NULL;
+    assert(max_seq && max_ctx && ctx->threads >= 1);
+    nib_graph *g = nib_calloc(1, sizeof *g);
+    if (!g) return nib_fail_nomem(err, "graph");
+    g->m = m;
+    g->ctx = *ctx;
+    g->ops = nib_ops_get(ctx->cpu);
+    g->max_seq = max_seq;
+    g->max_ctx = max_ctx;
+    nib_code rc = set_up(g, cache, err);
+    if (rc) {
+        nib_graph_free(g);
+        return rc;
+    }
+    *out = g;
+    return NIB_OK;
+}
+
+void nib_graph_free(nib_graph *g)
+{
+    if (!g) return;
+    for (int i = 0; g->scratch && i < g->ctx.threads; i++) nib_buf_free(&g->scratch[i]);
+    nib_linear_fini(&g->linear);
+    nib_buf_free(&g->hidden);
+    nib_buf_free(&g->work);
+    nib_buf_free(&g->logits);
+    nib_free(g->scratch);
+    nib_free(g->vector_pool);
+    nib_free(g->global);
+    nib_free(g->cosine);
+    nib_free(g->sine);
+    nib_free(g->k_cache);
+    nib_free(g->v_cache);
+    nib_free(g);
+}
+
+/* ---- embedding ---- */
+
+typedef struct {
+    nib_graph *g;
+    const int32_t *ids;
+    float *x;
+} embedding;
+
+static nib_code embed_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const embedding *e = arg;
+    const nib_tensor *t = e->g->m->global[NIB_ROLE_TOKEN_EMBD].weight;
+    const size_t width = e->g->m->hp.n_embd;
+    for (size_t i = begin; i < end; i++) {
+        if (e->ids[i] < 0 || (uint32_t)e->ids[i] >= e->g->m->hp.n_vocab)
+            return nib_fail(err, NIB_EINVAL, "token %ld is outside the model's vocabulary of %u",
+                            (long)e->ids[i], e->g->m->hp.n_vocab);
+        nib_code rc =
+            nib_source_read_rows(e->g->m->src, t, (uint64_t)e->ids[i], 1, e->x + i * width,
+                                 &e->g->linear.thread[thread].raw, e->g->ctx.cpu, err);
+        if (rc) return nib_wrap(err, "tensor '%s'", t->name);
+    }
+    return NIB_OK;
+}
+
+nib_code nib_graph_embed(nib_graph *g, const int32_t *ids, size_t rows, float *x, nib_err *err)
+{
+    embedding e = {g, ids, x};
+    return nib_par_for(g->ctx.threads, rows, ROW_CHUNK, embed_rows, &e, err);
+}
+
+/* ---- a block ---- */
+
+typedef struct {
+    nib_graph *g;
+    uint32_t layer;
+    size_t n_seq, n_tok, pos, rows;
+    float *x, *h;        /* [rows][n_embd] */
+    float *q, *k, *v;    /* [rows][...]    */
+    float *gate, *up;    /* [rows][n_ff]   */
+    const float *weight; /* of the norm    */
+    const nib_observer *obs;
+} step;
+
+static nib_code norm_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const step *s = arg;
+    const size_t width = s->g->m->hp.n_embd;
+    (void)thread, (void)err;
+    for (size_t i = begin; i < end; i++)
+        s->g->ops->rmsnorm(s->h + i * width, s->x + i * width, s->weight, width,
+                           s->g->m->hp.norm_eps);
+    return NIB_OK;
+}
+
+static nib_code norm(step *s, nib_role r, nib_err *err)
+{
+    s->weight = vec(s->g, s->layer, r)->weight;
+    return nib_par_for(s->g->ctx.threads, s->rows, ROW_CHUNK, norm_rows, s, err);
+}
+
+static nib_code watch(const step *s, const nib_role *roles, size_t n, const float *x, size_t cols,
+                      nib_err *err)
+{
+    if (!s->obs || !s->obs->linear_input) return NIB_OK;
+    return s->obs->linear_input(s->obs->arg, s->layer, roles, n, x, s->rows, cols, err);
+}
+
+static nib_code linear(const step *s, nib_role r, const float *x, float *y, bool add, nib_err *err)
+{
+    return nib_linear_apply(&s->g->linear, nib_model_param(s->g->m, s->layer, r)->weight,
+                            vec(s->g, s->layer, r)->bias, x, s->rows, y, add, err);
+}
+
+/* Norm per head, where the model has one, and rotation to position `pos`. */
+static void place_heads(const nib_graph *g, float *x, size_t n_head, const float *weight,
+                        size_t pos)
+{
+    const size_t dim = g->m->hp.head_dim, half = dim / 2;
+    for (float *end = x + n_head * dim; x < end; x += dim) {
+        if (weight) g->ops->rmsnorm(x, x, weight, dim, g->m->hp.norm_eps);
+        if (g->m->rope_interleaved)
+            g->ops->rope_pairs(x, g->cosine + pos * half, g->sine + pos * half, half);
+        else
+            g->ops->rope_halves(x, g->cosine + pos * half, g->sine + pos * half, half);
+    }
+}
+
+static size_t cache_offset(const step *s, size_t seq, size_t pos)
+{
+    return (((size_t)s->layer * s->g->max_seq + seq) * s->g->max_ctx + pos) * kv_width(s->g);
+}
+
+static nib_code place_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const step *s = arg;
+    const nib_hparams *hp = &s->g->m->hp;
+    const size_t kv = kv_width(s->g);
+    (void)thread, (void)err;
+    for (size_t i = begin; i < end; i++) {
+        size_t pos = s->pos + i % s->n_tok;
+        place_heads(s->g, s->q + i * q_width(s->g), hp->n_head,
+                    vec(s->g, s->layer, NIB_ROLE_ATTN_Q_NORM)->weight, pos);
+        place_heads(s->g, s->k + i * kv, hp->n_head_kv,
+                    vec(s->g, s->layer, NIB_ROLE_ATTN_K_NORM)->weight, pos);
+        if (!s->g->k_cache) continue;
+        size_t off = cache_offset(s, i / s->n_tok, pos);
+        memcpy(s->g->k_cache + off, s->k + i * kv, kv * sizeof(float));
+        memcpy(s->g->v_cache + off, s->v + i * kv, kv * sizeof(float));
+    }
+    return NIB_OK;
+}
+
+static nib_code attention(step *s, nib_err *err)
+{
+    static const nib_role inputs[] = {NIB_ROLE_ATTN_Q, NIB_ROLE_ATTN_K, NIB_ROLE_ATTN_V};
+    static const nib_role output = NIB_ROLE_ATTN_OUTPUT;
+    nib_graph *g = s->g;
+    const nib_hparams *hp = &g->m->hp;
+    const size_t kv = kv_width(g);
+    nib_code rc;
+    if ((rc = norm(s, NIB_ROLE_ATTN_NORM, err))) return rc;
+    if ((rc = watch(s, inputs, 3, s->h, hp->n_embd, err))) return rc;
+    if ((rc = linear(s, NIB_ROLE_ATTN_Q, s->h, s->q, false, err))) return rc;
+    if ((rc = linear(s, NIB_ROLE_ATTN_K, s->h, s->k, false, err))) return rc;
+    if ((rc = linear(s, NIB_ROLE_ATTN_V, s->h, s->v, false, err))) return rc;
+    if ((rc = nib_par_for(g->ctx.threads, s->rows, ROW_CHUNK, place_rows, s, err))) return rc;
+    nib_attn a = {
+        .n_seq = s->n_seq,
+        .n_tok = s->n_tok,
+        .pos = s->pos,
+        .n_head = hp->n_head,
+        .n_head_kv = hp->n_head_kv,
+        .head_dim = hp->head_dim,
+        .q = s->q,
+        .k = g->k_cache ? g->k_cache + cache_offset(s, 0, 0) : s->k,
+        .v = g->v_cache ? g->v_cache + cache_offset(s, 0, 0) : s->v,
+        .kv_stride = (g->k_cache ? g->max_ctx : s->n_tok) * kv,
+        .ops = g->ops,
+        .threads = g->ctx.threads,
+        .scratch = g->scratch,
+    };
+    if ((rc = nib_attention(&a, err))) return rc;
+    if ((rc = watch(s, &output, 1, s->q, q_width(g), err))) return rc;
+    return linear(s, output, s->q, s->x, true, err);
+}
+
+static nib_code swiglu_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const step *s = arg;
+    const size_t n_ff = s->g->m->hp.n_ff;
+    (void)thread, (void)err;
+    s->g->ops->swiglu(s->gate + begin * n_ff, s->up + begin * n_ff, (end - begin) * n_ff);
+    return NIB_OK;
+}
+
+static nib_code feed_forward(step *s, nib_err *err)
+{
+    static const nib_role inputs[] = {NIB_ROLE_FFN_GATE, NIB_ROLE_FFN_UP};
+    static const nib_role down = NIB_ROLE_FFN_DOWN;
+    nib_code rc;
+    if ((rc = norm(s, NIB_ROLE_FFN_NORM, err))) return rc;
+    if ((rc = watch(s, inputs, 2, s->h, s->g->m->hp.n_embd, err))) return rc;
+    if ((rc = linear(s, NIB_ROLE_FFN_GATE, s->h, s->gate, false, err))) return rc;
+    if ((rc = linear(s, NIB_ROLE_FFN_UP, s->h, s->up, false, err))) return rc;
+    if ((rc = nib_par_for(s->g->ctx.threads, s->rows, ROW_CHUNK, swiglu_rows, s, err))) return rc;
+    if ((rc = watch(s, &down, 1, s->gate, s->g->m->hp.n_ff, err))) return rc;
+    return linear(s, down, s->gate, s->x, true, err);
+}
+
+nib_code nib_graph_block(nib_graph *g, uint32_t layer, float *x, size_t n_seq, size_t n_tok,
+                         size_t pos, const nib_observer *obs, nib_err *err)
+{
+    const size_t q = q_width(g), kv = kv_width(g), n_ff = g->m->hp.n_ff;
+    const size_t wide = q + 2 * kv > 2 * n_ff ? q + 2 * kv : 2 * n_ff;
+    assert(layer < g->m->hp.n_layer && n_seq <= g->max_seq && n_tok <= g->max_ctx);
+    assert(pos <= g->max_ctx - n_tok && (pos == 0 || g->k_cache));
+    step s = {.g = g, .layer = layer, .n_seq = n_seq, .n_tok = n_tok, .pos = pos, .obs = obs};
+    if (!nib_mul(n_seq, n_tok, &s.rows)) return nib_fail_nomem(err, "activations");
+    if (!s.rows) return NIB_OK;
+    s.x = x;
+    s.h = nib_buf_reserve(&g->hidden, s.rows, g->m->hp.n_embd * sizeof(float));
+    float *work = nib_buf_reserve(&g->work, s.rows, wide * sizeof(float));
+    if (!s.h || !work) return nib_fail_nomem(err, "activations");
+    s.q = work;
+    s.k = s.q + s.rows * q;
+    s.v = s.k + s.rows * kv;
+    s.gate = work;
+    s.up = s.gate + s.rows * n_ff;
+    nib_code rc = attention(&s, err);
+    if (!rc) rc = feed_forward(&s, err);
+    return rc ? nib_wrap(err, "block %u", layer) : NIB_OK;
+}
+
+/* ---- logits ---- */
+
+typedef struct {
+    nib_graph *g;
+    const float *x, *logits;
+    float *h;
+    const size_t *rows;
+    size_t first; /* index of the group's first row in the caller's list */
+    nib_logits_fn *fn;
+    void *arg;
+} head;
+
+static nib_code head_norm(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const head *s = arg;
+    const size_t width = s->g->m->hp.n_embd;
+    (void)thread, (void)err;
+    for (size_t i = begin; i < end; i++)
+        s->g->ops->rmsnorm(s->h + i * width, s->x + s->rows[s->first + i] * width,
+                           s->g->global[NIB_ROLE_OUTPUT_NORM].weight, width, s->g->m->hp.norm_eps);
+    return NIB_OK;
+}
+
+static nib_code head_deliver(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const head *s = arg;
+    const size_t n_vocab = s->g->m->hp.n_vocab;
+    (void)thread, (void)err;
+    for (size_t i = begin; i < end; i++)
+        s->fn(s->arg, s->first + i, s->logits + i * n_vocab, n_vocab);
+    return NIB_OK;
+}
+
+/* One group of n rows: norm, product, delivery. */
+static nib_code head_group(head *s, const nib_tensor *w, float *logits, size_t n,
+                           const nib_observer *obs, nib_err *err)
+{
+    static const nib_role role = NIB_ROLE_OUTPUT;
+    nib_graph *g = s->g;
+    nib_code rc = nib_par_for(g->ctx.threads, n, ROW_CHUNK, head_norm, s, err);
+    if (rc) return rc;
+    if (obs && obs->linear_input &&
+        (rc = obs->linear_input(obs->arg, 0, &role, 1, s->h, n, g->m->hp.n_embd, err)))
+        return rc;
+    if ((rc = nib_linear_apply(&g->linear, w, NULL, s->h, n, logits, false, err))) return rc;
+    return nib_par_for(g->ctx.threads, n, 1, head_deliver, s, err);
+}
+
+nib_code nib_graph_logits(nib_graph *g, const float *x, const size_t *rows, size_t n,
+                          nib_logits_fn *fn, void *arg, const nib_observer *obs, nib_err *err)
+{
+    const nib_tensor *w =
+        g->m->global[g->m->hp.tied ? NIB_ROLE_TOKEN_EMBD : NIB_ROLE_OUTPUT].weight;
+    size_t most = LOGITS_MAX / g->m->hp.n_vocab;
+    if (!n) return NIB_OK;
+    if (most < ROW_CHUNK) most = ROW_CHUNK;
+    if (most > LOGITS_ROWS) most = LOGITS_ROWS;
+    /* Groups of equal size, the last a little smaller. */
+    size_t groups = (n + most - 1) / most, each = (n + groups - 1) / groups;
+    head s = {.g = g, .x = x, .rows = rows, .fn = fn, .arg = arg};
+    float *logits = nib_buf_reserve(&g->logits, each, g->m->hp.n_vocab * sizeof *logits);
+    s.h = nib_buf_reserve(&g->hidden, each, g->m->hp.n_embd * sizeof *s.h);
+    if (!logits || !s.h) return nib_fail_nomem(err, "logits");
+    s.logits = logits;
+    for (s.first = 0; s.first < n; s.first += each) {
+        size_t now = n - s.first < each ? n - s.first : each;
+        nib_code rc = head_group(&s, w, logits, now, obs, err);
+        if (rc) return rc;
+    }
+    return NIB_OK;
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/linear.c - see linear.h. All tile sizes depend on the data alone, so the result does not
+ * depend on the number of threads. */
+#include "infer/linear.h"
+
+#include "base/linalg.h"
+#include "base/par.h"
+
+/* Tiles of the product, and the number of weights decoded before they are used. A tile must be
+ * large beside the cost of packing its sides (BLAS copies them), which these are from about 128 on
+ * each side; more tiles would not help. */
+enum {
+    PANEL = 256,     /* outputs of a tile, many rows                     */
+    PANEL_FEW = 64,  /* the same for few rows: decoded by whoever uses it */
+    TILE_ROWS = 512, /* rows of x of a tile                              */
+    FEW_ROWS = 128,  /* up to here a panel has one tile                  */
+    SLAB = 8 << 20,  /* weights decoded at once, 32 MiB                  */
+    DECODE_ROWS = 32,
+};
+
+typedef struct {
+    nib_linear *l;
+    const nib_tensor *w;
+    const float *bias, *x;
+    float *y;
+    size_t rows, in, out;
+    float *slab; /* decoded weights of outputs first .. first + n_slab - 1 */
+    size_t first, n_slab;
+    bool add;
+} product;
+
+nib_code nib_linear_init(nib_linear *l, const nib_source *src, const nib_ctx *ctx, nib_err *err)
+{
+    *l = (nib_linear){.src = src, .ctx = *ctx};
+    l->thread = nib_calloc((size_t)ctx->threads, sizeof *l->thread);
+    return l->thread ? NIB_OK : nib_fail_nomem(err, "work memory of the threads");
+}
+
+void nib_linear_fini(nib_linear *l)
+{
+    for (int i = 0; l->thread && i < l->ctx.threads; i++) {
+        nib_buf_free(&l->thread[i].raw);
+        nib_buf_free(&l->thread[i].panel);
+    }
+    nib_free(l->thread);
+    nib_buf_free(&l->slab);
+    *l = (nib_linear){0};
+}
+
+/* Rows [r0, r1) of x times outputs [o0, o1), whose weights are at `w`. */
+static void tile(const product *p, const float *w, size_t r0, size_t r1, size_t o0, size_t o1)
+{
+    nib_gemm_nt(r1 - r0, o1 - o0, p->in, p->x + r0 * p->in, p->in, w, p->in,
+                p->y + r0 * p->out + o0, p->out, p->add);
+    if (!p->bias) return;
+    for (size_t r = r0; r < r1; r++)
+        for (size_t o = o0; o < o1; o++) p->y[r * p->out + o] += p->bias[o];
+}
+
+static nib_code decode(const product *p, float *dst, size_t begin, size_t end, int thread,
+                       nib_err *err)
+{
+    return nib_source_read_rows(p->l->src, p->w, begin, end - begin, dst, &p->l->thread[thread].raw,
+                                p->l->ctx.cpu, err);
+}
+
+static nib_code few_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const product *p = arg;
+    float *w = nib_buf_reserve(&p->l->thread[thread].panel, PANEL_FEW, p->in * sizeof *w);
+    if (!w) return nib_fail_nomem(err, "decoded weights");
+    nib_code rc = decode(p, w, begin, end, thread, err);
+    if (rc) return rc;
+    tile(p, w, 0, p->rows, begin, end);
+    return NIB_OK;
+}
+
+static nib_code decode_slab(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const product *p = arg;
+    return decode(p, p->slab + begin * p->in, p->first + begin, p->first + end, thread, err);
+}
+
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static size_t row_tiles(const product *p)
+{
+    return (p->rows + TILE_ROWS - 1) / TILE_ROWS;
+}
+
+/* One tile; they are numbered panel by panel. */
+static nib_code multiply_slab(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const product *p = arg;
+    (void)thread, (void)err, (void)end;
+    size_t r0 = begin % row_tiles(p) * TILE_ROWS, o0 = begin / row_tiles(p) * PANEL;
+    size_t r1 = min_size(r0 + TILE_ROWS, p->rows), o1 = min_size(o0 + PANEL, p->n_slab);
+    tile(p, p->slab + o0 * p->in, r0, r1, p->first + o0, p->first + o1);
+    return NIB_OK;
+}
+
+static nib_code many_rows(product *p, nib_err *err)
+{
+    const int threads = p->l->ctx.threads;
+    size_t most = SLAB / p->in / PANEL * PANEL;
+    if (most < PANEL) most = PANEL;
+    most = min_size(most, p->out);
+    p->slab = nib_buf_reserve(&p->l->slab, most, p->in * sizeof *p->slab);
+    if (!p->slab) return nib_fail_nomem(err, "decoded weights");
+    for (p->first = 0; p->first < p->out; p->first += p->n_slab) {
+        p->n_slab = min_size(most, p->out - p->first);
+        size_t tiles = (p->n_slab + PANEL - 1) / PANEL * row_tiles(p);
+        nib_code rc = nib_par_for(threads, p->n_slab, DECODE_ROWS, decode_slab, p, err);
+        if (!rc) rc = nib_par_for(threads, tiles, 1, multiply_slab, p, err);
+        if (rc) return rc;
+    }
+    return NIB_OK;
+}
+
+nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const float *bias, const float *x,
+                          size_t rows, float *y, bool add, nib_err *err)
+{
+    product p = {.l = l, .w = w, .bias = bias, .x = x, .y = y, .rows = rows, .add = add};
+    nib_code rc;
+    p.in = (size_t)nib_tensor_cols(w);
+    p.out = (size_t)nib_tensor_rows(w);
+    if (rows <= FEW_ROWS)
+        rc = nib_par_for(l->ctx.threads, p.out, PANEL_FEW, few_rows, &p, err);
+    else
+        rc = many_rows(&p, err);
+    return rc ? nib_wrap(err, "tensor '%s'", w->name) : NIB_OK;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/linear.h - a matrix product with a weight that stays packed in its source.
+ *
+ * Weights are read and decoded as they are used, a slab at a time, so memory does not grow with the
+ * model; the system's page cache is what keeps the file near. */
+#ifndef NIB_INFER_LINEAR_H
+#define NIB_INFER_LINEAR_H
+
+#include "base/ctx.h"
+#include "formats/source.h"
+
+/* Work memory, reused from product to product. One user at a time. */
+typedef struct {
+    const nib_source *src; /* borrowed */
+    nib_ctx ctx;
+    nib_buf slab; /* decoded weights shared by the threads      */
+    struct {
+        nib_buf raw, panel;
+    } * thread; /* [ctx.threads] packed bytes, decoded weights */
+} nib_linear;
+
+NIB_MUST_USE nib_code nib_linear_init(nib_linear *l, const nib_source *src, const nib_ctx *ctx,
+                                      nib_err *err);
+void nib_linear_fini(nib_linear *l); /* accepts a zeroed one */
+
+/* y[rows][out] = x[rows][in] * w[out][in]^T + bias[out] (+ y when `add`). bias may be NULL. */
+NIB_MUST_USE nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const float *bias,
+                                       const float *x, size_t rows, float *y, bool add,
+                                       nib_err *err);
+
+#endif

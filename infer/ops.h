@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/ops.h - the forward pass's loops over vectors: norm, rotation, gate, softmax.
+ *
+ * One source (ops_kern.c), compiled for each instruction set; sums run over 16 lanes that are
+ * combined in a fixed order, so every set gives the same bits. Matrix products are not here: they
+ * are BLAS's. Kernels neither allocate nor fail. */
+#ifndef NIB_INFER_OPS_H
+#define NIB_INFER_OPS_H
+
+#include <stddef.h>
+
+typedef struct {
+    /* y[n] = x[n] / sqrt(mean(x^2) + eps) * w[n]; the mean is taken in f64. y may be x. */
+    void (*rmsnorm)(float *y, const float *x, const float *w, size_t n, float eps);
+    /* Turn pairs (x[j], x[j + half]) by the angles whose cosine and sine are given, j < half. */
+    void (*rope_halves)(float *x, const float *cosine, const float *sine, size_t half);
+    /* The same for pairs (x[2j], x[2j + 1]). */
+    void (*rope_pairs)(float *x, const float *cosine, const float *sine, size_t half);
+    /* gate[n] = gate / (1 + exp(-gate)) * up */
+    void (*swiglu)(float *gate, const float *up, size_t n);
+    /* Largest of x[n], n >= 1. NaN is passed over. */
+    float (*max)(const float *x, size_t n);
+    /* x[n] = exp(scale * (x - max)); returns the sum. */
+    double (*exp_shift)(float *x, size_t n, float scale, float max);
+    /* Sum of exp(x - max) over x[n]. */
+    double (*sum_exp)(const float *x, size_t n, float max);
+    /* y[n] = exp(x), within 2 units in the last place, subnormals, 0 and infinity included. */
+    void (*exp)(float *y, const float *x, size_t n);
+} nib_ops;
+
+/* The fastest set that `cpu` (NIB_CPU_*) allows. */
+const nib_ops *nib_ops_get(unsigned cpu);
+
+#endif

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/ops_kern.c - the kernels of ops.h, compiled once per instruction set (NIB_ISA).
+ *
+ * Written on vectors of the compiler's own kind, as wide as the registers, without intrinsics. Work
+ * goes in blocks of 16 floats and a tail is computed on a padded copy; sums have 16 lanes whatever
+ * the width, combined in a fixed order. The compiler may not fuse or reorder floats, so all builds
+ * agree bit for bit. */
+#include "infer/ops.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifndef NIB_ISA
+#define NIB_ISA c
+#endif
+#define JOIN_(a, b) a##_##b
+#define JOIN(a, b) JOIN_(a, b)
+
+#if defined(__AVX512F__)
+#define WIDTH 16
+#elif defined(__AVX2__)
+#define WIDTH 8
+#else
+#define WIDTH 4
+#endif
+enum { W = WIDTH, D = W / 2, BLOCK = 16 };
+typedef float vf __attribute__((vector_size(4 * W)));
+typedef int32_t vi __attribute__((vector_size(4 * W)));
+typedef float half_vf __attribute__((vector_size(4 * D)));
+typedef double vd __attribute__((vector_size(8 * D)));
+
+static inline vf load(const float *p)
+{
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline void store(float *p, vf v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+static inline vf pick(vi mask, vf yes, vf no)
+{
+    return (vf)((mask & (vi)yes) | (~mask & (vi)no));
+}
+
+/* The n < BLOCK values at p, and `fill` after them. */
+static inline void pad(float t[BLOCK], const float *p, size_t n, float fill)
+{
+    for (size_t i = 0; i < BLOCK; i++) t[i] = i < n ? p[i] : fill;
+}
+
+/* Sums in f64, lane l of the values at 16 i + l. */
+typedef struct {
+    vd v[BLOCK / D];
+} lanes;
+
+static inline void lanes_add(lanes *s, const float p[BLOCK])
+{
+    for (size_t g = 0; g < BLOCK / D; g++) {
+        half_vf h;
+        memcpy(&h, p + g * D, sizeof h);
+        s->v[g] += __builtin_convertvector(h, vd);
+    }
+}
+
+static inline void lanes_add_squares(lanes *s, const float p[BLOCK])
+{
+    for (size_t g = 0; g < BLOCK / D; g++) {
+        half_vf h;
+        memcpy(&h, p + g * D, sizeof h);
+        vd d = __builtin_convertvector(h, vd);
+        s->v[g] += d * d;
+    }
+}
+
+static inline double lanes_total(const lanes *s)
+{
+    double t[BLOCK];
+    memcpy(t, s, sizeof t);
+    for (size_t step = BLOCK / 2; step; step /= 2)
+        for (size_t i = 0; i < step; i++) t[i] += t[i + step];
+    return t[0];
+}
+
+/* exp(x) = 2^n * exp(r), n = round(x / ln 2), |r| <= ln 2 / 2. ln 2 is split so that n * HI is
+ * exact. exp(r) is its Taylor polynomial of degree 7: the rest is below r^8/8! * 1.06 < 6e-9, a
+ * tenth of a unit in the last place (ulp). The rounding of r adds 0.2, that of the sum below 1.2.
+ * 2^n is applied in two factors, so that only the second can round, and overflow and subnormals
+ * come out as they should. NaN stays NaN. */
+static inline vf exp_v(vf x)
+{
+    const float log2e = 0x1.715476p+0f, hi = 0x1.63p-1f, lo = -0x1.bd0106p-13f;
+    const float magic = 0x1.8p+23f; /* adding it rounds to an integer in the low bits */
+    const vf zero = {0};
+    x = pick(x < -104.0f, zero - 104.0f, x);
+    x = pick(x > 89.0f, zero + 89.0f, x);
+    vf t = x * log2e + magic, n = t - magic;
+    vf r = (x - n * hi) - n * lo;
+    vf p = r * (1.0f / 5040) + 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    vi k = (vi)t - 0x4B400000, half = k >> 1;
+    return p * (vf)((half + 127) << 23) * (vf)((k - half + 127) << 23);
+}
+
+/* y = exp((x - shift) * scale) for one block. */
+static inline void exp_block(float *y, const float *x, float scale, float shift)
+{
+    for (size_t g = 0; g < BLOCK; g += W) store(y + g, exp_v((load(x + g) - shift) * scale));
+}
+
+static void rmsnorm(float *y, const float *x, const float *w, size_t n, float eps)
+{
+    lanes sum = {0};
+    float t[BLOCK];
+    size_t i = 0;
+    for (; i + BLOCK <= n; i += BLOCK) lanes_add_squares(&sum, x + i);
+    pad(t, x + i, n - i, 0);
+    lanes_add_squares(&sum, t);
+    float scale = (float)(1 / sqrt(lanes_total(&sum) / (double)n + (double)eps));
+    for (i = 0; i < n; i++) y[i] = x[i] * scale * w[i];
+}
+
+static void rope_halves(float *x, const float *cosine, const float *sine, size_t half)
+{
+    float *a = x, *b = x + half;
+    for (size_t j = 0; j < half; j++) {
+        float u = a[j], v = b[j];
+        a[j] = u * cosine[j] - v * sine[j];
+        b[j] = v * cosine[j] + u * sine[j];
+    }
+}
+
+static void rope_pairs(float *x, const float *cosine, const float *sine, size_t half)
+{
+    for (size_t j = 0; j < half; j++) {
+        float u = x[2 * j], v = x[2 * j + 1];
+        x[2 * j] = u * cosine[j] - v * sine[j];
+        x[2 * j + 1] = v * cosine[j] + u * sine[j];
+    }
+}
+
+static inline void swiglu_block(float *gate, const float *up)
+{
+    for (size_t i = 0; i < BLOCK; i += W) {
+        vf g = load(gate + i);
+        store(gate + i, g / (1.0f + exp_v(-g)) * load(up + i));
+    }
+}
+
+static void swiglu(float *gate, const float *up, size_t n)
+{
+    float g[BLOCK], u[BLOCK];
+    size_t i = 0;
+    for (; i + BLOCK <= n; i += BLOCK) swiglu_block(gate + i, up + i);
+    pad(g, gate + i, n - i, 0);
+    pad(u, up + i, n - i, 0);
+    swiglu_block(g, u);
+    memcpy(gate + i, g, (n - i) * sizeof *g);
+}
+
+static float max_f32(const float *x, size_t n)
+{
+    const vf zero = {0};
+    vf m = zero - INFINITY;
+    float t[BLOCK], best = -INFINITY;
+    size_t i = 0;
+    for (; i + W <= n; i += W) {
+        vf v = load(x + i);
+        m = pick(v > m, v, m);
+    }
+    store(t, m);
+    for (size_t l = 0; l < W; l++) best = t[l] > best ? t[l] : best;
+    for (; i < n; i++) best = x[i] > best ? x[i] : best;
+    return best;
+}
+
+static double exp_shift(float *x, size_t n, float scale, float max)
+{
+    lanes sum = {0};
+    float t[BLOCK];
+    size_t i = 0;
+    for (; i + BLOCK <= n; i += BLOCK) {
+        exp_block(x + i, x + i, scale, max);
+        lanes_add(&sum, x + i);
+    }
+    pad(t, x + i, n - i, -INFINITY);
+    exp_block(t, t, scale, max);
+    lanes_add(&sum, t);
+    memcpy(x + i, t, (n - i) * sizeof *t);
+    return lanes_total(&sum);
+}
+
+static double sum_exp(const float *x, size_t n, float max)
+{
+    lanes sum = {0};
+    float t[BLOCK];
+    size_t i = 0;
+    for (; i + BLOCK <= n; i += BLOCK) {
+        exp_block(t, x + i, 1, max);
+        lanes_add(&sum, t);
+    }
+    pad(t, x + i, n - i, -INFINITY);
+    exp_block(t, t, 1, max);
+    lanes_add(&sum, t);
+    return lanes_total(&sum);
+}
+
+static void exp_f32(float *y, const float *x, size_t n)
+{
+    float t[BLOCK];
+    size_t i = 0;
+    for (; i + BLOCK <= n; i += BLOCK) exp_block(y + i, x + i, 1, 0);
+    pad(t, x + i, n - i, 0);
+    exp_block(t, t, 1, 0);
+    memcpy(y + i, t, (n - i) * sizeof *t);
+}
+
+extern const nib_ops JOIN(nib_ops, NIB_ISA);
+const nib_ops JOIN(nib_ops, NIB_ISA) = {
+    .rmsnorm = rmsnorm,
+    .rope_halves = rope_halves,
+    .rope_pairs = rope_pairs,
+    .swiglu = swiglu,
+    .max = max_f32,
+    .exp_shift = exp_shift,
+    .sum_exp = sum_exp,
+    .exp = exp_f32,
+};
