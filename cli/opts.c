@@ -26,7 +26,7 @@ static struct {
 static const char *const cpu_choices[] = {"c", "avx2", "avx512", "native", NULL};
 
 const nib_opt nib_common_options[] = {{.name = "threads",
-                                       .letter = 't',
+                                       .letter = 'j',
                                        .kind = NIB_OPT_UINT,
                                        .target = &common.threads,
                                        .min = 1,
