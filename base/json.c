@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* base/json.c - see json.h. The only file that sees cJSON, and the place that closes its gaps.
  *
- * The library keeps no trace of how a number was written; a scan of the text beside the tree
- * tells numbers with a fraction or exponent from integers. */
+ * The text is scanned before the library sees it, for what the library lets through; and once more
+ * beside the tree, since the library keeps no trace of how a number was written. */
 #include "base/json.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -54,22 +55,51 @@ static size_t skip_string(const char *text, size_t i)
     return i + 1;
 }
 
+static size_t skip_digits(const char *text, size_t n, size_t i)
+{
+    while (i < n && text[i] >= '0' && text[i] <= '9') i++;
+    return i;
+}
+
+/* End of the number at text[i], i when it is not in JSON's grammar: the library also takes leading
+ * zeros, a point without digits and the like. */
+static size_t skip_number(const char *text, size_t n, size_t i, bool *is_float)
+{
+    size_t start = i, first = text[i] == '-' ? i + 1 : i, end = skip_digits(text, n, first);
+    *is_float = false;
+    if (end == first || (end - first > 1 && text[first] == '0')) return start;
+    if (end < n && text[end] == '.') {
+        *is_float = true;
+        first = end + 1;
+        if ((end = skip_digits(text, n, first)) == first) return start;
+    }
+    if (end < n && (text[end] == 'e' || text[end] == 'E')) {
+        *is_float = true;
+        first = end + 1;
+        if (first < n && (text[first] == '+' || text[first] == '-')) first++;
+        if ((end = skip_digits(text, n, first)) == first) return start;
+    }
+    return end;
+}
+
 /* Walk text and tree together in document order from *pos, which stands before the item's number
  * and behind all earlier ones; strings are stepped over. The library's nesting limit bounds the
- * recursion. */
-static void mark_floats(const char *text, size_t n, size_t *pos, cJSON *item)
+ * recursion. False: at *pos stands a number that is not in JSON's grammar. */
+static bool mark_floats(const char *text, size_t n, size_t *pos, cJSON *item)
 {
     for (; item; item = item->next) {
         if (cJSON_IsNumber(item)) {
             size_t i = *pos;
+            bool is_float;
             while (i < n && text[i] != '-' && !(text[i] >= '0' && text[i] <= '9'))
                 i = text[i] == '"' ? skip_string(text, i) : i + 1;
-            for (; i < n && text[i] && strchr("+-.0123456789eE", text[i]); i++)
-                if (strchr(".eE", text[i])) item->type |= WRITTEN_AS_FLOAT;
-            *pos = i;
+            *pos = skip_number(text, n, i, &is_float);
+            if (*pos == i) return false;
+            if (is_float) item->type |= WRITTEN_AS_FLOAT;
         }
-        mark_floats(text, n, pos, item->child);
+        if (!mark_floats(text, n, pos, item->child)) return false;
     }
+    return true;
 }
 
 static int by_key(const void *a, const void *b)
@@ -100,16 +130,21 @@ static nib_code check_keys(const cJSON *item, nib_err *err)
     return rc;
 }
 
-/* Strings come back as C strings: an escaped NUL would cut them short. */
-static const char *find_nul(const char *text, size_t n)
+/* What the library lets through: bytes that are not UTF-8, control characters, and an escaped NUL,
+ * which would cut a string short. NULL, or what is wrong at *pos. */
+static const char *find_fault(const char *text, size_t n, size_t *pos)
 {
-    const char *nul = memchr(text, 0, n);
-    if (nul) return nul;
-    for (const char *p = text; (p = memchr(p, '\\', n - (size_t)(p - text))); p += 2) {
-        size_t left = n - (size_t)(p - text);
-        if (left < 2) return NULL;
-        if (left >= 6 && !memcmp(p, "\\u0000", 6)) return p;
-        if (left == 2) return NULL;
+    bool in_string = false;
+    if ((*pos = nib_utf8_bad(text, n)) < n) return "not UTF-8";
+    for (size_t i = *pos = 0; i < n; *pos = ++i) {
+        unsigned char c = (unsigned char)text[i];
+        if (c < 0x20 && (in_string || !c || !strchr("\t\r\n", c)))
+            return c ? "a control character" : "a NUL character";
+        if (c == '"') in_string = !in_string;
+        if (c != '\\' || !in_string) continue;
+        if (n - i >= 6 && !memcmp(text + i, "\\u0000", 6)) return "a NUL character";
+        i++;
+        if (i < n && (unsigned char)text[i] < 0x20) return "a control character";
     }
     return NULL;
 }
@@ -118,11 +153,12 @@ nib_code nib_json_parse(nib_json **out, const char *text, size_t n, nib_err *err
 {
     once();
     *out = NULL;
-    const char *nul = find_nul(text, n), *end = NULL;
-    if (nul) return fail_at(err, text, n, (size_t)(nul - text), "a NUL character");
+    size_t pos;
+    const char *end = NULL, *fault = find_fault(text, n, &pos);
+    if (fault) return fail_at(err, text, n, pos, fault);
     cJSON *root = cJSON_ParseWithLengthOpts(text, n, &end, 0);
     if (!root) {
-        size_t pos = end && end >= text ? (size_t)(end - text) : 0;
+        pos = end && end >= text ? (size_t)(end - text) : 0;
         return fail_at(err, text, n, pos, "not valid JSON");
     }
     for (; end < text + n; end++)
@@ -131,9 +167,12 @@ nib_code nib_json_parse(nib_json **out, const char *text, size_t n, nib_err *err
             return fail_at(err, text, n, (size_t)(end - text),
                            "text after the end of the document");
         }
-    size_t pos = 0;
-    mark_floats(text, n, &pos, root);
-    nib_code rc = check_keys(root, err);
+    nib_code rc;
+    pos = 0;
+    if (!mark_floats(text, n, &pos, root))
+        rc = fail_at(err, text, n, pos, "not a number in JSON's grammar");
+    else
+        rc = check_keys(root, err);
     if (rc) {
         cJSON_Delete(root);
         return rc;

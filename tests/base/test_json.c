@@ -32,6 +32,13 @@ static void refuses_what_is_not_one_document(void **state)
     refuses("{\n \"a\": 1\n \"b\": 2}", "line 3");
     refuses("{\"a\":1,\"b\":{\"c\":0,\"c\":1}}", "'c' appears twice");
     refuses("[\"x\\u0000y\"]", "NUL");
+    refuses("[\"x\xC0\xAF\"]", "column 4: not UTF-8");
+    refuses("[\"\xED\xA0\x80\"]", "not UTF-8");
+    refuses("[\"a\nb\"]", "control character");
+    refuses("[1,\f2]", "control character");
+    refuses("[01]", "column 2: not a number");
+    refuses("[1.]", "not a number");
+    refuses("[{\"a\":-.5}]", "not a number");
 }
 
 static void integers_are_exact(void **state)

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/utf8.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+/* Well-formed when the three bytes decode to a number that needs them, and is no surrogate. */
+static int three_bytes_are_good(unsigned a, unsigned b, unsigned c)
+{
+    if (a < 0xE0 || a > 0xEF || b >> 6 != 2 || c >> 6 != 2) return 0;
+    unsigned v = (a & 15) << 12 | (b & 63) << 6 | (c & 63);
+    return v >= 0x800 && (v < 0xD800 || v > 0xDFFF);
+}
+
+static void all_sequences_of_three_bytes(void **state)
+{
+    (void)state;
+    for (unsigned a = 0xC0; a < 256; a++)
+        for (unsigned b = 0; b < 256; b++)
+            for (unsigned c = 0x80; c < 256; c++) {
+                char s[3] = {(char)a, (char)b, (char)c};
+                int good = nib_utf8_bad(s, 3) == 3;
+                if (good != three_bytes_are_good(a, b, c)) fail_msg("%02X %02X %02X", a, b, c);
+            }
+}
+
+static void names_the_first_bad_byte(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t bad;
+    } cases[] = {
+        {"", 0},
+        {"plain ascii, long enough for the fast path", 42},
+        {"0123456789\x80 0123456789", 10},
+        {"caf\xC3\xA9 \xF0\x9F\x98\x80 end", 13},
+        {"\xF4\x8F\xBF\xBF", 4},
+        {"\xF4\x90\x80\x80", 0},
+        {"\xF0\x8F\xBF\xBF", 0},
+        {"ab\xC1\xBF", 2},
+        {"ab\xE2\x82", 2},
+        {"ab\xF5\x80\x80\x80", 2},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(nib_utf8_bad(cases[i].text, strlen(cases[i].text)), cases[i].bad);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_sequences_of_three_bytes),
+        cmocka_unit_test(names_the_first_bad_byte),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
