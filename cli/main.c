@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 const nib_cmd *const nib_cmds[] = {
+    &nib_cmd_inspect,
     &nib_cmd_completion,
     NULL,
 };

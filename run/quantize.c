@@ -178,7 +178,7 @@ static nib_code encode_piece(const job *j, piece *p, work *w, uint8_t *dst, nib_
     size_t room = nib_encode_scratch((size_t)t->cols);
     void *scratch = room ? nib_buf_reserve(&w->scratch, room, 1) : NULL;
     if (!scratch) return nib_fail_nomem(err, "encoding");
-    const float *x;
+    const float *x = NULL;
     nib_code rc = load_weights(j, p, w, &x, err);
     if (rc) return rc;
     p->zero_blocks = t->codec->encode(dst, x, t->importance, (size_t)p->rows, (size_t)t->cols,
