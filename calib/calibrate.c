@@ -105,14 +105,6 @@ typedef struct {
     size_t begun_at; /* windows done by an earlier run */
 } pass;
 
-static void ignore_logits(void *arg, size_t row, const float *logits, size_t n_vocab)
-{
-    (void)arg;
-    (void)row;
-    (void)logits;
-    (void)n_vocab;
-}
-
 static nib_code run_batch(pass *p, size_t first, size_t n, nib_err *err)
 {
     size_t n_ctx = p->w->n_ctx, rows = n * n_ctx;
@@ -125,7 +117,7 @@ static nib_code run_batch(pass *p, size_t first, size_t n, nib_err *err)
                         (double)((first - p->begun_at) * n_ctx) + share * (double)rows);
     }
     if (rc || !p->with_output) return rc;
-    return nib_graph_logits(p->graph, p->x, p->all, rows, ignore_logits, NULL, &p->observer, err);
+    return nib_graph_logits(p->graph, p->x, p->all, rows, NULL, NULL, &p->observer, err);
 }
 
 static nib_code run_all(pass *p, nib_imatrix *out, size_t batch, const nib_calib_opts *opts,

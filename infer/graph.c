@@ -424,6 +424,7 @@ static nib_code head_group(head *s, const nib_tensor *w, float *logits, size_t n
     if (obs && obs->linear_input &&
         (rc = obs->linear_input(obs->arg, 0, &role, 1, s->h, n, g->m->hp.n_embd, err)))
         return rc;
+    if (!s->fn) return NIB_OK;
     if ((rc = nib_linear_apply(&g->linear, w, NULL, s->h, n, logits, false, err))) return rc;
     return nib_par_for(g->ctx.threads, n, 1, head_deliver, s, err);
 }
@@ -440,9 +441,10 @@ nib_code nib_graph_logits(nib_graph *g, const float *x, const size_t *rows, size
     /* Groups of equal size, the last a little smaller. */
     size_t groups = (n + most - 1) / most, each = (n + groups - 1) / groups;
     head s = {.g = g, .x = x, .rows = rows, .fn = fn, .arg = arg};
-    float *logits = nib_buf_reserve(&g->logits, each, g->m->hp.n_vocab * sizeof *logits);
+    float *logits = NULL;
+    if (fn) logits = nib_buf_reserve(&g->logits, each, g->m->hp.n_vocab * sizeof *logits);
     s.h = nib_buf_reserve(&g->hidden, each, g->m->hp.n_embd * sizeof *s.h);
-    if (!logits || !s.h) return nib_fail_nomem(err, "logits");
+    if ((fn && !logits) || !s.h) return nib_fail_nomem(err, "logits");
     s.logits = logits;
     for (s.first = 0; s.first < n; s.first += each) {
         size_t now = n - s.first < each ? n - s.first : each;

@@ -51,7 +51,8 @@ NIB_MUST_USE nib_code nib_graph_block(nib_graph *g, uint32_t layer, float *x, si
 typedef void nib_logits_fn(void *arg, size_t row, const float *logits, size_t n_vocab);
 
 /* Final norm and output matrix for the n listed rows of x, a few rows at a time: memory
- * O(vocabulary). The observer sees the output matrix's input (role OUTPUT, layer 0). */
+ * O(vocabulary). The observer sees the output matrix's input (role OUTPUT, layer 0). fn NULL: feeds
+ * the observer alone and leaves the product out. */
 NIB_MUST_USE nib_code nib_graph_logits(nib_graph *g, const float *x, const size_t *rows, size_t n,
                                        nib_logits_fn *fn, void *arg, const nib_observer *obs,
                                        nib_err *err);
