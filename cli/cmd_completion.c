@@ -13,6 +13,18 @@ static bool is_path(const nib_opt *o)
     return o->metavar && (!strcmp(o->metavar, "FILE") || !strcmp(o->metavar, "DIR"));
 }
 
+/* The i-th value that the row offers; NULL after the last. */
+static const char *offered(const nib_opt *o, size_t i)
+{
+    return o->choices ? o->choices[i] : o->offer ? o->offer(i) : NULL;
+}
+
+static void print_offers(const nib_opt *o)
+{
+    const char *s;
+    for (size_t i = 0; (s = offered(o, i)); i++) printf("%s%s", i ? " " : "", s);
+}
+
 /* ---- bash ---- */
 
 static void bash_words(const nib_opt *o)
@@ -23,18 +35,17 @@ static void bash_words(const nib_opt *o)
     }
 }
 
-/* What follows an option that takes a value: its choices, nothing for numbers and names; paths are
- * left to the shell's default. */
+/* What follows an option that takes a value: what it offers, nothing for numbers and names; paths
+ * are left to the shell's default. */
 static void bash_values(const nib_cmd *cmd, const nib_opt *o)
 {
     for (; o->name; o++) {
         if (o->kind == NIB_OPT_FLAG) continue;
         printf("    %s,--%s", cmd->name, o->name);
         if (o->letter) printf(" | %s,-%c", cmd->name, o->letter);
-        if (o->kind == NIB_OPT_CHOICE) {
+        if (offered(o, 0)) {
             fputs(")\n        COMPREPLY=($(compgen -W '", stdout);
-            for (const char *const *c = o->choices; *c; c++)
-                printf("%s%s", c == o->choices ? "" : " ", *c);
+            print_offers(o);
             puts("' -- \"$cur\"))\n        return ;;");
         } else {
             puts(is_path(o) ? ") return ;;" : ") compopt +o default; return ;;");
@@ -103,10 +114,9 @@ static void zsh_row(const nib_opt *o)
     if (o->kind != NIB_OPT_FLAG) {
         printf(":%s:", nib_opt_value_name(o));
         if (is_path(o)) fputs("_files", stdout);
-        if (o->kind == NIB_OPT_CHOICE) {
+        if (offered(o, 0)) {
             putchar('(');
-            for (const char *const *c = o->choices; *c; c++)
-                printf("%s%s", c == o->choices ? "" : " ", *c);
+            print_offers(o);
             putchar(')');
         }
     }

@@ -14,6 +14,11 @@ static struct {
     bool pure, leave_output, dry_run, force, json;
 } opt = {.type = "q4_k_m"};
 
+static const char *file_type_name(size_t i)
+{
+    return i < nib_file_type_count() ? nib_file_type_at(i)->name : NULL;
+}
+
 static const nib_opt rows[] = {
     {.name = "output",
      .letter = 'o',
@@ -25,6 +30,7 @@ static const nib_opt rows[] = {
      .letter = 't',
      .kind = NIB_OPT_STR,
      .target = &opt.type,
+     .offer = file_type_name,
      .metavar = "TYPE",
      .help = "file type: q8_0, q6_k, q5_k_m, q4_k_m, q4_0, iq4_xs, q3_k_m, q2_k, bf16, ... "
              "(q4_k_m)"},

@@ -35,12 +35,13 @@ typedef struct {
     const char *name; /* without "--" */
     char letter;      /* 0: none */
     nib_opt_kind kind;
-    void *target;               /* holds the default until the option is given */
-    double min, max;            /* UINT, NUM, SIZE; both 0: no limits */
-    const char *const *choices; /* CHOICE, NULL-terminated */
-    const char *metavar;        /* "FILE", "N"; completed as a path when "FILE" or "DIR" */
-    const char *help;           /* one clause, without a full stop; says the default */
-} nib_opt;                      /* a table ends with {0} */
+    void *target;                   /* holds the default until the option is given */
+    double min, max;                /* UINT, NUM, SIZE; both 0: no limits */
+    const char *const *choices;     /* CHOICE, NULL-terminated */
+    const char *(*offer)(size_t i); /* STR: values that completion offers, NULL after the last */
+    const char *metavar;            /* "FILE", "N"; completed as a path when "FILE" or "DIR" */
+    const char *help;               /* one clause, without a full stop; says the default */
+} nib_opt;                          /* a table ends with {0} */
 
 typedef struct {
     const char *name;

@@ -29,5 +29,7 @@ offers nibble perplexity --protocol w -- window
 offers nibble perplexity --cpu '' -- c avx2 avx512 native
 offers nibble perplexity -- perplexity
 offers nibble perplexity model --text '' --
+offers nibble quantize --type q4_k -- q4_k_m q4_k_s
+offers nibble quantize -t iq4 -- iq4_nl iq4_xs
 offers nibble tokenize - -- --ids --decode -d --help -h
 exit "$failures"

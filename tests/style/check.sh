@@ -33,19 +33,19 @@ for folder in base quant formats infer calib run cli; do
 done
 
 # first line, machine paths, left-over marks
-for f in $sources; do
-    [ "$(head -n 1 "$f")" = '/* SPDX-License-Identifier: MIT */' ] || echo "$f:1: the licence line is missing"
-done >>"$breaches"
+# shellcheck disable=SC2086
+awk 'FNR == 1 && $0 != "/* SPDX-License-Identifier: MIT */" { print FILENAME ":1: the licence line is missing" }' \
+    $sources >>"$breaches"
 # The words are put together here, so that this file does not find itself.
 places="/wo""rk/|/ho""me/|/ro""ot/|/Use""rs/"
 marks="TO""DO|FIX""ME|XX""X:|HA""CK"
-texts=$(find . -path './build*' -prune -o -path './.git' -prune -o -type f \
-    \( -name '*.[ch]' -o -name '*.sh' -o -name '*.md' -o -name 'meson*' -o -name Makefile -o -name '*.1' -o -name '*.js' \
-    -o -name '*.case' \) -print | grep -v node_modules)
-for f in $texts; do
-    grep -HnE "$places" "$f" | sed 's/$/  <- a path of one machine/'
-    grep -HnwE "$marks" "$f" | sed 's/$/  <- unfinished/'
-done >>"$breaches"
+set_of_texts() {
+    find . -path './build*' -prune -o -path './.git' -prune -o -name node_modules -prune -o -type f \
+        \( -name '*.[ch]' -o -name '*.sh' -o -name '*.md' -o -name 'meson*' -o -name Makefile -o -name '*.1' \
+        -o -name '*.js' -o -name '*.case' \) -print0
+}
+set_of_texts | xargs -0 grep -HnE "$places" | sed 's/$/  <- a path of one machine/' >>"$breaches"
+set_of_texts | xargs -0 grep -HnwE "$marks" | sed 's/$/  <- unfinished/' >>"$breaches"
 
 # each header compiles alone
 for f in $sources; do
