@@ -148,8 +148,12 @@ static nib_code open_splits(nib_source *s, const char *path, uint64_t count, nib
             rc = nib_fail_nomem(err, "a file name");
         else if (!(rc = nib_file_open(&s->file[i], shard, err)))
             rc = nib_gguf_read(&kvs, &s->tensors, &s->file[i], i, err);
-        if (!rc && (!nib_gguf_get_u64(kvs, "split.no", &no) || no != i ||
-                    !nib_gguf_get_u64(kvs, "split.count", &of) || of != count))
+        bool said = !rc && nib_gguf_get_u64(kvs, "split.no", &no) &&
+                    nib_gguf_get_u64(kvs, "split.count", &of);
+        if (!rc && !said)
+            rc =
+                nib_fail(err, NIB_EFORMAT, "%s: says not which file of a split model it is", shard);
+        else if (!rc && (no != i || of != count))
             rc = nib_fail(err, NIB_EFORMAT, "%s: says it is file %llu of %llu", shard,
                           (unsigned long long)no + 1, (unsigned long long)of);
         nib_gguf_kvs_free(kvs);
