@@ -1,12 +1,44 @@
 /* SPDX-License-Identifier: MIT */
 /* run/inspect.c - see inspect.h. Reads headers only, never weights. */
 #include "run/inspect.h"
+#include "base/utf8.h"
 #include "calib/imatrix.h"
 #include "infer/model.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { ARRAY_SAMPLE = 5 };
+
+/* The f32 as the shortest decimal that stands for it, so that 1e-5 is not 9.99999975e-06. */
+static double tidy(float x)
+{
+    char text[32];
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)x);
+        if (strtof(text, NULL) == x) break;
+    }
+    return strtod(text, NULL);
+}
+
+/* Names and texts from a file may hold any bytes, JSON only UTF-8. A copy for the caller. */
+static char *clean_text(const char *text)
+{
+    size_t n = strlen(text);
+    char *copy = nib_strndup(text, n);
+    if (!copy) return NULL;
+    for (size_t i = nib_utf8_bad(copy, n); i < n; i += nib_utf8_bad(copy + i, n - i)) copy[i] = '?';
+    return copy;
+}
+
+static bool add_text(nib_json *to, const char *key, const char *text)
+{
+    char *copy = clean_text(text);
+    bool ok = copy && nib_json_add_str(to, key, copy);
+    nib_free(copy);
+    return ok;
+}
 
 /* ---- model files ---- */
 
@@ -54,8 +86,8 @@ static bool add_hparams(nib_json *root, const nib_model *m)
            nib_json_add_num(j, "kv_heads", h->n_head_kv) &&
            nib_json_add_num(j, "head_size", h->head_dim) &&
            nib_json_add_num(j, "vocabulary", h->n_vocab) &&
-           nib_json_add_num(j, "norm_epsilon", (double)h->norm_eps) &&
-           nib_json_add_num(j, "rope_base", (double)h->rope_base) &&
+           nib_json_add_num(j, "norm_epsilon", tidy(h->norm_eps)) &&
+           nib_json_add_num(j, "rope_base", tidy(h->rope_base)) &&
            nib_json_add_str(j, "rope_scaling", scaling[h->rope_scaling]) &&
            nib_json_add_bool(j, "tied_embedding", h->tied);
 }
@@ -65,7 +97,7 @@ static bool add_model(nib_json *root, const nib_source *s)
 {
     nib_model m;
     nib_err err = {0};
-    if (nib_model_open(&m, s, &err)) return nib_json_add_str(root, "not_runnable", err.msg);
+    if (nib_model_open(&m, s, &err)) return add_text(root, "not_runnable", err.msg);
     bool ok = add_hparams(root, &m);
     nib_model_close(&m);
     return ok;
@@ -78,8 +110,7 @@ static bool add_tensor_list(nib_json *root, const nib_source *s)
     for (size_t i = 0; i < nib_source_count(s) && ok; i++) {
         const nib_tensor *t = nib_source_at(s, i);
         nib_json *j = nib_json_add_object(list, NULL);
-        ok = j && nib_json_add_str(j, "name", t->name) &&
-             nib_json_add_str(j, "type", t->codec->name) &&
+        ok = j && add_text(j, "name", t->name) && nib_json_add_str(j, "type", t->codec->name) &&
              nib_json_add_num(j, "bytes", (double)t->bytes);
         nib_json *shape = ok ? nib_json_add_array(j, "shape") : NULL;
         ok = shape != NULL;
@@ -114,7 +145,7 @@ static double number_at(const nib_gguf_kv *kv, nib_gguf_vtype type, size_t i)
     case NIB_GGUF_I16: return v.i16;
     case NIB_GGUF_U32: return v.u32;
     case NIB_GGUF_I32: return v.i32;
-    case NIB_GGUF_F32: return (double)v.f32;
+    case NIB_GGUF_F32: return tidy(v.f32);
     case NIB_GGUF_U64: return (double)v.u64;
     case NIB_GGUF_I64: return (double)v.i64;
     case NIB_GGUF_F64: return v.f64;
@@ -126,7 +157,7 @@ static double number_at(const nib_gguf_kv *kv, nib_gguf_vtype type, size_t i)
 static bool add_value(nib_json *to, const char *key, const nib_gguf_kv *kv, nib_gguf_vtype type,
                       size_t i)
 {
-    if (type == NIB_GGUF_STR) return nib_json_add_str(to, key, ((const nib_str *)kv->data)[i].p);
+    if (type == NIB_GGUF_STR) return add_text(to, key, ((const nib_str *)kv->data)[i].p);
     double v = number_at(kv, type, i);
     if (type == NIB_GGUF_BOOL) return nib_json_add_bool(to, key, v != 0);
     return nib_json_add_num(to, key, v);
@@ -135,23 +166,28 @@ static bool add_value(nib_json *to, const char *key, const nib_gguf_kv *kv, nib_
 static const char *const vtype_name[] = {"u8",   "i8",  "u16", "i16", "u32", "i32", "f32",
                                          "bool", "str", "arr", "u64", "i64", "f64"};
 
+static bool add_array(nib_json *to, const char *key, const nib_gguf_kv *kv)
+{
+    nib_json *j = nib_json_add_object(to, key);
+    bool ok = j && nib_json_add_str(j, "array_of", vtype_name[kv->elem]) &&
+              nib_json_add_num(j, "count", (double)kv->n);
+    nib_json *first = ok ? nib_json_add_array(j, "first") : NULL;
+    ok = first != NULL;
+    for (size_t k = 0; k < kv->n && k < ARRAY_SAMPLE && ok; k++)
+        ok = add_value(first, NULL, kv, kv->elem, k);
+    return ok;
+}
+
 static bool add_metadata(nib_json *root, const nib_gguf_kvs *kvs)
 {
     nib_json *meta = nib_json_add_object(root, "metadata");
     bool ok = meta != NULL;
     for (size_t i = 0; i < nib_gguf_kvs_count(kvs) && ok; i++) {
         const nib_gguf_kv *kv = nib_gguf_kvs_at(kvs, i);
-        if (kv->type != NIB_GGUF_ARR) {
-            ok = add_value(meta, kv->key, kv, kv->type, 0);
-            continue;
-        }
-        nib_json *j = nib_json_add_object(meta, kv->key);
-        ok = j && nib_json_add_str(j, "array_of", vtype_name[kv->elem]) &&
-             nib_json_add_num(j, "count", (double)kv->n);
-        nib_json *first = ok ? nib_json_add_array(j, "first") : NULL;
-        ok = first != NULL;
-        for (size_t k = 0; k < kv->n && k < ARRAY_SAMPLE && ok; k++)
-            ok = add_value(first, NULL, kv, kv->elem, k);
+        char *key = clean_text(kv->key);
+        ok = key && (kv->type == NIB_GGUF_ARR ? add_array(meta, key, kv)
+                                              : add_value(meta, key, kv, kv->type, 0));
+        nib_free(key);
     }
     return ok;
 }
@@ -177,8 +213,7 @@ static bool add_entries(nib_json *root, const nib_imatrix *m)
     for (size_t i = 0; i < m->n && ok; i++) {
         const nib_imatrix_entry *e = &m->entry[i];
         nib_json *j = nib_json_add_object(list, NULL);
-        ok = j && nib_json_add_str(j, "name", e->name) &&
-             nib_json_add_num(j, "columns", (double)e->cols) &&
+        ok = j && add_text(j, "name", e->name) && nib_json_add_num(j, "columns", (double)e->cols) &&
              nib_json_add_num(j, "matrices", (double)e->n_mat) &&
              nib_json_add_num(j, "rows_seen", e->n_mat ? e->counts[0] : 0);
     }
@@ -193,8 +228,7 @@ static bool add_imatrix(nib_json *root, const nib_imatrix *m, bool with_tensors)
               nib_json_add_num(root, "chunk_size", m->chunk_size);
     nib_json *sets = ok ? nib_json_add_array(root, "datasets") : NULL;
     ok = sets != NULL;
-    for (size_t i = 0; i < m->n_datasets && ok; i++)
-        ok = nib_json_add_str(sets, NULL, m->datasets[i]);
+    for (size_t i = 0; i < m->n_datasets && ok; i++) ok = add_text(sets, NULL, m->datasets[i]);
     return ok && (!with_tensors || add_entries(root, m));
 }
 

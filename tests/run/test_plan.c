@@ -132,8 +132,8 @@ static void the_mix_and_its_reasons(void **state)
     double q4 = 4 * (2 * 65536 + 32768 + 2 * 131072) + 2 * (32768 + 131072);
     double q6 = 2 * (32768 + 131072), norms = 9 * 256;
     double inner = q4 + q6 + norms, bits = q4 * 4.5 + q6 * 6.5625 + norms * 32;
-    assert_true(p.weights == inner + 524288);
-    assert_true(p.bytes * 8.0 == bits + 524288 * 6.5625);
+    assert_true((double)p.weights == inner + 524288);
+    assert_true((double)p.bytes * 8 == bits + 524288 * 6.5625);
     assert_true(p.bits_per_weight == (bits + 524288 * 6.5625) / (inner + 524288));
     assert_true(p.bits_per_weight_inner == bits / inner);
     nib_plan_free(&p);
