@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/tokenizer_text.c - see tokenizer_text.h. The only file that sees utf8proc. */
+#include "infer/tokenizer_text.h"
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+/* ---- UTF-8 ---- */
+
+size_t nib_utf8_get(const char *p, size_t n, uint32_t *cp)
+{
+    const unsigned char *b = (const unsigned char *)p;
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    *cp = b[0];
+    if (b[0] < 0x80) return 1;
+    size_t len = b[0] >= 0xF0 ? 4 : b[0] >= 0xE0 ? 3 : 2;
+    if (b[0] < 0xC2 || b[0] > 0xF4 || len > n) return 0;
+    uint32_t c = b[0] & (0xFFu >> (len + 1));
+    for (size_t i = 1; i < len; i++) {
+        if ((b[i] & 0xC0) != 0x80) return 0;
+        c = c << 6 | (b[i] & 0x3Fu);
+    }
+    if (c < least[len] || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000)) return 0;
+    *cp = c;
+    return len;
+}
+
+/* Bytes of ASCII that p begins with, at least up to the last full eight. */
+static size_t ascii_run(const char *p, size_t n)
+{
+    size_t i = 0;
+    for (uint64_t w; n - i >= 8; i += 8) {
+        memcpy(&w, p + i, 8);
+        if (w & 0x8080808080808080u) break;
+    }
+    return i;
+}
+
+size_t nib_utf8_last(const char *p, size_t n)
+{
+    uint32_t cp;
+    for (size_t k = 1; k <= 4 && k <= n; k++)
+        if (((unsigned char)p[n - k] & 0xC0) != 0x80)
+            return nib_utf8_get(p + n - k, k, &cp) == k ? k : 1;
+    return 1;
+}
+
+/* ---- characters ---- */
+
+bool nib_is_space(uint32_t cp)
+{
+    return (cp >= 9 && cp <= 13) || cp == ' ' || cp == 0x85 || cp == 0xA0 || cp == 0x1680 ||
+           (cp >= 0x2000 && cp <= 0x200A) || cp == 0x2028 || cp == 0x2029 || cp == 0x202F ||
+           cp == 0x205F || cp == 0x3000;
+}
+
+bool nib_is_word(uint32_t cp)
+{
+    switch (utf8proc_category((utf8proc_int32_t)cp)) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC: return true;
+    default: return cp == 0x200C || cp == 0x200D;
+    }
+}
+
+/* ---- growing text ---- */
+
+static nib_code text_reserve(nib_text *t, size_t more, nib_err *err)
+{
+    size_t need, cap;
+    if (!nib_add(t->n, more, &need) || !nib_add(need, need / 2, &cap))
+        return nib_fail_nomem(err, "text to tokenize");
+    if (need <= t->cap) return NIB_OK;
+    char *p = nib_grow(t->p, t->n, cap, 1);
+    if (!p) return nib_fail_nomem(err, "text to tokenize");
+    t->p = p;
+    t->cap = cap;
+    return NIB_OK;
+}
+
+nib_code nib_text_add(nib_text *t, const char *p, size_t n, nib_err *err)
+{
+    nib_code rc = text_reserve(t, n, err);
+    if (rc) return rc;
+    if (n) memcpy(t->p + t->n, p, n);
+    t->n += n;
+    return NIB_OK;
+}
+
+/* ---- normalization form C ---- */
+
+/* Characters of the common scripts that form C leaves alone and that never join with what stands
+ * before them. The list may be short of some; it must not hold one too many. */
+static bool is_inert(uint32_t cp)
+{
+    static const uint32_t range[][2] = {
+        {0x0000, 0x02FF}, /* Latin                                           */
+        {0x0370, 0x0373},   {0x0375, 0x037D}, {0x037F, 0x0386}, /* Greek, without   */
+        {0x0388, 0x0482}, /* its three characters that turn into others; Cyrillic */
+        {0x048A, 0x0590}, /* Cyrillic, Armenian                              */
+        {0x2010, 0x2027},   {0x2030, 0x205E},                   /* punctuation                   */
+        {0x3001, 0x3029},   {0x3041, 0x3096}, {0x30A1, 0x30FA}, /* kana         */
+        {0x3400, 0x9FFF},   /* Chinese                                         */
+        {0xAC00, 0xD7A3},   /* Hangul syllables                                */
+        {0xFF01, 0xFF60},   /* full width                                      */
+        {0x1F300, 0x1FAFF}, /* emoji                                           */
+    };
+    for (size_t i = 0; i < sizeof range / sizeof *range; i++)
+        if (cp <= range[i][1]) return cp >= range[i][0];
+    return false;
+}
+
+static nib_code add_normalized(nib_text *t, const char *text, size_t n, nib_err *err)
+{
+    utf8proc_uint8_t *out = NULL;
+    utf8proc_ssize_t k = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)n, &out,
+                                      UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+    if (k == UTF8PROC_ERROR_NOMEM) return nib_fail_nomem(err, "text to normalize");
+    if (k < 0) return nib_fail(err, NIB_EINVAL, "normalizing text: %s", utf8proc_errmsg(k));
+    nib_code rc = nib_text_add(t, (const char *)out, (size_t)k, err);
+    free(out);
+    return rc;
+}
+
+nib_code nib_text_add_nfc(nib_text *t, const char *text, size_t n, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    size_t done = 0, base = 0; /* copied so far; start of the last inert character seen */
+    uint32_t cp;
+    for (size_t i = 0, len; i < n && !rc;) {
+        size_t skip = ascii_run(text + i, n - i);
+        if (skip) {
+            base = i + skip - 1;
+            i += skip;
+            continue;
+        }
+        len = nib_utf8_get(text + i, n - i, &cp);
+        if (is_inert(cp)) {
+            base = i;
+            i += len;
+            continue;
+        }
+        /* Normalize from the base through the last character that is not inert. */
+        size_t end = i + len;
+        while (end < n && (len = nib_utf8_get(text + end, n - end, &cp)) && !is_inert(cp))
+            end += len;
+        if (base < done) base = done;
+        rc = nib_text_add(t, text + done, base - done, err);
+        if (!rc) rc = add_normalized(t, text + base, end - base, err);
+        done = base = i = end;
+    }
+    return rc ? rc : nib_text_add(t, text + done, n - done, err);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/tokenizer_text.h - what the tokenizer must know of UTF-8 and Unicode: characters one by
+ * one, which of them are white space or part of a word, and normalization form C. */
+#ifndef NIB_INFER_TOKENIZER_TEXT_H
+#define NIB_INFER_TOKENIZER_TEXT_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Bytes of the UTF-8 character at p (n > 0 bytes left) and its code point; 0 when it is not valid:
+ * overlong, surrogate, above U+10FFFF or cut short. */
+size_t nib_utf8_get(const char *p, size_t n, uint32_t *cp);
+/* Bytes of the character that ends at p + n (n > 0); 1 for a stray byte. */
+size_t nib_utf8_last(const char *p, size_t n);
+
+bool nib_is_space(uint32_t cp); /* Unicode's White_Space */
+bool nib_is_word(uint32_t cp);  /* letters, marks, digits, connecting punctuation */
+
+/* Text that grows. Start with {0}; p is nib_free'd. */
+typedef struct {
+    char *p;
+    size_t n, cap;
+} nib_text;
+NIB_MUST_USE nib_code nib_text_add(nib_text *t, const char *p, size_t n, nib_err *err);
+
+/* Append text[n], valid UTF-8, in normalization form C. Stretches that can be seen to be in it are
+ * copied; so most text costs a scan. */
+NIB_MUST_USE nib_code nib_text_add_nfc(nib_text *t, const char *text, size_t n, nib_err *err);
+
+#endif
