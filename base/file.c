@@ -201,17 +201,15 @@ nib_code nib_out_open(nib_out **out, const char *path, bool force, nib_err *err)
         return nib_fail(err, NIB_EIO, "%s: exists already; --force replaces it", path);
     char *dir = path_dir(path);
     nib_out *o = nib_alloc(1, sizeof *o);
-    if (!dir || !o) {
-        rc = nib_fail_nomem(err, "an output file");
-        goto done;
+    if (o) { /* all but the buffer, which is large */
+        o->fd = -1;
+        o->pos = 0;
+        o->fill = 0;
+        o->path = nib_strdup(path);
+        o->tmp = dir ? tmp_name(dir, nib_path_base(path)) : NULL;
     }
-    o->fd = -1;
-    o->pos = 0;
-    o->fill = 0;
-    o->path = nib_strdup(path);
-    o->tmp = tmp_name(dir, nib_path_base(path));
-    if (!o->path || !o->tmp) {
-        rc = nib_fail_nomem(err, "an output file name");
+    if (!o || !o->path || !o->tmp) {
+        rc = nib_fail_nomem(err, "an output file");
         goto done;
     }
     sweep_litter(dir, nib_path_base(path));

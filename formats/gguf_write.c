@@ -145,7 +145,7 @@ static nib_code size_tensor(const nib_gguf_tensor *t, uint64_t *bytes, nib_err *
 {
     size_t n = strlen(t->name), row_bytes;
     const nib_codec *c = nib_codec_get(t->type);
-    uint64_t elems, cols = t->n_dims ? t->shape[t->n_dims - 1] : 1;
+    uint64_t elems, cols;
     if (!n || n > NIB_GGUF_NAME_MAX)
         return nib_fail(err, NIB_EINVAL, "the name has %zu bytes; GGUF allows 1 to %d", n,
                         NIB_GGUF_NAME_MAX);
@@ -154,6 +154,7 @@ static nib_code size_tensor(const nib_gguf_tensor *t, uint64_t *bytes, nib_err *
     if (t->n_dims < 0 || t->n_dims > NIB_GGUF_DIMS_MAX)
         return nib_fail(err, NIB_EINVAL, "%d dimensions; GGUF allows up to %d", t->n_dims,
                         NIB_GGUF_DIMS_MAX);
+    cols = t->n_dims ? t->shape[t->n_dims - 1] : 1;
     if (!nib_codec_row_bytes(c, (size_t)cols, &row_bytes))
         return nib_fail(err, NIB_EINVAL, "rows of %llu are no whole number of %s blocks (%u)",
                         (unsigned long long)cols, c->name, c->block);

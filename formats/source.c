@@ -125,39 +125,42 @@ static nib_code open_index(nib_source *s, const char *path, nib_err *err)
 
 /* ---- opening GGUF ---- */
 
-/* The rest of a split model, whose first file has been read. */
+/* File i of `count`. Its metadata beyond the place in the split is ignored, as elsewhere. */
+static nib_code open_split(nib_source *s, const char *path, uint32_t i, uint64_t count,
+                           nib_err *err)
+{
+    uint64_t no, of;
+    nib_gguf_kvs *kvs = NULL;
+    nib_code rc = nib_file_open(&s->file[i], path, err);
+    if (rc) return rc;
+    if ((rc = nib_gguf_read(&kvs, &s->tensors, &s->file[i], i, err))) return rc;
+    if (!nib_gguf_get_u64(kvs, "split.no", &no) || !nib_gguf_get_u64(kvs, "split.count", &of))
+        rc = nib_fail(err, NIB_EFORMAT, "%s: says not which file of a split model it is", path);
+    else if (no != i || of != count)
+        rc = nib_fail(err, NIB_EFORMAT, "%s: says it is file %llu of %llu", path,
+                      (unsigned long long)no + 1, (unsigned long long)of);
+    nib_gguf_kvs_free(kvs);
+    return rc;
+}
+
+/* The rest of a split model, whose first file has been read. The others' names follow from its. */
 static nib_code open_splits(nib_source *s, const char *path, uint64_t count, nib_err *err)
 {
     static const size_t suffix = sizeof "-00001-of-00001.gguf" - 1;
-    size_t n = strlen(path);
-    char *first =
-        n > suffix ? nib_gguf_split_path(path, n - suffix, 0, (unsigned)count) : nib_strdup("");
-    if (!first) return nib_fail_nomem(err, "a file name");
-    bool matches = !strcmp(first, path);
-    nib_free(first);
-    if (!matches)
-        return nib_fail(err, NIB_EFORMAT,
-                        "%s: first of %llu files, so its name must end in -00001-of-%05llu.gguf",
-                        path, (unsigned long long)count, (unsigned long long)count);
-    nib_code rc = make_files(s, (size_t)count, err);
-    for (uint32_t i = 1; i < count && !rc; i++) {
-        uint64_t no = 0, of = 0;
-        nib_gguf_kvs *kvs = NULL;
-        char *shard = nib_gguf_split_path(path, n - suffix, i, (unsigned)count);
-        if (!shard)
+    nib_code rc = NIB_OK;
+    size_t n = strlen(path) > suffix ? strlen(path) - suffix : 0;
+    for (uint32_t i = 0; i < count && !rc; i++) {
+        char *name = nib_gguf_split_path(path, n, i, (unsigned)count);
+        if (!name)
             rc = nib_fail_nomem(err, "a file name");
-        else if (!(rc = nib_file_open(&s->file[i], shard, err)))
-            rc = nib_gguf_read(&kvs, &s->tensors, &s->file[i], i, err);
-        bool said = !rc && nib_gguf_get_u64(kvs, "split.no", &no) &&
-                    nib_gguf_get_u64(kvs, "split.count", &of);
-        if (!rc && !said)
-            rc =
-                nib_fail(err, NIB_EFORMAT, "%s: says not which file of a split model it is", shard);
-        else if (!rc && (no != i || of != count))
-            rc = nib_fail(err, NIB_EFORMAT, "%s: says it is file %llu of %llu", shard,
-                          (unsigned long long)no + 1, (unsigned long long)of);
-        nib_gguf_kvs_free(kvs);
-        nib_free(shard);
+        else if (i)
+            rc = open_split(s, name, i, count, err);
+        else if (strcmp(name, path))
+            rc = nib_fail(err, NIB_EFORMAT, "%s: first of %llu files, so its name must end in '%s'",
+                          path, (unsigned long long)count, name + n);
+        else
+            rc = make_files(s, (size_t)count, err);
+        nib_free(name);
     }
     return rc;
 }

@@ -310,7 +310,7 @@ static void refuses_broken_splits(void **state)
     snprintf(third, sizeof third, "%s", tmp_path("split-00003-of-00003.gguf"));
     snprintf(other, sizeof other, "%s", tmp_path("renamed.gguf"));
     rename(first, other);
-    must_refuse(other, "its name must end in -00001-of-00003.gguf");
+    must_refuse(other, "its name must end in '-00001-of-00003.gguf'");
     rename(other, first);
     rename(second, other);
     must_refuse(first, "split-00002-of-00003.gguf");
