@@ -233,6 +233,6 @@ const nib_cmd nib_cmd_quantize = {
              "llama.cpp runs as it is. The file type decides which format each tensor gets, as in "
              "llama-quantize; --dry-run shows it. An importance matrix makes every type better, "
              "most of all those below 5 bits.",
-    .example = "nibble quantize data/tiny-llama -o /tmp/tiny-q4_k_m.gguf --type q4_k_m --force",
+    .example = "nibble quantize data/tiny-llama -o tiny-q4_k_m.gguf --type q4_k_m",
     .options = rows,
 };

@@ -97,7 +97,7 @@ static void run_case(void **state)
         if ((v = value_of(line, "stderr"))) expect("stderr", v, err, &report);
     }
     assert_int_equal(chdir("/"), 0);
-    char clean[64];
+    char clean[128];
     snprintf(clean, sizeof clean, "chmod -R u+w %s; rm -rf %s", scratch, scratch);
     if (system(clean)) print_message("%s: not removed\n", scratch);
     if (got != expected) fail_msg("exit status %d instead of %d; stderr: %s", got, expected, err);
