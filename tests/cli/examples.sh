@@ -5,9 +5,9 @@
 # Of a document the blocks fenced as "sh" run, and the lines of "console" blocks that begin with "$ ". Each text gets
 # an empty folder with ROOT/data in it.
 set -u
-nibble=$1 root=$2
+root=$2
+PATH=$(cd "$(dirname "$1")" && pwd):$PATH
 shift 2
-PATH=$(dirname "$nibble"):$PATH
 export PATH
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -114,14 +114,16 @@ static int is_case(const struct dirent *d)
     return n > 5 && !strcmp(d->d_name + n - 5, ".case");
 }
 
-/* "nibble" in a case is the program under test, through a folder put first on PATH. */
+/* "nibble" in a case is the program under test, through its folder put first on PATH. */
 static void set_environment(const char *program, const char *data)
 {
-    static char dir[4096], path[8192];
-    snprintf(dir, sizeof dir, "%s", program);
-    char *slash = strrchr(dir, '/');
-    if (slash) *slash = 0;
-    snprintf(path, sizeof path, "%s:%s", slash ? dir : ".", getenv("PATH"));
+    static char path[8192];
+    const char *slash = strrchr(program, '/');
+    if (*program != '/') {
+        fprintf(stderr, "%s: needs the whole path\n", program);
+        exit(2);
+    }
+    snprintf(path, sizeof path, "%.*s:%s", (int)(slash - program), program, getenv("PATH"));
     setenv("PATH", path, 1);
     setenv("DATA", data, 1);
 }
