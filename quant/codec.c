@@ -1,57 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* quant/codec.c - the table of number formats, and the plain floats. */
+/* quant/codec.c - the table of number formats, and what serves them all. */
 #include "quant/codec.h"
 
 #include "base/half.h"
 #include "base/mem.h"
+#include "quant/block.h"
 
 #include <math.h>
-#include <string.h>
 #include <strings.h>
 
 /* ---- plain floats ---- */
-
-static void decode_f32(float *dst, const uint8_t *src, size_t n, unsigned cpu)
-{
-    (void)cpu;
-    memcpy(dst, src, n * 4);
-}
-
-static void decode_f64(float *dst, const uint8_t *src, size_t n, unsigned cpu)
-{
-    (void)cpu;
-    for (size_t i = 0; i < n; i++) {
-        double x;
-        memcpy(&x, src + i * 8, 8);
-        dst[i] = (float)x;
-    }
-}
-
-static void decode_f16(float *dst, const uint8_t *src, size_t n, unsigned cpu)
-{
-    (void)cpu;
-    for (size_t i = 0; i < n; i++)
-        dst[i] = nib_f16_to_f32((uint16_t)(src[i * 2] | src[i * 2 + 1] << 8));
-}
-
-static void decode_bf16(float *dst, const uint8_t *src, size_t n, unsigned cpu)
-{
-    (void)cpu;
-    for (size_t i = 0; i < n; i++)
-        dst[i] = nib_bf16_to_f32((uint16_t)(src[i * 2] | src[i * 2 + 1] << 8));
-}
-
-static void decode_e4m3(float *dst, const uint8_t *src, size_t n, unsigned cpu)
-{
-    (void)cpu;
-    for (size_t i = 0; i < n; i++) dst[i] = nib_f8_e4m3_to_f32(src[i]);
-}
-
-static void decode_e5m2(float *dst, const uint8_t *src, size_t n, unsigned cpu)
-{
-    (void)cpu;
-    for (size_t i = 0; i < n; i++) dst[i] = nib_f8_e5m2_to_f32(src[i]);
-}
 
 static size_t encode_f32(uint8_t *dst, const float *w, const float *imp, size_t rows, size_t cols,
                          unsigned cpu, void *scratch)
@@ -64,77 +22,178 @@ static size_t encode_f32(uint8_t *dst, const float *w, const float *imp, size_t 
 static size_t encode_f16(uint8_t *dst, const float *w, const float *imp, size_t rows, size_t cols,
                          unsigned cpu, void *scratch)
 {
-    (void)imp, (void)cpu, (void)scratch;
-    for (size_t i = 0; i < rows * cols; i++) {
-        uint16_t h = nib_f32_to_f16(w[i]);
-        dst[i * 2] = (uint8_t)h, dst[i * 2 + 1] = (uint8_t)(h >> 8);
-    }
+    (void)imp, (void)scratch;
+    nib_encode_for(cpu)->to_f16(dst, w, rows * cols);
     return 0;
 }
 
 static size_t encode_bf16(uint8_t *dst, const float *w, const float *imp, size_t rows, size_t cols,
                           unsigned cpu, void *scratch)
 {
-    (void)imp, (void)cpu, (void)scratch;
-    for (size_t i = 0; i < rows * cols; i++) {
-        uint16_t h = nib_f32_to_bf16(w[i]);
-        dst[i * 2] = (uint8_t)h, dst[i * 2 + 1] = (uint8_t)(h >> 8);
-    }
+    (void)imp, (void)scratch;
+    nib_encode_for(cpu)->to_bf16(dst, w, rows * cols);
     return 0;
 }
 
+static bool valid_f32(const uint8_t *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((src[4 * i + 3] & 0x7F) == 0x7F && src[4 * i + 2] & 0x80) return false;
+    return true;
+}
+
+static bool valid_f64(const uint8_t *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((nib_get16(src + 8 * i + 6) & 0x7FF0) == 0x7FF0) return false;
+    return true;
+}
+
+static bool finite_f16(const uint8_t *p)
+{
+    return (p[1] & 0x7C) != 0x7C;
+}
+
+static bool valid_f16(const uint8_t *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!finite_f16(src + 2 * i)) return false;
+    return true;
+}
+
+static bool valid_bf16(const uint8_t *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((nib_get16(src + 2 * i) & 0x7F80) == 0x7F80) return false;
+    return true;
+}
+
+static bool valid_e4m3(const uint8_t *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((src[i] & 0x7F) == 0x7F) return false;
+    return true;
+}
+
+static bool valid_e5m2(const uint8_t *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((src[i] & 0x7C) == 0x7C) return false;
+    return true;
+}
+
+/* ---- functions of one type, which is all that the table's pointers are told ---- */
+
+#define DECODE(name, t)                                                                            \
+    static void decode_##name(float *dst, const uint8_t *src, size_t n, unsigned cpu)              \
+    {                                                                                              \
+        nib_decode_for(cpu)->decode[t](dst, src, n);                                               \
+    }
+
+DECODE(f32, NIB_F32)
+DECODE(f16, NIB_F16)
+DECODE(bf16, NIB_BF16)
+DECODE(f64, NIB_F64)
+DECODE(e4m3, NIB_F8_E4M3)
+DECODE(e5m2, NIB_F8_E5M2)
+
+/* Scales to check: the first and the last of these fields, which may be the same. */
+#define BLOCK(name, t, layout, first, last)                                                        \
+    DECODE(name, t)                                                                                \
+    static size_t encode_##name(uint8_t *dst, const float *w, const float *imp, size_t rows,       \
+                                size_t cols, unsigned cpu, void *scratch)                          \
+    {                                                                                              \
+        return nib_block_encode(nib_codec_get(t), dst, w, imp, rows, cols, cpu, scratch);          \
+    }                                                                                              \
+    static bool valid_##name(const uint8_t *src, size_t n)                                         \
+    {                                                                                              \
+        const layout *b = (const layout *)src;                                                     \
+        for (; n; n--, b++)                                                                        \
+            if (!finite_f16(b->first) || !finite_f16(b->last)) return false;                       \
+        return true;                                                                               \
+    }
+
+BLOCK(q8_0, NIB_Q8_0, nib_q8_0, d, d)
+BLOCK(q4_0, NIB_Q4_0, nib_q4_0, d, d)
+BLOCK(q4_1, NIB_Q4_1, nib_q4_1, d, m)
+BLOCK(q5_0, NIB_Q5_0, nib_q5_0, d, d)
+BLOCK(q5_1, NIB_Q5_1, nib_q5_1, d, m)
+BLOCK(q2_k, NIB_Q2_K, nib_q2_k, d, dmin)
+BLOCK(q3_k, NIB_Q3_K, nib_q3_k, d, d)
+BLOCK(q4_k, NIB_Q4_K, nib_q4_k, d, dmin)
+BLOCK(q5_k, NIB_Q5_K, nib_q5_k, d, dmin)
+BLOCK(q6_k, NIB_Q6_K, nib_q6_k, d, d)
+BLOCK(iq4_nl, NIB_IQ4_NL, nib_q4_0, d, d)
+BLOCK(iq4_xs, NIB_IQ4_XS, nib_iq4_xs, d, d)
+
 /* ---- the table ---- */
 
-#define PLAIN(t, label, size)                                                                      \
-    [t] = {.type = t, .name = label, .block = 1, .bytes = size, .tile_rows = 1}
-#define FLOAT(t, label, size, enc, dec)                                                            \
+#define PLAIN(t, label, n, size)                                                                   \
+    [t] = {.type = t, .name = label, .block = n, .bytes = size, .tile_rows = 1}
+#define FLOAT(t, label, size, enc, fn)                                                             \
     [t] = {.type = t,                                                                              \
            .name = label,                                                                          \
            .block = 1,                                                                             \
            .bytes = size,                                                                          \
            .tile_rows = 1,                                                                         \
            .encode = enc,                                                                          \
-           .decode = dec}
-#define QUANT(t, label, n, size)                                                                   \
-    [t] = {.type = t, .name = label, .block = n, .bytes = size, .tile_rows = 1, .quantized = true}
+           .decode = decode_##fn,                                                                  \
+           .valid = valid_##fn}
+#define QUANT(t, fn, n, layout, ...)                                                               \
+    [t] = {.type = t,                                                                              \
+           .name = #fn,                                                                            \
+           .block = n,                                                                             \
+           .bytes = sizeof(layout),                                                                \
+           .tile_rows = 1,                                                                         \
+           .quantized = true,                                                                      \
+           .uses_importance = t != NIB_Q8_0,                                                       \
+           .fit = nib_block_fit,                                                                   \
+           .pack = nib_pack_##fn,                                                                  \
+           .unpack = nib_unpack_##fn,                                                              \
+           .encode = encode_##fn,                                                                  \
+           .decode = decode_##fn,                                                                  \
+           .valid = valid_##fn,                                                                    \
+           __VA_ARGS__}
+#define GRID(s, codes, low) .sub = s, .n_codes = codes, .level0 = low
+#define SCALES(low, high) .sc_min = low, .sc_max = high
 
 static const nib_codec codecs[NIB_TYPE_COUNT] = {
-    FLOAT(NIB_F32, "f32", 4, encode_f32, decode_f32),
-    FLOAT(NIB_F16, "f16", 2, encode_f16, decode_f16),
-    FLOAT(NIB_BF16, "bf16", 2, encode_bf16, decode_bf16),
-    FLOAT(NIB_F64, "f64", 8, NULL, decode_f64),
-    FLOAT(NIB_F8_E4M3, "f8_e4m3", 1, NULL, decode_e4m3),
-    FLOAT(NIB_F8_E5M2, "f8_e5m2", 1, NULL, decode_e5m2),
-    PLAIN(NIB_BOOL, "bool", 1),
-    PLAIN(NIB_U8, "u8", 1),
-    PLAIN(NIB_I8, "i8", 1),
-    PLAIN(NIB_U16, "u16", 2),
-    PLAIN(NIB_I16, "i16", 2),
-    PLAIN(NIB_U32, "u32", 4),
-    PLAIN(NIB_I32, "i32", 4),
-    PLAIN(NIB_U64, "u64", 8),
-    PLAIN(NIB_I64, "i64", 8),
-    PLAIN(NIB_C64, "c64", 8),
-    [NIB_F4] = {.type = NIB_F4, .name = "f4", .block = 2, .bytes = 1, .tile_rows = 1},
-    [NIB_F6_E2M3] =
-        {.type = NIB_F6_E2M3, .name = "f6_e2m3", .block = 4, .bytes = 3, .tile_rows = 1},
-    [NIB_F6_E3M2] =
-        {.type = NIB_F6_E3M2, .name = "f6_e3m2", .block = 4, .bytes = 3, .tile_rows = 1},
-    PLAIN(NIB_F8_E8M0, "f8_e8m0", 1),
-    PLAIN(NIB_F8_E4M3FNUZ, "f8_e4m3fnuz", 1),
-    PLAIN(NIB_F8_E5M2FNUZ, "f8_e5m2fnuz", 1),
-    QUANT(NIB_Q8_0, "q8_0", 32, 34),
-    QUANT(NIB_Q4_0, "q4_0", 32, 18),
-    QUANT(NIB_Q4_1, "q4_1", 32, 20),
-    QUANT(NIB_Q5_0, "q5_0", 32, 22),
-    QUANT(NIB_Q5_1, "q5_1", 32, 24),
-    QUANT(NIB_Q2_K, "q2_k", 256, 84),
-    QUANT(NIB_Q3_K, "q3_k", 256, 110),
-    QUANT(NIB_Q4_K, "q4_k", 256, 144),
-    QUANT(NIB_Q5_K, "q5_k", 256, 176),
-    QUANT(NIB_Q6_K, "q6_k", 256, 210),
-    QUANT(NIB_IQ4_NL, "iq4_nl", 32, 18),
-    QUANT(NIB_IQ4_XS, "iq4_xs", 256, 136),
+    FLOAT(NIB_F32, "f32", 4, encode_f32, f32),
+    FLOAT(NIB_F16, "f16", 2, encode_f16, f16),
+    FLOAT(NIB_BF16, "bf16", 2, encode_bf16, bf16),
+    FLOAT(NIB_F64, "f64", 8, NULL, f64),
+    FLOAT(NIB_F8_E4M3, "f8_e4m3", 1, NULL, e4m3),
+    FLOAT(NIB_F8_E5M2, "f8_e5m2", 1, NULL, e5m2),
+    PLAIN(NIB_BOOL, "bool", 1, 1),
+    PLAIN(NIB_U8, "u8", 1, 1),
+    PLAIN(NIB_I8, "i8", 1, 1),
+    PLAIN(NIB_U16, "u16", 1, 2),
+    PLAIN(NIB_I16, "i16", 1, 2),
+    PLAIN(NIB_U32, "u32", 1, 4),
+    PLAIN(NIB_I32, "i32", 1, 4),
+    PLAIN(NIB_U64, "u64", 1, 8),
+    PLAIN(NIB_I64, "i64", 1, 8),
+    PLAIN(NIB_C64, "c64", 1, 8),
+    PLAIN(NIB_F4, "f4", 2, 1),
+    PLAIN(NIB_F6_E2M3, "f6_e2m3", 4, 3),
+    PLAIN(NIB_F6_E3M2, "f6_e3m2", 4, 3),
+    PLAIN(NIB_F8_E8M0, "f8_e8m0", 1, 1),
+    PLAIN(NIB_F8_E4M3FNUZ, "f8_e4m3fnuz", 1, 1),
+    PLAIN(NIB_F8_E5M2FNUZ, "f8_e5m2fnuz", 1, 1),
+    QUANT(NIB_Q8_0, q8_0, 32, nib_q8_0, GRID(32, 256, -128), SCALES(1, 1)),
+    QUANT(NIB_Q4_0, q4_0, 32, nib_q4_0, GRID(32, 16, -8), SCALES(1, 1)),
+    QUANT(NIB_Q4_1, q4_1, 32, nib_q4_1, GRID(32, 16, 0), SCALES(1, 1), .mn_max = 1),
+    QUANT(NIB_Q5_0, q5_0, 32, nib_q5_0, GRID(32, 32, -16), SCALES(1, 1)),
+    QUANT(NIB_Q5_1, q5_1, 32, nib_q5_1, GRID(32, 32, 0), SCALES(1, 1), .mn_max = 1),
+    QUANT(NIB_Q2_K, q2_k, 256, nib_q2_k, GRID(16, 4, 0), SCALES(0, 15), .mn_max = 15),
+    QUANT(NIB_Q3_K, q3_k, 256, nib_q3_k, GRID(16, 8, -4), SCALES(-32, 31)),
+    QUANT(NIB_Q4_K, q4_k, 256, nib_q4_k, GRID(32, 16, 0), SCALES(0, 63), .mn_max = 63),
+    QUANT(NIB_Q5_K, q5_k, 256, nib_q5_k, GRID(32, 32, 0), SCALES(0, 63), .mn_max = 63),
+    QUANT(NIB_Q6_K, q6_k, 256, nib_q6_k, GRID(16, 64, -32), SCALES(-128, 127)),
+    QUANT(NIB_IQ4_NL, iq4_nl, 32, nib_q4_0, GRID(32, 16, 0), SCALES(1, 1),
+          .codebook = nib_iq4_levels),
+    QUANT(NIB_IQ4_XS, iq4_xs, 256, nib_iq4_xs, GRID(32, 16, 0), SCALES(-32, 31),
+          .codebook = nib_iq4_levels),
 };
 
 const nib_codec *nib_codec_get(nib_type type)
@@ -156,8 +215,53 @@ bool nib_codec_row_bytes(const nib_codec *c, size_t cols, size_t *bytes)
 
 size_t nib_find_nonfinite(const float *x, size_t n, unsigned cpu)
 {
-    (void)cpu;
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(x[i])) return i;
-    return n;
+    return nib_encode_for(cpu)->find_nonfinite(x, n);
+}
+
+/* ---- rounding under fitted parameters ---- */
+
+typedef struct {
+    const nib_codec *c;
+    float D, B;
+    int32_t zero;
+} grid;
+
+static float grid_value(const grid *g, int code)
+{
+    int level = g->c->codebook ? g->c->codebook[code] : g->c->level0 + code;
+    return g->D * (float)(level - g->zero) - g->B;
+}
+
+/* The code near w by division; off by one at most where that rounds badly. */
+static int guess_code(const grid *g, float w)
+{
+    int last = g->c->n_codes - 1, code = 0;
+    float v = g->D != 0 ? (w + g->B) / g->D + (float)g->zero : (float)g->zero;
+    if (g->c->codebook) {
+        while (code < last && v > (float)g->c->codebook[code]) code++;
+        return code;
+    }
+    v -= (float)g->c->level0;
+    if (!(v > 0)) return 0;
+    return v < (float)last ? nib_round_even(v) : last;
+}
+
+void nib_codec_round(const nib_codec *c, const nib_block_param *p, size_t i, size_t n,
+                     const float *w, uint8_t *code, float *value)
+{
+    for (size_t k = 0; k < n; k++) {
+        size_t s = (i + k) / c->sub;
+        grid g = {c, p->d * (float)p->sc[s], p->dmin * (float)p->mn[s], p->zero};
+        int best = guess_code(&g, w[k]);
+        float v = grid_value(&g, best);
+        for (int step = -1; step <= 1; step += 2)
+            for (int next = best + step; next >= 0 && next < c->n_codes; next += step) {
+                float u = grid_value(&g, next);
+                if (!(fabs((double)u - w[k]) < fabs((double)v - w[k]))) break;
+                best = next;
+                v = u;
+            }
+        code[k] = (uint8_t)best;
+        value[k] = v;
+    }
 }
