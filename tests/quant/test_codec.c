@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT */
+/* The laws of codecs, for every row of the table, on ordinary and awkward blocks. */
+#include "blocks.h"
+#include "cpus.h"
+
+#include "base/half.h"
+#include "quant/codec.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <cmocka.h>
+
+/* ---- the table ---- */
+
+static void sizes_are_those_of_the_formats(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        uint32_t block, bytes;
+    } want[] = {
+        {"f32", 1, 4},      {"f16", 1, 2},      {"bf16", 1, 2},     {"f64", 1, 8},
+        {"f8_e4m3", 1, 1},  {"f4", 2, 1},       {"f6_e2m3", 4, 3},  {"i64", 1, 8},
+        {"Q8_0", 32, 34},   {"q4_0", 32, 18},   {"q4_1", 32, 20},   {"q5_0", 32, 22},
+        {"q5_1", 32, 24},   {"q2_k", 256, 84},  {"q3_K", 256, 110}, {"q4_k", 256, 144},
+        {"q5_k", 256, 176}, {"Q6_K", 256, 210}, {"iq4_nl", 32, 18}, {"IQ4_XS", 256, 136},
+    };
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        const nib_codec *c = nib_codec_find(want[i].name);
+        assert_non_null(c);
+        assert_int_equal(c->block, want[i].block);
+        assert_int_equal(c->bytes, want[i].bytes);
+        assert_ptr_equal(c, nib_codec_get(c->type));
+    }
+    assert_null(nib_codec_find("q4"));
+    for (int t = 0; t < NIB_TYPE_COUNT; t++) {
+        const nib_codec *c = nib_codec_get((nib_type)t);
+        assert_int_equal(c->type, t);
+        assert_non_null(c->name);
+        if (c->quantized) assert_true(c->fit && c->pack && c->unpack && c->encode && c->decode);
+        if (c->quantized) assert_true(c->block / c->sub <= NIB_SUB_MAX && c->n_codes <= 256);
+        assert_int_equal(!c->decode, !c->valid);
+    }
+}
+
+static void row_bytes_refuse_what_does_not_divide(void **state)
+{
+    (void)state;
+    size_t n;
+    const nib_codec *c = nib_codec_get(NIB_Q4_K);
+    assert_true(nib_codec_row_bytes(c, 512, &n));
+    assert_int_equal(n, 288);
+    assert_false(nib_codec_row_bytes(c, 384, &n));
+    assert_false(nib_codec_row_bytes(nib_codec_get(NIB_F64), SIZE_MAX / 4, &n));
+    assert_int_equal(nib_encode_scratch(SIZE_MAX / 2), 0);
+    assert_true(nib_encode_scratch(256) > 0);
+}
+
+/* ---- fit, round, pack ---- */
+
+static float value_of(const nib_codec *c, const nib_block_param *p, size_t s, int code)
+{
+    float D = p->d * (float)p->sc[s], B = p->dmin * (float)p->mn[s];
+    int level = c->codebook ? c->codebook[code] : c->level0 + code;
+    return D * (float)(level - p->zero) - B;
+}
+
+static void check_param(const nib_codec *c, const nib_block_param *p)
+{
+    assert_true(isfinite(p->d) && isfinite(p->dmin));
+    assert_true(p->d == nib_f16_to_f32(nib_f32_to_f16(p->d)));
+    assert_true(p->dmin == nib_f16_to_f32(nib_f32_to_f16(p->dmin)));
+    assert_int_equal(p->zero, 0);
+    if (!c->mn_max) assert_true(p->dmin == 0);
+    for (size_t s = 0; s < c->block / c->sub; s++) {
+        assert_true(p->sc[s] >= c->sc_min && p->sc[s] <= c->sc_max);
+        assert_true(p->mn[s] >= (c->mn_max == 1) && p->mn[s] <= c->mn_max);
+    }
+}
+
+static void check_nearest(const nib_codec *c, const nib_block_param *p, const float *w,
+                          const uint8_t *code, const float *value)
+{
+    for (size_t i = 0; i < c->block; i++) {
+        float v = value_of(c, p, i / c->sub, code[i]);
+        assert_memory_equal(&v, &value[i], 4);
+        for (int k = 0; k < c->n_codes; k++) {
+            double other = fabs((double)value_of(c, p, i / c->sub, k) - w[i]);
+            if (other < fabs((double)v - w[i]))
+                fail_msg("%s: %g became %g, code %d is nearer", c->name, w[i], v, k);
+        }
+    }
+}
+
+/* What comes out of the bytes is what round reported, on every path and by unpack. */
+static void check_bytes(const nib_codec *c, const nib_block_param *p, const uint8_t *code,
+                        const float *value)
+{
+    uint8_t bytes[NIB_BLOCK_MAX * 2], again[NIB_BLOCK_MAX * 2], codes[NIB_BLOCK_MAX];
+    float out[NIB_BLOCK_MAX];
+    nib_block_param q;
+    c->pack(bytes, p, code);
+    assert_true(c->valid(bytes, 1));
+    for (size_t i = 0; i < TEST_CPUS; i++) {
+        if (test_cpu_missing(test_cpus[i])) continue;
+        c->decode(out, bytes, 1, test_cpus[i]);
+        assert_memory_equal(out, value, c->block * sizeof *out);
+    }
+    c->unpack(&q, codes, bytes);
+    assert_memory_equal(codes, code, c->block);
+    for (size_t i = 0; i < c->block; i++) {
+        float v = value_of(c, &q, i / c->sub, codes[i]);
+        assert_memory_equal(&v, &value[i], 4);
+    }
+    c->pack(again, &q, codes);
+    assert_memory_equal(again, bytes, c->bytes);
+}
+
+static void check_block(const nib_codec *c, const float *w, const float *imp, uint32_t *state)
+{
+    float value[NIB_BLOCK_MAX], one[NIB_BLOCK_MAX], moved[NIB_BLOCK_MAX], ms = 0;
+    uint8_t code[NIB_BLOCK_MAX], code_one[NIB_BLOCK_MAX];
+    nib_block_param p;
+    for (size_t i = 0; i < c->block; i++) ms += w[i] * w[i];
+    c->fit(c, &p, &(nib_fit_in){w, imp, ms / (float)c->block});
+    check_param(c, &p);
+    nib_codec_round(c, &p, 0, c->block, w, code, value);
+    check_nearest(c, &p, w, code, value);
+    check_bytes(c, &p, code, value);
+    for (size_t i = 0; i < c->block; i++)
+        nib_codec_round(c, &p, i, 1, w + i, code_one + i, one + i);
+    assert_memory_equal(code_one, code, c->block);
+    assert_memory_equal(one, value, c->block * sizeof *value);
+    nib_codec_round(c, &p, 0, c->block, value, code, one); /* what is on the grid stays */
+    for (size_t i = 0; i < c->block; i++) assert_true(one[i] == value[i]);
+    /* Methods that feed errors round weights that have left the fitted range. */
+    for (size_t i = 0; i < c->block; i++) moved[i] = w[i] * 4 + noise(state);
+    nib_codec_round(c, &p, 0, c->block, moved, code, value);
+    check_nearest(c, &p, moved, code, value);
+    check_bytes(c, &p, code, value);
+}
+
+static void fit_round_pack_agree(void **state)
+{
+    (void)state;
+    float w[NIB_BLOCK_MAX], imp[NIB_BLOCK_MAX], zero[NIB_BLOCK_MAX] = {0};
+    uint32_t seed = 7;
+    for (int t = 0; t < NIB_TYPE_COUNT; t++) {
+        const nib_codec *c = nib_codec_get((nib_type)t);
+        if (!c->quantized) continue;
+        for (int kind = 0; kind < BLOCK_KINDS; kind++)
+            for (int repeat = 0; repeat < 4; repeat++) {
+                fill_block(w, c->block, (block_kind)kind, &seed);
+                fill_importance(imp, c->block, &seed);
+                check_block(c, w, NULL, &seed);
+                check_block(c, w, imp, &seed);
+                check_block(c, w, zero, &seed);
+                memset(imp, 0, c->block / 2 * sizeof *imp);
+                check_block(c, w, imp, &seed);
+            }
+    }
+}
+
+/* A scale of 0, and codes that no fit would choose. */
+static void any_parameters_and_codes_survive_packing(void **state)
+{
+    (void)state;
+    uint32_t s = 99;
+    for (int t = 0; t < NIB_TYPE_COUNT; t++) {
+        const nib_codec *c = nib_codec_get((nib_type)t);
+        if (!c->quantized) continue;
+        for (int repeat = 0; repeat < 50; repeat++) {
+            nib_block_param p = {0};
+            uint8_t code[NIB_BLOCK_MAX];
+            float value[NIB_BLOCK_MAX];
+            p.d = repeat ? nib_f16_to_f32(nib_f32_to_f16(noise(&s))) : 0;
+            if (c->mn_max) p.dmin = nib_f16_to_f32(nib_f32_to_f16(noise(&s)));
+            for (size_t j = 0; j < c->block / c->sub; j++) {
+                noise(&s);
+                p.sc[j] = (int16_t)(c->sc_min + (int)(s >> 9) % (c->sc_max - c->sc_min + 1));
+                p.mn[j] = c->mn_max == 1 ? 1 : (int16_t)((int)(s >> 20) % (c->mn_max + 1));
+            }
+            for (size_t i = 0; i < c->block; i++) {
+                noise(&s);
+                code[i] = (uint8_t)((s >> 12) % c->n_codes);
+                value[i] = value_of(c, &p, i / c->sub, code[i]);
+            }
+            check_bytes(c, &p, code, value);
+        }
+    }
+}
+
+/* ---- quality ---- */
+
+/* Root of the mean squared error over root mean square, on normal weights. Looser than what the
+ * formats reach by about a third. */
+static void errors_stay_within_bounds(void **state)
+{
+    (void)state;
+    static const struct {
+        nib_type type;
+        double bound;
+    } want[] = {
+        {NIB_Q8_0, 0.008}, {NIB_Q6_K, 0.025}, {NIB_Q5_K, 0.05},   {NIB_Q5_0, 0.06},
+        {NIB_Q5_1, 0.06},  {NIB_Q4_K, 0.1},   {NIB_Q4_0, 0.12},   {NIB_Q4_1, 0.11},
+        {NIB_Q3_K, 0.22},  {NIB_Q2_K, 0.42},  {NIB_IQ4_NL, 0.11}, {NIB_IQ4_XS, 0.11},
+    };
+    enum { COLS = 4096 };
+    static float w[COLS], back[COLS], imp[COLS];
+    static uint8_t packed[COLS * 2], scratch[COLS * 4];
+    uint32_t seed = 3;
+    fill_block(w, COLS, BLOCK_NORMAL, &seed);
+    for (size_t i = 0; i < COLS; i++) imp[i] = 1;
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++)
+        for (int weighted = 0; weighted < 2; weighted++) {
+            const nib_codec *c = nib_codec_get(want[i].type);
+            double err = 0, all = 0;
+            c->encode(packed, w, weighted ? imp : NULL, 1, COLS, 0, scratch);
+            c->decode(back, packed, COLS / c->block, 0);
+            for (size_t j = 0; j < COLS; j++) {
+                err += pow((double)back[j] - w[j], 2);
+                all += pow(w[j], 2);
+            }
+            if (!(sqrt(err / all) < want[i].bound))
+                fail_msg("%s: error %.4f, bound %.4f", c->name, sqrt(err / all), want[i].bound);
+        }
+}
+
+/* ---- importances that are all zero ---- */
+
+enum { ZC = 1024, ZR = 3 };
+
+static size_t encode_with(const nib_codec *c, uint8_t *out, const float *w, const float *imp)
+{
+    static uint8_t scratch[ZC * 4];
+    return c->encode(out, w, imp, ZR, ZC, 0, scratch);
+}
+
+static void zero_importance_counts_as_equal(void **state)
+{
+    (void)state;
+    static float w[ZR * ZC], imp[ZC], ones[ZC];
+    static uint8_t got[ZR * ZC * 2], want[ZR * ZC * 2];
+    uint32_t seed = 5;
+    fill_block(w, ZR * ZC, BLOCK_NORMAL, &seed);
+    for (int t = 0; t < NIB_TYPE_COUNT; t++) {
+        const nib_codec *c = nib_codec_get((nib_type)t);
+        if (!c->uses_importance) continue;
+        fill_importance(imp, ZC, &seed);
+        memcpy(ones, imp, sizeof imp);
+        for (size_t i = c->block; i < 2 * c->block; i++) imp[i] = 0, ones[i] = 1;
+        assert_int_equal(encode_with(c, got, w, imp), ZR);
+        assert_int_equal(encode_with(c, want, w, ones), 0);
+        assert_memory_equal(got, want, ZR * ZC / c->block * c->bytes);
+        memset(imp, 0, sizeof imp);
+        assert_int_equal(encode_with(c, got, w, imp), ZR * ZC / c->block);
+    }
+}
+
+/* One sub-block without importance: formats with a minimum do as the reference, the others would
+ * have lost the sub-block. */
+static void zero_sub_blocks_are_kept(void **state)
+{
+    (void)state;
+    static const nib_type types[] = {NIB_Q3_K, NIB_Q6_K, NIB_IQ4_XS, NIB_Q4_K, NIB_Q2_K};
+    static float w[ZR * ZC], imp[ZC], back[ZR * ZC];
+    static uint8_t packed[ZR * ZC * 2];
+    uint32_t seed = 6;
+    fill_block(w, ZR * ZC, BLOCK_NORMAL, &seed);
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
+        const nib_codec *c = nib_codec_get(types[t]);
+        fill_importance(imp, ZC, &seed);
+        memset(imp + 32, 0, 32 * sizeof *imp);
+        assert_int_equal(encode_with(c, packed, w, imp), c->mn_max ? 0 : ZR);
+        c->decode(back, packed, ZR * ZC / c->block, 0);
+        double err = 0, all = 0;
+        for (size_t i = 32; i < 64; i++) {
+            err += pow((double)back[i] - w[i], 2);
+            all += pow(w[i], 2);
+        }
+        assert_true(err < all * 0.25);
+    }
+}
+
+/* ---- validity ---- */
+
+static void scales_that_are_no_numbers_are_invalid(void **state)
+{
+    (void)state;
+    static const uint16_t bad[] = {0x7C00, 0xFC00, 0x7E01};
+    for (int t = 0; t < NIB_TYPE_COUNT; t++) {
+        const nib_codec *c = nib_codec_get((nib_type)t);
+        if (!c->quantized) continue;
+        for (size_t i = 0; i < 3; i++)
+            for (int field = 0; field < (c->mn_max ? 2 : 1); field++) {
+                uint8_t bytes[2 * NIB_BLOCK_MAX * 2], code[NIB_BLOCK_MAX] = {0};
+                nib_block_param p = {.d = 1, .dmin = c->mn_max ? 1 : 0};
+                c->pack(bytes, &p, code);
+                assert_true(c->valid(bytes, 1));
+                if (field)
+                    p.dmin = nib_f16_to_f32(bad[i]);
+                else
+                    p.d = nib_f16_to_f32(bad[i]);
+                c->pack(bytes + c->bytes, &p, code);
+                assert_false(c->valid(bytes, 2));
+            }
+    }
+}
+
+static void plain_values_that_are_no_numbers_are_invalid(void **state)
+{
+    (void)state;
+    float f[3] = {1, -3e38f, 0};
+    double d[2] = {1, -1e300};
+    uint16_t h[2] = {0x3C00, 0x7BFF}, b[2] = {0x3F80, 0x7F7F};
+    uint8_t e4[2] = {0x7E, 0xFE}, e5[2] = {0x7B, 0xFB};
+#define CHECK(type, array, bad)                                                                    \
+    do {                                                                                           \
+        const nib_codec *c = nib_codec_get(type);                                                  \
+        assert_true(c->valid((uint8_t *)array, sizeof array / sizeof *array));                     \
+        array[1] = bad;                                                                            \
+        assert_false(c->valid((uint8_t *)array, sizeof array / sizeof *array));                    \
+    } while (0)
+    CHECK(NIB_F32, f, -INFINITY);
+    f[1] = 0;
+    CHECK(NIB_F32, f, NAN);
+    CHECK(NIB_F64, d, (double)INFINITY);
+    CHECK(NIB_F16, h, 0xFC00);
+    CHECK(NIB_BF16, b, 0x7F80);
+    CHECK(NIB_F8_E4M3, e4, 0xFF);
+    CHECK(NIB_F8_E5M2, e5, 0x7C);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sizes_are_those_of_the_formats),
+        cmocka_unit_test(row_bytes_refuse_what_does_not_divide),
+        cmocka_unit_test(fit_round_pack_agree),
+        cmocka_unit_test(any_parameters_and_codes_survive_packing),
+        cmocka_unit_test(errors_stay_within_bounds),
+        cmocka_unit_test(zero_importance_counts_as_equal),
+        cmocka_unit_test(zero_sub_blocks_are_kept),
+        cmocka_unit_test(scales_that_are_no_numbers_are_invalid),
+        cmocka_unit_test(plain_values_that_are_no_numbers_are_invalid),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
