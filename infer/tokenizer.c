@@ -31,7 +31,7 @@ static nib_code ids_add(nib_ids *v, const int32_t *id, size_t n, nib_err *err)
         v->id = p;
         v->cap = cap;
     }
-    if (n) memcpy(v->id + v->n, id, n * sizeof *id);
+    for (size_t i = 0; i < n; i++) v->id[v->n + i] = id[i]; /* mostly one to three */
     v->n = need;
     return NIB_OK;
 }
@@ -84,15 +84,15 @@ nib_code nib_tokenizer_add_template(nib_tokenizer *t, nib_str name, nib_str text
 
 /* ---- encoding ---- */
 
-/* Words met before, with where their ids stand in the output: most words of a text are repeats.
- * One slot per hash; only words of at most 15 bytes. */
-typedef struct {
-    uint64_t word[2]; /* its bytes, zeros, and the length in the last byte */
-    size_t at;        /* of its ids in the output */
-    size_t n;
-} cached;
+/* Words met before and their ids: most words of a text are repeats. One slot per hash; only words
+ * of at most 16 bytes that come to at most three tokens. */
+enum { CACHE_WORD_MAX = 16, CACHE_IDS_MAX = 3, CACHE_MIN = 64, CACHE_MAX = 1 << 15 };
 
-enum { CACHE_WORD_MAX = 15, CACHE_MIN = 64, CACHE_MAX = 1 << 15 };
+typedef struct {
+    uint64_t head, tail; /* with the length they tell words apart, see word_key */
+    int32_t id[CACHE_IDS_MAX];
+    uint16_t len, n; /* bytes, 0 in an empty slot; ids */
+} cached;
 
 typedef struct {
     const nib_tokenizer *t;
@@ -105,9 +105,27 @@ typedef struct {
     size_t cache_mask;
 } encoder;
 
-static cached *cache_slot(const encoder *e, const uint64_t word[2])
+/* First and last bytes of a word, overlapping: reads of fixed sizes are what makes this cheap. */
+static void word_key(const char *p, size_t n, uint64_t *head, uint64_t *tail)
 {
-    uint64_t h = (word[0] ^ (word[1] * 0xFF51AFD7ED558CCDu)) * 0x9E3779B97F4A7C15u;
+    if (n >= 8) {
+        memcpy(head, p, 8);
+        memcpy(tail, p + n - 8, 8);
+    } else if (n >= 4) {
+        uint32_t a, b;
+        memcpy(&a, p, 4);
+        memcpy(&b, p + n - 4, 4);
+        *head = a;
+        *tail = b;
+    } else {
+        *head = (unsigned char)p[0] | (uint64_t)(unsigned char)p[n / 2] << 8;
+        *tail = (unsigned char)p[n - 1];
+    }
+}
+
+static cached *cache_slot(const encoder *e, uint64_t head, uint64_t tail)
+{
+    uint64_t h = (head ^ tail * 0xFF51AFD7ED558CCDu) * 0x9E3779B97F4A7C15u;
     return &e->cache[(size_t)(h >> 40) & e->cache_mask];
 }
 
@@ -126,21 +144,17 @@ static nib_code add_word(void *arg, const char *p, size_t n, nib_err *err)
 {
     encoder *e = arg;
     if (n > CACHE_WORD_MAX) return merge_word(e, p, n, err);
-    char word[16] = {0};
-    memcpy(word, p, n);
-    word[15] = (char)n;
-    uint64_t key[2];
-    memcpy(key, word, sizeof key);
-    cached *c = cache_slot(e, key);
-    if (c->word[0] == key[0] && c->word[1] == key[1]) {
-        int32_t id[CACHE_WORD_MAX]; /* a copy, as adding may move the output */
-        memcpy(id, e->out->id + c->at, c->n * sizeof *id);
-        return ids_add(e->out, id, c->n, err);
-    }
+    uint64_t head, tail;
+    word_key(p, n, &head, &tail);
+    cached *c = cache_slot(e, head, tail);
+    if (c->len == n && c->head == head && c->tail == tail) return ids_add(e->out, c->id, c->n, err);
     size_t at = e->out->n;
     nib_code rc = merge_word(e, p, n, err);
-    *c = (cached){{key[0], key[1]}, at, e->out->n - at};
-    return rc;
+    size_t n_ids = e->out->n - at;
+    if (rc || n_ids > CACHE_IDS_MAX) return rc;
+    *c = (cached){.head = head, .tail = tail, .len = (uint16_t)n, .n = (uint16_t)n_ids};
+    if (n_ids) memcpy(c->id, e->out->id + at, n_ids * sizeof *c->id);
+    return NIB_OK;
 }
 
 static nib_code add_token(void *arg, int32_t id, nib_err *err)
