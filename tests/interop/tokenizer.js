@@ -22,13 +22,13 @@ function install() {
     const have = (n) => fs.existsSync(path.join(CACHE, 'node_modules', n, 'package.json'));
     if (names.every(have)) return;
     fs.mkdirSync(CACHE, { recursive: true });
-    const args = ['install', '--prefix', CACHE, '--no-audit', '--no-fund', '--no-save'];
+    const args = ['install', '--prefix', CACHE, '--no-audit', '--no-fund', '--no-save', '--fetch-retries=0'];
     const r = spawnSync('npm', [...args, ...names.map((n) => `${n}@${VERSION}`)], {
         encoding: 'utf8',
         timeout: 120000,
     });
     if (r.status !== 0 || !names.every(have)) {
-        const why = (r.stderr || String(r.error)).trim().split('\n').slice(0, 2).join(' ');
+        const why = (r.stderr || String(r.error)).match(/npm error .*/)?.[0] ?? String(r.error);
         console.log(`skipped: npm cannot install ${names.join(', ')}: ${why}`);
         process.exit(77);
     }
