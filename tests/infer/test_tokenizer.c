@@ -1,0 +1,656 @@
+/* SPDX-License-Identifier: MIT */
+/* Tokenizers: the demonstration model's and small ones made by hand; encoding, decoding, from a
+ * folder and from GGUF, and what is refused. */
+#include "base/mem.h"
+#include "infer/tokenizer.h"
+#include "tests/calib/tmp.h"
+#include "tests/formats/make.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+enum { WITH = NIB_TOK_ADD_SPECIAL, PARSE = NIB_TOK_PARSE_SPECIAL };
+
+/* ---- making tokenizers ---- */
+
+/* A string of JSON with ' for ". */
+static const char *quoted(const char *s)
+{
+    static char buf[8192];
+    size_t n = strlen(s);
+    assert_true(n < sizeof buf);
+    memcpy(buf, s, n + 1);
+    for (char *p = buf; (p = strchr(p, '\''));) *p = '"';
+    return buf;
+}
+
+static nib_source *open_folder(const char *tokenizer, const char *config, const char *generation)
+{
+    static bytes weights;
+    weights.n = 0;
+    make_safetensors(&weights, "{}", 0);
+    tmp_write("model.safetensors", weights.b, weights.n);
+    tmp_text("config.json", "{\"bos_token_id\":[9,8],\"eos_token_id\":8}");
+    unlink(tmp_path("tokenizer.json"));
+    unlink(tmp_path("tokenizer_config.json"));
+    unlink(tmp_path("generation_config.json"));
+    if (tokenizer) tmp_text("tokenizer.json", quoted(tokenizer));
+    if (config) tmp_text("tokenizer_config.json", quoted(config));
+    if (generation) tmp_text("generation_config.json", quoted(generation));
+    return must_open(tmp_path(""));
+}
+
+static nib_tokenizer *must_load(const nib_source *s)
+{
+    nib_err err = {0};
+    nib_tokenizer *t = NULL;
+    if (nib_tokenizer_open(&t, s, &err)) fail_msg("%s", err.msg);
+    return t;
+}
+
+static nib_tokenizer *by_hand(const char *tokenizer, const char *config)
+{
+    nib_source *s = open_folder(tokenizer, config, NULL);
+    nib_tokenizer *t = must_load(s);
+    nib_source_close(s);
+    return t;
+}
+
+static nib_tokenizer *tiny(void)
+{
+    nib_source *s = must_open(getenv("NIB_TINY"));
+    nib_tokenizer *t = must_load(s);
+    nib_source_close(s);
+    return t;
+}
+
+/* The tokenizer as it comes back from a GGUF file with n_vocab rows. */
+static nib_tokenizer *through_gguf(const nib_tokenizer *t, size_t n_vocab)
+{
+    nib_err err = {0};
+    nib_gguf_writer *w = NULL;
+    nib_gguf_kvs *kvs = nib_gguf_kvs_new();
+    char path[256];
+    snprintf(path, sizeof path, "%s", tmp_path("t.gguf"));
+    assert_true(nib_gguf_set_str(kvs, "general.architecture", "llama", 5));
+    if (nib_tokenizer_to_gguf(t, n_vocab, kvs, &err)) fail_msg("%s", err.msg);
+    assert_int_equal(nib_gguf_begin(&w, path, kvs, NULL, 0, 0, true, &err), NIB_OK);
+    assert_int_equal(nib_gguf_end(w, &err), NIB_OK);
+    nib_gguf_kvs_free(kvs);
+    nib_source *s = must_open(path);
+    nib_tokenizer *back = must_load(s);
+    nib_source_close(s);
+    return back;
+}
+
+/* Ids as text: "1 2 3". */
+static const char *ids_of(const nib_tokenizer *t, const char *text, unsigned flags)
+{
+    static char out[2][4096];
+    static int turn;
+    char *at = out[turn ^= 1];
+    nib_err err = {0};
+    nib_ids ids = {0};
+    assert_int_equal(nib_tokenizer_encode(t, text, strlen(text), flags, &ids, &err), NIB_OK);
+    *at = 0;
+    for (size_t i = 0; i < ids.n; i++) at += sprintf(at, "%s%d", i ? " " : "", (int)ids.id[i]);
+    nib_ids_free(&ids);
+    return out[turn];
+}
+
+#define BYTE_LEVEL "{'type':'ByteLevel','add_prefix_space':false,'use_regex':true}"
+#define VOCAB                                                                                      \
+    "{'a':0,'b':1,'c':2,'\u0120':3,'ab':4,'\u0120a':5,'abc':6,'\u0120ab':7,'<s>':8,'</s>':9}"
+#define MERGES "['a b','\u0120 a',['ab','c'],['\u0120','ab']]"
+#define MODEL "'model':{'type':'BPE','vocab':" VOCAB ",'merges':" MERGES "}"
+#define ADDED(ID, TEXT, MORE) "{'id':" ID ",'content':'" TEXT "'" MORE "}"
+#define SPECIALS ADDED("8", "<s>", ",'special':true") "," ADDED("9", "</s>", ",'special':true")
+#define TOKENIZER(ADD, MORE)                                                                       \
+    "{'added_tokens':[" ADD "],'pre_tokenizer':" BYTE_LEVEL "," MORE MODEL "}"
+
+/* ---- ids ---- */
+
+/* Ranks: "a b" first, then "Ġ a", "ab c", "Ġ ab". In " ab" the first merge leaves "Ġ ab", which the
+ * fourth joins; the second never gets its turn. In " abc" the third comes before the fourth. */
+static void merges_follow_their_ranks(void **unused)
+{
+    (void)unused;
+    nib_tokenizer *t = by_hand(TOKENIZER(SPECIALS, ""), NULL);
+    assert_string_equal(ids_of(t, "abc", 0), "6");
+    assert_string_equal(ids_of(t, " ab", 0), "7");
+    assert_string_equal(ids_of(t, " a", 0), "5");
+    assert_string_equal(ids_of(t, "cab abc", 0), "2 4 3 6");
+    assert_string_equal(ids_of(t, "a-b", 0), "0 1"); /* '-' is no token: dropped */
+    assert_string_equal(ids_of(t, "", 0), "");
+    assert_int_equal(nib_tokenizer_n_vocab(t), 10);
+    assert_string_equal(nib_tokenizer_token(t, 7).p, "\u0120ab");
+    assert_int_equal(nib_tokenizer_token(t, 10).n, 0);
+    nib_tokenizer_close(t);
+}
+
+static void whole_words_may_go_before_merges(void **unused)
+{
+    (void)unused;
+    /* "bc" is a token that no merge makes. */
+    static const char text[] =
+        "{'pre_tokenizer':" BYTE_LEVEL ",'model':{'type':'BPE','ignore_merges':%s,"
+        "'vocab':{'a':0,'b':1,'c':2,'bc':3},'merges':[]}}";
+    char json[512];
+    snprintf(json, sizeof json, text, "true");
+    nib_tokenizer *t = by_hand(json, NULL);
+    assert_string_equal(ids_of(t, "bc", 0), "3");
+    assert_string_equal(ids_of(t, "abc", 0), "0 1 2");
+    /* "gpt-2" in a GGUF file means that merges count, which would give other ids. */
+    nib_err err = {0};
+    nib_gguf_kvs *kvs = nib_gguf_kvs_new();
+    assert_int_equal(nib_tokenizer_to_gguf(t, 4, kvs, &err), NIB_EFORMAT);
+    tmp_expect(err.msg, "token 3 'bc' depends on it");
+    nib_gguf_kvs_free(kvs);
+    nib_tokenizer_close(t);
+    snprintf(json, sizeof json, text, "false");
+    t = by_hand(json, NULL);
+    assert_string_equal(ids_of(t, "bc", 0), "1 2");
+    nib_tokenizer_close(t);
+}
+
+static void special_tokens_are_parsed_only_when_asked(void **unused)
+{
+    (void)unused;
+    nib_tokenizer *t = by_hand(
+        TOKENIZER(SPECIALS "," ADDED("10", "<x>", "") "," ADDED("11", "<x>b", ""), ""), NULL);
+    assert_string_equal(ids_of(t, "a<s>b", 0), "0 1"); /* its characters are no tokens here */
+    assert_string_equal(ids_of(t, "a<s>b", PARSE), "0 8 1");
+    assert_string_equal(ids_of(t, "<s></s><s", PARSE), "8 9");
+    assert_string_equal(ids_of(t, "a<x>b", 0), "0 11"); /* not special; the longest wins */
+    assert_string_equal(ids_of(t, "<x>a", 0), "10 0");
+    /* what stands on either side is split by itself */
+    assert_string_equal(ids_of(t, "a<x> ab", 0), "0 10 7");
+    nib_tokenizer_close(t);
+}
+
+static void added_tokens_take_space_and_stand_alone(void **unused)
+{
+    (void)unused;
+    nib_tokenizer *t = by_hand(
+        TOKENIZER(ADDED("10", "<l>", ",'lstrip':true") "," ADDED(
+                      "11", "<r>", ",'rstrip':true") "," ADDED("12", "cc", ",'single_word':true"),
+                  ""),
+        NULL);
+    assert_string_equal(ids_of(t, "a  <l> a", 0), "0 10 5");
+    assert_string_equal(ids_of(t, "a <r> \u3000 a", 0), "0 3 11 0");
+    assert_string_equal(ids_of(t, "a cc b", 0), "0 3 12 3 1");
+    assert_string_equal(ids_of(t, "acc cca", 0), "0 2 2 3 2 2 0");
+    nib_tokenizer_close(t);
+}
+
+static void text_is_normalized_where_the_model_does(void **unused)
+{
+    (void)unused;
+    static const char plain[] = "{'added_tokens':[" ADDED(
+        "3", "\u00E9!", ",'normalized':true") "],"
+                                              "'normalizer':%s,'pre_tokenizer':" BYTE_LEVEL
+                                              ",'model':{'type':'BPE',"
+                                              "'vocab':{'e':0,'\u00C3':1,'\u00A9':2},'merges':[]}}";
+    char json[1024];
+    snprintf(json, sizeof json, plain, "{'type':'Sequence','normalizers':[{'type':'NFC'}]}");
+    nib_tokenizer *t = by_hand(json, NULL);
+    assert_string_equal(ids_of(t, "e\u0301", 0), "1 2"); /* U+00E9 is C3 A9 */
+    assert_string_equal(ids_of(t, "e\u0301!", 0), "3");  /* found after normalizing */
+    nib_tokenizer *back = through_gguf(t, 4);
+    assert_string_equal(ids_of(back, "e\u0301", 0), "1 2"); /* "gpt-2" alone would not say so */
+    nib_tokenizer_close(back);
+    nib_tokenizer_close(t);
+    snprintf(json, sizeof json, plain, "null");
+    t = by_hand(json, NULL);
+    assert_string_equal(ids_of(t, "e\u0301", 0), "0");
+    nib_tokenizer_close(t);
+}
+
+static void a_space_may_go_in_front(void **unused)
+{
+    (void)unused;
+    nib_tokenizer *t = by_hand(
+        "{'added_tokens':[" SPECIALS "],'pre_tokenizer':{'type':'ByteLevel'}," MODEL "}", NULL);
+    assert_string_equal(ids_of(t, "ab", 0), "7");
+    assert_string_equal(ids_of(t, " ab", 0), "7");
+    assert_string_equal(ids_of(t, "a<s>a", PARSE), "5 8 5");
+    nib_tokenizer *back = through_gguf(t, 10);
+    assert_string_equal(ids_of(back, "ab", 0), "7");
+    nib_tokenizer_close(back);
+    nib_tokenizer_close(t);
+}
+
+/* ---- BOS, EOS ---- */
+
+#define TEMPLATE(LIST) "'post_processor':{'type':'TemplateProcessing','single':[" LIST "]},"
+#define SPECIAL(S) "{'SpecialToken':{'id':'" S "','type_id':0}}"
+#define TEXT "{'Sequence':{'id':'A','type_id':0}}"
+
+static void check_around(const char *post, const char *config, const char *want)
+{
+    char json[2048];
+    snprintf(json, sizeof json, TOKENIZER(SPECIALS, "%s"), post);
+    nib_tokenizer *t = by_hand(json, config);
+    assert_string_equal(ids_of(t, "c", WITH), want);
+    assert_string_equal(ids_of(t, "c", 0), "2");
+    nib_tokenizer *back = through_gguf(t, 10);
+    assert_string_equal(ids_of(back, "c", WITH), want);
+    nib_tokenizer_close(back);
+    nib_tokenizer_close(t);
+}
+
+static void bos_and_eos_are_added_as_the_model_says(void **unused)
+{
+    (void)unused;
+    static const char names[] = "{'bos_token':'<s>','eos_token':{'content':'</s>'}}";
+    check_around("", names, "2");
+    check_around(TEMPLATE(SPECIAL("<s>") "," TEXT), names, "8 2");
+    check_around(TEMPLATE(TEXT "," SPECIAL("</s>")), names, "2 9");
+    check_around(TEMPLATE(TEXT), "{'bos_token':'<s>','add_bos_token':true}", "8 2");
+    check_around("'post_processor':{'type':'Sequence','processors':[" BYTE_LEVEL
+                 ",{'type':'TemplateProcessing','single':[" SPECIAL("<s>") "," TEXT "]}]},",
+                 "{'bos_token':'<s>','add_bos_token':false}", "2");
+    check_around("",
+                 "{'bos_token':'<s>','eos_token':'</s>','add_bos_token':true,'add_eos_token':true}",
+                 "8 2 9");
+}
+
+static void special_ids_come_from_the_first_that_has_them(void **unused)
+{
+    (void)unused;
+    nib_tokenizer *t = by_hand(TOKENIZER(SPECIALS, ""), "{'bos_token':'<s>','eos_token':null}");
+    assert_int_equal(nib_tokenizer_bos(t), 8); /* by name, though config.json says 9 */
+    assert_int_equal(nib_tokenizer_eos(t), 8); /* config.json */
+    nib_tokenizer_close(t);
+    t = by_hand(TOKENIZER(SPECIALS, ""), NULL);
+    assert_int_equal(nib_tokenizer_bos(t), 9); /* the first of config.json's list */
+    nib_tokenizer_close(t);
+}
+
+/* ---- the demonstration model ---- */
+
+static uint32_t state = 7;
+static uint32_t rnd(uint32_t n)
+{
+    state = state * 1664525u + 1013904223u;
+    return (state >> 8) % n;
+}
+
+/* Letters, spaces, any byte at all, characters of two to four bytes. */
+static size_t random_text(char *p, size_t max)
+{
+    static const char *const pieces[] = {"the ",    "\n\n",   "   ",        "\u00E9",
+                                         "e\u0301", "\u4E16", "\U0001F600", "<|end_of_text|>",
+                                         "'LL",     "12345",  "\xC3"};
+    size_t n = 0, want = rnd((uint32_t)max - 16);
+    while (n < want) {
+        if (rnd(3)) {
+            p[n++] = (char)(rnd(2) ? 'a' + rnd(26) : rnd(256));
+        } else {
+            const char *s = pieces[rnd(sizeof pieces / sizeof *pieces)];
+            memcpy(p + n, s, strlen(s));
+            n += strlen(s);
+        }
+    }
+    return n;
+}
+
+static void any_bytes_come_back(void **unused)
+{
+    (void)unused;
+    nib_err err = {0};
+    nib_tokenizer *t = tiny(), *g = through_gguf(t, 2053);
+    assert_string_equal(nib_tokenizer_pre(t), "dbrx");
+    assert_string_equal(nib_tokenizer_pre(g), "dbrx");
+    assert_int_equal(nib_tokenizer_n_vocab(g), 2053);
+    assert_int_equal(nib_tokenizer_bos(g), 2046);
+    assert_int_equal(nib_tokenizer_eos(g), 2047);
+    assert_true(nib_tokenizer_adds_bos(g));
+    assert_false(nib_tokenizer_adds_eos(g));
+    for (int i = 0; i < 3000; i++) {
+        char text[400], *back;
+        nib_ids a = {0}, b = {0};
+        size_t n = random_text(text, sizeof text), n_back;
+        unsigned flags = rnd(4);
+        assert_int_equal(nib_tokenizer_encode(t, text, n, flags, &a, &err), NIB_OK);
+        assert_int_equal(nib_tokenizer_encode(g, text, n, flags, &b, &err), NIB_OK);
+        assert_int_equal(a.n, b.n);
+        if (a.n) assert_memory_equal(a.id, b.id, a.n * sizeof *a.id);
+        size_t skip = flags & WITH ? 1 : 0;
+        if (skip) assert_int_equal(a.id[0], 2046);
+        assert_int_equal(
+            nib_tokenizer_decode(t, a.id + skip, a.n - skip, false, &back, &n_back, &err), NIB_OK);
+        assert_int_equal(n_back, n);
+        assert_memory_equal(back, text, n);
+        nib_free(back);
+        nib_ids_free(&a);
+        nib_ids_free(&b);
+    }
+    nib_tokenizer_close(g);
+    nib_tokenizer_close(t);
+}
+
+/* Text that is longer than any cache of words, and pieces of it one by one. */
+static void long_text_is_the_sum_of_its_lines(void **unused)
+{
+    (void)unused;
+    nib_err err = {0};
+    nib_tokenizer *t = tiny();
+    nib_ids whole = {0}, lines = {0};
+    enum { N = 1 << 18 };
+    char *text = nib_alloc(N, 1);
+    size_t n = 0, k;
+    while (n < N - 100) { /* words end where a line begins */
+        for (k = 5 + rnd(60); k > 0; k--) text[n++] = rnd(5) ? (char)('a' + rnd(4)) : ' ';
+        text[n++] = 'x';
+        text[n++] = '\n';
+        assert_int_equal(nib_tokenizer_encode(t, text + n - 2, 2, 0, &lines, &err), NIB_OK);
+    }
+    nib_ids_free(&lines);
+    assert_int_equal(nib_tokenizer_encode(t, text, n, 0, &whole, &err), NIB_OK);
+    for (size_t at = 0; at < n; at += k) {
+        k = (size_t)((char *)memchr(text + at, '\n', n - at) - (text + at));
+        assert_int_equal(nib_tokenizer_encode(t, text + at, k, 0, &lines, &err), NIB_OK);
+        for (; at + k < n && text[at + k] == '\n'; k++)
+            assert_int_equal(nib_tokenizer_encode(t, "\n", 1, 0, &lines, &err), NIB_OK);
+    }
+    assert_int_equal(whole.n, lines.n);
+    assert_memory_equal(whole.id, lines.id, whole.n * sizeof *whole.id);
+    nib_ids_free(&whole);
+    nib_ids_free(&lines);
+    nib_free(text);
+    nib_tokenizer_close(t);
+}
+
+static void decoding_knows_special_tokens_and_limits(void **unused)
+{
+    (void)unused;
+    nib_err err = {0};
+    nib_tokenizer *t = tiny();
+    char *text;
+    size_t n;
+    int32_t ids[] = {2046, 64, 2047};
+    assert_int_equal(nib_tokenizer_decode(t, ids, 3, false, &text, &n, &err), NIB_OK);
+    assert_string_equal(text, "<|begin_of_text|>a<|end_of_text|>");
+    nib_free(text);
+    assert_int_equal(nib_tokenizer_decode(t, ids, 3, true, &text, &n, &err), NIB_OK);
+    assert_string_equal(text, "a");
+    nib_free(text);
+    ids[1] = 2048;
+    assert_int_equal(nib_tokenizer_decode(t, ids, 3, true, &text, &n, &err), NIB_EINVAL);
+    tmp_expect(err.msg, "token id 2048; the vocabulary has 0 to 2047");
+    ids[1] = -1;
+    assert_int_equal(nib_tokenizer_decode(t, ids, 3, true, &text, &n, &err), NIB_EINVAL);
+    nib_tokenizer_close(t);
+}
+
+/* ---- GGUF keys ---- */
+
+static void every_key_is_written(void **unused)
+{
+    (void)unused;
+    nib_err err = {0};
+    nib_str s;
+    uint64_t u;
+    const void *data;
+    size_t n;
+    bool b;
+    nib_tokenizer *t = by_hand(
+        TOKENIZER(SPECIALS "," ADDED("11", "x\u2581y", "") "," ADDED("12", "<|odd|>", ""), ""),
+        "{'bos_token':'<s>','eos_token':'</s>','pad_token':'</s>','chat_template':["
+        "{'name':'default','template':'D'},{'name':'tool_use','template':'T'}]}");
+    nib_gguf_kvs *kvs = nib_gguf_kvs_new();
+    assert_int_equal(nib_tokenizer_to_gguf(t, 12, kvs, &err), NIB_EFORMAT);
+    tmp_expect(err.msg, "13 tokens, the embedding only 12 rows");
+    assert_int_equal(nib_tokenizer_to_gguf(t, 14, kvs, &err), NIB_OK);
+    assert_true(nib_gguf_get_str(kvs, "tokenizer.ggml.model", &s));
+    assert_string_equal(s.p, "gpt2");
+    assert_true(nib_gguf_get_str(kvs, "tokenizer.ggml.pre", &s));
+    assert_string_equal(s.p, "gpt-2");
+    assert_true(nib_gguf_get_arr(kvs, "tokenizer.ggml.tokens", NIB_GGUF_STR, &data, &n));
+    assert_int_equal(n, 14);
+    const nib_str *token = data;
+    assert_string_equal(token[7].p, "\u0120ab");
+    assert_string_equal(token[10].p, "[PAD10]"); /* an id that no token has */
+    assert_string_equal(token[11].p, "x y");
+    assert_string_equal(token[13].p, "[PAD13]"); /* a row without a token */
+    assert_true(nib_gguf_get_arr(kvs, "tokenizer.ggml.token_type", NIB_GGUF_I32, &data, &n));
+    static const int32_t types[] = {1, 1, 1, 1, 1, 1, 1, 1, 3, 3, 5, 4, 3, 5};
+    assert_int_equal(n, 14);
+    assert_memory_equal(data, types, sizeof types);
+    assert_true(nib_gguf_get_arr(kvs, "tokenizer.ggml.merges", NIB_GGUF_STR, &data, &n));
+    static const char *const merges[] = {"a b", "\u0120 a", "ab c", "\u0120 ab"};
+    assert_int_equal(n, 4);
+    for (int i = 0; i < 4; i++) assert_string_equal(((const nib_str *)data)[i].p, merges[i]);
+    assert_true(nib_gguf_get_u64(kvs, "tokenizer.ggml.bos_token_id", &u) && u == 8);
+    assert_true(nib_gguf_get_u64(kvs, "tokenizer.ggml.eos_token_id", &u) && u == 9);
+    assert_true(nib_gguf_get_u64(kvs, "tokenizer.ggml.padding_token_id", &u) && u == 9);
+    assert_null(nib_gguf_kvs_find(kvs, "tokenizer.ggml.unknown_token_id"));
+    assert_true(nib_gguf_get_bool(kvs, "tokenizer.ggml.add_bos_token", &b) && !b);
+    assert_true(nib_gguf_get_bool(kvs, "tokenizer.ggml.add_eos_token", &b) && !b);
+    assert_true(nib_gguf_get_str(kvs, "tokenizer.chat_template", &s) && !strcmp(s.p, "D"));
+    assert_true(nib_gguf_get_str(kvs, "tokenizer.chat_template.tool_use", &s) && !strcmp(s.p, "T"));
+    assert_true(nib_gguf_get_arr(kvs, "tokenizer.chat_templates", NIB_GGUF_STR, &data, &n) &&
+                n == 1);
+    /* Once more from the file: the same records. */
+    nib_tokenizer *back = through_gguf(t, 14);
+    nib_gguf_kvs *again = nib_gguf_kvs_new();
+    assert_int_equal(nib_tokenizer_to_gguf(back, 14, again, &err), NIB_OK);
+    assert_int_equal(nib_gguf_kvs_count(again), nib_gguf_kvs_count(kvs));
+    for (size_t i = 0; i < nib_gguf_kvs_count(kvs); i++) {
+        const nib_gguf_kv *x = nib_gguf_kvs_at(kvs, i), *y = nib_gguf_kvs_find(again, x->key);
+        if (!y || y->n != x->n) fail_msg("%s", x->key);
+    }
+    nib_tokenizer_close(back);
+    nib_tokenizer_close(t);
+    nib_gguf_kvs_free(again);
+    nib_gguf_kvs_free(kvs);
+}
+
+static void a_template_may_have_a_file_of_its_own(void **unused)
+{
+    (void)unused;
+    nib_err err = {0};
+    nib_str s;
+    tmp_text("chat_template.jinja", "{{ messages }}");
+    nib_tokenizer *t = by_hand(TOKENIZER(SPECIALS, ""), "{'bos_token':'<s>'}");
+    unlink(tmp_path("chat_template.jinja"));
+    nib_gguf_kvs *kvs = nib_gguf_kvs_new();
+    assert_int_equal(nib_tokenizer_to_gguf(t, 10, kvs, &err), NIB_OK);
+    assert_true(nib_gguf_get_str(kvs, "tokenizer.chat_template", &s));
+    assert_string_equal(s.p, "{{ messages }}");
+    nib_gguf_kvs_free(kvs);
+    nib_tokenizer_close(t);
+}
+
+/* ---- what is refused ---- */
+
+static void check_refused(const char *tokenizer, const char *config, const char *part)
+{
+    nib_err err = {0};
+    nib_tokenizer *t = NULL;
+    nib_source *s = open_folder(tokenizer, config, NULL);
+    assert_int_equal(nib_tokenizer_open(&t, s, &err), NIB_EFORMAT);
+    assert_null(t);
+    tmp_expect(err.msg, part);
+    nib_source_close(s);
+}
+
+#define BPE(VOCAB_, MERGES_, MORE)                                                                 \
+    "{'pre_tokenizer':" BYTE_LEVEL ",'model':{'type':'BPE'" MORE ",'vocab':" VOCAB_                \
+    ",'merges':" MERGES_ "}}"
+
+static void other_kinds_are_refused(void **unused)
+{
+    (void)unused;
+    check_refused(NULL, NULL, "there is no tokenizer.json");
+    check_refused("{'model':{'type':'Unigram'}}", NULL,
+                  "model of type 'Unigram'; supported is byte-level BPE");
+    check_refused("{'model':{'type':'WordPiece'}}", NULL, "'WordPiece'");
+    check_refused("{}", NULL, "no model");
+    check_refused(BPE("{'a':0}", "[]", ",'byte_fallback':true"), NULL, "byte_fallback");
+    check_refused(BPE("{'a':0}", "[]", ",'end_of_word_suffix':'</w>'"), NULL, "suffix");
+    check_refused(BPE("{'a':0}", "[]", ",'dropout':0.1"), NULL, "dropout 0.1");
+    check_refused(BPE("{'a':0}", "[]", ",'unk_token':'a'"), NULL, "no token for byte 0x00");
+    check_refused("{'normalizer':{'type':'Lowercase'}," MODEL "}", NULL,
+                  "normalizer of type 'Lowercase'");
+    check_refused("{'decoder':{'type':'Metaspace'}," MODEL "}", NULL,
+                  "decoder of type 'Metaspace'");
+    check_refused("{" MODEL "}", NULL, "no pre_tokenizer");
+    check_refused(TOKENIZER(SPECIALS, "'post_processor':{'type':'BertProcessing'},"), NULL,
+                  "'BertProcessing'");
+    check_refused(TOKENIZER(SPECIALS, TEMPLATE(SPECIAL("<s>") "," SPECIAL("</s>") "," TEXT)),
+                  "{'bos_token':'<s>'}", "adds 2 tokens");
+    check_refused(TOKENIZER(SPECIALS, TEMPLATE(SPECIAL("</s>") "," TEXT)), "{'bos_token':'<s>'}",
+                  "the BOS token 8");
+    check_refused(TOKENIZER(SPECIALS, TEMPLATE(SPECIAL("?") "," TEXT)), NULL, "not known");
+}
+
+static void broken_vocabularies_are_refused(void **unused)
+{
+    (void)unused;
+    check_refused(BPE("[]", "[]", ""), NULL, "no vocab object");
+    check_refused(BPE("{}", "[]", ""), NULL, "vocabulary of 0 tokens");
+    check_refused(BPE("{'a':0}", "{}", ""), NULL, "no merges");
+    check_refused(BPE("{'a':-1}", "[]", ""), NULL, "'a' has no id");
+    check_refused(BPE("{'a':1.5}", "[]", ""), NULL, "'a' has no id");
+    check_refused(BPE("{'a':16777216}", "[]", ""), NULL, "'a' has no id between 0 and 16777215");
+    check_refused(BPE("{'a':0,'b':0}", "[]", ""), NULL, "'a' and 'b' both have id 0");
+    check_refused(BPE("{'[PAD0]':1}", "[]", ""), NULL, "'[PAD0]' is there twice, as 0 and as 1");
+    check_refused(BPE("{'a':0}", "['a']", ""), NULL, "merge 0 is neither");
+    check_refused(BPE("{'a':0}", "[['a','a','a']]", ""), NULL, "merge 0 is neither");
+    check_refused(BPE("{'a':0}", "['a b']", ""), NULL, "right part is not in the vocabulary");
+    check_refused(BPE("{'a':0,'b':1}", "['a b']", ""), NULL, "result is not in the vocabulary");
+    check_refused(BPE("{'a':0,'aa':1}", "['a a','a a']", ""), NULL, "is there twice");
+    /* a cycle would need a token that is a part of itself */
+    check_refused(BPE("{'a':0}", "['a ']", ""), NULL, "right part");
+    check_refused(TOKENIZER(ADDED("8", "", ""), ""), NULL, "no content");
+    check_refused(TOKENIZER(ADDED("8", "other", ""), ""), NULL, "'<s>' and 'other' both have id 8");
+    check_refused(TOKENIZER(ADDED("20", "ab", ""), ""), NULL,
+                  "'ab' is there twice, as 4 and as 20");
+}
+
+/* Open a GGUF file of these records. */
+static nib_code open_gguf(const nib_gguf_kvs *kvs, nib_tokenizer **t, nib_err *err)
+{
+    nib_gguf_writer *w = NULL;
+    char path[256];
+    snprintf(path, sizeof path, "%s", tmp_path("bad.gguf"));
+    assert_int_equal(nib_gguf_begin(&w, path, kvs, NULL, 0, 0, true, err), NIB_OK);
+    assert_int_equal(nib_gguf_end(w, err), NIB_OK);
+    nib_source *s = must_open(path);
+    nib_code rc = nib_tokenizer_open(t, s, err);
+    nib_source_close(s);
+    return rc;
+}
+
+static void check_gguf(const nib_gguf_kvs *kvs, const char *part)
+{
+    nib_err err = {0};
+    nib_tokenizer *t = NULL;
+    nib_code rc = open_gguf(kvs, &t, &err);
+    if (!part) {
+        if (rc) fail_msg("%s", err.msg);
+    } else {
+        assert_int_equal(rc, NIB_EFORMAT);
+        tmp_expect(err.msg, part);
+    }
+    nib_tokenizer_close(t);
+}
+
+static void broken_gguf_metadata_is_refused(void **unused)
+{
+    (void)unused;
+    nib_gguf_kvs *k = nib_gguf_kvs_new();
+    nib_str tokens[] = {{"a", 1}, {"b", 1}, {"ab", 2}, {"a", 1}},
+            merges[] = {{"a b", 3}, {"ab", 2}};
+    int32_t types[] = {1, 1, 7};
+    assert_true(nib_gguf_set_str(k, "general.architecture", "llama", 5));
+    check_gguf(k, "no tokenizer");
+    assert_true(nib_gguf_set_str(k, "tokenizer.ggml.model", "llama", 5));
+    check_gguf(k, "tokenizer.ggml.model is 'llama'; supported is 'gpt2'");
+    assert_true(nib_gguf_set_str(k, "tokenizer.ggml.model", "gpt2", 4));
+    assert_true(nib_gguf_set_str(k, "tokenizer.ggml.pre", "who", 3));
+    check_gguf(k, "pre-tokenizer 'who' is not known");
+    nib_gguf_del(k, "tokenizer.ggml.pre");
+    check_gguf(k, "tokenizer.ggml.tokens");
+    assert_true(nib_gguf_set_arr(k, "tokenizer.ggml.tokens", NIB_GGUF_STR, tokens, 3));
+    check_gguf(k, "tokenizer.ggml.merges");
+    assert_true(nib_gguf_set_arr(k, "tokenizer.ggml.merges", NIB_GGUF_STR, merges, 1));
+    check_gguf(k, NULL);
+    assert_true(nib_gguf_set_u32(k, "tokenizer.ggml.bos_token_id", 3)); /* out of range: ignored */
+    assert_true(nib_gguf_set_bool(k, "tokenizer.ggml.add_bos_token", true));
+    check_gguf(k, NULL);
+    assert_true(nib_gguf_set_arr(k, "tokenizer.ggml.token_type", NIB_GGUF_I32, types, 2));
+    check_gguf(k, "as long as");
+    assert_true(nib_gguf_set_arr(k, "tokenizer.ggml.token_type", NIB_GGUF_I32, types, 3));
+    check_gguf(k, "token 2 has type 7");
+    nib_gguf_del(k, "tokenizer.ggml.token_type");
+    assert_true(nib_gguf_set_str(k, "nibble.tokenizer.normalizer", "nfkc", 4));
+    check_gguf(k, "'nfkc'");
+    nib_gguf_del(k, "nibble.tokenizer.normalizer");
+    assert_true(nib_gguf_set_arr(k, "tokenizer.ggml.merges", NIB_GGUF_STR, merges, 2));
+    check_gguf(k, "merge 1, 'ab'");
+    assert_true(nib_gguf_set_arr(k, "tokenizer.ggml.tokens", NIB_GGUF_STR, tokens, 4));
+    check_gguf(k, "'a' is there twice");
+    nib_gguf_kvs_free(k);
+}
+
+static void no_memory_is_an_error(void **unused)
+{
+    (void)unused;
+    nib_err err = {0};
+    nib_source *s = open_folder(TOKENIZER(SPECIALS, "'normalizer':{'type':'NFC'},"),
+                                "{'chat_template':'x'}", NULL);
+    nib_tokenizer *t = NULL;
+    nib_code rc = NIB_ENOMEM;
+    for (long at = 1; rc == NIB_ENOMEM; at++) {
+        nib_mem_fail_at(at);
+        rc = nib_tokenizer_open(&t, s, &err);
+        nib_mem_fail_at(0);
+    }
+    assert_int_equal(rc, NIB_OK);
+    for (long at = 1; at < 100; at++) {
+        nib_ids ids = {0};
+        nib_mem_fail_at(at);
+        rc = nib_tokenizer_encode(t, "e\u0301 abc <s>", 11, PARSE, &ids, &err);
+        nib_mem_fail_at(0);
+        nib_ids_free(&ids);
+        if (rc == NIB_OK) break;
+        assert_int_equal(rc, NIB_ENOMEM);
+    }
+    assert_int_equal(rc, NIB_OK);
+    nib_tokenizer_close(t);
+    nib_source_close(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(merges_follow_their_ranks),
+        cmocka_unit_test(whole_words_may_go_before_merges),
+        cmocka_unit_test(special_tokens_are_parsed_only_when_asked),
+        cmocka_unit_test(added_tokens_take_space_and_stand_alone),
+        cmocka_unit_test(text_is_normalized_where_the_model_does),
+        cmocka_unit_test(a_space_may_go_in_front),
+        cmocka_unit_test(bos_and_eos_are_added_as_the_model_says),
+        cmocka_unit_test(special_ids_come_from_the_first_that_has_them),
+        cmocka_unit_test(any_bytes_come_back),
+        cmocka_unit_test(long_text_is_the_sum_of_its_lines),
+        cmocka_unit_test(decoding_knows_special_tokens_and_limits),
+        cmocka_unit_test(every_key_is_written),
+        cmocka_unit_test(a_template_may_have_a_file_of_its_own),
+        cmocka_unit_test(other_kinds_are_refused),
+        cmocka_unit_test(broken_vocabularies_are_refused),
+        cmocka_unit_test(broken_gguf_metadata_is_refused),
+        cmocka_unit_test(no_memory_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, tmp_make, tmp_remove);
+}
