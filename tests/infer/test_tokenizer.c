@@ -35,7 +35,8 @@ static nib_source *open_folder(const char *tokenizer, const char *config, const 
 {
     static bytes weights;
     weights.n = 0;
-    make_safetensors(&weights, "{}", 0);
+    make_safetensors(&weights, "{\"w\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}",
+                     2);
     tmp_write("model.safetensors", weights.b, weights.n);
     tmp_text("config.json", "{\"bos_token_id\":[9,8],\"eos_token_id\":8}");
     unlink(tmp_path("tokenizer.json"));
@@ -323,10 +324,11 @@ static void any_bytes_come_back(void **unused)
         assert_int_equal(nib_tokenizer_encode(g, text, n, flags, &b, &err), NIB_OK);
         assert_int_equal(a.n, b.n);
         if (a.n) assert_memory_equal(a.id, b.id, a.n * sizeof *a.id);
-        size_t skip = flags & WITH ? 1 : 0;
-        if (skip) assert_int_equal(a.id[0], 2046);
-        assert_int_equal(
-            nib_tokenizer_decode(t, a.id + skip, a.n - skip, false, &back, &n_back, &err), NIB_OK);
+        if (flags & WITH) {
+            assert_int_equal(a.id[0], 2046);
+            memmove(a.id, a.id + 1, --a.n * sizeof *a.id);
+        }
+        assert_int_equal(nib_tokenizer_decode(t, a.id, a.n, false, &back, &n_back, &err), NIB_OK);
         assert_int_equal(n_back, n);
         assert_memory_equal(back, text, n);
         nib_free(back);
