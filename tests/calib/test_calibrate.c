@@ -90,24 +90,24 @@ static void no_logits(void *arg, size_t row, const float *logits, size_t n)
     (void)arg, (void)row, (void)logits, (void)n;
 }
 
-/* All windows in one batch, the steps spelled out. */
+/* The steps spelled out, in the same batches. */
 static plain run_plainly(const nib_model *of, size_t n)
 {
-    size_t n_sums = (size_t)of->hp.n_layer * NIB_ROLE_COUNT * of->hp.n_ff;
+    size_t n_sums = (size_t)of->hp.n_layer * NIB_ROLE_COUNT * of->hp.n_ff, all[BATCH * CTX];
     plain p = {of, nib_calloc(n_sums, sizeof(double))};
-    size_t rows = n * CTX;
-    float *x = nib_alloc(rows * of->hp.n_embd, sizeof *x);
-    size_t *all = nib_alloc(rows, sizeof *all);
+    float *x = nib_alloc((size_t)BATCH * CTX * of->hp.n_embd, sizeof *x);
     nib_graph *g;
     nib_observer obs = {add_plainly, &p};
-    for (size_t i = 0; i < rows; i++) all[i] = i;
-    OK(nib_graph_new(&g, of, &ctx, n, CTX, false, &err));
-    OK(nib_graph_embed(g, ids, rows, x, &err));
-    for (uint32_t layer = 0; layer < of->hp.n_layer; layer++)
-        OK(nib_graph_block(g, layer, x, n, CTX, 0, &obs, &err));
-    OK(nib_graph_logits(g, x, all, rows, no_logits, NULL, &obs, &err));
+    for (size_t i = 0; i < BATCH * CTX; i++) all[i] = i;
+    OK(nib_graph_new(&g, of, &ctx, BATCH, CTX, false, &err));
+    for (size_t i = 0; i < n; i += BATCH) {
+        size_t n_seq = n - i < BATCH ? n - i : BATCH;
+        OK(nib_graph_embed(g, ids + i * CTX, n_seq * CTX, x, &err));
+        for (uint32_t layer = 0; layer < of->hp.n_layer; layer++)
+            OK(nib_graph_block(g, layer, x, n_seq, CTX, 0, &obs, &err));
+        OK(nib_graph_logits(g, x, all, n_seq * CTX, no_logits, NULL, &obs, &err));
+    }
     nib_graph_free(g);
-    nib_free(all);
     nib_free(x);
     return p;
 }
@@ -119,14 +119,13 @@ static const nib_role LINEAR[] = {NIB_ROLE_ATTN_Q,      NIB_ROLE_ATTN_K,   NIB_R
 static void expect_plain_sums(const nib_model *of)
 {
     nib_imatrix m;
-    nib_windows first = {.id = ids, .n = BATCH, .n_ctx = CTX};
     nib_calib_opts opts = nib_calib_defaults();
     opts.process_output = true;
-    plain want = run_plainly(of, BATCH);
-    OK(nib_calibrate(&m, of, &first, &opts, &ctx, &err));
+    plain want = run_plainly(of, WINDOWS);
+    OK(nib_calibrate(&m, of, &windows, &opts, &ctx, &err));
     bool has_output = nib_model_param(of, 0, NIB_ROLE_OUTPUT)->weight;
     assert_int_equal(m.n, 7 * of->hp.n_layer + has_output);
-    assert_int_equal(m.chunk_count, BATCH);
+    assert_int_equal(m.chunk_count, WINDOWS);
     assert_int_equal(m.chunk_size, CTX);
     for (uint32_t layer = 0; layer < of->hp.n_layer; layer++)
         for (size_t i = 0; i < 7; i++) {
@@ -136,7 +135,7 @@ static void expect_plain_sums(const nib_model *of)
             if (!e) fail_msg("no entry %s", name);
             assert_int_equal(e->n_mat, 1);
             assert_int_equal(e->cols, LINEAR[i] == NIB_ROLE_FFN_DOWN ? of->hp.n_ff : of->hp.n_embd);
-            assert_true(e->counts[0] == BATCH * CTX);
+            assert_true(e->counts[0] == WINDOWS * CTX);
             assert_true(e->in_sum2[0] > 0);
             assert_memory_equal(e->in_sum2, plain_sum(&want, layer, LINEAR[i]),
                                 e->cols * sizeof(double));
@@ -144,7 +143,7 @@ static void expect_plain_sums(const nib_model *of)
     if (has_output) {
         const nib_imatrix_entry *e = nib_imatrix_find(&m, "output.weight");
         assert_non_null(e);
-        assert_true(e->counts[0] == BATCH * CTX);
+        assert_true(e->counts[0] == WINDOWS * CTX);
         assert_memory_equal(e->in_sum2, plain_sum(&want, 0, NIB_ROLE_OUTPUT),
                             e->cols * sizeof(double));
     }
@@ -273,6 +272,7 @@ static void a_checkpoint_of_another_run_is_not_used(void **state)
     nib_windows other = windows;
     OK(nib_calibrate(&m, &model, &windows, &kept, &ctx, &err));
     nib_imatrix_free(&m);
+    other.id = ids + CTX;
     other.n = WINDOWS - 1;
     bytes want = run_to_bytes(&other, &opts, 2);
     expect_bytes(run_to_bytes(&other, &kept, 2), want);
