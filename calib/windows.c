@@ -57,7 +57,7 @@ static nib_code tokenize(stream *s, const char *path, const nib_tokenizer *tok, 
     nib_free(text);
     s->n_windows = s->ids.n / n_ctx;
     if (!rc && !s->n_windows)
-        rc = nib_fail(err, NIB_EFORMAT,
+        rc = nib_fail(err, NIB_EINVAL,
                       "the text has %zu tokens, fewer than one window of %zu; give a longer text "
                       "or a smaller window",
                       s->ids.n, n_ctx);

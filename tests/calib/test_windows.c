@@ -191,7 +191,7 @@ static void impossible_wishes_are_refused(void **state)
     refuses(texts, 0, CTX, NIB_EINVAL, "no text");
     snprintf(part, sizeof part, "%s: the text has %zu tokens, fewer than one window of %zu",
              path[2], all[2].n, all[2].n + 1);
-    refuses(&(nib_text_spec){path[2], 0}, 1, all[2].n + 1, NIB_EFORMAT, part);
+    refuses(&(nib_text_spec){path[2], 0}, 1, all[2].n + 1, NIB_EINVAL, part);
     refuses(&(nib_text_spec){"/nonexistent/x.txt", 0}, 1, CTX, NIB_EIO, "/nonexistent/x.txt");
 }
 
