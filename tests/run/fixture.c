@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* tests/run/fixture.c - see fixture.h. */
 #include "tests/run/fixture.h"
+#include "base/cpu.h"
 #include "base/file.h"
 
 #include <dirent.h>
@@ -100,7 +101,7 @@ nib_code quantize(const char *model, const nib_recipe *r, const nib_imatrix *im,
     opened o;
     nib_plan plan;
     nib_quantize_result unused;
-    nib_ctx ctx = {.threads = threads};
+    nib_ctx ctx = {.threads = threads, .cpu = nib_cpu_detect()};
     open_model(&o, model);
     nib_code rc = nib_plan_make(&plan, r, &o.model, im, &ctx, err);
     if (!rc) {

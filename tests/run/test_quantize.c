@@ -44,7 +44,7 @@ static float *expected_values(const opened *in, const nib_tensor *t, nib_place p
     return y;
 }
 
-/* Every tensor of the file equals the codec applied to the whole tensor at once. */
+/* Every tensor of the file equals the plain C codec applied to the whole tensor at once. */
 static void check_file(const opened *in, const char *path, const nib_imatrix *im)
 {
     opened out;
