@@ -169,19 +169,18 @@ static nib_code size_tensors(nib_gguf_layout *l, const nib_gguf_tensor *t, size_
 {
     nib_code rc = NIB_OK;
     uint64_t sum = 0;
-    const nib_tensor *twice[2];
-    nib_tensors names = {0};
+    const char **names = nib_alloc(n, sizeof *names);
+    if (!names) return nib_fail_nomem(err, "the list of tensors");
     for (size_t i = 0; i < n && !rc; i++) {
+        names[i] = t[i].name;
         if ((rc = size_tensor(&t[i], &l->bytes[i], err)))
-            nib_wrap(err, "tensor '%.200s'", t[i].name);
+            nib_wrap(err, "tensor '%.200s'", names[i]);
         else if (__builtin_add_overflow(sum, pad(l->bytes[i]), &sum) || sum > INT64_MAX / 2)
             rc = nib_fail(err, NIB_EINVAL, "the sum of all tensors is too large");
-        else if (!nib_tensors_add(&names, t[i].name, strlen(t[i].name)))
-            rc = nib_fail_nomem(err, "the list of tensors");
     }
-    if (!rc && !(rc = nib_tensors_index(&names, twice, err)) && twice[0])
-        rc = nib_fail(err, NIB_EINVAL, "tensor '%s' is there twice", twice[0]->name);
-    nib_tensors_free(&names);
+    const char *twice = rc ? NULL : nib_names_twice(names, n);
+    if (twice) rc = nib_fail(err, NIB_EINVAL, "tensor '%s' is there twice", twice);
+    nib_free(names);
     return rc;
 }
 

@@ -154,6 +154,7 @@ static nib_code read_tensors(nib_tensors *ts, const nib_json *root, uint64_t sta
 {
     nib_code rc;
     size_t first = ts->n;
+    if ((rc = nib_tensors_reserve(ts, nib_json_count(root), err))) return rc;
     for (const nib_json *c = nib_json_first(root); c; c = nib_json_next(c)) {
         const char *name = nib_json_key(c);
         if (!strcmp(name, "__metadata__")) {

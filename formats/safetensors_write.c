@@ -58,20 +58,18 @@ static nib_code check_tensors(const nib_st_writer *w, nib_err *err)
 {
     nib_code rc = NIB_OK;
     uint64_t sum = 0;
-    const nib_tensor *twice[2];
-    nib_tensors names = {0};
+    const char **names = nib_alloc(w->n, sizeof *names);
+    if (!names) return nib_fail_nomem(err, "the list of tensors");
     for (size_t i = 0; i < w->n && !rc; i++) {
-        const char *name = w->t[i].name;
+        names[i] = w->t[i].name;
         if ((rc = size_tensor(&w->t[i], &w->bytes[i], err)))
-            nib_wrap(err, "tensor '%.200s'", name);
+            nib_wrap(err, "tensor '%.200s'", names[i]);
         else if (__builtin_add_overflow(sum, w->bytes[i], &sum) || sum > INT64_MAX / 2)
             rc = nib_fail(err, NIB_EINVAL, "the sum of all tensors is too large");
-        else if (!nib_tensors_add(&names, name, strlen(name)))
-            rc = nib_fail_nomem(err, "the list of tensors");
     }
-    if (!rc && !(rc = nib_tensors_index(&names, twice, err)) && twice[0])
-        rc = nib_fail(err, NIB_EINVAL, "tensor '%.200s' is there twice", twice[0]->name);
-    nib_tensors_free(&names);
+    const char *twice = rc ? NULL : nib_names_twice(names, w->n);
+    if (twice) rc = nib_fail(err, NIB_EINVAL, "tensor '%.200s' is there twice", twice);
+    nib_free(names);
     return rc;
 }
 

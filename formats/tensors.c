@@ -6,15 +6,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+static bool grow(nib_tensors *ts, size_t cap)
+{
+    nib_tensor *v = nib_grow(ts->v, ts->n, cap, sizeof *v);
+    if (!v) return false;
+    ts->v = v;
+    ts->cap = cap;
+    return true;
+}
+
+nib_code nib_tensors_reserve(nib_tensors *ts, size_t n, nib_err *err)
+{
+    size_t want;
+    if (nib_add(ts->n, n, &want) && (want <= ts->cap || grow(ts, want))) return NIB_OK;
+    return nib_fail_nomem(err, "the list of tensors");
+}
+
 nib_tensor *nib_tensors_add(nib_tensors *ts, const char *name, size_t n_name)
 {
-    if (ts->n == ts->cap) {
-        size_t cap = ts->cap ? ts->cap * 2 : 64;
-        nib_tensor *v = nib_grow(ts->v, ts->cap, cap, sizeof *v);
-        if (!v) return NULL;
-        ts->v = v;
-        ts->cap = cap;
-    }
+    if (ts->n == ts->cap && !grow(ts, ts->cap ? ts->cap * 2 : 64)) return NULL;
     char *copy = nib_arena_str(&ts->names, name, n_name);
     if (!copy) return NULL;
     nib_tensor *t = &ts->v[ts->n++];
@@ -56,6 +66,19 @@ const nib_tensor *nib_tensors_find(const nib_tensors *ts, const char *name)
         else
             low = mid + 1;
     }
+    return NULL;
+}
+
+static int by_string(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+const char *nib_names_twice(const char **names, size_t n)
+{
+    if (n) qsort(names, n, sizeof *names, by_string);
+    for (size_t i = 1; i < n; i++)
+        if (!strcmp(names[i - 1], names[i])) return names[i];
     return NULL;
 }
 

@@ -15,6 +15,8 @@ typedef struct {
     const nib_tensor **sorted; /* [n] by name; set by nib_tensors_index()    */
 } nib_tensors;
 
+/* Room for n more, so that adding them does not move the list. */
+NIB_MUST_USE nib_code nib_tensors_reserve(nib_tensors *ts, size_t n, nib_err *err);
 /* A zeroed tensor at the end with a copy of the name; NULL: no memory. Valid until the next add. */
 nib_tensor *nib_tensors_add(nib_tensors *ts, const char *name, size_t n_name);
 /* Sort the names, once all tensors are there. The first name that is there twice is returned in
@@ -22,6 +24,9 @@ nib_tensor *nib_tensors_add(nib_tensors *ts, const char *name, size_t n_name);
 NIB_MUST_USE nib_code nib_tensors_index(nib_tensors *ts, const nib_tensor *twice[2], nib_err *err);
 const nib_tensor *nib_tensors_find(const nib_tensors *ts, const char *name);
 void nib_tensors_free(nib_tensors *ts);
+
+/* Sort n names; one that is there twice, or NULL. */
+const char *nib_names_twice(const char **names, size_t n);
 
 /* Product of the dimensions; false when it is no 63-bit number. */
 NIB_MUST_USE bool nib_shape_elems(const uint64_t *shape, int n_dims, uint64_t *elems);
