@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { BUFFER = 1 << 18 };
+enum { BUFFER = 1 << 16 };
 
 /* ---- a bounded stream ---- */
 
