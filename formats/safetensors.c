@@ -166,9 +166,11 @@ static nib_code read_tensors(nib_tensors *ts, const nib_json *root, uint64_t sta
         if ((rc = read_entry(t, c, size, err))) return nib_wrap(err, "tensor '%.200s'", name);
         t->file = file;
     }
-    if (ts->n > first) qsort(ts->v + first, ts->n - first, sizeof *ts->v, by_range);
-    if ((rc = check_cover(ts->v + first, ts->n - first, size, err))) return rc;
-    for (size_t i = first; i < ts->n; i++) ts->v[i].offset += start;
+    size_t n = ts->n - first;
+    nib_tensor *v = n ? ts->v + first : NULL;
+    if (n) qsort(v, n, sizeof *v, by_range);
+    if ((rc = check_cover(v, n, size, err))) return rc;
+    for (size_t i = 0; i < n; i++) v[i].offset += start;
     return NIB_OK;
 }
 
