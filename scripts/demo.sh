@@ -43,7 +43,7 @@ quantized() {
 }
 
 echo "Model: $model (2.9 M parameters). Calibrating on data/calibration.txt."
-"$program" calibrate $model --text data/calibration.txt --ctx $ctx -o "$scratch/stats.gguf" --quiet
+"$program" calibrate $model --text data/calibration.txt --ctx $ctx -o "$scratch/stats.gguf" --quiet >"$scratch/calibrate.out"
 echo "Perplexity on $text: protocol llama.cpp, context $ctx."
 echo
 printf '%-13s %-7s %8s %8s %9s  %-17s  %s\n' '' '' 'bits per' 'without' '' '' 'difference from'
@@ -54,7 +54,6 @@ base=$(measure $model)
 row '(unquantized)' '' 16 16 "$weights" "$base"
 for type in bf16 q8_0 q6_k q5_k_m; do quantized $type no; done
 for type in q4_k_m q4_0 iq4_xs q3_k_m q2_k; do quantized $type yes; done
-for type in q4_k_m q3_k_m q2_k; do quantized $type no; done
 cat <<'END'
 
 The +/- is the text's: another text of this length would give another perplexity. All rows are of the same text, so
