@@ -14,6 +14,9 @@ const char *scratch(const char *name);
 /* Files in the scratch folder whose name contains `part`. */
 int scratch_count(const char *part);
 
+/* May this process mount a small disk? Says on standard error that a test is skipped when not. */
+bool may_mount(void);
+
 /* The demonstration model's folder. */
 const char *tiny_llama(void);
 /* A small random model in the scratch folder; returns its path. Rows of `hidden` weights. */

@@ -96,7 +96,8 @@ static void every_type_is_its_codecs(void **state)
         nib_recipe r = {.out = scratch("type.gguf"), .type = matrix_types[i], .force = true};
         quantize_ok(tiny_llama(), &r, NULL);
         check_file(&in, r.out, NULL);
-        if (i < 4) continue; /* none of these looks at importances */
+        /* The first four do not look at importances; s and l mix the same formats as m. */
+        if (i < 4 || strstr(matrix_types[i], "k_s") || strstr(matrix_types[i], "k_l")) continue;
         quantize_ok(tiny_llama(), &r, &im);
         check_file(&in, r.out, &im);
     }
