@@ -6,15 +6,18 @@
 #include "base/linalg.h"
 #include "base/par.h"
 
-/* Tiles of the product, and the number of weights decoded before they are used. A tile must be
- * large beside the cost of packing its sides (BLAS copies them), which these are from about 128 on
- * each side; more tiles would not help. */
+/* Tiles of the product, and the number of weights decoded before they are used. BLAS copies both
+ * sides of a tile, so a tile should be large both ways, yet there should be enough tiles for many
+ * threads. */
 enum {
-    PANEL = 256,     /* outputs of a tile, many rows                     */
-    PANEL_FEW = 64,  /* the same for few rows: decoded by whoever uses it */
-    TILE_ROWS = 512, /* rows of x of a tile                              */
-    FEW_ROWS = 128,  /* up to here a panel has one tile                  */
-    SLAB = 8 << 20,  /* weights decoded at once, 32 MiB                  */
+    TILE_ROWS = 512,     /* rows of x of a tile                                      */
+    TILE_AREA = 1 << 18, /* outputs x rows of a tile: outputs go up where rows are few */
+    PANEL_MIN = 128,     /* outputs of a tile: at least, and at most                 */
+    PANEL_MAX = 1024,
+    ENOUGH_TILES = 16,
+    FEW_ROWS = 64, /* up to here a panel is decoded by the thread that uses it */
+    PANEL_FEW = 64,
+    SLAB = 8 << 20, /* else this many weights are decoded for all, 32 MiB       */
     DECODE_ROWS = 32,
 };
 
@@ -25,7 +28,7 @@ typedef struct {
     float *y;
     size_t rows, in, out;
     float *slab; /* decoded weights of outputs first .. first + n_slab - 1 */
-    size_t first, n_slab;
+    size_t first, n_slab, panel;
     bool add;
 } product;
 
@@ -96,25 +99,29 @@ static nib_code multiply_slab(void *arg, size_t begin, size_t end, int thread, n
 {
     const product *p = arg;
     (void)thread, (void)err, (void)end;
-    size_t r0 = begin % row_tiles(p) * TILE_ROWS, o0 = begin / row_tiles(p) * PANEL;
-    size_t r1 = min_size(r0 + TILE_ROWS, p->rows), o1 = min_size(o0 + PANEL, p->n_slab);
+    size_t r0 = begin % row_tiles(p) * TILE_ROWS, o0 = begin / row_tiles(p) * p->panel;
+    size_t r1 = min_size(r0 + TILE_ROWS, p->rows), o1 = min_size(o0 + p->panel, p->n_slab);
     tile(p, p->slab + o0 * p->in, r0, r1, p->first + o0, p->first + o1);
     return NIB_OK;
+}
+
+static size_t n_tiles(const product *p)
+{
+    return (p->n_slab + p->panel - 1) / p->panel * row_tiles(p);
 }
 
 static nib_code many_rows(product *p, nib_err *err)
 {
     const int threads = p->l->ctx.threads;
-    size_t most = SLAB / p->in / PANEL * PANEL;
-    if (most < PANEL) most = PANEL;
-    most = min_size(most, p->out);
+    const size_t most = min_size(SLAB / p->in < PANEL_MAX ? PANEL_MAX : SLAB / p->in, p->out);
     p->slab = nib_buf_reserve(&p->l->slab, most, p->in * sizeof *p->slab);
     if (!p->slab) return nib_fail_nomem(err, "decoded weights");
     for (p->first = 0; p->first < p->out; p->first += p->n_slab) {
         p->n_slab = min_size(most, p->out - p->first);
-        size_t tiles = (p->n_slab + PANEL - 1) / PANEL * row_tiles(p);
+        p->panel = min_size(PANEL_MAX, TILE_AREA / min_size(p->rows, TILE_ROWS));
+        while (p->panel > PANEL_MIN && n_tiles(p) < ENOUGH_TILES) p->panel /= 2;
         nib_code rc = nib_par_for(threads, p->n_slab, DECODE_ROWS, decode_slab, p, err);
-        if (!rc) rc = nib_par_for(threads, tiles, 1, multiply_slab, p, err);
+        if (!rc) rc = nib_par_for(threads, n_tiles(p), 1, multiply_slab, p, err);
         if (rc) return rc;
     }
     return NIB_OK;
