@@ -6,10 +6,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -165,8 +165,20 @@ void nib_out_abort(nib_out *o)
     out_free(o);
 }
 
-/* Remove temporary files that dead runs left beside the target `base` in `dir`. */
-static void sweep_litter(const char *dir, const char *base)
+/* A lock tells files being written from litter: it goes when the writer dies, however it dies,
+ * while its process number may belong to somebody else by then, or mean nothing in this container.
+ * Where the file system has no locks, only a file of our own name is known to be litter. */
+static void remove_litter(const char *path, bool own_name)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    if (!flock(fd, LOCK_EX | LOCK_NB) || (errno != EWOULDBLOCK && own_name)) unlink(path);
+    close(fd);
+}
+
+/* Remove temporary files that dead runs left beside the target `base` in `dir`; `tmp` is the name
+ * that this run is going to use. */
+static void sweep_litter(const char *dir, const char *base, const char *tmp)
 {
     DIR *d = opendir(dir);
     if (!d) return;
@@ -175,10 +187,8 @@ static void sweep_litter(const char *dir, const char *base)
         if (e->d_name[0] != '.' || strncmp(e->d_name + 1, base, n) ||
             strncmp(e->d_name + 1 + n, TMP_MARK, m))
             continue;
-        long pid = strtol(e->d_name + 1 + n + m, NULL, 10);
-        if (pid <= 0 || !(kill((pid_t)pid, 0) && errno == ESRCH)) continue;
         char *path = nib_path_join(dir, e->d_name);
-        if (path) unlink(path);
+        if (path) remove_litter(path, !strcmp(path, tmp));
         nib_free(path);
     }
     closedir(d);
@@ -190,6 +200,19 @@ static char *tmp_name(const char *dir, const char *base)
     char *p = nib_alloc(n, 1);
     if (p) snprintf(p, n, "%s/.%s%s%ld", dir, base, TMP_MARK, (long)getpid());
     return p;
+}
+
+/* Create and lock the temporary file; -1 and errno when that fails. Another run's sweep may take it
+ * for litter before it is locked: then make it anew. */
+static int create_locked(const char *tmp)
+{
+    for (;;) {
+        struct stat st;
+        int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd < 0) return -1;
+        if (flock(fd, LOCK_EX) || fstat(fd, &st) || st.st_nlink) return fd;
+        close(fd);
+    }
 }
 
 nib_code nib_out_open(nib_out **out, const char *path, bool force, nib_err *err)
@@ -212,8 +235,8 @@ nib_code nib_out_open(nib_out **out, const char *path, bool force, nib_err *err)
         rc = nib_fail_nomem(err, "an output file");
         goto done;
     }
-    sweep_litter(dir, nib_path_base(path));
-    o->fd = open(o->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    sweep_litter(dir, nib_path_base(path), o->tmp);
+    o->fd = create_locked(o->tmp);
     if (o->fd < 0) {
         rc = nib_fail_sys(err, errno, "%s: cannot create a file in folder '%s'", path, dir);
         goto done;
@@ -280,9 +303,9 @@ nib_code nib_out_finish(nib_out *o, nib_err *err)
     nib_code rc = flush(o, err);
     if (rc) return rc;
     if (fsync(o->fd)) return nib_fail_sys(err, errno, "%s: flushing to disk", o->path);
-    int fd = o->fd;
-    o->fd = -1;
-    if (close(fd)) return nib_fail_sys(err, errno, "%s: closing", o->path);
+    /* Closing a copy reports what a close has to report, and keeps the lock until the rename. */
+    int copy = dup(o->fd);
+    if (copy >= 0 && close(copy)) return nib_fail_sys(err, errno, "%s: closing", o->path);
     return NIB_OK;
 }
 

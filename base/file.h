@@ -53,7 +53,7 @@ NIB_MUST_USE nib_code nib_out_zeros(nib_out *o, size_t n, nib_err *err);
 uint64_t nib_out_pos(const nib_out *o);
 /* Flush, fsync, close, rename, fsync the folder; frees o in every case. */
 NIB_MUST_USE nib_code nib_out_commit(nib_out *o, nib_err *err);
-/* The first half of commit: flush, fsync, close; the temporary file stays until nib_out_rename().
+/* The first half of commit: flush and fsync; the temporary file stays until nib_out_rename().
  * For targets of several files that must appear together. */
 NIB_MUST_USE nib_code nib_out_finish(nib_out *o, nib_err *err);
 /* Second half: rename over the target; frees o in every case. */

@@ -107,23 +107,61 @@ static void abort_leaves_the_old_file(void **state)
     assert_int_equal(files_in_dir(), 1);
 }
 
+/* A run in another process, with its temporary file in place; it dies when *die is closed, and
+ * *ready then comes to its end. */
+static pid_t start_run(int *ready, int *die)
+{
+    int up[2], down[2];
+    char c = 0;
+    assert_int_equal(pipe(up), 0);
+    assert_int_equal(pipe(down), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        nib_out *o;
+        nib_err err = {0};
+        close(down[1]);
+        if (nib_out_open(&o, target, true, &err) != NIB_OK || write(up[1], &c, 1) != 1) _exit(1);
+        _exit(read(down[0], &c, 1) == 0 ? 0 : 1);
+    }
+    assert_true(pid > 0);
+    close(up[1]);
+    close(down[0]);
+    *ready = up[0];
+    *die = down[1];
+    assert_int_equal(read(*ready, &c, 1), 1);
+    return pid;
+}
+
+/* Whether the dead process has been waited for or not: a container may have nobody who does. */
 static void litter_of_a_dead_run_is_removed(void **state)
 {
     (void)state;
-    pid_t pid = fork();
-    if (pid == 0) { /* a run that dies while writing */
-        nib_out *o;
-        nib_err err = {0};
-        if (nib_out_open(&o, target, false, &err) == NIB_OK) _exit(0);
-        _exit(1);
+    for (int waited = 0; waited < 2; waited++) {
+        int ready, die, status;
+        char c;
+        pid_t pid = start_run(&ready, &die);
+        close(die);
+        assert_int_equal(read(ready, &c, 1), 0); /* its files are closed */
+        if (waited) assert_int_equal(waitpid(pid, &status, 0), pid);
+        write_target("done", true);
+        assert_int_equal(files_in_dir(), 1);
+        expect_target("done");
+        if (!waited) assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+        close(ready);
     }
-    int status;
+}
+
+static void file_of_a_living_run_is_not_litter(void **state)
+{
+    (void)state;
+    int ready, die, status;
+    pid_t pid = start_run(&ready, &die);
+    write_target("mine", true);
+    assert_int_equal(files_in_dir(), 2);
+    close(die);
     assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status, 0);
-    assert_int_equal(files_in_dir(), 1);
-    write_target("done", false);
-    assert_int_equal(files_in_dir(), 1);
-    expect_target("done");
+    close(ready);
 }
 
 static void missing_folder_is_named(void **state)
@@ -158,6 +196,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(refuses_to_overwrite_without_force, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(abort_leaves_the_old_file, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(litter_of_a_dead_run_is_removed, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(file_of_a_living_run_is_not_litter, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(missing_folder_is_named, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(reading_past_the_end_is_truncation, make_dir, remove_dir),
     };
