@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# llama.cpp, prebuilt in an npm package, runs what nibble writes: every type from the demonstration
+# model, some types from a random model of each other architecture, a split file, a requantized one.
+#
+#   llamacpp.sh SOURCE_ROOT BUILD_ROOT
+set -euo pipefail
+src=$1 build=$2
+nibble=$build/nibble here=$src/tests/interop
+. "$here/npm.sh"
+npm_install "$here" "$build/interop-npm"
+
+work=$(mktemp -d "$build/llamacpp-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+: >"$work/cases"
+
+# Bounds of the mean absolute difference of log-probabilities: llama.cpp rounds activations to the
+# weights' 16 bits, or to 8 bits where weights are quantized, nibble does not. With F32 both do the same.
+bound() {
+    case $1 in
+    f32) echo 0.0001 ;;
+    f16 | bf16 | q8_0) echo 0.02 ;;
+    *) echo 0.05 ;;
+    esac
+}
+
+# check LABEL FILE TYPE: a case for llamacpp.mjs, with our answers.
+check() {
+    "$build/tests/interop/logprobs" "$2" "$src/data/eval.txt" 400 "$here/strings.json" >"$work/$1.json"
+    printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$work/$1.json" "$(bound "$3")" >>"$work/cases"
+}
+
+# quantize LABEL MODEL TYPE [OPTION...]
+quantize() {
+    local label=$1 model=$2 type=$3
+    shift 3
+    "$nibble" quantize "$model" -o "$work/$label.gguf" --type "$type" --quiet "$@" >/dev/null
+}
+
+tiny=$src/data/tiny-llama
+for type in f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k_m q4_k_m q5_k_m q6_k iq4_nl iq4_xs; do
+    quantize "tiny-$type" "$tiny" $type
+    check "tiny-$type" "$work/tiny-$type.gguf" $type
+done
+
+# Shapes that tell apart what is easily mixed up: heads from width / heads, query from key/value
+# heads, tokens from rows of the embedding.
+make_model() {
+    "$build/tests/support/make_model" --layers 3 --hidden 256 --ff 768 --heads 4 --kv-heads 2 \
+        --tokenizer "$tiny" "$@"
+}
+make_model --arch llama --vocab 2048 --dtype f32 "$work/llama"
+make_model --arch llama3 --vocab 2048 --tied --dtype f16 "$work/llama3"
+make_model --arch mistral --vocab 2048 --head-dim 128 --shards 3 "$work/mistral"
+make_model --arch qwen2 --vocab 2560 --tied "$work/qwen2"
+make_model --arch qwen3 --vocab 2560 --head-dim 128 --tied --shards 2 "$work/qwen3"
+for arch in llama llama3 mistral qwen2 qwen3; do
+    for type in f32 f16 q8_0 q4_k_m; do
+        quantize "$arch-$type" "$work/$arch" $type
+        check "$arch-$type" "$work/$arch-$type.gguf" $type
+    done
+done
+
+quantize split "$tiny" q8_0 --split-max-size 1M
+check split "$(ls "$work"/split-00001-of-*.gguf)" q8_0
+quantize again "$work/tiny-f16.gguf" q4_k_m
+check again "$work/again.gguf" q4_k_m
+
+node "$build/interop-npm/llamacpp.mjs" "$work/cases" "$here/strings.json"
