@@ -69,12 +69,15 @@ static int prepare(char *text, int *expected_exit)
         if ((v = value_of(line, "before")))
             fprintf(cmd, "{ %s; } >/dev/null || exit 99\n", v);
         else if ((v = value_of(line, "args")))
-            lines += fprintf(cmd, "{ nibble %s\n} <in\n", v) > 0;
+            lines += fprintf(cmd, "{ nibble %s\n} <in\nstatus=$?\n", v) > 0;
+        else if ((v = value_of(line, "after")))
+            fprintf(cmd, "{ %s; } >/dev/null || exit 98\n", v);
         else if ((v = value_of(line, "stdin")))
             fprintf(in, "%s\n", v);
         else if ((v = value_of(line, "exit")))
             *expected_exit = atoi(v);
     }
+    fprintf(cmd, "exit $status\n");
     fclose(cmd);
     fclose(in);
     return lines;

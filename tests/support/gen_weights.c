@@ -2,7 +2,7 @@
 /* Random weights, streamed to safetensors files a million values at a time.
  *
  * A linear weight has standard deviation 1/sqrt(inputs), so that each layer keeps the size of what
- * it is given; the matrix that makes the logits gives them a spread of about 1. */
+ * it is given; the matrix that makes the logits gives them a spread of about 3/4. */
 #include "tests/support/gen.h"
 
 #include "base/file.h"
@@ -68,11 +68,16 @@ static void add_norm(tensor_list *l, uint32_t n, const char *name)
     add(l, 0, n, 1.0f, 0.1f, name);
 }
 
+static float usual_std(uint32_t in)
+{
+    return 1.0f / sqrtf((float)in);
+}
+
 static void add_linear(tensor_list *l, uint32_t out, uint32_t in, bool bias, const char *prefix)
 {
     char name[NAME_MAX_BYTES];
     snprintf(name, sizeof name, "%s.weight", prefix);
-    add(l, out, in, 0.0f, 1.0f / sqrtf((float)in), name);
+    add(l, out, in, 0.0f, usual_std(in), name);
     if (!bias) return;
     snprintf(name, sizeof name, "%s.bias", prefix);
     add(l, 0, out, 0.0f, 0.5f, name);
@@ -110,10 +115,11 @@ static nib_code list_tensors(tensor_list *l, const gen_spec *s, nib_err *err)
     *l = (tensor_list){.spec = s};
     l->t = nib_alloc((size_t)s->layers * PER_LAYER_MAX + GLOBAL, sizeof *l->t);
     if (!l->t) return nib_fail_nomem(err, "the list of tensors");
-    add_linear(l, s->vocab, s->hidden, false, "model.embed_tokens");
+    const float vocab_std = 0.75f * usual_std(s->hidden);
+    add(l, s->vocab, s->hidden, 0.0f, vocab_std, "model.embed_tokens.weight");
     for (uint32_t i = 0; i < s->layers; i++) add_layer(l, i);
     add_norm(l, s->hidden, "model.norm.weight");
-    if (!s->tied) add_linear(l, s->vocab, s->hidden, false, "lm_head");
+    if (!s->tied) add(l, s->vocab, s->hidden, 0.0f, vocab_std, "lm_head.weight");
     return NIB_OK;
 }
 

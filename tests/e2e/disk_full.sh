@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# No space left: an error that says so, the target absent or as it was, no litter. On a small tmpfs, which needs the
+# right to mount; a limit on the size of files, which fails in the middle of writing, needs none.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+# refused DIR WORDS: quantize into DIR fails with status 1 and these words (an extended regular expression).
+refused() {
+    local status=0
+    "$nibble" quantize "$tiny" -o "$1/m.gguf" --type f16 --force --quiet 2>"$work/err" >/dev/null || status=$?
+    cat "$work/err"
+    [ $status = 1 ] || fail "status $status instead of 1"
+    grep -Eq "m\.gguf.*($2)|($2).*m\.gguf" "$work/err" || fail "the message should say: $2"
+}
+
+mkdir "$work/limited"
+echo old >"$work/limited/m.gguf"
+(
+    trap '' XFSZ # the write fails with EFBIG, as it would with ENOSPC
+    ulimit -f 2048 # KiB; the file has 5.8 MB
+    refused "$work/limited" "File too large"
+    finish
+) || fail "file size limit"
+expect_only "$work/limited" m.gguf
+echo old | cmp - "$work/limited/m.gguf" || fail "the old target is gone"
+
+small=$work/small
+mkdir "$small"
+mount -t tmpfs -o size=3m tmpfs "$small" 2>"$work/err" || {
+    finish || exit 1
+    skip "no right to mount a tmpfs: $(cat "$work/err")"
+}
+cleanup() {
+    umount "$small"
+    rm -rf "$work"
+}
+refused "$small" "[Nn]o space left|free"
+expect_only "$small"
+finish
