@@ -6,6 +6,8 @@
 #ifndef NIB_BASE_LINALG_H
 #define NIB_BASE_LINALG_H
 
+#include "base/err.h"
+
 #include <stddef.h>
 
 /* Call once, before any thread starts: keeps BLAS on the calling thread. */
@@ -18,6 +20,17 @@ void nib_gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const
 /* C[m][n] = A[m][k] * B[k][n] (+ C when `add`). */
 void nib_gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
                  size_t ldb, float *c, size_t ldc, int add);
+
+/* C[m][n] = A[k][m]^T * B[k][n] (+ C when `add`). */
+void nib_gemm_tn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
+                 size_t ldb, float *c, size_t ldc, int add);
+
+/* Upper factor U of an inverse, h^-1 = U' U, in place and back to front: on entry element k of the
+ * array is element n*n-1-k of the symmetric positive definite h[n][n] (only the lower triangle of
+ * the array is read); on return element k is element n*n-1-k of U, for k in the lower triangle; the
+ * rest is undefined. Parallel over fixed tiles: the same bits for any number of threads.
+ * NIB_ENUMERIC when h is not positive definite; the array is then destroyed. */
+NIB_MUST_USE nib_code nib_inverse_factor(double *reversed, size_t n, int threads, nib_err *err);
 
 /* Name of the BLAS kernel in use ("Haswell", "SkylakeX"), for benchmarks. */
 const char *nib_linalg_kernel(void);

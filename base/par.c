@@ -9,12 +9,22 @@ int nib_par_cores(void)
     return omp_get_num_procs();
 }
 
+static nib_code run_alone(size_t n, size_t chunk, nib_par_fn *fn, void *arg, nib_err *err)
+{
+    for (size_t begin = 0; begin < n; begin += chunk) {
+        size_t end = n - begin < chunk ? n : begin + chunk;
+        nib_code rc = fn(arg, begin, end, 0, err);
+        if (rc) return rc;
+    }
+    return NIB_OK;
+}
+
+/* The team is always of the full size: OpenMP keeps its threads from loop to loop only then. */
 nib_code nib_par_for(int threads, size_t n, size_t chunk, nib_par_fn *fn, void *arg, nib_err *err)
 {
-    size_t n_chunks = chunk ? (n + chunk - 1) / chunk : 0;
+    size_t n_chunks = n / chunk + (n % chunk != 0);
     size_t failed = n_chunks; /* lowest failing chunk so far */
-    if (threads < 1) threads = 1;
-    if ((size_t)threads > n_chunks) threads = n_chunks ? (int)n_chunks : 1;
+    if (threads < 2 || n_chunks < 2) return run_alone(n, chunk, fn, arg, err);
 
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (size_t c = 0; c < n_chunks; c++) {

@@ -3,6 +3,7 @@
 #include "calib/checkpoint.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "calib/fingerprint.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,39 +12,16 @@
 static const char KEY_RUN[] = "nibble.calibration.fingerprint";
 static const char KEY_DONE[] = "nibble.calibration.windows_done";
 
-enum { SAMPLE_BYTES = 4096, HEX_DIGITS = 16 };
-
-/* FNV-1a, 64 bits. */
-static uint64_t hash(uint64_t h, const void *data, size_t n)
-{
-    const uint8_t *p = data;
-    for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001B3u;
-    return h;
-}
-
-static nib_code hash_tensor(uint64_t *h, const nib_source *src, const nib_tensor *t, nib_err *err)
-{
-    uint8_t sample[SAMPLE_BYTES];
-    size_t n = t->bytes < sizeof sample ? t->bytes : sizeof sample;
-    nib_code rc = nib_source_read(src, t, 0, sample, n, err);
-    if (rc) return rc;
-    *h = hash(*h, t->name, strlen(t->name) + 1);
-    *h = hash(*h, t->codec->name, strlen(t->codec->name) + 1);
-    *h = hash(*h, t->shape, (size_t)t->n_dims * sizeof t->shape[0]);
-    *h = hash(*h, sample, n);
-    return NIB_OK;
-}
+enum { HEX_DIGITS = 16 };
 
 nib_code nib_checkpoint_fingerprint(uint64_t *out, const nib_model *m, const nib_windows *w,
                                     const nib_calib_opts *opts, nib_err *err)
 {
-    uint64_t h = 0xCBF29CE484222325u, sizes[3] = {w->n, w->n_ctx, opts->process_output};
-    for (size_t i = 0; i < nib_source_count(m->src); i++) {
-        nib_code rc = hash_tensor(&h, m->src, nib_source_at(m->src, i), err);
-        if (rc) return rc;
-    }
-    h = hash(h, sizes, sizeof sizes);
-    *out = hash(h, w->id, w->n * w->n_ctx * sizeof *w->id);
+    uint64_t sizes[3] = {w->n, w->n_ctx, opts->process_output};
+    nib_code rc = nib_model_fingerprint(out, m, err);
+    if (rc) return rc;
+    *out = nib_hash(*out, sizes, sizeof sizes);
+    *out = nib_hash(*out, w->id, w->n * w->n_ctx * sizeof *w->id);
     return NIB_OK;
 }
 

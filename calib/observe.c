@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* calib/observe.c - see observe.h. */
 #include "calib/observe.h"
+#include "base/linalg.h"
 #include "base/par.h"
 
 /* Columns of a task: their sums stay in the first-level cache while all rows go by. */
 enum { STRIP = 128 };
+
+/* Rows of a task's tile of the second moments: the part of the product right of the diagonal. */
+enum { TILE = 192 };
 
 typedef struct {
     double *sum;
@@ -30,4 +34,27 @@ nib_code nib_observe_squares(double *sum, const float *x, size_t rows, size_t co
 {
     squares_job job = {sum, x, rows, cols};
     return nib_par_for(ctx->threads, cols, STRIP, add_strip, &job, err);
+}
+
+typedef struct {
+    float *h;
+    const float *x;
+    size_t rows, cols;
+} moments_job;
+
+static nib_code add_tile(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const moments_job *job = arg;
+    (void)thread;
+    (void)err;
+    nib_gemm_tn(end - begin, job->cols - begin, job->rows, job->x + begin, job->cols,
+                job->x + begin, job->cols, job->h + begin * job->cols + begin, job->cols, 1);
+    return NIB_OK;
+}
+
+nib_code nib_observe_moments(float *h, const float *x, size_t rows, size_t cols, const nib_ctx *ctx,
+                             nib_err *err)
+{
+    moments_job job = {h, x, rows, cols};
+    return nib_par_for(ctx->threads, cols, TILE, add_tile, &job, err);
 }

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* calib/observe.h - statistics of activations: accumulators that a forward pass feeds.
  *
- * An accumulator is a bare array that one function adds rows of activations to. Every element sums
- * in the order of the rows, in f64, so that neither the number of threads nor how rows are cut into
- * batches changes a bit of it. */
+ * An accumulator is a bare array that one function adds rows of activations to. The result
+ * never depends on the number of threads. */
 #ifndef NIB_CALIB_OBSERVE_H
 #define NIB_CALIB_OBSERVE_H
 
@@ -11,8 +10,16 @@
 
 #include <stddef.h>
 
-/* sum[j] += x[0][j]^2 + x[1][j]^2 + ...; x is [rows][cols]. */
+/* sum[j] += x[0][j]^2 + x[1][j]^2 + ..., in the order of the rows and in f64, so that how rows are
+ * cut into batches does not change a bit of it either. x is [rows][cols]. */
 NIB_MUST_USE nib_code nib_observe_squares(double *sum, const float *x, size_t rows, size_t cols,
+                                          const nib_ctx *ctx, nib_err *err);
+
+/* Second moments: h[i][j] += sum over the rows of x[.][i] x[.][j], for i <= j (the upper triangle
+ * of h[cols][cols]); x is [rows][cols]. Sums of one call are f32 (a matrix product), so give it a
+ * few thousand rows at a time; cut into the same batches, the result does not depend on the number
+ * of threads. */
+NIB_MUST_USE nib_code nib_observe_moments(float *h, const float *x, size_t rows, size_t cols,
                                           const nib_ctx *ctx, nib_err *err);
 
 #endif

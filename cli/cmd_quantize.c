@@ -3,16 +3,26 @@
 #include "base/mem.h"
 #include "cli/io.h"
 #include "cli/opts.h"
+#include "cli/windows.h"
 #include "run/quantize.h"
+#include "run/solve.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static struct {
     const char *out, *type, *imatrix, *output_type, *embedding_type;
     nib_opt_list overrides;
     uint64_t split_max;
+    const char *method;
+    nib_window_opts windows;
+    double damp;
+    uint64_t sweeps, memory;
+    bool no_propagate, true_sequential, resume;
     bool pure, leave_output, dry_run, force, json;
-} opt = {.type = "q4_k_m"};
+} opt = {.type = "q4_k_m", .method = "rtn", .damp = 0.01, .sweeps = 8, .memory = (uint64_t)1 << 30};
+
+static const char *const METHODS[] = {"rtn", "gptq", NULL};
 
 static const char *file_type_name(size_t i)
 {
@@ -34,11 +44,50 @@ static const nib_opt rows[] = {
      .metavar = "TYPE",
      .help = "file type: q8_0, q6_k, q5_k_m, q4_k_m, q4_0, iq4_xs, q3_k_m, q2_k, bf16, ... "
              "(q4_k_m)"},
+    {.name = "method",
+     .letter = 'm',
+     .kind = NIB_OPT_CHOICE,
+     .target = &opt.method,
+     .choices = METHODS,
+     .metavar = "METHOD",
+     .help = "rtn; or gptq, which needs --text (rtn)"},
+    NIB_WINDOW_OPTS(opt.windows, "tokens in a window (2048, or the model's context)", 0,
+                    "windows, chosen at random (128)"),
+    {.name = "damp",
+     .kind = NIB_OPT_NUM,
+     .target = &opt.damp,
+     .min = 0,
+     .max = 1,
+     .metavar = "SHARE",
+     .help = "gptq: share added to the Hessian's diagonal (0.01)"},
+    {.name = "sweeps",
+     .kind = NIB_OPT_UINT,
+     .target = &opt.sweeps,
+     .max = 1000,
+     .metavar = "N",
+     .help = "gptq: descent sweeps; 0 for plain GPTQ (8)"},
+    {.name = "no-propagate",
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.no_propagate,
+     .help = "gptq: blocks see the original activations"},
+    {.name = "true-sequential",
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.true_sequential,
+     .help = "gptq: activations are renewed inside a block too"},
+    {.name = "memory",
+     .kind = NIB_OPT_SIZE,
+     .target = &opt.memory,
+     .metavar = "SIZE",
+     .help = "gptq: activations to keep in memory (1Gi)"},
+    {.name = "resume",
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.resume,
+     .help = "gptq: go on where a killed run was"},
     {.name = "imatrix",
      .kind = NIB_OPT_STR,
      .target = &opt.imatrix,
      .metavar = "FILE",
-     .help = "importance matrix, from 'nibble calibrate' or llama-imatrix"},
+     .help = "importance matrix, from 'nibble calibrate'"},
     {.name = "tensor-type",
      .kind = NIB_OPT_LIST,
      .target = &opt.overrides,
@@ -62,17 +111,17 @@ static const nib_opt rows[] = {
     {.name = "pure",
      .kind = NIB_OPT_FLAG,
      .target = &opt.pure,
-     .help = "every matrix in the file type's base format, without its mix"},
+     .help = "every matrix in the base format, without the mix"},
     {.name = "split-max-size",
      .kind = NIB_OPT_SIZE,
      .target = &opt.split_max,
      .metavar = "SIZE",
-     .help = "split into files of at most this much tensor data (one file)"},
+     .help = "most tensor data in one file (one file)"},
     {.name = "dry-run",
      .letter = 'n',
      .kind = NIB_OPT_FLAG,
      .target = &opt.dry_run,
-     .help = "print what would be done: each tensor's format and why, sizes, memory"},
+     .help = "print each tensor's format and why, sizes, memory"},
     {.name = "force",
      .letter = 'f',
      .kind = NIB_OPT_FLAG,
@@ -150,19 +199,69 @@ static nib_code print_json(const nib_plan *p, const nib_quantize_result *r, nib_
 
 /* ---- the work ---- */
 
+static nib_solve_opts solve_opts(void)
+{
+    nib_solve_opts o = nib_solve_defaults();
+    o.gptq.damp = opt.damp;
+    o.gptq.sweeps = (unsigned)opt.sweeps;
+    o.propagate = !opt.no_propagate;
+    o.true_sequential = opt.true_sequential;
+    o.memory = opt.memory;
+    return o;
+}
+
+static void print_report(const nib_solve_report *r)
+{
+    double rtn = 0, solved = 0;
+    for (size_t i = 0; i < r->n; i++) rtn += r->line[i].rtn, solved += r->line[i].solved;
+    printf("%zu weights solved on %zu windows of %zu tokens: output error %.0f %% below rounding "
+           "to nearest with importances\n",
+           r->n, r->windows, r->n_ctx, rtn > 0 ? 100 * (1 - solved / rtn) : 0);
+    if (r->kl.n)
+        printf("on %zu held-out windows: KL divergence %.5f +/- %.5f, same top token %.2f %%\n",
+               r->held_out, r->kl.kl, r->kl.error, 100 * r->kl.same_top);
+}
+
+static nib_code solve(nib_solve_report *report, nib_side *side, const nib_plan *p,
+                      const nib_ctx *ctx, nib_err *err)
+{
+    nib_tokenizer *tok = NULL;
+    nib_windows w = {0};
+    uint64_t fingerprint;
+    nib_solve_opts o = solve_opts();
+    nib_code rc = nib_tokenizer_open(&tok, p->model->src, err);
+    if (!rc) rc = nib_windows_from_opts(&w, &opt.windows, p->model, tok, 2048, 128, ctx, err);
+    if (!rc) rc = nib_solve_fingerprint(&fingerprint, p, &w, &o, err);
+    if (!rc) rc = nib_side_open(side, p->recipe.out, fingerprint, opt.resume, err);
+    if (!rc) rc = nib_solve_run(report, side, p, &w, &o, ctx, err);
+    nib_windows_free(&w);
+    nib_tokenizer_close(tok);
+    return rc;
+}
+
 static nib_code carry_out(const nib_plan *p, const nib_ctx *ctx, nib_err *err)
 {
     nib_quantize_result r;
-    nib_code rc = nib_quantize_run(&r, p, ctx, err);
-    if (rc) return rc;
+    nib_solve_report report = {0};
+    nib_side side = {.fd = -1};
+    nib_code rc = p->n_solved ? solve(&report, &side, p, ctx, err) : NIB_OK;
+    if (!rc) rc = nib_quantize_run(&r, p, &side, ctx, err);
+    nib_side_close(&side, !rc);
+    if (rc) goto done;
     if (r.zero_importance_blocks)
         nib_info(ctx->log, "%zu blocks whose importances are all zero were treated as even",
                  r.zero_importance_blocks);
-    nib_debug(ctx->log, "%.2f s, %.0f MB of memory at most", r.seconds,
+    nib_debug(ctx->log, "%.2f s, %.0f MB of memory at most", r.seconds + report.seconds,
               (double)nib_mem_peak() / 1e6);
-    if (opt.json) return print_json(p, &r, err);
-    print_totals(p);
-    return NIB_OK;
+    if (opt.json) {
+        rc = print_json(p, &r, err);
+    } else {
+        print_totals(p);
+        if (report.n) print_report(&report);
+    }
+done:
+    nib_solve_report_free(&report);
+    return rc;
 }
 
 static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
@@ -178,6 +277,7 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
                          .n_overrides = opt.overrides.n,
                          .output_type = opt.output_type,
                          .embedding_type = opt.embedding_type,
+                         .method = strcmp(opt.method, "gptq") ? NIB_METHOD_RTN : NIB_METHOD_GPTQ,
                          .pure = opt.pure,
                          .leave_output = opt.leave_output,
                          .force = opt.force,
@@ -213,10 +313,13 @@ static int run(int argc, char **argv)
     status = NIB_EXIT_OK;
     if (!opt.out && !opt.dry_run)
         status = nib_usage(&nib_cmd_quantize, "quantize: -o FILE is missing");
+    else if (!strcmp(opt.method, "gptq") && !opt.windows.texts.n && !opt.dry_run)
+        status = nib_usage(&nib_cmd_quantize, "quantize: --method gptq needs --text FILE");
     else if (quantize(operands.v[0], &ctx, &err))
         status = nib_report(&err);
 done:
     nib_free((void *)opt.overrides.v);
+    nib_free((void *)opt.windows.texts.v);
     nib_free((void *)operands.v);
     return status;
 }

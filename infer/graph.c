@@ -44,6 +44,7 @@ struct nib_graph {
     nib_buf work;             /* q, k, v of a block, then gate and up                   */
     nib_buf logits;           /* [a few rows][n_vocab]                                  */
     nib_buf *scratch;         /* [threads] attention                                    */
+    const float *replaced[NIB_ROLE_COUNT]; /* the caller's weights, by role             */
 };
 
 static size_t q_width(const nib_graph *g)
@@ -186,6 +187,16 @@ void nib_graph_free(nib_graph *g)
     nib_free(g);
 }
 
+const nib_model *nib_graph_model(const nib_graph *g)
+{
+    return g->m;
+}
+
+void nib_graph_replace(nib_graph *g, nib_role role, const float *w)
+{
+    g->replaced[role] = w;
+}
+
 /* ---- embedding ---- */
 
 typedef struct {
@@ -257,7 +268,8 @@ static nib_code watch(const step *s, const nib_role *roles, size_t n, const floa
 static nib_code linear(const step *s, nib_role r, const float *x, float *y, bool add, nib_err *err)
 {
     return nib_linear_apply(&s->g->linear, nib_model_param(s->g->m, s->layer, r)->weight,
-                            vec(s->g, s->layer, r)->bias, x, s->rows, y, add, err);
+                            s->g->replaced[r], vec(s->g, s->layer, r)->bias, x, s->rows, y, add,
+                            err);
 }
 
 /* Norm per head, where the model has one, and rotation to position `pos`. */
@@ -425,7 +437,7 @@ static nib_code head_group(head *s, const nib_tensor *w, float *logits, size_t n
         (rc = obs->linear_input(obs->arg, 0, &role, 1, s->h, n, g->m->hp.n_embd, err)))
         return rc;
     if (!s->fn) return NIB_OK;
-    if ((rc = nib_linear_apply(&g->linear, w, NULL, s->h, n, logits, false, err))) return rc;
+    if ((rc = nib_linear_apply(&g->linear, w, NULL, NULL, s->h, n, logits, false, err))) return rc;
     return nib_par_for(g->ctx.threads, n, 1, head_deliver, s, err);
 }
 

@@ -34,6 +34,7 @@ typedef struct {
 NIB_MUST_USE nib_code nib_graph_new(nib_graph **out, const nib_model *m, const nib_ctx *ctx,
                                     size_t max_seq, size_t max_ctx, bool cache, nib_err *err);
 void nib_graph_free(nib_graph *g); /* accepts NULL */
+const nib_model *nib_graph_model(const nib_graph *g);
 
 /* Rows of the embedding. An id outside the vocabulary is an error. */
 NIB_MUST_USE nib_code nib_graph_embed(nib_graph *g, const int32_t *ids, size_t rows, float *x,
@@ -45,6 +46,10 @@ NIB_MUST_USE nib_code nib_graph_embed(nib_graph *g, const int32_t *ids, size_t r
 NIB_MUST_USE nib_code nib_graph_block(nib_graph *g, uint32_t layer, float *x, size_t n_seq,
                                       size_t n_tok, size_t pos, const nib_observer *obs,
                                       nib_err *err);
+
+/* From now on use w[out][in], borrowed, in place of the source's weight for this role of every
+ * block; NULL: the source's again. For callers that go block by block with weights of their own. */
+void nib_graph_replace(nib_graph *g, nib_role role, const float *w);
 
 /* Receives the logits of one row; calls for different rows may come from different threads at once.
  * `row` indexes the list given to nib_graph_logits. */

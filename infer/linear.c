@@ -24,10 +24,11 @@ enum {
 typedef struct {
     nib_linear *l;
     const nib_tensor *w;
+    const float *decoded; /* all of w, or NULL */
     const float *bias, *x;
     float *y;
     size_t rows, in, out;
-    float *slab; /* decoded weights of outputs first .. first + n_slab - 1 */
+    const float *slab; /* decoded weights of outputs first .. first + n_slab - 1 */
     size_t first, n_slab, panel;
     bool add;
 } product;
@@ -70,6 +71,10 @@ static nib_code decode(const product *p, float *dst, size_t begin, size_t end, i
 static nib_code few_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
 {
     const product *p = arg;
+    if (p->decoded) {
+        tile(p, p->decoded + begin * p->in, 0, p->rows, begin, end);
+        return NIB_OK;
+    }
     float *w = nib_buf_reserve(&p->l->thread[thread].panel, PANEL_FEW, p->in * sizeof *w);
     if (!w) return nib_fail_nomem(err, "decoded weights");
     nib_code rc = decode(p, w, begin, end, thread, err);
@@ -81,7 +86,8 @@ static nib_code few_rows(void *arg, size_t begin, size_t end, int thread, nib_er
 static nib_code decode_slab(void *arg, size_t begin, size_t end, int thread, nib_err *err)
 {
     const product *p = arg;
-    return decode(p, p->slab + begin * p->in, p->first + begin, p->first + end, thread, err);
+    return decode(p, (float *)p->l->slab.p + begin * p->in, p->first + begin, p->first + end,
+                  thread, err);
 }
 
 static size_t min_size(size_t a, size_t b)
@@ -110,6 +116,14 @@ static size_t n_tiles(const product *p)
     return (p->n_slab + p->panel - 1) / p->panel * row_tiles(p);
 }
 
+/* The whole slab, in tiles: large ones, but enough of them to share out. */
+static nib_code multiply(product *p, nib_err *err)
+{
+    p->panel = min_size(PANEL_MAX, TILE_AREA / min_size(p->rows, TILE_ROWS));
+    while (p->panel > PANEL_MIN && n_tiles(p) < ENOUGH_TILES) p->panel /= 2;
+    return nib_par_for(p->l->ctx.threads, n_tiles(p), 1, multiply_slab, p, err);
+}
+
 static nib_code many_rows(product *p, nib_err *err)
 {
     const int threads = p->l->ctx.threads;
@@ -118,25 +132,29 @@ static nib_code many_rows(product *p, nib_err *err)
     if (!p->slab) return nib_fail_nomem(err, "decoded weights");
     for (p->first = 0; p->first < p->out; p->first += p->n_slab) {
         p->n_slab = min_size(most, p->out - p->first);
-        p->panel = min_size(PANEL_MAX, TILE_AREA / min_size(p->rows, TILE_ROWS));
-        while (p->panel > PANEL_MIN && n_tiles(p) < ENOUGH_TILES) p->panel /= 2;
         nib_code rc = nib_par_for(threads, p->n_slab, DECODE_ROWS, decode_slab, p, err);
-        if (!rc) rc = nib_par_for(threads, n_tiles(p), 1, multiply_slab, p, err);
+        if (!rc) rc = multiply(p, err);
         if (rc) return rc;
     }
     return NIB_OK;
 }
 
-nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const float *bias, const float *x,
-                          size_t rows, float *y, bool add, nib_err *err)
+nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const float *decoded,
+                          const float *bias, const float *x, size_t rows, float *y, bool add,
+                          nib_err *err)
 {
-    product p = {.l = l, .w = w, .bias = bias, .x = x, .y = y, .rows = rows, .add = add};
+    product p = {
+        .l = l, .w = w, .decoded = decoded, .bias = bias, .x = x, .y = y, .rows = rows, .add = add};
     nib_code rc;
     p.in = (size_t)nib_tensor_cols(w);
     p.out = (size_t)nib_tensor_rows(w);
     if (rows <= FEW_ROWS)
         rc = nib_par_for(l->ctx.threads, p.out, PANEL_FEW, few_rows, &p, err);
-    else
+    else if (decoded) {
+        p.slab = decoded;
+        p.n_slab = p.out;
+        rc = multiply(&p, err);
+    } else
         rc = many_rows(&p, err);
     return rc ? nib_wrap(err, "tensor '%s'", w->name) : NIB_OK;
 }

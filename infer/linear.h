@@ -23,9 +23,10 @@ NIB_MUST_USE nib_code nib_linear_init(nib_linear *l, const nib_source *src, cons
                                       nib_err *err);
 void nib_linear_fini(nib_linear *l); /* accepts a zeroed one */
 
-/* y[rows][out] = x[rows][in] * w[out][in]^T + bias[out] (+ y when `add`). bias may be NULL. */
-NIB_MUST_USE nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const float *bias,
-                                       const float *x, size_t rows, float *y, bool add,
-                                       nib_err *err);
+/* y[rows][out] = x[rows][in] * w[out][in]^T + bias[out] (+ y when `add`). bias may be NULL.
+ * `decoded`, when not NULL, holds [out][in] weights to use in place of the source's. */
+NIB_MUST_USE nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const float *decoded,
+                                       const float *bias, const float *x, size_t rows, float *y,
+                                       bool add, nib_err *err);
 
 #endif

@@ -104,7 +104,7 @@ typedef struct nib_codec {
     bool uses_importance; /* fit and encode look at importances                        */
 
     /* The grid of quantized formats (see nib_block_param). */
-    uint16_t sub;           /* columns per sub-block; block / sub <= NIB_SUB_MAX              */
+    uint32_t sub;           /* columns per sub-block; block / sub <= NIB_SUB_MAX              */
     uint16_t n_codes;       /* codes are 0 .. n_codes-1, at most 256                          */
     int16_t level0;         /* level = level0 + code, where there is no codebook              */
     const int8_t *codebook; /* [n_codes] ascending levels; NULL: integers                     */

@@ -43,13 +43,13 @@ static bool from_gguf(const nib_plan *p)
 static bool place_tensor(const nib_plan *p, const nib_tensor *src, nib_plan_tensor *t)
 {
     const nib_model *m = p->model;
-    nib_place place;
+    bool placed = nib_model_place(m, src, &t->place);
     if (from_gguf(p)) {
         snprintf(t->name, sizeof t->name, "%s", src->name);
     } else {
-        if (!nib_model_place(m, src, &place)) return false;
-        nib_place_gguf_name(place, t->name, sizeof t->name);
-        if ((place.role == NIB_ROLE_ATTN_Q || place.role == NIB_ROLE_ATTN_K) &&
+        if (!placed) return false;
+        nib_place_gguf_name(t->place, t->name, sizeof t->name);
+        if ((t->place.role == NIB_ROLE_ATTN_Q || t->place.role == NIB_ROLE_ATTN_K) &&
             m->arch->rope_interleaved && !m->rope_interleaved)
             t->rope_head = m->hp.head_dim;
     }
@@ -222,6 +222,18 @@ static nib_code choose_all(chooser *c, nib_err *err)
     return NIB_OK;
 }
 
+/* Matrices of the blocks in a quantized format go through the solver, if there is one. */
+static void mark_solved(nib_plan *p)
+{
+    for (size_t i = 0; i < p->n && p->recipe.method != NIB_METHOD_RTN; i++) {
+        nib_plan_tensor *t = &p->tensor[i];
+        bool matrix =
+            t->src && n_dims_of(t) == 2 && t->place.role >= NIB_ROLE_FIRST_BLOCK && !t->place.bias;
+        t->solve = matrix && t->codec->quantized && t->codec->fit && !t->copy;
+        p->n_solved += t->solve;
+    }
+}
+
 /* ---- importances ---- */
 
 /* The entry that tensor t is to use; NULL when it uses none. */
@@ -229,7 +241,7 @@ static nib_code find_importance(const nib_plan_tensor *t, const nib_imatrix *im,
                                 const nib_imatrix_entry **out, nib_err *err)
 {
     *out = NULL;
-    if (!im || t->copy || !t->codec->quantized) return NIB_OK;
+    if (!im || t->copy || t->solve || !t->codec->quantized) return NIB_OK;
     const nib_imatrix_entry *e = nib_imatrix_find(im, t->name);
     if (e && (e->cols != t->cols || e->n_mat != 1)) {
         if (nib_mix_is_embedding(t->name)) return NIB_OK;
@@ -253,7 +265,8 @@ static nib_code attach_importances(chooser *c, const nib_imatrix *im, nib_err *e
         const nib_plan_tensor *t = &p->tensor[i];
         if ((rc = find_importance(t, im, &e, err))) return rc;
         if (e) total += e->cols;
-        if (!e && !t->copy && nib_mix_needs_importance(&c->mix, t->name, t->codec->type))
+        if (!e && !t->copy && !t->solve &&
+            nib_mix_needs_importance(&c->mix, t->name, t->codec->type))
             return nib_fail(err, NIB_EINVAL,
                             "tensor '%s': %s needs importances (--imatrix; 'nibble calibrate' "
                             "makes them), and there are none for it",
@@ -270,7 +283,7 @@ static nib_code attach_importances(chooser *c, const nib_imatrix *im, nib_err *e
             at += e->cols;
         }
         p->n_with_importance += e != NULL;
-        p->n_without_importance += im && !e && !t->copy && t->codec->uses_importance;
+        p->n_without_importance += im && !e && !t->copy && !t->solve && t->codec->uses_importance;
     }
     return NIB_OK;
 }
@@ -298,12 +311,16 @@ static nib_code list_records(nib_plan *p, nib_err *err)
 
 static void add_up(nib_plan *p, const nib_mix *mix)
 {
-    uint64_t inner_weights = 0, inner_bytes = 0;
+    uint64_t inner_weights = 0, inner_bytes = 0, solved = 0;
     for (size_t i = 0; i < p->n; i++) {
         nib_plan_tensor *t = &p->tensor[i];
         nib_type_total *by = &p->by_type[t->codec->type];
         uint64_t weights = t->rows * t->cols;
         t->bytes = p->layout.bytes[i];
+        if (t->solve) {
+            t->solved_at = solved;
+            solved += t->bytes;
+        }
         by->tensors++;
         by->weights += weights;
         by->bytes += t->bytes;
@@ -344,6 +361,7 @@ static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_c
     if ((rc = list_tensors(p, err))) return rc;
     if ((rc = init_chooser(c, p, im, err))) return rc;
     if ((rc = choose_all(c, err))) return rc;
+    mark_solved(p);
     if ((rc = attach_importances(c, im, err))) return rc;
     if ((rc = list_records(p, err))) return rc;
     if ((rc = nib_export_metadata(&p->kvs, p, im, err))) return rc;

@@ -23,6 +23,9 @@ typedef struct {
     bool fallback;                    /* a stand-in for a format whose blocks do not fit    */
     uint32_t rope_head;               /* rows are put into pair order within heads of this  */
                                       /* many; 0: kept in order                             */
+    nib_place place;                  /* role and layer                                    */
+    bool solve;                       /* made by the solver: its bytes wait in the side    */
+    uint64_t solved_at;               /* file (run/side.h) at this offset                  */
     const float *importance;          /* [cols] or NULL                                     */
     uint64_t bytes;
     char reason[112];
@@ -51,6 +54,7 @@ typedef struct {
     uint64_t peak_memory;         /* estimate */
     uint64_t disk_free;           /* where the output goes; UINT64_MAX: unknown */
     size_t n_fallback;
+    size_t n_solved;
     size_t n_with_importance;    /* tensors encoded with importances */
     size_t n_without_importance; /* could have used them, but the file has no entry */
     bool requantized;            /* some tensor was quantized before */

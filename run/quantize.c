@@ -32,6 +32,7 @@ typedef struct {
 
 typedef struct {
     const nib_plan *plan;
+    const nib_side *solved;
     const nib_ctx *ctx;
     nib_gguf_writer *writer;
     work *work; /* [threads] */
@@ -205,6 +206,15 @@ static nib_code copy_piece(const job *j, const piece *p, work *w, uint8_t *dst, 
                     (unsigned long long)(p->row + p->rows - 1));
 }
 
+static nib_code make_piece(const job *j, piece *p, work *w, uint8_t *dst, nib_err *err)
+{
+    const nib_plan_tensor *t = &j->plan->tensor[p->tensor];
+    if (t->solve)
+        return nib_side_read(j->solved, t->solved_at + p->row * row_bytes(t), dst, (size_t)p->bytes,
+                             err);
+    return t->copy ? copy_piece(j, p, w, dst, err) : encode_piece(j, p, w, dst, err);
+}
+
 /* ---- the stream ---- */
 
 /* Pieces of one tensor lie one after the other: one write for each run of them. */
@@ -230,10 +240,7 @@ static nib_code run_tasks(void *arg, size_t begin, size_t end, int thread, nib_e
             continue;
         }
         piece *p = &j->now->p[i - 1];
-        work *w = &j->work[thread];
-        uint8_t *dst = j->now->out + p->offset;
-        bool copy = j->plan->tensor[p->tensor].copy;
-        rc = copy ? copy_piece(j, p, w, dst, err) : encode_piece(j, p, w, dst, err);
+        rc = make_piece(j, p, &j->work[thread], j->now->out + p->offset, err);
     }
     return rc;
 }
@@ -296,11 +303,11 @@ static nib_code verify(const nib_plan *p, nib_err *err)
     return rc;
 }
 
-nib_code nib_quantize_run(nib_quantize_result *r, const nib_plan *p, const nib_ctx *ctx,
-                          nib_err *err)
+nib_code nib_quantize_run(nib_quantize_result *r, const nib_plan *p, const nib_side *solved,
+                          const nib_ctx *ctx, nib_err *err)
 {
     double started = nib_now();
-    job j = {.plan = p, .ctx = ctx};
+    job j = {.plan = p, .solved = solved, .ctx = ctx};
     *r = (nib_quantize_result){0};
     nib_code rc = NIB_OK;
     if (!(j.work = nib_calloc((size_t)ctx->threads, sizeof *j.work))) {

@@ -8,16 +8,18 @@
 #define NIB_RUN_QUANTIZE_H
 
 #include "run/plan.h"
+#include "run/side.h"
 
 typedef struct {
     size_t zero_importance_blocks; /* had no importance but 0, and were treated as equal */
     double seconds;                /* until the files were in place and checked */
 } nib_quantize_result;
 
-/* Run the plan. NaN, infinities and weights too large for their format are errors that name tensor,
- * row and column; after any error the target is what it was before. */
+/* Run the plan. `solved` holds the tensors that are marked so; NULL when none is. NaN, infinities
+ * and weights too large for their format are errors that name tensor, row and column; after any
+ * error the target is what it was before. */
 NIB_MUST_USE nib_code nib_quantize_run(nib_quantize_result *r, const nib_plan *p,
-                                       const nib_ctx *ctx, nib_err *err);
+                                       const nib_side *solved, const nib_ctx *ctx, nib_err *err);
 
 /* Estimate of the memory that a run takes beside the opened model, in bytes. */
 uint64_t nib_quantize_memory(const nib_plan *p, int threads);

@@ -7,6 +7,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Which representable values the weights of the blocks take. */
+typedef enum {
+    NIB_METHOD_RTN,  /* the nearest, as the format's reference encoder has it */
+    NIB_METHOD_GPTQ, /* those that keep the layers' outputs: run/solve.h      */
+} nib_method;
+
 typedef struct {
     const char *out;              /* GGUF file to write; NULL: only plan                        */
     const char *type;             /* file type, "q4_k_m"; NULL: q4_k_m                          */
@@ -14,10 +20,11 @@ typedef struct {
     size_t n_overrides;
     const char *output_type;    /* format of the output matrix; NULL: as the file type has it   */
     const char *embedding_type; /* format of the token embedding; NULL: as the file type has it */
-    bool pure;                  /* every tensor in the base format: no mix, no stand-ins        */
-    bool leave_output;          /* output.weight keeps the format it has                        */
-    bool force;                 /* an existing target is replaced                               */
-    uint64_t split_max;         /* bytes of tensors in one file; 0: one file                    */
+    nib_method method;
+    bool pure;          /* every tensor in the base format: no mix, no stand-ins        */
+    bool leave_output;  /* output.weight keeps the format it has                        */
+    bool force;         /* an existing target is replaced                               */
+    uint64_t split_max; /* bytes of tensors in one file; 0: one file                    */
 } nib_recipe;
 
 #endif

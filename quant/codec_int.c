@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/* quant/codec_int.c - see codec_int.h. */
+#include "quant/codec_int.h"
+
+#include "base/half.h"
+
+#include <math.h>
+
+typedef struct {
+    float scale, zero;
+} grid;
+
+static grid make_grid(const nib_int_codec *ic, float lo, float hi)
+{
+    const float top = (float)(ic->codec.n_codes - 1);
+    float scale;
+    if (ic->sym) {
+        float a = -lo > hi ? -lo : hi;
+        scale = 2 * a / top;
+    } else {
+        scale = (hi - lo) / top;
+    }
+    if (ic->f16_scale) scale = nib_f16_to_f32(nib_f32_to_f16(scale));
+    float zero = ic->sym ? (top + 1) / 2 : scale > 0 ? rintf(-lo / scale) : 0;
+    return (grid){scale, zero < 0 ? 0 : zero > top ? top : zero};
+}
+
+static float power_error(const nib_int_codec *ic, grid g, const float *w, size_t n)
+{
+    const float top = (float)(ic->codec.n_codes - 1);
+    float error = 0;
+    for (size_t i = 0; i < n; i++) {
+        float t = rintf(w[i] / g.scale) + g.zero;
+        t = t < 0 ? 0 : t > top ? top : t;
+        error += powf(fabsf(g.scale * (t - g.zero) - w[i]), 2.4f);
+    }
+    return error;
+}
+
+static grid search_grid(const nib_int_codec *ic, float lo, float hi, const float *w, size_t n)
+{
+    grid best = make_grid(ic, lo, hi);
+    float least = INFINITY;
+    for (int i = 0; i < 80; i++) {
+        float p = 1 - (float)i / 100;
+        grid g = make_grid(ic, p * lo, p * hi);
+        if (!(g.scale > 0)) continue;
+        float error = power_error(ic, g, w, n);
+        if (error < least) least = error, best = g;
+    }
+    return best;
+}
+
+static void fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in)
+{
+    const nib_int_codec *ic = (const nib_int_codec *)c;
+    float lo = 0, hi = 0;
+    for (size_t i = 0; i < c->block; i++) {
+        lo = in->w[i] < lo ? in->w[i] : lo;
+        hi = in->w[i] > hi ? in->w[i] : hi;
+    }
+    if (lo == 0 && hi == 0) lo = -1, hi = 1;
+    grid g = ic->search ? search_grid(ic, lo, hi, in->w, c->block) : make_grid(ic, lo, hi);
+    *p = (nib_block_param){.d = g.scale, .zero = (int32_t)g.zero, .sc = {1}};
+}
+
+nib_int_codec nib_int_codec_make(unsigned bits, size_t group, bool sym, bool f16_scale, bool search)
+{
+    return (nib_int_codec){
+        .codec = {.type = NIB_TYPE_COUNT,
+                  .name = "int",
+                  .block = (uint32_t)group,
+                  .sub = (uint32_t)group,
+                  .tile_rows = 1,
+                  .quantized = true,
+                  .n_codes = (uint16_t)(1u << bits),
+                  .sc_min = 1,
+                  .sc_max = 1,
+                  .fit = fit},
+        .sym = sym,
+        .f16_scale = f16_scale,
+        .search = search,
+    };
+}

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: MIT */
+/* quant/gptq.c - see gptq.h. GPTQ as in arXiv:2210.17323, algorithm 1, with the letters of the
+ * paper's code: H the damped Hessian, U the upper factor of its inverse (H^-1 = U'U), e the scaled
+ * error of a column. Coordinate descent is in descend.c. */
+#include "quant/gptq.h"
+
+#include "base/linalg.h"
+#include "base/mem.h"
+#include "base/par.h"
+#include "quant/chunk.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { L = NIB_LANES, ROWS = 64 };
+static const double DAMP_STEP = 0.01, DAMP_MAX = 1.0; /* raised by the step until it factors */
+
+struct nib_gptq {
+    nib_gptq_opts opts;
+    nib_ctx ctx;
+    size_t cols;
+    float *h;        /* [cols][cols] damped, full                                           */
+    float *u;        /* [cols][cols] factor, rows and columns in order                      */
+    float *imp;      /* [cols] diagonal of the undamped H                                   */
+    uint32_t *perm;  /* [cols] column that is rounded c-th                                  */
+    uint32_t *outer; /* [cols] stored column of column c. All else here, h and imp too,
+                        counts columns after this permutation, which mostly is the identity */
+    bool *dead;      /* [cols] inputs that never fired                                      */
+    double *work;    /* [cols][cols] for the factorization                                  */
+    double damp;
+    nib_buf memory[8]; /* of the arrays above, kept from one Hessian to the next            */
+    nib_chunk *chunk;  /* [threads] */
+};
+
+nib_gptq_opts nib_gptq_defaults(void)
+{
+    return (nib_gptq_opts){.damp = 0.01,
+                           .order = NIB_ORDER_DIAGONAL,
+                           .when = NIB_PARAMS_AHEAD,
+                           .lazy = 128,
+                           .sweeps = 8};
+}
+
+double nib_gptq_damp(const nib_gptq *g)
+{
+    return g->damp;
+}
+
+const uint32_t *nib_gptq_outer(const nib_gptq *g)
+{
+    bool reordered = g->opts.order == NIB_ORDER_DIAGONAL && g->opts.when == NIB_PARAMS_REACHED;
+    return reordered ? g->outer : NULL;
+}
+
+nib_code nib_gptq_new(nib_gptq **out, const nib_gptq_opts *opts, const nib_ctx *ctx, nib_err *err)
+{
+    nib_gptq *g = nib_calloc(1, sizeof *g);
+    *out = NULL;
+    if (g) g->chunk = nib_calloc((size_t)ctx->threads, sizeof *g->chunk);
+    if (!g || !g->chunk) {
+        nib_free(g);
+        return nib_fail_nomem(err, "a solver");
+    }
+    g->opts = *opts;
+    g->ctx = *ctx;
+    *out = g;
+    return NIB_OK;
+}
+
+void nib_gptq_free(nib_gptq *g)
+{
+    if (!g) return;
+    for (size_t i = 0; i < sizeof g->memory / sizeof *g->memory; i++) nib_buf_free(&g->memory[i]);
+    for (int t = 0; t < g->ctx.threads; t++) nib_chunk_fini(&g->chunk[t]);
+    nib_free(g->chunk);
+    nib_free(g);
+}
+
+/* ---- preparation: one Hessian ---- */
+
+static bool reserve(nib_gptq *g, size_t n)
+{
+    size_t n2;
+    if (!nib_mul(n, n, &n2)) return false;
+    g->cols = n;
+    return (g->h = nib_buf_reserve(&g->memory[0], n2, sizeof *g->h)) &&
+           (g->u = nib_buf_reserve(&g->memory[1], n2, sizeof *g->u)) &&
+           (g->work = nib_buf_reserve(&g->memory[2], n2, sizeof *g->work)) &&
+           (g->imp = nib_buf_reserve(&g->memory[3], n, sizeof *g->imp)) &&
+           (g->perm = nib_buf_reserve(&g->memory[4], n, sizeof *g->perm)) &&
+           (g->outer = nib_buf_reserve(&g->memory[5], n, sizeof *g->outer)) &&
+           (g->dead = nib_buf_reserve(&g->memory[6], n, sizeof *g->dead));
+}
+
+typedef struct {
+    float key; /* the column's diagonal, or the largest of its group */
+    float diagonal;
+    uint32_t group, column;
+} ranked;
+
+static int by_rank(const void *a, const void *b)
+{
+    const ranked *x = a, *y = b;
+    if (x->key != y->key) return x->key > y->key ? -1 : 1;
+    if (x->group != y->group) return x->group < y->group ? -1 : 1;
+    if (x->diagonal != y->diagonal) return x->diagonal > y->diagonal ? -1 : 1;
+    return x->column < y->column ? -1 : x->column > y->column;
+}
+
+/* Columns by decreasing diagonal; group aware: groups by their largest, then inside each group.
+ * A last group that is not whole stays last. */
+static void rank_columns(const nib_gptq *g, const float *h, ranked *r, uint32_t *order)
+{
+    const size_t n = g->cols, group = g->opts.order == NIB_ORDER_GROUPS ? g->opts.group : 1;
+    const size_t whole = n / group * group;
+    for (size_t i = 0; i < n; i++) {
+        float diagonal = h[i * n + i] > 0 ? h[i * n + i] : 1; /* dead inputs get 1 */
+        r[i] = (ranked){diagonal, diagonal, (uint32_t)(i / group), (uint32_t)i};
+    }
+    for (size_t b = 0; b < whole; b += group) {
+        float top = 0;
+        for (size_t i = b; i < b + group; i++) top = r[i].diagonal > top ? r[i].diagonal : top;
+        for (size_t i = b; i < b + group; i++) r[i].key = top;
+    }
+    qsort(r, whole, sizeof *r, by_rank);
+    for (size_t i = 0; i < n; i++) order[i] = r[i].column;
+}
+
+static void choose_order(nib_gptq *g, const float *h)
+{
+    for (size_t i = 0; i < g->cols; i++) g->outer[i] = g->perm[i] = (uint32_t)i;
+    if (g->opts.order == NIB_ORDER_NATURAL) return;
+    rank_columns(g, h, (ranked *)g->work, nib_gptq_outer(g) ? g->outer : g->perm);
+}
+
+typedef struct {
+    nib_gptq *g;
+    const float *h; /* as given */
+    double lambda;
+} preparing;
+
+/* Rows of the full matrix from the upper triangle, columns in outer order. */
+static nib_code fill_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    (void)thread;
+    const preparing *p = arg;
+    const nib_gptq *g = p->g;
+    const size_t n = g->cols;
+    for (size_t i = begin; i < end; i++)
+        for (size_t j = 0; j < n; j++) {
+            size_t a = g->outer[i], b = g->outer[j];
+            float x = a <= b ? p->h[a * n + b] : p->h[b * n + a];
+            if (!isfinite(x))
+                return nib_fail(
+                    err, NIB_ENUMERIC,
+                    "the activations' second moments are not finite (channels %zu and %zu)", a, b);
+            g->h[i * n + j] = x;
+        }
+    return NIB_OK;
+}
+
+static void find_dead(nib_gptq *g)
+{
+    const size_t n = g->cols;
+    for (size_t i = 0; i < n; i++) {
+        g->imp[i] = g->h[i * n + i];
+        g->dead[i] = !(g->imp[i] > 0);
+        if (g->dead[i]) g->h[i * n + i] = 1;
+    }
+}
+
+/* Rows of the damped H in rounding order, back to front, for nib_inverse_factor(). */
+static nib_code reverse_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    (void)thread, (void)err;
+    const preparing *p = arg;
+    const nib_gptq *g = p->g;
+    const size_t n = g->cols;
+    for (size_t i = begin; i < end; i++) {
+        const float *row = g->h + (size_t)g->perm[i] * n;
+        double *to = g->work + (n - 1 - i) * n;
+        for (size_t j = 0; j < n; j++) to[n - 1 - j] = row[g->perm[j]];
+        to[n - 1 - i] += p->lambda;
+    }
+    return NIB_OK;
+}
+
+/* Rows of U out of the factored array, and the damping into H. */
+static nib_code take_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    (void)thread, (void)err;
+    const preparing *p = arg;
+    const nib_gptq *g = p->g;
+    const size_t n = g->cols;
+    for (size_t i = begin; i < end; i++) {
+        const double *from = g->work + (n - 1 - i) * n;
+        for (size_t j = 0; j < n; j++) g->u[i * n + j] = j < i ? 0 : (float)from[n - 1 - j];
+        g->h[i * n + i] += (float)p->lambda;
+    }
+    return NIB_OK;
+}
+
+static double mean_diagonal(const nib_gptq *g)
+{
+    double sum = 0;
+    for (size_t i = 0; i < g->cols; i++) sum += g->h[i * g->cols + i];
+    return sum / (double)g->cols;
+}
+
+static nib_code factor(nib_gptq *g, preparing *p, nib_err *err)
+{
+    const size_t n = g->cols;
+    const double mean = mean_diagonal(g);
+    nib_code rc;
+    for (g->damp = g->opts.damp;; g->damp += DAMP_STEP) {
+        p->lambda = g->damp * mean;
+        if ((rc = nib_par_for(g->ctx.threads, n, ROWS, reverse_rows, p, err))) return rc;
+        rc = nib_inverse_factor(g->work, n, g->ctx.threads, err);
+        if (rc != NIB_ENUMERIC || g->damp + DAMP_STEP > DAMP_MAX) break;
+        nib_warn(g->ctx.log,
+                 "second moments of %zu channels do not factor with damping %.3g; trying %.3g", n,
+                 g->damp, g->damp + DAMP_STEP);
+    }
+    return rc ? rc : nib_par_for(g->ctx.threads, n, ROWS, take_rows, p, err);
+}
+
+nib_code nib_gptq_prepare(nib_gptq *g, const float *h, size_t cols, nib_err *err)
+{
+    preparing p = {g, h, 0};
+    if (!reserve(g, cols)) return nib_fail_nomem(err, "a Hessian");
+    choose_order(g, h);
+    nib_code rc = nib_par_for(g->ctx.threads, cols, ROWS, fill_rows, &p, err);
+    if (rc) return rc;
+    find_dead(g);
+    return factor(g, &p, err);
+}
+
+/* ---- one chunk of rows ---- */
+
+/* What the rows of one solve share. */
+typedef struct {
+    const nib_gptq *g;
+    const nib_codec *codec;
+    const nib_lanes *k;
+    nib_levels levels;
+    const float *w;
+    size_t rows, cols;
+    uint8_t *code;
+    nib_block_param *param;
+    double *error; /* [chunks][3]: energy, rtn, solved; NULL: nobody asks */
+} job;
+
+/* Rows [row, row + n) transposed, other lanes zero. */
+static void load(nib_chunk *ch, const job *j, size_t row, size_t n)
+{
+    memset(ch->w, 0, ch->cols * L * sizeof *ch->w);
+    for (size_t l = 0; l < n; l++) {
+        const float *w = j->w + (row + l) * j->cols;
+        for (size_t i = 0; i < ch->cols; i++) ch->w[i * L + l] = w[j->g->outer[i]];
+    }
+}
+
+/* Dead inputs count for nothing. */
+static void clear_dead(nib_chunk *ch, const nib_gptq *g)
+{
+    for (size_t i = 0; i < ch->cols; i++)
+        if (g->dead[i]) memset(ch->w + i * L, 0, L * sizeof *ch->w);
+}
+
+static void store(const nib_chunk *ch, const job *j, size_t row, size_t n)
+{
+    const size_t per_block = j->codec->block / j->codec->sub;
+    for (size_t l = 0; l < n; l++) {
+        uint8_t *code = j->code + (row + l) * j->cols;
+        nib_block_param *param = j->param + (row + l) * ch->n_blocks;
+        for (size_t i = 0; i < ch->cols; i++) code[j->g->outer[i]] = ch->code[i * L + l];
+        for (size_t b = 0; b < ch->n_blocks; b++) {
+            param[b] = (nib_block_param){.d = ch->d[b * L + l],
+                                         .dmin = ch->dmin[b * L + l],
+                                         .zero = (int32_t)ch->zero[b * L + l]};
+            for (size_t s = 0; s < per_block; s++) {
+                param[b].sc[s] = (int16_t)ch->sc[(b * per_block + s) * L + l];
+                param[b].mn[s] = (int16_t)ch->mn[(b * per_block + s) * L + l];
+            }
+        }
+    }
+}
+
+/* Fit block b of every lane to `from`[col][lane] (columns of the block). */
+static void fit_block(nib_chunk *ch, const job *j, size_t b, const float *from, const float *imp,
+                      const float *mean_square)
+{
+    const size_t n = j->codec->block, per_block = n / j->codec->sub;
+    float *w = ch->row;
+    for (size_t l = 0; l < L; l++) {
+        nib_block_param p;
+        for (size_t i = 0; i < n; i++) w[i] = from[i * L + l];
+        j->codec->fit(j->codec, &p, &(nib_fit_in){w, imp, mean_square[l]});
+        ch->d[b * L + l] = p.d, ch->dmin[b * L + l] = p.dmin, ch->zero[b * L + l] = (float)p.zero;
+        for (size_t s = 0; s < per_block; s++) {
+            ch->sc[(b * per_block + s) * L + l] = p.sc[s];
+            ch->mn[(b * per_block + s) * L + l] = p.mn[s];
+        }
+    }
+}
+
+static void mean_squares(const nib_chunk *ch, float *ms)
+{
+    double sum[L] = {0};
+    for (size_t i = 0; i < ch->cols * L; i++) sum[i % L] += (double)ch->w[i] * ch->w[i];
+    for (int l = 0; l < L; l++) ms[l] = (float)(sum[l] / (double)ch->cols);
+}
+
+static void fit_all(nib_chunk *ch, const job *j, const float *ms)
+{
+    const size_t block = j->codec->block;
+    for (size_t b = 0; b < ch->n_blocks; b++)
+        fit_block(ch, j, b, ch->w + b * block * L, j->g->imp + b * block, ms);
+}
+
+/* Round every column to nearest, from w. */
+static void round_all(nib_chunk *ch)
+{
+    nib_lane_grid grid;
+    for (size_t i = 0; i < ch->cols; i++) {
+        if (i % ch->codec->sub == 0) nib_chunk_grid(ch, i / ch->codec->sub, &grid);
+        ch->k->round(&ch->levels, &grid, ch->w + i * L, ch->q + i * L, ch->code + i * L);
+    }
+}
+
+/* Fit the blocks whose first column in order is in [i1, i2), to the weights as they now are. */
+static void fit_reached(nib_chunk *ch, const job *j, size_t i1, size_t i2, const float *ms)
+{
+    const size_t block = j->codec->block;
+    float *from = ch->tmp + j->g->opts.lazy * L;
+    for (size_t c = (i1 + block - 1) / block * block; c < i2; c += block) {
+        size_t b = j->g->perm[c] / block;
+        for (size_t i = c; i < c + block; i++)
+            memcpy(from + j->g->perm[i] % block * L, ch->work + i * L, L * sizeof *from);
+        fit_block(ch, j, b, from, j->g->imp + b * block, ms);
+    }
+}
+
+/* The GPTQ pass: work[c] is column perm[c]. */
+static void feed_errors(nib_chunk *ch, const job *j, const float *ms)
+{
+    const nib_gptq *g = j->g;
+    const size_t n = ch->cols, lazy = g->opts.lazy;
+    float *e = ch->tmp; /* [lazy][L] */
+    for (size_t c = 0; c < n; c++)
+        memcpy(ch->work + c * L, ch->w + (size_t)g->perm[c] * L, L * sizeof *ch->work);
+    for (size_t i1 = 0; i1 < n; i1 += lazy) {
+        size_t i2 = i1 + lazy < n ? i1 + lazy : n;
+        if (g->opts.when == NIB_PARAMS_REACHED) fit_reached(ch, j, i1, i2, ms);
+        for (size_t c = i1; c < i2; c++) {
+            const float *u = g->u + c * n + c;
+            size_t col = g->perm[c];
+            float *w = ch->work + c * L, *ec = e + (c - i1) * L, *q = ch->q + col * L;
+            nib_lane_grid grid;
+            nib_chunk_grid(ch, col / j->codec->sub, &grid);
+            ch->k->round(&ch->levels, &grid, w, q, ch->code + col * L);
+            float inv = 1.0f / u[0];
+            for (int l = 0; l < L; l++) ec[l] = (q[l] - w[l]) * inv;
+            ch->k->feed(i2 - c, u, ec, w);
+        }
+        if (i2 < n)
+            nib_gemm_tn(n - i2, L, i2 - i1, g->u + i1 * n + i2, n, e, L, ch->work + i2 * L, L, 1);
+    }
+}
+
+/* Energy and error of rounding to nearest, for the report. */
+static void measure_plain(nib_chunk *ch, double *error)
+{
+    memset(ch->q, 0, ch->cols * L * sizeof *ch->q);
+    error[0] = nib_chunk_error(ch);
+    round_all(ch);
+    error[1] = nib_chunk_error(ch);
+}
+
+static nib_code solve_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    (void)err;
+    job *j = arg;
+    const nib_gptq *g = j->g;
+    nib_chunk *ch = &g->chunk[thread];
+    double *error = j->error ? j->error + begin / L * 3 : NULL;
+    float ms[L];
+    load(ch, j, begin, end - begin);
+    mean_squares(ch, ms);
+    if (ch->n_blocks > 1)
+        clear_dead(ch, g); /* a grid of the whole row spans them, as the reference's */
+    if (g->opts.when == NIB_PARAMS_AHEAD || error) fit_all(ch, j, ms);
+    clear_dead(ch, g);
+    if (error) measure_plain(ch, error);
+    feed_errors(ch, j, ms);
+    if (g->opts.sweeps) nib_chunk_descend(ch, g->opts.sweeps);
+    if (error) error[2] = nib_chunk_error(ch);
+    store(ch, j, begin, end - begin);
+    return NIB_OK;
+}
+
+static bool chunk_init(nib_chunk *ch, const job *j)
+{
+    const nib_codec *c = j->codec;
+    nib_buf *m = ch->memory;
+    const size_t column = L * sizeof(float);
+    ch->codec = c, ch->k = j->k, ch->levels = j->levels, ch->cols = j->cols, ch->h = j->g->h;
+    ch->n_blocks = j->cols / c->block;
+    ch->n_subs = j->cols / c->sub;
+    if (!(ch->w = nib_buf_reserve(&m[0], ch->cols, column)) ||
+        !(ch->work = nib_buf_reserve(&m[1], ch->cols, column)) ||
+        !(ch->q = nib_buf_reserve(&m[2], ch->cols, column)) ||
+        !(ch->g = nib_buf_reserve(&m[3], ch->cols, column)) ||
+        !(ch->code = nib_buf_reserve(&m[4], ch->cols, L)) ||
+        !(ch->d = nib_buf_reserve(&m[5], ch->n_blocks, 3 * column)) ||
+        !(ch->sc = nib_buf_reserve(&m[6], ch->n_subs, 2 * column)) ||
+        !(ch->tmp = nib_buf_reserve(&m[7], nib_chunk_tmp(c, j->g->opts.lazy), sizeof(float))) ||
+        !(ch->row = nib_buf_reserve(&m[8], c->block, sizeof(float))))
+        return false;
+    ch->dmin = ch->d + ch->n_blocks * L;
+    ch->zero = ch->dmin + ch->n_blocks * L;
+    ch->mn = ch->sc + ch->n_subs * L;
+    return true;
+}
+
+void nib_chunk_fini(nib_chunk *ch)
+{
+    for (size_t i = 0; i < sizeof ch->memory / sizeof *ch->memory; i++)
+        nib_buf_free(&ch->memory[i]);
+}
+
+static void sum_errors(const job *j, nib_gptq_report *report)
+{
+    double sum[3] = {0};
+    for (size_t i = 0; i < (j->rows + L - 1) / L; i++)
+        for (int k = 0; k < 3; k++) sum[k] += j->error[i * 3 + k];
+    report->energy = sum[0];
+    report->rtn = sum[0] > 0 ? sum[1] / sum[0] : 0;
+    report->solved = sum[0] > 0 ? sum[2] / sum[0] : 0;
+}
+
+nib_code nib_gptq_solve(nib_gptq *g, const nib_codec *c, const float *w, size_t rows, uint8_t *code,
+                        nib_block_param *param, nib_gptq_report *report, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    job j = {.g = g,
+             .codec = c,
+             .k = nib_lanes_get(g->ctx.cpu),
+             .w = w,
+             .rows = rows,
+             .cols = g->cols,
+             .code = code,
+             .param = param};
+    if (g->cols % c->block)
+        return nib_fail(err, NIB_EINVAL,
+                        "%s: rows of %zu weights are no multiple of its block of %u", c->name,
+                        g->cols, c->block);
+    nib_levels_init(&j.levels, c);
+    if (report && !(j.error = nib_calloc((rows + L - 1) / L, 3 * sizeof *j.error)))
+        return nib_fail_nomem(err, "the solver");
+    for (int t = 0; t < g->ctx.threads && !rc; t++)
+        if (!chunk_init(&g->chunk[t], &j)) rc = nib_fail_nomem(err, "the solver's work memory");
+    if (!rc) rc = nib_par_for(g->ctx.threads, rows, L, solve_rows, &j, err);
+    if (!rc && report) sum_errors(&j, report);
+    nib_free(j.error);
+    return rc;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* quant/levels.c - what the solvers' loops need to know of a codec, and which loops this processor
+ * runs. */
+#include "quant/lanes.h"
+
+#include "base/cpu.h"
+
+#include <string.h>
+
+extern const nib_lanes nib_lanes_c, nib_lanes_avx2, nib_lanes_avx512;
+
+const nib_lanes *nib_lanes_get(unsigned cpu)
+{
+#if NIB_HAVE_AVX512
+    if (cpu & NIB_CPU_AVX512) return &nib_lanes_avx512;
+#endif
+#if NIB_HAVE_AVX2
+    if (cpu & NIB_CPU_AVX2) return &nib_lanes_avx2;
+#endif
+    (void)cpu;
+    return &nib_lanes_c;
+}
+
+void nib_levels_init(nib_levels *lv, const nib_codec *c)
+{
+    memset(lv, 0, sizeof *lv);
+    lv->n_codes = c->n_codes;
+    lv->level0 = (float)c->level0;
+    lv->codebook = c->codebook != NULL;
+    if (!c->codebook) return;
+    for (int k = 0; k < c->n_codes; k++) lv->level[k] = (float)c->codebook[k];
+    for (int k = 0; k + 1 < c->n_codes; k++) lv->middle[k] = (lv->level[k] + lv->level[k + 1]) / 2;
+}

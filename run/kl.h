@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* run/kl.h - how far two streams of final activations are apart in what they predict. */
+#ifndef NIB_RUN_KL_H
+#define NIB_RUN_KL_H
+
+#include "infer/graph.h"
+#include "run/rows.h"
+
+typedef struct {
+    size_t n;        /* positions compared */
+    double kl;       /* mean divergence of `b`'s predictions from `a`'s, nats */
+    double error;    /* its standard error */
+    double same_top; /* share of positions where both hold the same token most likely */
+} nib_kl;
+
+/* Rows [0, n) of a against rows [b0, b0 + n) of b; both through the graph's final norm and output
+ * matrix. */
+NIB_MUST_USE nib_code nib_kl_rows(nib_kl *out, nib_graph *g, const nib_rows *a, const nib_rows *b,
+                                  size_t b0, size_t n, nib_err *err);
+
+#endif

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* run/side.c - see side.h. Head: 8 bytes of mark, u64 fingerprint, u32 blocks done, little-endian,
+ * in the first HEAD bytes; tensor data follows. */
+#include "run/side.h"
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/rd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { HEAD = 64 };
+static const char MARK[8] = "nibsolv1";
+
+static char *side_path(const char *target)
+{
+    const char *base = nib_path_base(target);
+    size_t n = strlen(target) + sizeof "..nibble-solved";
+    char *p = nib_alloc(n, 1);
+    if (p) snprintf(p, n, "%.*s.%s.nibble-solved", (int)(base - target), target, base);
+    return p;
+}
+
+static nib_code transfer(const nib_side *s, bool write_it, uint64_t offset, uint8_t *data, size_t n,
+                         nib_err *err)
+{
+    while (n) {
+        ssize_t k =
+            write_it ? pwrite(s->fd, data, n, (off_t)offset) : pread(s->fd, data, n, (off_t)offset);
+        if (k < 0 && errno == EINTR) continue;
+        if (k < 0)
+            return nib_fail_sys(err, errno, "%s: %s at offset %llu", s->path,
+                                write_it ? "writing" : "reading", (unsigned long long)offset);
+        if (k == 0)
+            return nib_fail(err, NIB_EFORMAT, "%s: ends at offset %llu", s->path,
+                            (unsigned long long)offset);
+        data += k;
+        offset += (uint64_t)k;
+        n -= (size_t)k;
+    }
+    return NIB_OK;
+}
+
+nib_code nib_side_write(nib_side *s, uint64_t offset, const void *data, size_t n, nib_err *err)
+{
+    return transfer(s, true, HEAD + offset, (uint8_t *)data, n, err);
+}
+
+nib_code nib_side_read(const nib_side *s, uint64_t offset, void *data, size_t n, nib_err *err)
+{
+    return transfer(s, false, HEAD + offset, data, n, err);
+}
+
+nib_code nib_side_mark(nib_side *s, uint32_t done, nib_err *err)
+{
+    uint8_t head[HEAD] = {0};
+    memcpy(head, MARK, sizeof MARK);
+    for (int i = 0; i < 8; i++) head[8 + i] = (uint8_t)(s->fingerprint >> 8 * i);
+    for (int i = 0; i < 4; i++) head[16 + i] = (uint8_t)(done >> 8 * i);
+    if (fsync(s->fd)) return nib_fail_sys(err, errno, "%s: flushing to disk", s->path);
+    nib_code rc = transfer(s, true, 0, head, sizeof head, err);
+    if (!rc && fsync(s->fd)) rc = nib_fail_sys(err, errno, "%s: flushing to disk", s->path);
+    s->done = done;
+    return rc;
+}
+
+static nib_code take_up(nib_side *s, nib_err *err)
+{
+    uint8_t head[HEAD];
+    nib_code rc = transfer(s, false, 0, head, sizeof head, err);
+    if (rc) return rc;
+    nib_rd r = {head, head + sizeof head, false};
+    if (memcmp(nib_rd_bytes(&r, sizeof MARK), MARK, sizeof MARK))
+        return nib_fail(err, NIB_EFORMAT, "%s: holds no unfinished run", s->path);
+    if (nib_rd_u64(&r) != s->fingerprint)
+        return nib_fail(err, NIB_EINVAL,
+                        "%s: the unfinished run had another model, text or recipe; run it again "
+                        "with the same, or without --resume to start anew",
+                        s->path);
+    s->done = nib_rd_u32(&r);
+    return NIB_OK;
+}
+
+nib_code nib_side_open(nib_side *s, const char *target, uint64_t fingerprint, bool resume,
+                       nib_err *err)
+{
+    *s = (nib_side){.fd = -1, .fingerprint = fingerprint};
+    if (!(s->path = side_path(target))) return nib_fail_nomem(err, "a path");
+    bool found = nib_file_exists(s->path);
+    s->fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC | (resume ? 0 : O_TRUNC), 0666);
+    nib_code rc = s->fd < 0 ? nib_fail_sys(err, errno, "%s", s->path) : NIB_OK;
+    if (!rc) rc = resume && found ? take_up(s, err) : nib_side_mark(s, 0, err);
+    if (rc) nib_side_close(s, false);
+    return rc;
+}
+
+void nib_side_close(nib_side *s, bool remove)
+{
+    if (s->path && s->fd >= 0) close(s->fd);
+    if (s->path && remove) unlink(s->path);
+    nib_free(s->path);
+    *s = (nib_side){.fd = -1};
+}

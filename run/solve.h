@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* run/solve.h - solve the weights of a plan, one transformer block after the other.
+ *
+ * For each block: run the calibration windows through it and gather the second moments of every
+ * distinct input; solve each linear weight onto the format that the plan gives it (quant/gptq.h);
+ * run the windows through the solved block: what comes out is the next block's input, so that later
+ * blocks make up for what earlier ones lost. In memory at a time: one block's weights in f32, its
+ * moments, and the activations (in a temporary file when they are large).
+ *
+ * A few windows are held out: they run through the original and the solved blocks side by side,
+ * which at the end gives the Kullback-Leibler divergence that the blocks' quantization costs. */
+#ifndef NIB_RUN_SOLVE_H
+#define NIB_RUN_SOLVE_H
+
+#include "calib/text.h"
+#include "quant/gptq.h"
+#include "run/kl.h"
+#include "run/plan.h"
+#include "run/side.h"
+
+typedef struct {
+    nib_gptq_opts gptq;
+    bool propagate; /* default on; off: every block sees the original model's activations      */
+    bool true_sequential; /* also inside a block: moments again after each group of weights, default
+                             off */
+    size_t held_out; /* windows not calibrated on, default 8, at most an eighth of all           */
+    uint64_t memory; /* bytes of activations to keep in memory, default 1 GiB                    */
+} nib_solve_opts;
+
+nib_solve_opts nib_solve_defaults(void);
+
+typedef struct {
+    const char *name; /* GGUF name, borrowed from the plan */
+    const nib_codec *codec;
+    double rtn, solved; /* output error as shares of the output's energy */
+    double damp, seconds;
+} nib_solve_line;
+
+typedef struct {
+    nib_solve_line *line;
+    size_t n;
+    size_t windows, held_out, n_ctx;
+    nib_kl kl; /* n = 0: no windows were held out */
+    double seconds;
+} nib_solve_report;
+
+/* Of what decides the result: model, windows, formats, options. */
+NIB_MUST_USE nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windows *w,
+                                            const nib_solve_opts *opts, nib_err *err);
+
+/* Solve every tensor of the plan that is marked so; packed tensors go to `side`, which the caller
+ * closes. On failure the report is empty, but the side file may be taken up by a later run. */
+NIB_MUST_USE nib_code nib_solve_run(nib_solve_report *r, nib_side *side, const nib_plan *p,
+                                    const nib_windows *w, const nib_solve_opts *opts,
+                                    const nib_ctx *ctx, nib_err *err);
+void nib_solve_report_free(nib_solve_report *r);
+
+#endif
