@@ -369,7 +369,7 @@ static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_c
     if ((rc = nib_gguf_plan(&p->layout, path, p->kvs, p->record, p->n, r->split_max, err)))
         return rc;
     add_up(p, &c->mix);
-    p->peak_memory = nib_quantize_memory(p, ctx->threads);
+    p->peak_memory = nib_mem_peak() + nib_quantize_memory(p, ctx->threads);
     p->disk_free = nib_disk_free(path);
     if (r->out) rc = nib_target_check(&p->layout, p->model->src, r->force, p->disk_free, err);
     if (!rc) warn_odd(c, im, ctx->log);

@@ -51,7 +51,7 @@ typedef struct {
     uint64_t weights, bytes; /* all tensors */
     double bits_per_weight;
     double bits_per_weight_inner; /* without embedding and output matrix; 0 when nothing is left */
-    uint64_t peak_memory;         /* estimate */
+    uint64_t peak_memory;         /* of the process: so far, and what the run will add */
     uint64_t disk_free;           /* where the output goes; UINT64_MAX: unknown */
     size_t n_fallback;
     size_t n_solved;

@@ -63,7 +63,7 @@ static uint64_t row_bytes(const nib_plan_tensor *t)
 /* Most bytes that a batch of the plan can take. */
 static uint64_t batch_bytes(const nib_plan *p)
 {
-    uint64_t most = BATCH_BYTES;
+    uint64_t most = p->bytes < BATCH_BYTES ? p->bytes : BATCH_BYTES;
     for (size_t i = 0; i < p->n; i++) {
         uint64_t one = piece_rows(&p->tensor[i]) * row_bytes(&p->tensor[i]);
         if (one > most) most = one;
