@@ -20,7 +20,7 @@
 #include <string.h>
 
 enum {
-    LOGITS_MAX = 24 << 20, /* floats of logits held at once, 96 MiB           */
+    LOGITS_MAX = 32 << 20, /* floats of logits held at once, 128 MiB          */
     LOGITS_ROWS = 512,     /* and rows: more would not make the product faster */
     ROW_CHUNK = 16,        /* rows of a task in loops over rows                */
 };

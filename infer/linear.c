@@ -6,18 +6,22 @@
 #include "base/linalg.h"
 #include "base/par.h"
 
-/* Tiles of the product, and the number of weights decoded before they are used. BLAS copies both
- * sides of a tile, so a tile should be large both ways, yet there should be enough tiles for many
- * threads. */
+/* Two ways to share a product among threads, chosen by its shape alone. Where rows are few or
+ * outputs many, each thread decodes a panel of outputs for itself and multiplies it with all rows
+ * while it is in the cache. Otherwise a slab of the weight is decoded by all, then cut into tiles.
+ * BLAS copies both sides of a product, so these should be large both ways, yet there should be
+ * enough of them for many threads. */
 enum {
-    TILE_ROWS = 512,     /* rows of x of a tile                                      */
-    TILE_AREA = 1 << 18, /* outputs x rows of a tile: outputs go up where rows are few */
-    PANEL_MIN = 128,     /* outputs of a tile: at least, and at most                 */
-    PANEL_MAX = 1024,
-    ENOUGH_TILES = 16,
-    FEW_ROWS = 64, /* up to here a panel is decoded by the thread that uses it */
+    FEW_ROWS = 64,      /* of x: panels of PANEL_FEW outputs                          */
+    MANY_OUT = 1 << 14, /* outputs: panels of PANEL                                   */
     PANEL_FEW = 64,
-    SLAB = 8 << 20, /* else this many weights are decoded for all, 32 MiB       */
+    PANEL = 512,
+    SLAB = 8 << 20,      /* weights, 32 MiB                                            */
+    TILE_ROWS = 512,     /* rows of x of a tile                                        */
+    TILE_AREA = 1 << 18, /* outputs x rows of a tile: outputs go up where rows are few */
+    TILE_OUT_MIN = 128,  /* outputs of a tile: at least, and at most                   */
+    TILE_OUT_MAX = 1024,
+    ENOUGH_TILES = 16,
     DECODE_ROWS = 32,
 };
 
@@ -28,8 +32,9 @@ typedef struct {
     const float *bias, *x;
     float *y;
     size_t rows, in, out;
+    size_t panel;      /* outputs of a panel or tile                                */
     const float *slab; /* decoded weights of outputs first .. first + n_slab - 1 */
-    size_t first, n_slab, panel;
+    size_t first, n_slab;
     bool add;
 } product;
 
@@ -68,14 +73,14 @@ static nib_code decode(const product *p, float *dst, size_t begin, size_t end, i
                                 p->l->ctx.cpu, err);
 }
 
-static nib_code few_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+static nib_code own_panel(void *arg, size_t begin, size_t end, int thread, nib_err *err)
 {
     const product *p = arg;
     if (p->decoded) {
         tile(p, p->decoded + begin * p->in, 0, p->rows, begin, end);
         return NIB_OK;
     }
-    float *w = nib_buf_reserve(&p->l->thread[thread].panel, PANEL_FEW, p->in * sizeof *w);
+    float *w = nib_buf_reserve(&p->l->thread[thread].panel, p->panel, p->in * sizeof *w);
     if (!w) return nib_fail_nomem(err, "decoded weights");
     nib_code rc = decode(p, w, begin, end, thread, err);
     if (rc) return rc;
@@ -119,15 +124,15 @@ static size_t n_tiles(const product *p)
 /* The whole slab, in tiles: large ones, but enough of them to share out. */
 static nib_code multiply(product *p, nib_err *err)
 {
-    p->panel = min_size(PANEL_MAX, TILE_AREA / min_size(p->rows, TILE_ROWS));
-    while (p->panel > PANEL_MIN && n_tiles(p) < ENOUGH_TILES) p->panel /= 2;
+    p->panel = min_size(TILE_OUT_MAX, TILE_AREA / min_size(p->rows, TILE_ROWS));
+    while (p->panel > TILE_OUT_MIN && n_tiles(p) < ENOUGH_TILES) p->panel /= 2;
     return nib_par_for(p->l->ctx.threads, n_tiles(p), 1, multiply_slab, p, err);
 }
 
-static nib_code many_rows(product *p, nib_err *err)
+static nib_code by_slabs(product *p, nib_err *err)
 {
     const int threads = p->l->ctx.threads;
-    const size_t most = min_size(SLAB / p->in < PANEL_MAX ? PANEL_MAX : SLAB / p->in, p->out);
+    const size_t most = min_size(SLAB / p->in < TILE_OUT_MAX ? TILE_OUT_MAX : SLAB / p->in, p->out);
     p->slab = nib_buf_reserve(&p->l->slab, most, p->in * sizeof *p->slab);
     if (!p->slab) return nib_fail_nomem(err, "decoded weights");
     for (p->first = 0; p->first < p->out; p->first += p->n_slab) {
@@ -148,13 +153,14 @@ nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const float *decod
     nib_code rc;
     p.in = (size_t)nib_tensor_cols(w);
     p.out = (size_t)nib_tensor_rows(w);
-    if (rows <= FEW_ROWS)
-        rc = nib_par_for(l->ctx.threads, p.out, PANEL_FEW, few_rows, &p, err);
+    p.panel = rows <= FEW_ROWS ? PANEL_FEW : PANEL;
+    if (rows <= FEW_ROWS || p.out >= MANY_OUT)
+        rc = nib_par_for(l->ctx.threads, p.out, p.panel, own_panel, &p, err);
     else if (decoded) {
         p.slab = decoded;
         p.n_slab = p.out;
         rc = multiply(&p, err);
     } else
-        rc = many_rows(&p, err);
+        rc = by_slabs(&p, err);
     return rc ? nib_wrap(err, "tensor '%s'", w->name) : NIB_OK;
 }

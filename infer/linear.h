@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/linear.h - a matrix product with a weight that stays packed in its source.
  *
- * Weights are read and decoded as they are used, a slab at a time, so memory does not grow with the
- * model; the system's page cache is what keeps the file near. */
+ * Weights are read and decoded as they are used, some rows at a time, so memory does not grow with
+ * the model; the system's page cache is what keeps the file near. */
 #ifndef NIB_INFER_LINEAR_H
 #define NIB_INFER_LINEAR_H
 
