@@ -12,13 +12,21 @@ model=$dir/qwen3-0.6b-shape
 
 heading() { printf '\n== %s\n' "$*"; }
 
+mkdir -p "$dir"
+if [ ! -f "$model/config.json" ]; then
+    heading "generating a random model of 0.5 B weights, in the shape of Qwen3-0.6B"
+    "$build/tests/support/make_model" --arch qwen3 --layers 28 --hidden 1024 --ff 3072 --heads 16 --kv-heads 8 \
+        --head-dim 128 --vocab 32000 --tied --tokenizer data/tiny-llama "$model.part"
+    mv "$model.part" "$model"
+fi
 # The programs in build/bench print their own tables; the machine's limits come first.
 heading machine
 "$build/bench/bench_machine"
 for program in "$build"/bench/bench_*; do
     if [ ! -f "$program" ] || [ ! -x "$program" ] || [ "${program##*/}" = bench_machine ]; then continue; fi
     heading "${program##*/}"
-    "$program" || echo "(failed with status $?)"
+    case $program in */bench_forward) set -- "$model" ;; *) set -- ;; esac
+    (cd "$dir" && "$program" "$@") || echo "(failed with status $?)"
 done
 
 # timed LABEL COMMAND...: what the program says of itself at the end of --verbose
@@ -32,13 +40,6 @@ timed() {
     fi
 }
 
-mkdir -p "$dir"
-if [ ! -f "$model/config.json" ]; then
-    heading "generating a random model of 0.5 B weights, in the shape of Qwen3-0.6B"
-    "$build/tests/support/make_model" --arch qwen3 --layers 28 --hidden 1024 --ff 3072 --heads 16 --kv-heads 8 \
-        --head-dim 128 --vocab 32000 --tied --tokenizer data/tiny-llama "$model.part"
-    mv "$model.part" "$model"
-fi
 heading "whole commands on a model of $(cat "$model"/*.safetensors | wc -c | awk '{printf "%.2f", $1 / 2e9}') B weights"
 for type in q4_k_m q6_k q8_0 q4_0; do
     timed "quantize --type $type" "$nibble" quantize "$model" -o "$dir/$type.gguf" --type $type --force

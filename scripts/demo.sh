@@ -7,6 +7,8 @@ set -eu
 program=$1
 cd "$(dirname "$0")/.."
 model=data/tiny-llama text=data/eval.txt ctx=256
+# Many short parallel steps: threads that wait should sleep, not spin, where the processors are shared.
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 1' INT TERM
