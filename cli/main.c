@@ -11,13 +11,8 @@
 #include <unistd.h>
 
 const nib_cmd *const nib_cmds[] = {
-    &nib_cmd_quantize,
-    &nib_cmd_calibrate,
-    &nib_cmd_perplexity,
-    &nib_cmd_inspect,
-    &nib_cmd_tokenize,
-    &nib_cmd_completion,
-    NULL,
+    &nib_cmd_quantize, &nib_cmd_calibrate, &nib_cmd_perplexity, &nib_cmd_compare,
+    &nib_cmd_inspect,  &nib_cmd_tokenize,  &nib_cmd_completion, NULL,
 };
 
 const nib_cmd *nib_cmd_find(const char *name)

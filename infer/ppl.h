@@ -1,24 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/ppl.h - perplexity by named protocols.
+/* infer/ppl.h - perplexity by the protocols of infer/chunks.h.
  *
- * llama.cpp: the whole text is tokenized (BOS in front if the model adds one); chunks of n_ctx
- * (512); each chunk's first token is replaced by BOS if the model adds one; positions n_ctx/2 ..
- * n_ctx-2 predict their next token; the rest of the text is dropped. Error: PPL * sqrt(var / (count
- * - 1)). window: non-overlapping windows of n_ctx (2048) of the text's tokens, no BOS put in, every
- * position but the last scored. What papers report. Losses are summed in f64. */
+ * Losses are summed in f64. Error, as llama.cpp has it: PPL * sqrt(var / (count - 1)). */
 #ifndef NIB_INFER_PPL_H
 #define NIB_INFER_PPL_H
 
-#include "infer/graph.h"
-#include "infer/tokenizer.h"
-
-typedef enum { NIB_PPL_LLAMACPP, NIB_PPL_WINDOW } nib_ppl_protocol;
-
-typedef struct {
-    nib_ppl_protocol protocol;
-    size_t n_ctx; /* 0 = the protocol's default: 512 or 2048 (or the model's context if shorter) */
-    size_t max_chunks; /* 0 = all */
-} nib_ppl_opts;
+#include "infer/chunks.h"
 
 typedef struct {
     nib_ppl_protocol protocol;
@@ -35,8 +22,6 @@ typedef struct {
                   double nll);
     void *arg;
 } nib_token_consumer;
-
-const char *nib_ppl_protocol_name(nib_ppl_protocol p); /* "llama.cpp", "window" */
 
 /* consumer may be NULL. Text shorter than one window (llama.cpp: two chunks) is an error that says
  * how long it is and should be. */

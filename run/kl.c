@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* run/kl.c - see kl.h. KL(a || b) = sum_i p_i (log p_i - log q_i), in f64. */
+/* run/kl.c - see kl.h. */
 #include "run/kl.h"
 
 #include "base/mem.h"
+#include "infer/loss.h"
 
 #include <math.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 enum { GROUP = 32 }; /* rows whose logits are held at once */
 
 typedef struct {
+    const nib_ops *ops;
     float *logits; /* [GROUP][n_vocab] of stream a */
     double kl[GROUP];
     bool same[GROUP];
@@ -21,39 +23,20 @@ static void keep(void *arg, size_t row, const float *logits, size_t n_vocab)
     memcpy(p->logits + row * n_vocab, logits, n_vocab * sizeof *logits);
 }
 
-/* Largest logit's index; *log_z so that log softmax = logit - *log_z. */
-static size_t log_norm(const float *x, size_t n, double *log_z)
-{
-    size_t top = 0;
-    double sum = 0;
-    for (size_t i = 1; i < n; i++)
-        if (x[i] > x[top]) top = i;
-    for (size_t i = 0; i < n; i++) sum += exp((double)x[i] - x[top]);
-    *log_z = x[top] + log(sum);
-    return top;
-}
-
-static void compare(void *arg, size_t row, const float *b, size_t n_vocab)
+static void compare(void *arg, size_t row, const float *logits, size_t n_vocab)
 {
     pair *p = arg;
-    const float *a = p->logits + row * n_vocab;
-    double za, zb, kl = 0;
-    p->same[row] = log_norm(a, n_vocab, &za) == log_norm(b, n_vocab, &zb);
-    for (size_t i = 0; i < n_vocab; i++) {
-        double la = a[i] - za;
-        kl += exp(la) * (la - (b[i] - zb));
-    }
-    p->kl[row] = kl;
+    p->kl[row] = nib_loss_kl(p->ops, p->logits + row * n_vocab, logits, n_vocab, &p->same[row]);
 }
 
 nib_code nib_kl_rows(nib_kl *out, nib_graph *g, const nib_rows *a, const nib_rows *b, size_t b0,
-                     size_t n, nib_err *err)
+                     size_t n, const nib_ctx *ctx, nib_err *err)
 {
     size_t all[GROUP], same = 0;
     double sum = 0, sum2 = 0;
     size_t n_vocab = nib_graph_model(g)->hp.n_vocab, n_embd = a->cols;
     nib_code rc = NIB_OK;
-    pair p = {.logits = nib_alloc(n_vocab, GROUP * sizeof(float))};
+    pair p = {.ops = nib_ops_get(ctx->cpu), .logits = nib_alloc(n_vocab, GROUP * sizeof(float))};
     float *x = nib_alloc(n_embd, GROUP * sizeof *x);
     *out = (nib_kl){0};
     if (!p.logits || !x) rc = nib_fail_nomem(err, "logits");

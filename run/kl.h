@@ -16,6 +16,6 @@ typedef struct {
 /* Rows [0, n) of a against rows [b0, b0 + n) of b; both through the graph's final norm and output
  * matrix. */
 NIB_MUST_USE nib_code nib_kl_rows(nib_kl *out, nib_graph *g, const nib_rows *a, const nib_rows *b,
-                                  size_t b0, size_t n, nib_err *err);
+                                  size_t b0, size_t n, const nib_ctx *ctx, nib_err *err);
 
 #endif

@@ -378,7 +378,7 @@ static nib_code solve_all(solver *s, nib_err *err)
     if (rc || s->n_calib == s->w->n) return rc;
     const size_t n_ctx = s->w->n_ctx;
     return nib_kl_rows(&s->report->kl, s->graph, &s->original, &s->x, s->n_calib * n_ctx,
-                       (s->w->n - s->n_calib) * n_ctx, err);
+                       (s->w->n - s->n_calib) * n_ctx, s->ctx, err);
 }
 
 nib_code nib_solve_run(nib_solve_report *r, nib_side *side, const nib_plan *p, const nib_windows *w,

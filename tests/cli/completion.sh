@@ -26,6 +26,7 @@ offers() {
 offers nibble per -- perplexity
 offers nibble perplexity --pro -- --protocol
 offers nibble perplexity --protocol w -- window
+offers nibble compare --pro -- --protocol
 offers nibble perplexity --cpu '' -- c avx2 avx512 native
 offers nibble perplexity -- perplexity
 offers nibble perplexity model --text '' --

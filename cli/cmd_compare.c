@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/* cli/cmd_compare.c - how far models' predictions are from those of the model they come from. */
+#include "base/mem.h"
+#include "cli/io.h"
+#include "cli/opts.h"
+#include "infer/compare.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { CTX_MIN = 16, CTX_MAX = 1 << 20 };
+
+/* The names that nib_ppl_protocol_name() gives, in its order. */
+static const char *const protocols[] = {"llama.cpp", "window", NULL};
+
+static struct {
+    const char *text, *protocol;
+    uint64_t ctx, chunks;
+    double max_kl;
+    bool json;
+} opt = {.protocol = "llama.cpp", .max_kl = -1};
+
+static const nib_opt rows[] = {
+    {.name = "text",
+     .kind = NIB_OPT_STR,
+     .target = &opt.text,
+     .metavar = "FILE",
+     .help = "the text to compare on; - is standard input"},
+    {.name = "protocol",
+     .kind = NIB_OPT_CHOICE,
+     .target = &opt.protocol,
+     .choices = protocols,
+     .metavar = "NAME",
+     .help = "llama.cpp or window, as for perplexity (llama.cpp)"},
+    {.name = "ctx",
+     .letter = 'c',
+     .kind = NIB_OPT_UINT,
+     .target = &opt.ctx,
+     .min = CTX_MIN,
+     .max = CTX_MAX,
+     .metavar = "N",
+     .help = "tokens in a chunk (512; window: 2048, or the model's context if shorter)"},
+    {.name = "chunks",
+     .kind = NIB_OPT_UINT,
+     .target = &opt.chunks,
+     .metavar = "N",
+     .help = "stop after N chunks (all)"},
+    {.name = "max-kl",
+     .kind = NIB_OPT_NUM,
+     .target = &opt.max_kl,
+     .max = 1e9,
+     .metavar = "X",
+     .help = "exit with status 3 when a mean divergence is above X"},
+    {.name = "json", .kind = NIB_OPT_FLAG, .target = &opt.json, .help = "print the result as JSON"},
+    {0}};
+
+typedef struct {
+    nib_source *src;
+    nib_model model;
+    nib_tokenizer *tok;
+} opened;
+
+typedef struct {
+    size_t n; /* the base and what is compared with it */
+    const char *const *path;
+    opened *o;           /* [n] */
+    nib_compared *m;     /* [n] */
+    nib_compare_line *l; /* [n] */
+    nib_compare_result r;
+} job;
+
+static nib_code open_models(job *j, nib_err *err)
+{
+    nib_code rc;
+    j->o = nib_calloc(j->n, sizeof *j->o);
+    j->m = nib_calloc(j->n, sizeof *j->m);
+    j->l = nib_calloc(j->n, sizeof *j->l);
+    if (!j->o || !j->m || !j->l) return nib_fail_nomem(err, "the models' list");
+    for (size_t i = 0; i < j->n; i++) {
+        opened *o = &j->o[i];
+        if ((rc = nib_source_open(&o->src, j->path[i], err))) return rc;
+        if ((rc = nib_model_open(&o->model, o->src, err))) return rc;
+        if ((rc = nib_tokenizer_open(&o->tok, o->src, err))) return rc;
+        j->m[i] = (nib_compared){j->path[i], &o->model, o->tok};
+    }
+    return NIB_OK;
+}
+
+static void close_models(job *j)
+{
+    for (size_t i = 0; i < j->n && j->o; i++) {
+        nib_tokenizer_close(j->o[i].tok);
+        nib_model_close(&j->o[i].model);
+        nib_source_close(j->o[i].src);
+    }
+    nib_free(j->o);
+    nib_free(j->m);
+    nib_free(j->l);
+}
+
+static nib_code compare(job *j, const nib_ctx *ctx, nib_err *err)
+{
+    char *text = NULL;
+    size_t n_text;
+    nib_ppl_opts how = {.n_ctx = opt.ctx, .max_chunks = opt.chunks};
+    while (strcmp(nib_ppl_protocol_name(how.protocol), opt.protocol)) how.protocol++;
+    nib_code rc = open_models(j, err);
+    if (!rc) rc = nib_read_text(&text, &n_text, opt.text, err);
+    if (!rc && (rc = nib_compare_run(&j->r, j->l, j->m, j->n, text, n_text, &how, ctx, err)))
+        nib_wrap(err, "%s", opt.text);
+    nib_free(text);
+    return rc;
+}
+
+/* ---- what is printed ---- */
+
+static bool add_model(nib_json *models, const char *path, const nib_compare_line *l, bool base)
+{
+    nib_json *j = nib_json_add_object(models, NULL);
+    if (!j || !nib_json_add_str(j, "model", path) || !nib_json_add_num(j, "nll", l->nll) ||
+        !nib_json_add_num(j, "perplexity", l->ppl) ||
+        !nib_json_add_num(j, "perplexity_error", l->ppl_error))
+        return false;
+    return base ||
+           (nib_json_add_num(j, "kl", l->kl) && nib_json_add_num(j, "kl_error", l->kl_error) &&
+            nib_json_add_num(j, "kl_max", l->kl_max) &&
+            nib_json_add_num(j, "kl_p99.9", l->kl_999) && nib_json_add_num(j, "kl_p99", l->kl_99) &&
+            nib_json_add_num(j, "kl_median", l->kl_median) &&
+            nib_json_add_num(j, "same_top", l->same_top) &&
+            nib_json_add_num(j, "same_top_error", l->same_top_error));
+}
+
+static nib_code print_json(const job *k, nib_err *err)
+{
+    const nib_compare_result *r = &k->r;
+    nib_json *j = nib_json_new_object(), *models = NULL;
+    bool ok = j && nib_json_add_str(j, "text", opt.text) &&
+              nib_json_add_str(j, "protocol", nib_ppl_protocol_name(r->protocol)) &&
+              nib_json_add_num(j, "context", (double)r->n_ctx) &&
+              nib_json_add_num(j, "tokens", (double)r->n_tokens) &&
+              nib_json_add_num(j, "chunks", (double)r->n_chunks) &&
+              nib_json_add_num(j, "scored", (double)r->n_scored) &&
+              nib_json_add_num(j, "seconds", r->seconds) &&
+              (models = nib_json_add_array(j, "models"));
+    for (size_t i = 0; i < k->n && ok; i++) ok = add_model(models, k->path[i], &k->l[i], i == 0);
+    return nib_print_json(j, ok, err);
+}
+
+static void print_table(const job *k)
+{
+    const nib_compare_result *r = &k->r;
+    int width = 5;
+    for (size_t i = 0; i < k->n; i++) {
+        int n = (int)strlen(k->path[i]);
+        if (n > width) width = n;
+    }
+    printf("protocol %s, context %zu, %zu chunks, %zu of %zu tokens scored\n"
+           "%-*s  %-20s %-21s %8s %8s %8s  %s\n",
+           nib_ppl_protocol_name(r->protocol), r->n_ctx, r->n_chunks, r->n_scored, r->n_tokens,
+           width, "model", "perplexity", "KL divergence", "99 %", "99.9 %", "maximum",
+           "same top token");
+    for (size_t i = 0; i < k->n; i++) {
+        const nib_compare_line *l = &k->l[i];
+        printf("%-*s  %9.4f +/- %-6.4f", width, k->path[i], l->ppl, l->ppl_error);
+        if (i)
+            printf(" %8.6f +/- %8.6f %8.5f %8.5f %8.5f  %6.2f %%", l->kl, l->kl_error, l->kl_99,
+                   l->kl_999, l->kl_max, 100 * l->same_top);
+        else
+            printf(" (the base)");
+        putchar('\n');
+    }
+}
+
+/* The exit status that --max-kl asks for. */
+static int judge(const job *k, nib_log *log)
+{
+    int status = NIB_EXIT_OK;
+    for (size_t i = 1; i < k->n && opt.max_kl >= 0; i++)
+        if (!(k->l[i].kl <= opt.max_kl)) {
+            nib_warn(log, "%s: divergence %.6f is above --max-kl %g", k->path[i], k->l[i].kl,
+                     opt.max_kl);
+            status = NIB_EXIT_THRESHOLD;
+        }
+    return status;
+}
+
+static int run(int argc, char **argv)
+{
+    nib_opt_list operands = {0};
+    nib_ctx ctx;
+    nib_log log;
+    nib_err err;
+    job k = {0};
+    int status = nib_opts_parse(&nib_cmd_compare, argc, argv, &operands, &ctx, &log);
+    if (status >= 0) goto done;
+    if (!opt.text) {
+        status = nib_usage(&nib_cmd_compare, "compare: --text FILE is missing");
+        goto done;
+    }
+    k.n = operands.n;
+    k.path = operands.v;
+    if (compare(&k, &ctx, &err) || (opt.json && print_json(&k, &err))) {
+        status = nib_report(&err);
+        goto done;
+    }
+    if (!opt.json) print_table(&k);
+    status = judge(&k, &log);
+done:
+    close_models(&k);
+    nib_free((void *)operands.v);
+    return status;
+}
+
+const nib_cmd nib_cmd_compare = {
+    .name = "compare",
+    .run = run,
+    .summary = "measure how far models are from the one they come from",
+    .operands = "BASE OTHER",
+    .min_operands = 2,
+    .max_operands = -1,
+    .usage = "BASE OTHER... --text FILE",
+    .about = "Run models over the same text and print each one's perplexity and the "
+             "Kullback-Leibler divergence of its predictions from BASE's: mean with standard "
+             "error, percentiles, and the share of positions where both find the same token most "
+             "likely. Far steadier than a difference of perplexities.",
+    .example = "nibble compare data/tiny-llama data/tiny-llama --text data/eval.txt --chunks 2",
+    .options = rows,
+};

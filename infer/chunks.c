@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/chunks.c - see chunks.h. */
+#include "infer/chunks.h"
+
+#include "base/mem.h"
+
+enum { BATCH_ROWS = 2048 }; /* tokens that go through the model together: decoding is shared */
+
+static const struct {
+    const char *name;
+    size_t n_ctx;
+    size_t min_chunks; /* of text, before there is a result */
+    bool bos;          /* BOS in front of text and chunks, where the model adds one */
+    bool second_half;  /* score only the second half of a chunk */
+    bool drop_newline; /* one at the end of the text */
+} protocols[] = {
+    [NIB_PPL_LLAMACPP] = {"llama.cpp", 512, 2, true, true, true},
+    [NIB_PPL_WINDOW] = {"window", 2048, 1, false, false, false},
+};
+
+const char *nib_ppl_protocol_name(nib_ppl_protocol p)
+{
+    return protocols[p].name;
+}
+
+/* Token list, with BOS in front where the protocol and the model say so. */
+static nib_code tokenize(nib_chunks *c, const nib_tokenizer *tok, const char *text, size_t n,
+                         nib_err *err)
+{
+    const bool bos = protocols[c->protocol].bos && nib_tokenizer_adds_bos(tok);
+    c->bos = bos ? nib_tokenizer_bos(tok) : -1;
+    if (protocols[c->protocol].drop_newline && n && text[n - 1] == '\n') n--;
+    if (c->bos >= 0) {
+        c->ids.id = nib_alloc(1, sizeof *c->ids.id);
+        if (!c->ids.id) return nib_fail_nomem(err, "tokens");
+        c->ids.id[0] = c->bos;
+        c->ids.n = c->ids.cap = 1;
+    }
+    return nib_tokenizer_encode(tok, text, n, 0, &c->ids, err);
+}
+
+static nib_code set_sizes(nib_chunks *c, const nib_ppl_opts *opts, size_t trained, nib_log *log,
+                          nib_err *err)
+{
+    const size_t least = protocols[c->protocol].min_chunks;
+    c->n_ctx = opts->n_ctx ? opts->n_ctx : protocols[c->protocol].n_ctx;
+    if (!opts->n_ctx && c->n_ctx > trained) c->n_ctx = trained;
+    if (c->n_ctx < 4)
+        return nib_fail(err, NIB_EINVAL, "a context of %zu is too short to score, at least 4",
+                        c->n_ctx);
+    if (c->n_ctx > trained)
+        nib_warn(log, "context %zu is longer than the %zu the model was made for", c->n_ctx,
+                 trained);
+    c->n_tokens = c->ids.n;
+    c->n_chunks = c->n_tokens / c->n_ctx;
+    if (c->n_chunks < least)
+        return nib_fail(err, NIB_EINVAL,
+                        "the text is %zu tokens long; protocol %s needs at least %zu (%zu x %zu)",
+                        c->n_tokens, nib_ppl_protocol_name(c->protocol), least * c->n_ctx, least,
+                        c->n_ctx);
+    if (opts->max_chunks && c->n_chunks > opts->max_chunks) c->n_chunks = opts->max_chunks;
+    c->first = protocols[c->protocol].second_half ? c->n_ctx / 2 : 0;
+    c->per_chunk = c->n_ctx - 1 - c->first;
+    c->batch = c->n_ctx < BATCH_ROWS ? BATCH_ROWS / c->n_ctx : 1;
+    if (c->batch > c->n_chunks) c->batch = c->n_chunks;
+    return NIB_OK;
+}
+
+static nib_code allocate(nib_chunks *c, nib_err *err)
+{
+    const size_t scored = c->batch * c->per_chunk;
+    c->in = nib_alloc(c->batch * c->n_ctx, sizeof *c->in);
+    c->row = nib_alloc(scored, sizeof *c->row);
+    c->target = nib_alloc(scored, sizeof *c->target);
+    return c->in && c->row && c->target ? NIB_OK : nib_fail_nomem(err, "a batch of the text");
+}
+
+nib_code nib_chunks_open(nib_chunks *c, const nib_hparams *hp, const nib_tokenizer *tok,
+                         const char *text, size_t n_text, const nib_ppl_opts *opts, nib_log *log,
+                         nib_err *err)
+{
+    *c = (nib_chunks){.protocol = opts->protocol};
+    nib_code rc = tokenize(c, tok, text, n_text, err);
+    if (!rc) rc = set_sizes(c, opts, hp->n_ctx_train, log, err);
+    if (!rc) rc = allocate(c, err);
+    if (rc) nib_chunks_free(c);
+    return rc;
+}
+
+void nib_chunks_free(nib_chunks *c)
+{
+    nib_ids_free(&c->ids);
+    nib_free(c->in);
+    nib_free(c->row);
+    nib_free(c->target);
+    *c = (nib_chunks){0};
+}
+
+nib_code nib_chunks_fill(nib_chunks *c, size_t first, size_t n, uint32_t n_vocab, nib_err *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        const int32_t *ids = c->ids.id + (first + i) * c->n_ctx;
+        for (size_t t = 0; t < c->n_ctx; t++) c->in[i * c->n_ctx + t] = ids[t];
+        if (c->bos >= 0) c->in[i * c->n_ctx] = c->bos;
+        for (size_t k = 0; k < c->per_chunk; k++) {
+            const int32_t target = ids[c->first + k + 1];
+            if (target < 0 || (uint32_t)target >= n_vocab)
+                return nib_fail(err, NIB_EINVAL,
+                                "token %ld is outside the model's vocabulary of %u", (long)target,
+                                n_vocab);
+            c->row[i * c->per_chunk + k] = i * c->n_ctx + c->first + k;
+            c->target[i * c->per_chunk + k] = target;
+        }
+    }
+    return NIB_OK;
+}
+
+nib_code nib_chunks_run(const nib_chunks *c, nib_graph *g, size_t n, float *x, nib_err *err)
+{
+    nib_code rc = nib_graph_embed(g, c->in, n * c->n_ctx, x, err);
+    for (uint32_t layer = 0; layer < nib_graph_model(g)->hp.n_layer && !rc; layer++)
+        rc = nib_graph_block(g, layer, x, n, c->n_ctx, 0, NULL, err);
+    return rc;
+}
