@@ -3,7 +3,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 MESON_ARGS ?=
 
-.PHONY: all build deps demo check bench sanitize clang format lint install clean
+.PHONY: all build deps demo check bench bench-quality sanitize clang format lint install clean
 
 all: build
 
@@ -27,6 +27,10 @@ check: build
 # Speed of codecs and of the forward pass beside the machine's limits. Prints; judges nothing.
 bench: build
 	@scripts/bench.sh $(BUILD)
+
+# What quantizing costs on the demonstration model and a harder one, by method and type. TEXT=FILE: measured on it.
+bench-quality: build
+	@scripts/bench-quality.sh $(BUILD) $(TEXT)
 
 # Address and undefined-behaviour sanitizers, plain tests only.
 sanitize:

@@ -1,0 +1,87 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# What quantizing costs: rounding to nearest, the same with importances, and GPTQ, on the demonstration model and on a
+# twin that computes the same but has a few channels 20 to 60 times larger. Prints; judges nothing. Takes minutes.
+#   scripts/bench-quality.sh BUILD [TEXT]
+# TEXT: what is measured on, data/eval.txt unless given. NIB_QUALITY_CHUNKS: windows of it (all). NIB_QUALITY_TYPES: types.
+# NIB_QUALITY_CALIBRATION: what is calibrated on, data/calibration.txt unless set.
+set -eu
+build=$(cd "$1" && pwd)
+text=${2:-$(dirname "$0")/../data/eval.txt}
+text=$(cd "$(dirname "$text")" && pwd)/$(basename "$text")
+cd "$(dirname "$0")/.."
+nibble=$build/nibble
+calibration=${NIB_QUALITY_CALIBRATION:-data/calibration.txt}
+types=${NIB_QUALITY_TYPES:-q4_0 q4_k_s q3_k_s q2_k iq4_xs}
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+trap 'exit 1' INT TERM
+windows=(--ctx 256 --samples 128)
+# Groups of integers need the folder writer.
+if "$nibble" quantize --help | grep -q -- '--group-size'; then integers="int4-g128 int3-g128 int2-g64"; else integers=; fi
+
+# quantized MODEL TYPE METHOD TARGET [OPTION...]
+quantized() {
+    local model=$1 type=$2 method=$3 target=$4
+    shift 4
+    case $type in
+    int*)
+        bits=${type#int} bits=${bits%%-*}
+        set -- --format gptq --bits "$bits" --group-size "${type##*-g}" "$@" ;;
+    *) set -- --type "$type" --pure --embedding-type bf16 "$@" ;;
+    esac
+    "$nibble" quantize "$model" -o "$target" --method "$method" "$@" --quiet >"$scratch/out"
+}
+
+# Lines "NAME PERPLEXITY KL KL-ERROR SAME-TOP" of a comparison, the base first.
+measured() {
+    "$nibble" compare "$@" --text "$text" --protocol window --ctx 256 --quiet \
+        ${NIB_QUALITY_CHUNKS:+--chunks "$NIB_QUALITY_CHUNKS"} >"$scratch/table"
+    awk 'NR == 1 { print "#", $0 } NR == 3 { print $1, $2 } NR > 3 { print $1, $2, $5, $7, $11 }' "$scratch/table"
+}
+
+# The table of one type from "METHOD PERPLEXITY KL ERROR SAME" lines; the first is the base.
+report() {
+    awk -v type="$1" '
+        $1 == "base" { base = $2; next }
+        { ppl[$1] = $2; kl[$1] = $3
+          printf "%-10s %-10s %9.3f  %+7.2f %%  %.5f +/- %.5f  %6.2f %%", type, $1, $2, ($2 / base - 1) * 100, $3, $4, $5 }
+        $1 == "gptq" && ("importance" in kl) { printf "  %5.1f %%", (1 - $3 / kl["importance"]) * 100 }
+        $1 == "gptq" && !("importance" in kl) { printf "        -" }
+        $1 == "gptq" && ppl["rtn"] > base { printf "  %5.1f %%", (ppl["rtn"] - $2) / (ppl["rtn"] - base) * 100 }
+        { print "" }'
+}
+
+one_type() {
+    local model=$1 type=$2 files=() names=(base)
+    for method in rtn importance gptq; do
+        local options=() target=$scratch/$method.gguf
+        case $type,$method in
+        int*,importance) continue ;; # groups of integers are fitted without importances
+        int*) target=$scratch/$method options=(--text "$calibration" "${windows[@]}") ;;
+        *,importance) options=(--imatrix "$scratch/stats.gguf") ;;
+        *,gptq) options=(--text "$calibration" "${windows[@]}") ;;
+        esac
+        rm -rf "$target"
+        quantized "$model" "$type" "${method/importance/rtn}" "$target" "${options[@]}"
+        files+=("$target") names+=("$method")
+    done
+    measured "$model" "${files[@]}" >"$scratch/lines"
+    grep -v '^#' "$scratch/lines" | paste -d ' ' <(printf '%s\n' "${names[@]}") - | cut -d ' ' -f 1,3- | report "$type"
+}
+
+"$build/tests/support/make_outliers" data/tiny-llama "$scratch/twin"
+for model in data/tiny-llama "$scratch/twin"; do
+    "$nibble" calibrate "$model" --text "$calibration" "${windows[@]}" -o "$scratch/stats.gguf" --force --quiet >"$scratch/out"
+    printf '\n%s on %s, calibrated on %s\n' "${model##*/}" "$text" "$calibration"
+    printf '%-10s %-10s %9s  %9s  %-19s  %8s  %7s  %7s\n' '' '' perplexity '' 'KL divergence' 'same top' 'KL' 'ppl loss'
+    printf '%-10s %-10s %9s  %9s  %-19s  %8s  %7s  %7s\n' type method '' '' '' token removed 'regained'
+    for type in $types $integers; do one_type "$model" "$type"; done
+    head -n 1 "$scratch/table"
+done
+cat <<'END'
+
+KL removed: against rounding with importances. Loss regained: the share of the perplexity that rounding to nearest
+loses and GPTQ does not; where little is lost, or the text is short, that share is mostly noise.
+END
