@@ -378,6 +378,37 @@ static void cache_continues_a_sequence(void **state)
     tiny_drop(&t);
 }
 
+/* Matrices above the size that is decoded at once (8 M weights), and a vocabulary that is shared
+ * out in panels: 70 tokens go that way, the first 20 of them alone are too few rows for it. */
+static void large_matrices_go_in_parts(void **state)
+{
+    (void)state;
+    enum { MANY = 70, FEW = 20 };
+    const gen_spec spec = {.family = gen_family_find("llama"),
+                           .layers = 1,
+                           .hidden = 1024,
+                           .ff = 8300,
+                           .heads = 8,
+                           .kv_heads = 8,
+                           .head_dim = 128,
+                           .vocab = 16500,
+                           .tied = true,
+                           .dtype = NIB_BF16,
+                           .shards = 1,
+                           .seed = 3};
+    tiny t;
+    tiny_make_spec(&t, spec);
+    tiny_open(&t);
+    int32_t *ids = random_ids(MANY, t.model.hp.n_vocab);
+    float *many = forward(&t.model, ids, 1, MANY, 2, NULL);
+    float *few = forward(&t.model, ids, 1, FEW, 2, NULL);
+    close_f32(many, few, (size_t)FEW * t.model.hp.n_vocab, 10 * ROUNDING); /* wider sums */
+    free(many);
+    free(few);
+    free(ids);
+    tiny_drop(&t);
+}
+
 /* GGUF's order of rows and its rope factors give what the folder gives. */
 static void gguf_computes_the_same(void **state)
 {
@@ -518,6 +549,7 @@ int main(void)
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(sequences_do_not_see_each_other),
         cmocka_unit_test(cache_continues_a_sequence),
+        cmocka_unit_test(large_matrices_go_in_parts),
         cmocka_unit_test(gguf_computes_the_same),
         cmocka_unit_test(observer_sees_every_input_once),
         cmocka_unit_test(token_outside_the_vocabulary),

@@ -21,13 +21,19 @@ static void must(nib_code rc, const nib_err *err)
     if (rc) fail_msg("%s", err->msg);
 }
 
-void tiny_make(tiny *t, const char *family)
+void tiny_make_spec(tiny *t, gen_spec spec)
 {
     nib_err err;
     nib_ctx ctx = tiny_ctx(2);
-    *t = (tiny){.dir = "/tmp/nib-infer-XXXXXX"};
+    *t = (tiny){.dir = "/tmp/nib-infer-XXXXXX", .spec = spec};
     assert_non_null(mkdtemp(t->dir));
-    t->spec = (gen_spec){
+    must(gen_config_write(&t->spec, t->dir, &err), &err);
+    must(gen_weights_write(&t->spec, t->dir, &ctx, &err), &err);
+}
+
+void tiny_make(tiny *t, const char *family)
+{
+    gen_spec spec = {
         .family = gen_family_find(family),
         .layers = 2,
         .hidden = 48,
@@ -42,9 +48,8 @@ void tiny_make(tiny *t, const char *family)
         .seed = 7,
     };
     /* Families that do not state their head size have width / heads. */
-    if (!t->spec.family->explicit_head_dim) t->spec.hidden = 64;
-    must(gen_config_write(&t->spec, t->dir, &err), &err);
-    must(gen_weights_write(&t->spec, t->dir, &ctx, &err), &err);
+    if (!spec.family->explicit_head_dim) spec.hidden = 64;
+    tiny_make_spec(t, spec);
 }
 
 void tiny_open(tiny *t)
