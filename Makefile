@@ -17,7 +17,8 @@ build: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
 
 # Quantize the demonstration model to several types and print what each costs.
-demo: build
+demo: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet nibble
 	@scripts/demo.sh $(BUILD)/nibble
 
 # Every test; non-zero when one fails.

@@ -22,25 +22,26 @@ measure() {
     echo "$(value perplexity <"$scratch/ppl.json") $(value error <"$scratch/ppl.json")"
 }
 
-# row NAME IMATRIX BITS BITS-INNER BYTES "PPL ERROR"; the first row is what the others are compared with.
+# row NAME METHOD BITS BITS-INNER BYTES "PPL ERROR"; the first row is what the others are compared with.
 row() {
     printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "$5" "$6" "${base:-$6}" | awk -F'\t' '{
         split($6, p, " "); split($7, b, " ")
         change = $6 == $7 ? "" : sprintf("%+8.3f  %+6.2f %%", p[1] - b[1], (p[1] / b[1] - 1) * 100)
-        printf "%-13s %-7s %8s %8s %6.2f MB  %7.3f +/- %.3f  %s\n",
+        printf "%-13s %-10s %8s %8s %6.2f MB  %7.3f +/- %.3f  %s\n",
             $1, $2, $3 == "" ? "" : sprintf("%.2f", $3), $4 == "" ? "" : sprintf("%.2f", $4), $5 / 1e6, p[1], p[2], change
     }'
 }
 
-# quantized TYPE IMATRIX: with an importance matrix when the second is "yes"
+# quantized TYPE METHOD: plain rounding, rounding by importance, or gptq
 quantized() {
-    out=$scratch/$1-$2.gguf
-    set -- "$1" "$2" "$program" quantize $model -o "$out" --type "$1" --json --quiet
-    [ "$2" = no ] || set -- "$@" --imatrix "$scratch/stats.gguf"
-    type=$1 with=$2
-    shift 2
+    type=$1 method=$2 out=$scratch/$1-$2.gguf
+    set -- "$program" quantize $model -o "$out" --type "$type" --json --quiet
+    case $method in
+    importance) set -- "$@" --imatrix "$scratch/stats.gguf" ;;
+    gptq) set -- "$@" --method gptq --text data/calibration.txt --ctx $ctx ;;
+    esac
     "$@" >"$scratch/plan.json"
-    row "$type" "$with" "$(value bits_per_weight <"$scratch/plan.json")" \
+    row "$type" "$method" "$(value bits_per_weight <"$scratch/plan.json")" \
         "$(value bits_per_weight_without_embeddings <"$scratch/plan.json")" "$(wc -c <"$out")" "$(measure "$out")"
 }
 
@@ -48,14 +49,16 @@ echo "Model: $model (2.9 M parameters). Calibrating on data/calibration.txt."
 "$program" calibrate $model --text data/calibration.txt --ctx $ctx -o "$scratch/stats.gguf" --quiet >"$scratch/calibrate.out"
 echo "Perplexity on $text: protocol llama.cpp, context $ctx."
 echo
-printf '%-13s %-7s %8s %8s %9s  %-17s  %s\n' '' '' 'bits per' 'without' '' '' 'difference from'
-printf '%-13s %-7s %8s %8s %9s  %-17s  %s\n' type imatrix weight embed. 'file' perplexity 'the unquantized'
-echo '------------- ------- -------- -------- ---------  -----------------  -------------------'
+printf '%-13s %-10s %8s %8s %9s  %-17s  %s\n' '' '' 'bits per' 'without' '' '' 'difference from'
+printf '%-13s %-10s %8s %8s %9s  %-17s  %s\n' type method weight embed. 'file' perplexity 'the unquantized'
+echo '------------- ---------- -------- -------- ---------  -----------------  -------------------'
 weights=$(cat $model/*.safetensors | wc -c)
 base=$(measure $model)
 row '(unquantized)' '' 16 16 "$weights" "$base"
-for type in bf16 q8_0 q6_k q5_k_m; do quantized $type no; done
-for type in q4_k_m q4_0 iq4_xs q3_k_m q2_k; do quantized $type yes; done
+for type in bf16 q8_0 q6_k q5_k_m; do quantized $type rounding; done
+for type in q4_k_m q4_0 q3_k_m q2_k; do
+    for method in importance gptq; do quantized $type $method; done
+done
 cat <<'END'
 
 The +/- is the text's: another text of this length would give another perplexity. All rows are of the same text, so
