@@ -187,13 +187,15 @@ static void print_plan(const nib_plan *p)
     putchar('\n');
 }
 
-static nib_code print_json(const nib_plan *p, const nib_quantize_result *r, nib_err *err)
+static nib_code print_json(const nib_plan *p, const nib_quantize_result *r,
+                           const nib_solve_report *solved, nib_err *err)
 {
     nib_json *j = nib_plan_json(p);
     bool ok = j != NULL;
     if (r)
         ok = ok && nib_json_add_num(j, "seconds", r->seconds) &&
              nib_json_add_num(j, "zero_importance_blocks", (double)r->zero_importance_blocks);
+    if (solved && solved->n) ok = ok && nib_solve_report_json(j, solved);
     return nib_print_json(j, ok, err);
 }
 
@@ -254,7 +256,7 @@ static nib_code carry_out(const nib_plan *p, const nib_ctx *ctx, nib_err *err)
     nib_debug(ctx->log, "%.2f s, %.0f MB of memory at most", r.seconds + report.seconds,
               (double)nib_mem_peak() / 1e6);
     if (opt.json) {
-        rc = print_json(p, &r, err);
+        rc = print_json(p, &r, &report, err);
     } else {
         print_totals(p);
         if (report.n) print_report(&report);
@@ -291,7 +293,7 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
     if (!opt.dry_run)
         rc = carry_out(&plan, ctx, err);
     else if (opt.json)
-        rc = print_json(&plan, NULL, err);
+        rc = print_json(&plan, NULL, NULL, err);
     else
         print_plan(&plan);
 done:

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* run/report.c - a plan as JSON. */
+/* run/report.c - a plan, and what the solver says of it, as JSON. */
 #include "run/plan.h"
+#include "run/solve.h"
 
 static const char *source_format(const nib_plan_tensor *t)
 {
@@ -79,4 +80,29 @@ nib_json *nib_plan_json(const nib_plan *p)
     if (ok) return root;
     nib_json_free(root);
     return NULL;
+}
+
+static bool add_line(nib_json *list, const nib_solve_line *l)
+{
+    nib_json *j = nib_json_add_object(list, NULL);
+    return j && nib_json_add_str(j, "name", l->name) &&
+           nib_json_add_str(j, "type", l->codec->name) && nib_json_add_num(j, "error", l->solved) &&
+           nib_json_add_num(j, "rounded_error", l->rtn) && nib_json_add_num(j, "damp", l->damp) &&
+           nib_json_add_num(j, "seconds", l->seconds);
+}
+
+bool nib_solve_report_json(nib_json *parent, const nib_solve_report *r)
+{
+    nib_json *j = nib_json_add_object(parent, "solved");
+    bool ok = j && nib_json_add_num(j, "windows", (double)r->windows) &&
+              nib_json_add_num(j, "held_out", (double)r->held_out) &&
+              nib_json_add_num(j, "context", (double)r->n_ctx) &&
+              nib_json_add_num(j, "seconds", r->seconds);
+    if (ok && r->kl.n)
+        ok = nib_json_add_num(j, "kl", r->kl.kl) && nib_json_add_num(j, "kl_error", r->kl.error) &&
+             nib_json_add_num(j, "same_top", r->kl.same_top);
+    nib_json *list = ok ? nib_json_add_array(j, "weights") : NULL;
+    ok = list != NULL;
+    for (size_t i = 0; i < r->n && ok; i++) ok = add_line(list, &r->line[i]);
+    return ok;
 }

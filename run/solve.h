@@ -54,5 +54,7 @@ NIB_MUST_USE nib_code nib_solve_run(nib_solve_report *r, nib_side *side, const n
                                     const nib_windows *w, const nib_solve_opts *opts,
                                     const nib_ctx *ctx, nib_err *err);
 void nib_solve_report_free(nib_solve_report *r);
+/* Add the report as "solved"; false when memory is short. run/report.c. */
+NIB_MUST_USE bool nib_solve_report_json(nib_json *parent, const nib_solve_report *r);
 
 #endif
