@@ -1,14 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Quantize the demonstration model to several GGUF types and print what each costs.
+# Quantize the demonstration model to several GGUF types by several methods and print what each costs.
 #   scripts/demo.sh PROGRAM
 # Files go to a scratch folder that is removed at the end.
 set -eu
 program=$1
 cd "$(dirname "$0")/.."
 model=data/tiny-llama text=data/eval.txt ctx=256
-# Many short parallel steps: threads that wait should sleep, not spin, where the processors are shared.
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
+# This may run beside other work: a thread that waits must not keep a processor busy.
+export OMP_WAIT_POLICY=passive
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 1' INT TERM
@@ -16,23 +16,8 @@ trap 'exit 1' INT TERM
 # The first value of a key of JSON on standard input.
 value() { sed -n "s/.*\"$1\":[[:space:]]*\"\{0,1\}\([^\",]*\).*/\1/p" | head -n 1; }
 
-# Prints "perplexity error", both as JSON has them.
-measure() {
-    "$program" perplexity "$1" --text $text --ctx $ctx --json --quiet >"$scratch/ppl.json"
-    echo "$(value perplexity <"$scratch/ppl.json") $(value error <"$scratch/ppl.json")"
-}
-
-# row NAME METHOD BITS BITS-INNER BYTES "PPL ERROR"; the first row is what the others are compared with.
-row() {
-    printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "$5" "$6" "${base:-$6}" | awk -F'\t' '{
-        split($6, p, " "); split($7, b, " ")
-        change = $6 == $7 ? "" : sprintf("%+8.3f  %+6.2f %%", p[1] - b[1], (p[1] / b[1] - 1) * 100)
-        printf "%-13s %-10s %8s %8s %6.2f MB  %7.3f +/- %.3f  %s\n",
-            $1, $2, $3 == "" ? "" : sprintf("%.2f", $3), $4 == "" ? "" : sprintf("%.2f", $4), $5 / 1e6, p[1], p[2], change
-    }'
-}
-
-# quantized TYPE METHOD: plain rounding, rounding by importance, or gptq
+# quantized TYPE METHOD: plain rounding, rounding by importance, or gptq. Adds a line to $scratch/files:
+# file, type, method, bits per weight, the same without embeddings, bytes.
 quantized() {
     type=$1 method=$2 out=$scratch/$1-$2.gguf
     set -- "$program" quantize $model -o "$out" --type "$type" --json --quiet
@@ -41,26 +26,44 @@ quantized() {
     gptq) set -- "$@" --method gptq --text data/calibration.txt --ctx $ctx ;;
     esac
     "$@" >"$scratch/plan.json"
-    row "$type" "$method" "$(value bits_per_weight <"$scratch/plan.json")" \
-        "$(value bits_per_weight_without_embeddings <"$scratch/plan.json")" "$(wc -c <"$out")" "$(measure "$out")"
+    printf '%s\t%s\t%s\t%.2f\t%.2f\t%s\n' "$out" "$type" "$method" "$(value bits_per_weight <"$scratch/plan.json")" \
+        "$(value bits_per_weight_without_embeddings <"$scratch/plan.json")" "$(wc -c <"$out")" >>"$scratch/files"
 }
 
-echo "Model: $model (2.9 M parameters). Calibrating on data/calibration.txt."
-"$program" calibrate $model --text data/calibration.txt --ctx $ctx -o "$scratch/stats.gguf" --quiet >"$scratch/calibrate.out"
-echo "Perplexity on $text: protocol llama.cpp, context $ctx."
-echo
-printf '%-13s %-10s %8s %8s %9s  %-17s  %s\n' '' '' 'bits per' 'without' '' '' 'difference from'
-printf '%-13s %-10s %8s %8s %9s  %-17s  %s\n' type method weight embed. 'file' perplexity 'the unquantized'
-echo '------------- ---------- -------- -------- ---------  -----------------  -------------------'
-weights=$(cat $model/*.safetensors | wc -c)
-base=$(measure $model)
-row '(unquantized)' '' 16 16 "$weights" "$base"
+echo "Model: $model (2.9 M parameters), quantized with $(nproc) threads; calibrated on data/calibration.txt."
+"$program" calibrate $model --text data/calibration.txt --ctx $ctx -o "$scratch/stats.gguf" --quiet >/dev/null
+printf '%s\t(unquantized)\t\t16.00\t16.00\t%s\n' $model "$(cat $model/*.safetensors | wc -c)" >"$scratch/files"
 for type in bf16 q8_0 q6_k q5_k_m; do quantized $type rounding; done
 for type in q4_k_m q4_0 q3_k_m q2_k; do
     for method in importance gptq; do quantized $type $method; done
 done
+
+echo "Measured on $text: protocol llama.cpp, context $ctx."
+cut -f 1 "$scratch/files" | sed 1d | tr '\n' '\0' |
+    xargs -0 "$program" compare $model --text $text --ctx $ctx --json --quiet >"$scratch/compare.json"
+awk -F'\t' '
+    FILENAME == ARGV[1] { # JSON, a key on each line: "key":<tab>value
+        gsub(/[{},"\[\]]/, "")
+        for (i = 1; i < NF; i++) if ($i ~ /:$/) { key = $i; val = $(i + 1) }
+        if (key == "model:") name = val
+        found[name, key] = val
+        next
+    }
+    FNR == 1 {
+        head = "%-13s %-10s %8s %8s %8s  %-17s %-17s %s\n"
+        printf "\n" head, "", "", "bits per", "without", "", "", "difference from", "KL divergence"
+        printf head, "type", "method", "weight", "embed.", "MB", "perplexity", "the unquantized", "from it"
+        base = found[$1, "perplexity:"]
+    }
+    {
+        ppl = found[$1, "perplexity:"]
+        change = FNR == 1 ? "" : sprintf("%+.3f  %+.2f %%", ppl - base, (ppl / base - 1) * 100)
+        kl = FNR == 1 ? "" : sprintf("%.5f +/- %.5f", found[$1, "kl:"], found[$1, "kl_error:"])
+        printf head, $2, $3, $4, $5, sprintf("%.2f", $6 / 1e6),
+            sprintf("%.3f +/- %.3f", ppl, found[$1, "perplexity_error:"]), change, kl
+    }' "$scratch/compare.json" "$scratch/files"
 cat <<'END'
 
-The +/- is the text's: another text of this length would give another perplexity. All rows are of the same text, so
-their differences are known far better than that. This model is tiny: large models lose much less to the same type.
+The perplexity's +/- is the text's: another text of this length would give another one. The divergence compares
+predictions on the same text and is far steadier. This model is tiny: large models lose much less to the same type.
 END
