@@ -5,6 +5,7 @@
 #include "cli/opts.h"
 #include "infer/compare.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -122,7 +123,9 @@ static bool add_model(nib_json *models, const char *path, const nib_compare_line
         !nib_json_add_num(j, "perplexity_error", l->ppl_error))
         return false;
     return base ||
-           (nib_json_add_num(j, "kl", l->kl) && nib_json_add_num(j, "kl_error", l->kl_error) &&
+           (nib_json_add_num(j, "nll_change", l->change) &&
+            nib_json_add_num(j, "nll_change_error", l->change_error) &&
+            nib_json_add_num(j, "kl", l->kl) && nib_json_add_num(j, "kl_error", l->kl_error) &&
             nib_json_add_num(j, "kl_max", l->kl_max) &&
             nib_json_add_num(j, "kl_p99.9", l->kl_999) && nib_json_add_num(j, "kl_p99", l->kl_99) &&
             nib_json_add_num(j, "kl_median", l->kl_median) &&
@@ -155,16 +158,17 @@ static void print_table(const job *k)
         if (n > width) width = n;
     }
     printf("protocol %s, context %zu, %zu chunks, %zu of %zu tokens scored\n"
-           "%-*s  %-20s %-21s %8s %8s %8s  %s\n",
+           "%-*s  %-20s  %-18s %-21s %8s %8s %8s  %s\n",
            nib_ppl_protocol_name(r->protocol), r->n_ctx, r->n_chunks, r->n_scored, r->n_tokens,
-           width, "model", "perplexity", "KL divergence", "99 %", "99.9 %", "maximum",
+           width, "model", "perplexity", "change", "KL divergence", "99 %", "99.9 %", "maximum",
            "same top token");
     for (size_t i = 0; i < k->n; i++) {
         const nib_compare_line *l = &k->l[i];
         printf("%-*s  %9.4f +/- %-6.4f", width, k->path[i], l->ppl, l->ppl_error);
         if (i)
-            printf(" %8.6f +/- %8.6f %8.5f %8.5f %8.5f  %6.2f %%", l->kl, l->kl_error, l->kl_99,
-                   l->kl_999, l->kl_max, 100 * l->same_top);
+            printf(" %+7.3f +/- %5.3f %%  %8.6f +/- %8.6f %8.5f %8.5f %8.5f  %6.2f %%",
+                   100 * expm1(l->change), 100 * exp(l->change) * l->change_error, l->kl,
+                   l->kl_error, l->kl_99, l->kl_999, l->kl_max, 100 * l->same_top);
         else
             printf(" (the base)");
         putchar('\n');

@@ -16,7 +16,7 @@ typedef struct {
     nib_graph *graph;
     float *x;  /* [batch * n_ctx][n_embd]     */
     float *kl; /* [all scored]; NULL: the base */
-    double nll, nll2, kl_sum, kl2;
+    double nll, nll2, change, change2, kl_sum, kl2;
     size_t same;
 } stream;
 
@@ -31,7 +31,7 @@ typedef struct {
     /* Of the group and model at work. */
     bool base;
     const int32_t *target;
-    double nll[GROUP], kl[GROUP];
+    double base_nll[GROUP], nll[GROUP], kl[GROUP];
     bool same[GROUP];
 } run;
 
@@ -40,10 +40,12 @@ static void on_logits(void *arg, size_t row, const float *logits, size_t n_vocab
     run *p = arg;
     float *kept = p->logits + row * n_vocab;
     p->nll[row] = nib_loss_token(p->ops, logits, n_vocab, p->target[row]);
-    if (p->base)
+    if (p->base) {
         memcpy(kept, logits, n_vocab * sizeof *kept);
-    else
-        p->kl[row] = nib_loss_kl(p->ops, kept, logits, n_vocab, &p->same[row]);
+        p->base_nll[row] = p->nll[row];
+        return;
+    }
+    p->kl[row] = nib_loss_kl(p->ops, kept, logits, n_vocab, &p->same[row]);
 }
 
 static nib_code add(run *p, size_t model, size_t n, nib_err *err)
@@ -59,6 +61,9 @@ static nib_code add(run *p, size_t model, size_t n, nib_err *err)
         s->nll += p->nll[i];
         s->nll2 += p->nll[i] * p->nll[i];
         if (!s->kl) continue;
+        const double change = p->nll[i] - p->base_nll[i];
+        s->change += change;
+        s->change2 += change * change;
         s->kl[p->scored + i] = (float)kl;
         s->kl_sum += kl;
         s->kl2 += kl * kl;
@@ -178,6 +183,8 @@ static void summarize(stream *s, size_t n_scored, nib_compare_line *l)
     l->ppl_error = l->ppl * mean_error(l->nll, s->nll2 / n, n);
     if (!s->kl) return;
     qsort(s->kl, n_scored, sizeof *s->kl, by_value);
+    l->change = s->change / n;
+    l->change_error = mean_error(l->change, s->change2 / n, n);
     l->kl = s->kl_sum / n;
     l->kl_error = mean_error(l->kl, s->kl2 / n, n);
     l->kl_max = s->kl[n_scored - 1];

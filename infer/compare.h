@@ -19,6 +19,7 @@ typedef struct {
     double nll, ppl, ppl_error; /* as nib_ppl_result */
     /* Of the base these are 0 and 1. Divergence in nats; percentile f by linear interpolation at
      * f (n - 1) of the sorted values. */
+    double change, change_error; /* of nll against the base's, over the same tokens          */
     double kl, kl_error; /* mean divergence from the base's predictions, its standard error */
     double kl_max, kl_999, kl_99, kl_median;
     double same_top, same_top_error; /* share of positions with the same most likely token */

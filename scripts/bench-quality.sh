@@ -34,20 +34,20 @@ quantized() {
     "$nibble" quantize "$model" -o "$target" --method "$method" "$@" --quiet >"$scratch/out"
 }
 
-# Lines "NAME PERPLEXITY KL KL-ERROR SAME-TOP" of a comparison, the base first.
+# Lines "NAME PERPLEXITY CHANGE ERROR KL ERROR SAME-TOP" of a comparison, the base first.
 measured() {
     "$nibble" compare "$@" --text "$text" --protocol window --ctx 256 --quiet \
         ${NIB_QUALITY_CHUNKS:+--chunks "$NIB_QUALITY_CHUNKS"} >"$scratch/table"
-    awk 'NR == 1 { print "#", $0 } NR == 3 { print $1, $2 } NR > 3 { print $1, $2, $5, $7, $11 }' "$scratch/table"
+    awk 'NR == 1 { print "#", $0 } NR == 3 { print $1, $2 } NR > 3 { print $1, $2, $5, $7, $9, $11, $15 }' "$scratch/table"
 }
 
-# The table of one type from "METHOD PERPLEXITY KL ERROR SAME" lines; the first is the base.
+# The table of one type from "METHOD PERPLEXITY CHANGE ERROR KL ERROR SAME" lines; the first is the base.
 report() {
     awk -v type="$1" '
         $1 == "base" { base = $2; next }
-        { ppl[$1] = $2; kl[$1] = $3
-          printf "%-10s %-10s %9.3f  %+7.2f %%  %.5f +/- %.5f  %6.2f %%", type, $1, $2, ($2 / base - 1) * 100, $3, $4, $5 }
-        $1 == "gptq" && ("importance" in kl) { printf "  %5.1f %%", (1 - $3 / kl["importance"]) * 100 }
+        { ppl[$1] = $2; kl[$1] = $5
+          printf "%-9s %-10s %9.3f  %+6.2f +/- %4.2f %%  %.5f +/- %.5f  %6.2f %%", type, $1, $2, $3, $4, $5, $6, $7 }
+        $1 == "gptq" && ("importance" in kl) { printf "  %5.1f %%", (1 - $5 / kl["importance"]) * 100 }
         $1 == "gptq" && !("importance" in kl) { printf "        -" }
         $1 == "gptq" && ppl["rtn"] > base { printf "  %5.1f %%", (ppl["rtn"] - $2) / (ppl["rtn"] - base) * 100 }
         { print "" }'
@@ -75,8 +75,8 @@ one_type() {
 for model in data/tiny-llama "$scratch/twin"; do
     "$nibble" calibrate "$model" --text "$calibration" "${windows[@]}" -o "$scratch/stats.gguf" --force --quiet >"$scratch/out"
     printf '\n%s on %s, calibrated on %s\n' "${model##*/}" "$text" "$calibration"
-    printf '%-10s %-10s %9s  %9s  %-19s  %8s  %7s  %7s\n' '' '' perplexity '' 'KL divergence' 'same top' 'KL' 'ppl loss'
-    printf '%-10s %-10s %9s  %9s  %-19s  %8s  %7s  %7s\n' type method '' '' '' token removed 'regained'
+    printf '%-9s %-10s %9s  %-17s  %-19s  %8s  %7s  %8s\n' '' '' perplex- '' 'KL divergence' 'same top' 'KL' 'ppl loss'
+    printf '%-9s %-10s %9s  %-17s  %-19s  %8s  %7s  %8s\n' type method ity change '' token removed 'regained'
     for type in $types $integers; do one_type "$model" "$type"; done
     head -n 1 "$scratch/table"
 done

@@ -27,6 +27,7 @@ static struct {
     nib_compared m[2];
     char *text;
     float *logits; /* [2][N][VOCAB] */
+    int32_t target[N];
 } t = {.dir = "/tmp/nib-compare-XXXXXX"};
 
 static const nib_ppl_opts how = {.n_ctx = CTX, .max_chunks = CHUNKS};
@@ -40,7 +41,8 @@ static void must(nib_code rc, const nib_err *err)
 static void keep(void *arg, size_t index, int32_t target, const float *logits, size_t n_vocab,
                  double nll)
 {
-    (void)target, (void)nll;
+    (void)nll;
+    t.target[index] = target;
     memcpy((float *)arg + index * VOCAB, logits, n_vocab * sizeof *logits);
 }
 
@@ -121,13 +123,16 @@ static void figures(void **state)
     nib_compare_result r;
     nib_compare_line l[2];
     const nib_ctx ctx = tiny_ctx(2);
-    double kl[N], sum = 0, max = 0, spread = 0;
+    double kl[N], change[N], changes = 0, changes2 = 0, sum = 0, max = 0, spread = 0;
     int same = 0;
     for (int i = 0; i < N; i++) {
         const float *a = t.logits + (size_t)i * VOCAB, *b = a + (size_t)N * VOCAB;
         const double za = log_sum(a), zb = log_sum(b);
         kl[i] = 0;
         for (int k = 0; k < VOCAB; k++) kl[i] += exp(a[k] - za) * ((a[k] - za) - (b[k] - zb));
+        change[i] = (zb - b[t.target[i]]) - (za - a[t.target[i]]);
+        changes += change[i];
+        changes2 += change[i] * change[i];
         sum += kl[i];
         max = fmax(max, kl[i]);
         same += top(a) == top(b);
@@ -139,6 +144,9 @@ static void figures(void **state)
     assert_true(fabs(l[1].kl / (sum / N) - 1) < 1e-5);
     assert_true(fabs(l[1].kl_error / sqrt(spread / N / (N - 1)) - 1) < 1e-4);
     assert_true(fabs(l[1].kl_max / max - 1) < 1e-5);
+    assert_true(fabs(l[1].change - changes / N) < 1e-5);
+    changes2 = changes2 / N - changes / N * (changes / N);
+    assert_true(fabs(l[1].change_error / sqrt(changes2 / (N - 1)) - 1) < 1e-4);
     assert_true(l[1].kl_median < l[1].kl_99 && l[1].kl_99 < l[1].kl_999 &&
                 l[1].kl_999 < l[1].kl_max);
     assert_true(fabs(l[1].same_top - (double)same / N) < 1e-12);
