@@ -248,7 +248,7 @@ static nib_code carry_out(const nib_plan *p, const nib_ctx *ctx, nib_err *err)
     nib_side side = {.fd = -1};
     nib_code rc = p->n_solved ? solve(&report, &side, p, ctx, err) : NIB_OK;
     if (!rc) rc = nib_quantize_run(&r, p, &side, ctx, err);
-    nib_side_close(&side, !rc);
+    nib_side_close(&side, !rc || !side.done); /* a run that did not get far leaves nothing */
     if (rc) goto done;
     if (r.zero_importance_blocks)
         nib_info(ctx->log, "%zu blocks whose importances are all zero were treated as even",

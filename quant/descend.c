@@ -18,7 +18,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { L = NIB_LANES, STRETCH = 128, SUB_COLS_MAX = 256, CANDIDATES = 9 };
+enum { L = NIB_LANES, STRETCH = 128, CANDIDATES = 9 };
 
 static size_t stretch_cols(const nib_codec *c)
 {
@@ -96,13 +96,15 @@ static void trial_grid(const trial *p, nib_lane_grid *grid)
     }
 }
 
-/* Lane by lane, keep the trial where it gained more. */
+/* Lane by lane, keep the trial where it gained more. The first is always kept: where weights are
+ * too large for the format no gain is a number. */
 static void keep_better(size_t n, const float *gain, const float *q, const uint8_t *code,
                         const trial *p, float *best_gain, float *best_q, uint8_t *best_code,
                         trial *best)
 {
     for (int l = 0; l < L; l++) {
-        if (!(gain[l] > best_gain[l])) continue;
+        const bool first = best_gain[l] == -INFINITY;
+        if (!first && !(gain[l] > best_gain[l])) continue;
         best_gain[l] = gain[l];
         best->d[l] = p->d[l], best->dmin[l] = p->dmin[l], best->zero[l] = p->zero[l];
         best->sc[l] = p->sc[l], best->mn[l] = p->mn[l];
@@ -155,78 +157,114 @@ static void improve_sub(nib_chunk *ch, size_t s, size_t i1, size_t i2, float ste
     spread(ch, i1, i2, j0, n, q);
 }
 
-/* Least-squares d and dmin of block b given codes and sub-scales. */
-static void refit_super(nib_chunk *ch, size_t b, size_t i1, size_t i2, float *gained)
+static float level_of(const nib_chunk *ch, uint8_t code)
+{
+    return ch->codec->codebook ? ch->levels.level[code] : ch->levels.level0 + (float)code;
+}
+
+/* What a refit of block b knows in every lane. u and v are the directions in which its values move
+ * with d and dmin; the rest is their products under H, and with g. */
+typedef struct {
+    double uu[L], uv[L], vv[L], ug[L], vg[L];
+} products;
+
+/* u, v: [block][lane]. */
+static void super_directions(const nib_chunk *ch, size_t b, float *u, float *v)
 {
     const nib_codec *c = ch->codec;
-    const size_t n = c->block, j0 = b * n, n_sub = n / c->sub;
-    float *u = ch->tmp + L * stretch_cols(c), *v = u + n * L, *hu = v + n * L, *hv = hu + n * L;
-    double uu[L] = {0}, uv[L] = {0}, vv[L] = {0}, ug[L] = {0}, vg[L] = {0};
-
-    for (size_t i = 0; i < n; i++)
-        for (int l = 0; l < L; l++) {
-            size_t s = (j0 + i) / c->sub, at = (j0 + i) * L + (size_t)l;
-            float level = c->codebook ? ch->levels.level[ch->code[at]]
-                                      : ch->levels.level0 + (float)ch->code[at];
+    for (size_t i = 0; i < c->block; i++) {
+        const size_t col = b * c->block + i, s = col / c->sub;
+        for (size_t l = 0; l < L; l++) {
+            float level = level_of(ch, ch->code[col * L + l]);
             u[i * L + l] = ch->sc[s * L + l] * (level - ch->zero[b * L + l]);
             v[i * L + l] = -ch->mn[s * L + l];
         }
-    nib_gemm_nn(n, L, n, ch->h + j0 * ch->cols + j0, ch->cols, u, L, hu, L, 0);
-    if (c->mn_max)
-        nib_gemm_nn(n, L, n, ch->h + j0 * ch->cols + j0, ch->cols, v, L, hv, L, 0);
+    }
+}
+
+/* hu, hv: [block][lane], scratch. */
+static void super_products(const nib_chunk *ch, size_t b, const float *u, const float *v, float *hu,
+                           float *hv, products *p)
+{
+    const size_t n = ch->codec->block, j0 = b * n;
+    const float *h = ch->h + j0 * ch->cols + j0, *g = ch->g + j0 * L;
+    nib_gemm_nn(n, L, n, h, ch->cols, u, L, hu, L, 0);
+    if (ch->codec->mn_max)
+        nib_gemm_nn(n, L, n, h, ch->cols, v, L, hv, L, 0);
     else
         memset(hv, 0, n * L * sizeof *hv);
+    memset(p, 0, sizeof *p);
     for (size_t i = 0; i < n; i++)
-        for (int l = 0; l < L; l++) {
-            double gi = ch->g[(j0 + i) * L + l];
-            uu[l] += (double)u[i * L + l] * hu[i * L + l];
-            uv[l] += (double)v[i * L + l] * hu[i * L + l];
-            vv[l] += (double)v[i * L + l] * hv[i * L + l];
-            ug[l] += u[i * L + l] * gi;
-            vg[l] += v[i * L + l] * gi;
+        for (size_t l = 0; l < L; l++) {
+            const size_t at = i * L + l;
+            p->uu[l] += (double)u[at] * hu[at];
+            p->uv[l] += (double)v[at] * hu[at];
+            p->vv[l] += (double)v[at] * hv[at];
+            p->ug[l] += (double)u[at] * g[at];
+            p->vg[l] += (double)v[at] * g[at];
         }
+}
+
+/* The best step (a, m) of d and dmin in lane l, as far as f16 has it. Returns what the error
+ * decreases by; 0: stay. */
+static double super_step(const nib_codec *c, const products *p, size_t l, float *d, float *dmin)
+{
+    const double uu = p->uu[l], uv = p->uv[l], vv = p->vv[l], ug = p->ug[l], vg = p->vg[l];
+    const double det = uu * vv - uv * uv;
+    double a = 0, m = 0;
+    if (c->mn_max && det > 1e-6 * uu * vv) {
+        a = (ug * vv - vg * uv) / det;
+        m = (vg * uu - ug * uv) / det;
+    } else if (uu > 0) {
+        a = ug / uu;
+    }
+    float new_d = f16_round((float)(*d + a)), new_dmin = f16_round((float)(*dmin + m));
+    if (c->mn_max > 1 && new_dmin < 0) new_dmin = *dmin;
+    a = (double)new_d - *d;
+    m = (double)new_dmin - *dmin;
+    double gain = 2 * (a * ug + m * vg) - (a * a * uu + 2 * a * m * uv + m * m * vv);
+    if (!(gain > 0) || !isfinite(new_d) || !isfinite(new_dmin)) return 0;
+    *d = new_d;
+    *dmin = new_dmin;
+    return gain;
+}
+
+/* The values of block b under its parameters; change = old - new, [block][lane]. */
+static void revalue_block(nib_chunk *ch, size_t b, float *change)
+{
+    const nib_codec *c = ch->codec;
+    nib_lane_grid grid;
+    for (size_t i = 0; i < c->block; i++) {
+        const size_t col = b * c->block + i;
+        float *q = ch->q + col * L;
+        if (i % c->sub == 0) nib_chunk_grid(ch, col / c->sub, &grid);
+        for (size_t l = 0; l < L; l++) {
+            float level = level_of(ch, ch->code[col * L + l]);
+            float value = grid.scale[l] * (level - grid.zero[l]) - grid.offset[l];
+            change[i * L + l] = q[l] - value;
+            q[l] = value;
+        }
+    }
+}
+
+/* Least-squares d and dmin of block b given codes and sub-scales; columns [i1, i2) are the stretch
+ * whose g is kept exact. */
+static void refit_super(nib_chunk *ch, size_t b, size_t i1, size_t i2, float *gained)
+{
+    const size_t n = ch->codec->block;
+    float *u = ch->tmp + L * stretch_cols(ch->codec), *v = u + n * L, *hu = v + n * L;
+    products p;
     bool moved = false;
-    float new_d[L], new_dmin[L];
-    for (int l = 0; l < L; l++) {
-        double det = uu[l] * vv[l] - uv[l] * uv[l], a = 0, m = 0;
-        if (c->mn_max && det > 1e-6 * uu[l] * vv[l]) {
-            a = (ug[l] * vv[l] - vg[l] * uv[l]) / det;
-            m = (vg[l] * uu[l] - ug[l] * uv[l]) / det;
-        } else if (uu[l] > 0) {
-            a = ug[l] / uu[l];
-        }
-        float d = ch->d[b * L + l], dmin = ch->dmin[b * L + l];
-        new_d[l] = f16_round((float)(d + a));
-        new_dmin[l] = f16_round((float)(dmin + m));
-        if (c->mn_max > 1 && new_dmin[l] < 0) new_dmin[l] = dmin;
-        a = (double)new_d[l] - d;
-        m = (double)new_dmin[l] - dmin;
-        double gain =
-            2 * (a * ug[l] + m * vg[l]) - (a * a * uu[l] + 2 * a * m * uv[l] + m * m * vv[l]);
-        if (!(gain > 0) || !isfinite(new_d[l]) || !isfinite(new_dmin[l])) {
-            new_d[l] = d, new_dmin[l] = dmin;
-            continue;
-        }
+    super_directions(ch, b, u, v);
+    super_products(ch, b, u, v, hu, hu + n * L, &p);
+    for (size_t l = 0; l < L; l++) {
+        double gain = super_step(ch->codec, &p, l, &ch->d[b * L + l], &ch->dmin[b * L + l]);
         gained[l] += (float)gain;
-        moved = true;
+        moved = moved || gain > 0;
     }
     if (!moved) return;
-    memcpy(ch->d + b * L, new_d, sizeof new_d);
-    memcpy(ch->dmin + b * L, new_dmin, sizeof new_dmin);
-    for (size_t s = 0; s < n_sub; s++) {
-        nib_lane_grid grid;
-        nib_chunk_grid(ch, j0 / c->sub + s, &grid);
-        for (size_t i = s * c->sub; i < (s + 1) * c->sub; i++)
-            for (int l = 0; l < L; l++) {
-                size_t at = (j0 + i) * L + (size_t)l;
-                float level = c->codebook ? ch->levels.level[ch->code[at]]
-                                          : ch->levels.level0 + (float)ch->code[at];
-                float value = grid.scale[l] * (level - grid.zero[l]) - grid.offset[l];
-                u[i * L + l] = ch->q[at] - value;
-                ch->q[at] = value;
-            }
-    }
-    spread(ch, i1, i2, j0, n, u);
+    revalue_block(ch, b, u);
+    spread(ch, i1, i2, b * n, n, u);
 }
 
 /* g = H (w - q); returns the error summed over the lanes. */

@@ -9,6 +9,7 @@
 #include "base/par.h"
 #include "quant/chunk.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,7 @@ const uint32_t *nib_gptq_outer(const nib_gptq *g)
 
 nib_code nib_gptq_new(nib_gptq **out, const nib_gptq_opts *opts, const nib_ctx *ctx, nib_err *err)
 {
+    assert(opts->lazy > 0 && (opts->group > 0 || opts->order != NIB_ORDER_GROUPS));
     nib_gptq *g = nib_calloc(1, sizeof *g);
     *out = NULL;
     if (g) g->chunk = nib_calloc((size_t)ctx->threads, sizeof *g->chunk);
@@ -452,6 +454,10 @@ nib_code nib_gptq_solve(nib_gptq *g, const nib_codec *c, const float *w, size_t 
              .cols = g->cols,
              .code = code,
              .param = param};
+    /* A block is fitted as a whole when it is reached, so its columns must come one after another.
+     */
+    assert(g->opts.order != NIB_ORDER_GROUPS || g->opts.when == NIB_PARAMS_AHEAD ||
+           g->opts.group == c->block);
     if (g->cols % c->block)
         return nib_fail(err, NIB_EINVAL,
                         "%s: rows of %zu weights are no multiple of its block of %u", c->name,

@@ -34,7 +34,8 @@ typedef enum {
 typedef struct {
     double damp;          /* share of the mean diagonal added to the diagonal, default 0.01 */
     nib_order order;      /* default NIB_ORDER_DIAGONAL                                     */
-    size_t group;         /* NIB_ORDER_GROUPS: columns of a group                           */
+    size_t group;         /* NIB_ORDER_GROUPS: columns of a group; with NIB_PARAMS_REACHED */
+                          /* that must be the codec's block                                 */
     nib_params_when when; /* default NIB_PARAMS_AHEAD                                       */
     size_t lazy; /* columns between updates of the rest, default 128; with NIB_PARAMS_REACHED  */
                  /* a block sees the errors fed up to the last such update             */

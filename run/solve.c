@@ -64,13 +64,16 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
 {
     const nib_gptq_opts *q = &opts->gptq;
     const double numbers[] = {
-        q->damp,   (double)q->order, (double)q->when,       (double)q->lazy,
-        q->sweeps, opts->propagate,  opts->true_sequential, (double)opts->held_out};
+        q->damp,         (double)q->order,      (double)q->when,        (double)q->lazy, q->sweeps,
+        opts->propagate, opts->true_sequential, (double)opts->held_out, (double)w->n_ctx};
     nib_code rc = nib_model_fingerprint(out, p->model, err);
     if (rc) return rc;
-    for (size_t i = 0; i < p->n; i++)
-        if (p->tensor[i].solve)
-            *out = nib_hash(*out, p->tensor[i].codec->name, strlen(p->tensor[i].codec->name) + 1);
+    for (size_t i = 0; i < p->n; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        if (!t->solve) continue;
+        *out = nib_hash(*out, t->name, strlen(t->name) + 1);
+        *out = nib_hash(*out, t->codec->name, strlen(t->codec->name) + 1);
+    }
     *out = nib_hash(*out, numbers, sizeof numbers);
     *out = nib_hash(*out, w->id, w->n * w->n_ctx * sizeof *w->id);
     return NIB_OK;

@@ -300,6 +300,25 @@ static void nothing_fired(void **state)
     free_layer(&y);
 }
 
+/* Weights beyond any scale that f16 holds: fitting takes the largest scale, descent nothing that is
+ * not finite. */
+static void weights_too_large(void **state)
+{
+    (void)state;
+    layer y = make_layer(11);
+    uint8_t packed[NIB_BLOCK_MAX * 4];
+    nib_gptq_opts o = nib_gptq_defaults();
+    int t = -1;
+    o.sweeps = 1;
+    for (size_t i = 0; i < ROWS * COLS; i++) y.w[i] *= 1e12f;
+    for (const nib_codec *c; (c = next_codec(&t));) {
+        solve(&y, c, &o, 2, nib_cpu_detect());
+        c->pack(packed, y.param, y.code);
+        if (!c->valid(packed, 1)) fail_msg("%s: scale %g", c->name, (double)y.param->d);
+    }
+    free_layer(&y);
+}
+
 /* What was written to standard error while fn ran. */
 static void capture_start(FILE **file, int *saved)
 {
@@ -401,6 +420,7 @@ int main(void)
         cmocka_unit_test(rows_are_independent),
         cmocka_unit_test(dead_inputs_do_not_count),
         cmocka_unit_test(nothing_fired),
+        cmocka_unit_test(weights_too_large),
         cmocka_unit_test(singular_is_damped_more),
         cmocka_unit_test(refused),
         cmocka_unit_test(memory_is_short),
