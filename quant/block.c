@@ -75,7 +75,7 @@ static size_t fill_zero_groups(float *dst, const float *imp, size_t cols, const 
     return blocks;
 }
 
-/* ---- one block ---- */
+/* ---- single blocks ---- */
 
 /* Largest finite f16 in place of an overflow, so that what a method fits can be decoded. */
 static float finite_half(float x)
@@ -84,25 +84,38 @@ static float finite_half(float x)
     return x > 65504 ? 65504 : x < -65504 ? -65504 : x;
 }
 
-void nib_block_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in)
+/* Blocks in lanes; idle lanes repeat the last block. */
+void nib_block_fit_many(const nib_codec *c, nib_block_param *p, const nib_fit_in *in, size_t n,
+                        unsigned cpu)
 {
-    const nib_encode_kern *k = &nib_encode_c;
+    const nib_encode_kern *k = nib_encode_for(cpu);
     float imp[NIB_BLOCK_MAX];
     uint8_t code[NIB_LANES_MAX * NIB_BLOCK_MAX];
     nib_block_param lane[NIB_LANES_MAX];
-    bool weighted = in->imp && c->uses_importance;
-    if (weighted) fill_zero_groups(imp, in->imp, c->block, c);
+    const bool weighted = n && in->imp && c->uses_importance;
     nib_lane_in block;
-    for (size_t i = 0; i < k->lanes; i++) {
-        block.w[i] = in->w;
-        block.imp[i] = weighted ? imp : NULL;
-        block.mean_square[i] = in->row_mean_square;
+    if (weighted) fill_zero_groups(imp, in->imp, c->block, c);
+    for (size_t at = 0; at < n; at += k->lanes) {
+        const size_t here = n - at < k->lanes ? n - at : k->lanes;
+        for (size_t i = 0; i < k->lanes; i++) {
+            const nib_fit_in *one = &in[at + (i < here ? i : here - 1)];
+            block.w[i] = one->w;
+            block.imp[i] = weighted ? imp : NULL;
+            block.mean_square[i] = one->row_mean_square;
+        }
+        memset(lane, 0, sizeof lane);
+        k->search[c->type](lane, code, &block);
+        for (size_t i = 0; i < here; i++) {
+            p[at + i] = lane[i];
+            p[at + i].d = finite_half(lane[i].d);
+            p[at + i].dmin = finite_half(lane[i].dmin);
+        }
     }
-    memset(lane, 0, sizeof lane);
-    k->search[c->type](lane, code, &block);
-    *p = lane[0];
-    p->d = finite_half(p->d);
-    p->dmin = finite_half(p->dmin);
+}
+
+void nib_block_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in)
+{
+    nib_block_fit_many(c, p, in, 1, 0);
 }
 
 /* ---- rows ---- */

@@ -21,7 +21,7 @@ typedef struct {
     float *d, *dmin, *zero; /* [n_blocks][L]                                     */
     float *sc, *mn;         /* [n_subs][L], whole numbers                        */
     float *tmp;             /* scratch, nib_chunk_tmp() floats                   */
-    float *row;             /* [block] one row of a block                        */
+    float *row;             /* [L][block] the rows of a block                    */
     nib_buf memory[9];      /* of the arrays above                               */
 } nib_chunk;
 

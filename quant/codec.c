@@ -148,6 +148,7 @@ BLOCK(iq4_xs, NIB_IQ4_XS, nib_iq4_xs, d, d)
            .quantized = true,                                                                      \
            .uses_importance = t != NIB_Q8_0,                                                       \
            .fit = nib_block_fit,                                                                   \
+           .fit_many = nib_block_fit_many,                                                         \
            .pack = nib_pack_##fn,                                                                  \
            .unpack = nib_unpack_##fn,                                                              \
            .encode = encode_##fn,                                                                  \

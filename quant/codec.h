@@ -114,6 +114,10 @@ typedef struct nib_codec {
 
     /* Parameters of one block. Where every importance is 0 they count as equal. */
     void (*fit)(const struct nib_codec *c, nib_block_param *p, const nib_fit_in *in);
+    /* The same for n blocks that share their importances, in[i].imp, many times as fast; the same
+     * parameters for every mask. NULL: there is only fit(). */
+    void (*fit_many)(const struct nib_codec *c, nib_block_param *p, const nib_fit_in *in, size_t n,
+                     unsigned cpu);
     /* One block: codes and parameters <-> bytes. pack(unpack(x)) = x where x came from pack. */
     void (*pack)(uint8_t *dst, const nib_block_param *p, const uint8_t *code);
     void (*unpack)(nib_block_param *p, uint8_t *code, const uint8_t *src);

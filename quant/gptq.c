@@ -289,22 +289,36 @@ static void store(const nib_chunk *ch, const job *j, size_t row, size_t n)
     }
 }
 
+static void take_param(nib_chunk *ch, size_t b, size_t l, const nib_block_param *p)
+{
+    const size_t per_block = ch->codec->block / ch->codec->sub;
+    ch->d[b * L + l] = p->d;
+    ch->dmin[b * L + l] = p->dmin;
+    ch->zero[b * L + l] = (float)p->zero;
+    for (size_t s = 0; s < per_block; s++) {
+        ch->sc[(b * per_block + s) * L + l] = p->sc[s];
+        ch->mn[(b * per_block + s) * L + l] = p->mn[s];
+    }
+}
+
 /* Fit block b of every lane to `from`[col][lane] (columns of the block). */
 static void fit_block(nib_chunk *ch, const job *j, size_t b, const float *from, const float *imp,
                       const float *mean_square)
 {
-    const size_t n = j->codec->block, per_block = n / j->codec->sub;
-    float *w = ch->row;
+    const nib_codec *c = j->codec;
+    const size_t n = c->block;
+    nib_block_param p[L];
+    nib_fit_in in[L];
     for (size_t l = 0; l < L; l++) {
-        nib_block_param p;
-        for (size_t i = 0; i < n; i++) w[i] = from[i * L + l];
-        j->codec->fit(j->codec, &p, &(nib_fit_in){w, imp, mean_square[l]});
-        ch->d[b * L + l] = p.d, ch->dmin[b * L + l] = p.dmin, ch->zero[b * L + l] = (float)p.zero;
-        for (size_t s = 0; s < per_block; s++) {
-            ch->sc[(b * per_block + s) * L + l] = p.sc[s];
-            ch->mn[(b * per_block + s) * L + l] = p.mn[s];
-        }
+        float *row = ch->row + l * n;
+        for (size_t i = 0; i < n; i++) row[i] = from[i * L + l];
+        in[l] = (nib_fit_in){row, imp, mean_square[l]};
     }
+    if (c->fit_many)
+        c->fit_many(c, p, in, L, j->g->ctx.cpu);
+    else
+        for (size_t l = 0; l < L; l++) c->fit(c, &p[l], &in[l]);
+    for (size_t l = 0; l < L; l++) take_param(ch, b, l, &p[l]);
 }
 
 static void mean_squares(const nib_chunk *ch, float *ms)
@@ -418,7 +432,7 @@ static bool chunk_init(nib_chunk *ch, const job *j)
         !(ch->d = nib_buf_reserve(&m[5], ch->n_blocks, 3 * column)) ||
         !(ch->sc = nib_buf_reserve(&m[6], ch->n_subs, 2 * column)) ||
         !(ch->tmp = nib_buf_reserve(&m[7], nib_chunk_tmp(c, j->g->opts.lazy), sizeof(float))) ||
-        !(ch->row = nib_buf_reserve(&m[8], c->block, sizeof(float))))
+        !(ch->row = nib_buf_reserve(&m[8], c->block, column)))
         return false;
     ch->dmin = ch->d + ch->n_blocks * L;
     ch->zero = ch->dmin + ch->n_blocks * L;

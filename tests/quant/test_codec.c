@@ -142,6 +142,38 @@ static void check_block(const nib_codec *c, const float *w, const float *imp, ui
     check_bytes(c, &p, code, value);
 }
 
+/* Many blocks at once, on every kernel path, get the parameters that each gets alone. */
+static void fit_many_agrees(void **state)
+{
+    (void)state;
+    enum { N = 37 };
+    static float w[N * NIB_BLOCK_MAX];
+    static nib_block_param alone[N], many[N];
+    nib_fit_in in[N];
+    float imp[NIB_BLOCK_MAX];
+    uint32_t seed = 9;
+    for (int t = 0; t < NIB_TYPE_COUNT; t++) {
+        const nib_codec *c = nib_codec_get((nib_type)t);
+        if (!c->fit_many) continue;
+        for (int weighted = 0; weighted < 2; weighted++)
+            for (size_t k = 0; k < TEST_CPUS; k++) {
+                if (test_cpu_missing(test_cpus[k])) continue;
+                fill_importance(imp, c->block, &seed);
+                memset(imp, 0, c->block / 2 * sizeof *imp);
+                for (size_t i = 0; i < N; i++) {
+                    float *block = w + i * c->block;
+                    fill_block(block, c->block, (block_kind)(i % BLOCK_KINDS), &seed);
+                    in[i] = (nib_fit_in){block, weighted ? imp : NULL, 0.1f + 0.01f * (float)i};
+                    c->fit(c, &alone[i], &in[i]);
+                }
+                memset(many, 255, sizeof many);
+                c->fit_many(c, many, in, N, test_cpus[k]);
+                if (memcmp(alone, many, sizeof many))
+                    fail_msg("%s, %s: other parameters", c->name, nib_cpu_name(test_cpus[k]));
+            }
+    }
+}
+
 static void fit_round_pack_agree(void **state)
 {
     (void)state;
@@ -339,6 +371,7 @@ int main(void)
         cmocka_unit_test(sizes_are_those_of_the_formats),
         cmocka_unit_test(row_bytes_refuse_what_does_not_divide),
         cmocka_unit_test(fit_round_pack_agree),
+        cmocka_unit_test(fit_many_agrees),
         cmocka_unit_test(any_parameters_and_codes_survive_packing),
         cmocka_unit_test(errors_stay_within_bounds),
         cmocka_unit_test(zero_importance_counts_as_equal),
