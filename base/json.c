@@ -329,3 +329,8 @@ bool nib_json_add_null(nib_json *parent, const char *key)
 {
     return attach(parent, key, cJSON_CreateNull());
 }
+
+void nib_json_remove(nib_json *parent, const char *key)
+{
+    cJSON_DeleteItemFromObjectCaseSensitive(parent, key);
+}

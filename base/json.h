@@ -54,6 +54,8 @@ nib_json *nib_json_add_array(nib_json *parent, const char *key);
 bool nib_json_add_str(nib_json *parent, const char *key, const char *value);
 bool nib_json_add_num(nib_json *parent, const char *key, double value);
 bool nib_json_add_bool(nib_json *parent, const char *key, bool value);
+/* Remove a member of an object, if it is there. */
+void nib_json_remove(nib_json *parent, const char *key);
 bool nib_json_add_null(nib_json *parent, const char *key);
 
 #endif

@@ -4,25 +4,38 @@
 #include "cli/io.h"
 #include "cli/opts.h"
 #include "cli/windows.h"
+#include "run/dir.h"
 #include "run/quantize.h"
 #include "run/solve.h"
 
 #include <stdio.h>
 #include <string.h>
 
+#define NOT_GIVEN UINT64_MAX
+
 static struct {
     const char *out, *type, *imatrix, *output_type, *embedding_type;
     nib_opt_list overrides;
     uint64_t split_max;
-    const char *method;
+    const char *method, *format, *checkpoint_format;
+    uint64_t bits, group_size, shard_max;
+    bool asym, desc_act;
     nib_window_opts windows;
     double damp;
     uint64_t sweeps, memory;
     bool no_propagate, true_sequential, resume;
     bool pure, leave_output, dry_run, force, json;
-} opt = {.type = "q4_k_m", .method = "rtn", .damp = 0.01, .sweeps = 8, .memory = (uint64_t)1 << 30};
+} opt = {.method = "rtn",
+         .format = "gguf",
+         .checkpoint_format = "gptq",
+         .group_size = NOT_GIVEN,
+         .damp = 0.01,
+         .sweeps = 8,
+         .memory = (uint64_t)1 << 30};
 
 static const char *const METHODS[] = {"rtn", "gptq", NULL};
+static const char *const FORMATS[] = {"gguf", "gptq", NULL};
+static const char *const CHECKPOINT_FORMATS[] = {"gptq", "gptq_v2", NULL};
 
 static const char *file_type_name(size_t i)
 {
@@ -35,15 +48,52 @@ static const nib_opt rows[] = {
      .kind = NIB_OPT_STR,
      .target = &opt.out,
      .metavar = "FILE",
-     .help = "the GGUF file to write"},
+     .help = "the file or folder to write"},
+    {.name = "format",
+     .kind = NIB_OPT_CHOICE,
+     .target = &opt.format,
+     .choices = FORMATS,
+     .metavar = "FORMAT",
+     .help = "gguf; or gptq, a folder of packed integers (gguf)"},
     {.name = "type",
      .letter = 't',
      .kind = NIB_OPT_STR,
      .target = &opt.type,
      .offer = file_type_name,
      .metavar = "TYPE",
-     .help = "file type: q8_0, q6_k, q5_k_m, q4_k_m, q4_0, iq4_xs, q3_k_m, q2_k, bf16, ... "
-             "(q4_k_m)"},
+     .help = "gguf: q8_0, q4_k_m, iq4_xs, q3_k_m ... (q4_k_m)"},
+    {.name = "bits",
+     .kind = NIB_OPT_UINT,
+     .target = &opt.bits,
+     .min = 2,
+     .max = 8,
+     .metavar = "N",
+     .help = "gptq folder: 2, 3, 4 or 8 (4)"},
+    {.name = "group-size",
+     .kind = NIB_OPT_UINT,
+     .target = &opt.group_size,
+     .max = 1 << 24,
+     .metavar = "N",
+     .help = "gptq folder: columns of a group, 0: rows (128)"},
+    {.name = "asym",
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.asym,
+     .help = "gptq folder: groups have a zero point"},
+    {.name = "desc-act",
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.desc_act,
+     .help = "gptq folder: groups in order of activation"},
+    {.name = "checkpoint-format",
+     .kind = NIB_OPT_CHOICE,
+     .target = &opt.checkpoint_format,
+     .choices = CHECKPOINT_FORMATS,
+     .metavar = "F",
+     .help = "gptq folder: gptq or gptq_v2 (gptq)"},
+    {.name = "max-shard-size",
+     .kind = NIB_OPT_SIZE,
+     .target = &opt.shard_max,
+     .metavar = "SIZE",
+     .help = "gptq folder: most data in one file (5G)"},
     {.name = "method",
      .letter = 'm',
      .kind = NIB_OPT_CHOICE,
@@ -91,9 +141,8 @@ static const nib_opt rows[] = {
     {.name = "tensor-type",
      .kind = NIB_OPT_LIST,
      .target = &opt.overrides,
-     .metavar = "REGEX=TYPE",
-     .help = "format of the tensors in whose GGUF name the pattern is found; the first that fits "
-             "wins"},
+     .metavar = "RE=TYPE",
+     .help = "tensors with RE in their GGUF name; first wins"},
     {.name = "output-type",
      .kind = NIB_OPT_STR,
      .target = &opt.output_type,
@@ -158,7 +207,7 @@ static void print_table(const nib_plan *p)
 static void print_totals(const nib_plan *p)
 {
     const nib_gguf_layout *l = &p->layout;
-    printf("%s, %zu tensors:", p->file_type->name, p->n);
+    printf("%s, %zu tensors:", p->label, p->n);
     const char *comma = "";
     for (int i = 0; i < NIB_TYPE_COUNT; i++) {
         if (!p->by_type[i].tensors) continue;
@@ -204,6 +253,7 @@ static nib_code print_json(const nib_plan *p, const nib_quantize_result *r,
 static nib_solve_opts solve_opts(void)
 {
     nib_solve_opts o = nib_solve_defaults();
+    if (opt.desc_act) o.gptq.when = NIB_PARAMS_REACHED;
     o.gptq.damp = opt.damp;
     o.gptq.sweeps = (unsigned)opt.sweeps;
     o.propagate = !opt.no_propagate;
@@ -241,13 +291,30 @@ static nib_code solve(nib_solve_report *report, nib_side *side, const nib_plan *
     return rc;
 }
 
+/* The packed weights of a folder, and the folder. */
+static nib_code write_folder(nib_quantize_result *r, nib_side *side, const nib_plan *p,
+                             const nib_ctx *ctx, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    const nib_dir_note note = {opt.damp, opt.true_sequential};
+    if (p->recipe.method == NIB_METHOD_RTN) {
+        rc = nib_side_open(side, p->recipe.out, 0, false, err);
+        if (!rc) rc = nib_dir_round(side, p, ctx, err);
+    }
+    return rc ? rc : nib_dir_write(r, p, side, &note, ctx, err);
+}
+
 static nib_code carry_out(const nib_plan *p, const nib_ctx *ctx, nib_err *err)
 {
     nib_quantize_result r;
     nib_solve_report report = {0};
     nib_side side = {.fd = -1};
-    nib_code rc = p->n_solved ? solve(&report, &side, p, ctx, err) : NIB_OK;
-    if (!rc) rc = nib_quantize_run(&r, p, &side, ctx, err);
+    const bool folder = p->recipe.format != NIB_FORMAT_GGUF;
+    const bool solves = p->recipe.method != NIB_METHOD_RTN && p->n_solved;
+    nib_code rc = solves ? solve(&report, &side, p, ctx, err) : NIB_OK;
+    if (!rc)
+        rc = folder ? write_folder(&r, &side, p, ctx, err)
+                    : nib_quantize_run(&r, p, &side, ctx, err);
     nib_side_close(&side, !rc || !side.done); /* a run that did not get far leaves nothing */
     if (rc) goto done;
     if (r.zero_importance_blocks)
@@ -266,6 +333,14 @@ done:
     return rc;
 }
 
+/* "out/" is the folder "out"; NULL: no memory, and the name stays as it is. */
+static char *without_slash(const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    return nib_strndup(path, n);
+}
+
 static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
 {
     nib_code rc;
@@ -273,7 +348,14 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
     nib_model model = {0};
     nib_imatrix imatrix = {0};
     nib_plan plan = {0};
-    nib_recipe recipe = {.out = opt.out,
+    const bool folder = !strcmp(opt.format, "gptq");
+    nib_recipe recipe = {.format = folder ? NIB_FORMAT_GPTQ : NIB_FORMAT_GGUF,
+                         .gptq = {.bits = opt.bits ? (unsigned)opt.bits : 4,
+                                  .group = opt.group_size == NOT_GIVEN ? 128 : opt.group_size,
+                                  .v2 = !strcmp(opt.checkpoint_format, "gptq_v2"),
+                                  .sym = !opt.asym,
+                                  .desc_act = opt.desc_act},
+                         .out = opt.out,
                          .type = opt.type,
                          .overrides = opt.overrides.v,
                          .n_overrides = opt.overrides.n,
@@ -283,8 +365,10 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
                          .pure = opt.pure,
                          .leave_output = opt.leave_output,
                          .force = opt.force,
-                         .split_max = opt.split_max};
+                         .split_max = folder ? opt.shard_max : opt.split_max};
+    char *out = folder && opt.out ? without_slash(opt.out) : NULL;
 
+    if (out) recipe.out = out;
     if ((rc = nib_source_open(&src, path, err))) goto done;
     if ((rc = nib_model_open(&model, src, err))) goto done;
     if (opt.imatrix && (rc = nib_imatrix_load(&imatrix, opt.imatrix, err))) goto done;
@@ -298,10 +382,23 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
         print_plan(&plan);
 done:
     nib_plan_free(&plan);
+    nib_free(out);
     nib_imatrix_free(&imatrix);
     nib_model_close(&model);
     nib_source_close(src);
     return rc;
+}
+
+/* Options of a folder are no use to a file, and the other way round. */
+static const char *misplaced(void)
+{
+    if (!strcmp(opt.format, "gptq"))
+        return opt.split_max ? "--split-max-size is for GGUF files; use --max-shard-size" : NULL;
+    bool folder = opt.bits || opt.group_size != NOT_GIVEN || opt.asym || opt.desc_act ||
+                  opt.shard_max || strcmp(opt.checkpoint_format, "gptq");
+    return folder ? "--bits, --group-size, --asym, --desc-act, --checkpoint-format and "
+                    "--max-shard-size need --format gptq"
+                  : NULL;
 }
 
 static int run(int argc, char **argv)
@@ -317,6 +414,8 @@ static int run(int argc, char **argv)
         status = nib_usage(&nib_cmd_quantize, "quantize: -o FILE is missing");
     else if (!strcmp(opt.method, "gptq") && !opt.windows.texts.n && !opt.dry_run)
         status = nib_usage(&nib_cmd_quantize, "quantize: --method gptq needs --text FILE");
+    else if (misplaced())
+        status = nib_usage(&nib_cmd_quantize, "quantize: %s", misplaced());
     else if (quantize(operands.v[0], &ctx, &err))
         status = nib_report(&err);
 done:
@@ -334,10 +433,8 @@ const nib_cmd nib_cmd_quantize = {
     .min_operands = 1,
     .max_operands = 1,
     .usage = "MODEL -o FILE [--type TYPE]",
-    .about = "Read a model (Hugging Face folder or .gguf) and write it as a GGUF file that "
-             "llama.cpp runs as it is. The file type decides which format each tensor gets, as in "
-             "llama-quantize; --dry-run shows it. An importance matrix makes every type better, "
-             "most of all those below 5 bits.",
+    .about = "Read a model (Hugging Face folder or .gguf) and write it as a GGUF file for "
+             "llama.cpp, or as a GPTQ folder for Transformers and vLLM.",
     .example = "nibble quantize data/tiny-llama -o tiny-q4_k_m.gguf --type q4_k_m",
     .options = rows,
 };

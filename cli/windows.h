@@ -21,7 +21,7 @@ enum { NIB_CTX_MIN = 16, NIB_CTX_MAX = 1 << 20, NIB_SAMPLES_MAX = 1 << 24 };
      .kind = NIB_OPT_LIST,                                                                         \
      .target = &(o).texts,                                                                         \
      .metavar = "FILE",                                                                            \
-     .help = "sample text; FILE:WEIGHT gives its share; repeatable"},                              \
+     .help = "sample text, or FILE:WEIGHT; repeatable"},                                           \
         {.name = "ctx",                                                                            \
          .letter = 'c',                                                                            \
          .kind = NIB_OPT_UINT,                                                                     \

@@ -3,6 +3,7 @@
  * read by safetensors.c and gguf_read.c, the index and side files of a folder by hf.c. */
 #include "formats/gguf_int.h"
 #include "formats/hf.h"
+#include "formats/packed.h"
 #include "formats/safetensors.h"
 
 #include <stdio.h>
@@ -17,8 +18,9 @@ struct nib_source {
     nib_file *file; /* [n_files], fd = -1 before it is opened */
     size_t n_files;
     nib_tensors tensors;
-    nib_hf_side side;  /* of folders */
-    nib_gguf_kvs *kvs; /* of GGUF    */
+    nib_hf_side side;      /* of folders */
+    nib_gguf_kvs *kvs;     /* of GGUF    */
+    nib_packed_set packed; /* of folders */
 };
 
 void nib_source_close(nib_source *s)
@@ -28,6 +30,7 @@ void nib_source_close(nib_source *s)
     nib_free(s->file);
     nib_tensors_free(&s->tensors);
     nib_hf_side_free(&s->side);
+    nib_packed_free(&s->packed);
     nib_gguf_kvs_free(s->kvs);
     nib_free(s->path);
     nib_free(s);
@@ -92,6 +95,16 @@ done:
     return rc;
 }
 
+/* What lies beside the weights; it says whether they are packed. */
+static nib_code read_side(nib_source *s, const char *dir, nib_err *err)
+{
+    nib_code rc = nib_hf_side_load(&s->side, dir, err);
+    if (rc) return rc;
+    if ((rc = nib_packed_fold(&s->packed, &s->tensors, &s->side, s->file, err)))
+        return nib_wrap(err, "%s", s->path);
+    return s->packed.n ? index_tensors(s, err) : NIB_OK;
+}
+
 /* A folder; the single file wins over an index, as it does elsewhere. */
 static nib_code open_folder(nib_source *s, const char *dir, nib_err *err)
 {
@@ -105,7 +118,7 @@ static nib_code open_folder(nib_source *s, const char *dir, nib_err *err)
         rc = open_sharded(s, dir, index, err);
     else
         rc = nib_fail(err, NIB_EFORMAT, "%s: holds neither %s nor %s", dir, SINGLE, INDEX);
-    if (!rc) rc = nib_hf_side_load(&s->side, dir, err);
+    if (!rc) rc = read_side(s, dir, err);
     nib_free(single);
     nib_free(index);
     return rc;
@@ -118,7 +131,7 @@ static nib_code open_index(nib_source *s, const char *path, nib_err *err)
     char *dir = n ? nib_strndup(path, n) : nib_strdup(".");
     if (!dir) return nib_fail_nomem(err, "a file name");
     nib_code rc = open_sharded(s, dir, path, err);
-    if (!rc) rc = nib_hf_side_load(&s->side, dir, err);
+    if (!rc) rc = read_side(s, dir, err);
     nib_free(dir);
     return rc;
 }
@@ -304,7 +317,13 @@ nib_code nib_source_read(const nib_source *s, const nib_tensor *t, uint64_t offs
     if (offset > t->bytes || n > t->bytes - offset)
         return nib_fail(err, NIB_EINVAL, "tensor '%.200s': %zu bytes at %llu asked for, of %llu",
                         t->name, n, (unsigned long long)offset, (unsigned long long)t->bytes);
+    if (t->packed) return nib_packed_read(t->packed, s->file, offset, dst, n, err);
     return nib_file_read(&s->file[t->file], t->offset + offset, dst, n, err);
+}
+
+bool nib_tensor_readable(const nib_tensor *t)
+{
+    return t->packed || t->codec->decode;
 }
 
 nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t row, uint64_t n,
@@ -313,13 +332,17 @@ nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t
     size_t row_bytes, bytes;
     const nib_codec *c = t->codec;
     uint64_t cols = nib_tensor_cols(t), rows = nib_tensor_rows(t);
-    if (!c->decode)
+    if (!nib_tensor_readable(t))
         return nib_fail(err, NIB_EFORMAT, "tensor '%.200s' holds %s, which are not weights",
                         t->name, c->name);
     if (row > rows || n > rows - row)
         return nib_fail(err, NIB_EINVAL, "tensor '%.200s': rows %llu + %llu asked for, of %llu",
                         t->name, (unsigned long long)row, (unsigned long long)n,
                         (unsigned long long)rows);
+    if (t->packed) {
+        nib_code packed_rc = nib_packed_read_rows(t->packed, s->file, row, n, dst, raw, err);
+        return packed_rc ? nib_wrap(err, "tensor '%.200s'", t->name) : NIB_OK;
+    }
     if (!nib_codec_row_bytes(c, (size_t)cols, &row_bytes) || !nib_mul(row_bytes, n, &bytes))
         return nib_fail(err, NIB_ENOMEM, "tensor '%.200s': rows are too large", t->name);
     void *packed = nib_buf_reserve(raw, bytes, 1);

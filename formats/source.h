@@ -2,9 +2,11 @@
 /* formats/source.h - an opened model, whatever it is stored in: named tensors, read on demand.
  *
  * A source is a Hugging Face folder (safetensors, one file or sharded), a single .safetensors file,
- * or a GGUF file (one or split). Opening reads and checks all headers, so that what
- * follows can trust them; weights are read later, by rows, with pread into the caller's memory.
- * After opening nothing in a source changes: any number of threads may read from it. */
+ * or a GGUF file (one or split). In folders of a packed checkpoint format (GPTQ) each group of
+ * tensors that holds one weight is presented as that weight. Opening reads and checks all headers,
+ * so that what follows can trust them; weights are read later, by rows, with pread into the
+ * caller's memory. After opening nothing in a source changes: any number of threads may read from
+ * it. */
 #ifndef NIB_FORMATS_SOURCE_H
 #define NIB_FORMATS_SOURCE_H
 
@@ -25,8 +27,13 @@ typedef struct {
                                      is the contiguous row                                  */
     uint64_t offset;              /* of the data, from the start of its file                */
     uint64_t bytes;
-    uint32_t file; /* index into the source's files                          */
+    uint32_t file;                   /* index into the source's files                          */
+    const struct nib_packed *packed; /* NULL, or what several stored tensors make up (packed.h): */
+                                     /* offset and file are the first's, bytes those of all      */
 } nib_tensor;
+
+/* Can nib_source_read_rows() read it as weights? */
+bool nib_tensor_readable(const nib_tensor *t);
 
 /* Contiguous elements per row: the last dimension (1 for a scalar). */
 uint64_t nib_tensor_cols(const nib_tensor *t);
@@ -54,7 +61,8 @@ size_t nib_source_count(const nib_source *s);
 const nib_tensor *nib_source_at(const nib_source *s, size_t i);
 const nib_tensor *nib_source_find(const nib_source *s, const char *name); /* NULL: none; hashed */
 
-/* Raw bytes [offset, offset+n) of a tensor into dst. */
+/* Raw bytes [offset, offset+n) of a tensor into dst; of a packed one the bytes of its parts, one
+ * after the other. */
 NIB_MUST_USE nib_code nib_source_read(const nib_source *s, const nib_tensor *t, uint64_t offset,
                                       void *dst, size_t n, nib_err *err);
 /* Rows [row, row + n) decoded to f32 into dst[n][cols]. `raw` is reused work memory for the packed
@@ -64,8 +72,9 @@ NIB_MUST_USE nib_code nib_source_read_rows(const nib_source *s, const nib_tensor
                                            nib_err *err);
 
 /* Hugging Face folders: the parsed JSON file of that name ("config.json", "tokenizer.json",
- * "tokenizer_config.json", "generation_config.json", "chat_template.json"), owned by the source and
- * parsed on first use at open; NULL when the folder has none or the source is of another kind. */
+ * "tokenizer_config.json", "generation_config.json", "chat_template.json", "quantize_config.json"),
+ * owned by the source and parsed on first use at open; NULL when the folder has none or the source
+ * is of another kind. */
 const nib_json *nib_source_json(const nib_source *s, const char *name);
 /* Hugging Face folders: text of a small file beside the weights ("chat_template.jinja"); borrowed;
  * NULL when there is none. */

@@ -77,7 +77,7 @@ static nib_code check_tensor(const nib_model *m, const nib_tensor *t, nib_place 
         return nib_fail(err, NIB_EFORMAT, "tensor '%s': shape is %s, expected [%llu, %llu]",
                         t->name, shape, (unsigned long long)rows, (unsigned long long)cols);
     }
-    if (!t->codec->decode)
+    if (!nib_tensor_readable(t))
         return nib_fail(err, NIB_EFORMAT, "tensor '%s': type %s cannot hold weights", t->name,
                         t->codec->name);
     return NIB_OK;

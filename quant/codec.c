@@ -195,6 +195,10 @@ static const nib_codec codecs[NIB_TYPE_COUNT] = {
           .codebook = nib_iq4_levels),
     QUANT(NIB_IQ4_XS, iq4_xs, 256, nib_iq4_xs, GRID(32, 16, 0), SCALES(-32, 31),
           .codebook = nib_iq4_levels),
+    PLAIN(NIB_INT2, "int2", 4, 1),
+    PLAIN(NIB_INT3, "int3", 8, 3),
+    PLAIN(NIB_INT4, "int4", 2, 1),
+    PLAIN(NIB_INT8, "int8", 1, 1),
 };
 
 const nib_codec *nib_codec_get(nib_type type)

@@ -63,6 +63,11 @@ typedef enum {
     NIB_Q6_K,
     NIB_IQ4_NL,
     NIB_IQ4_XS,
+    /* integer groups (codec_int.h); here only to be named and counted */
+    NIB_INT2,
+    NIB_INT3,
+    NIB_INT4,
+    NIB_INT8,
     NIB_TYPE_COUNT
 } nib_type;
 

@@ -5,6 +5,7 @@
 #include "base/half.h"
 
 #include <math.h>
+#include <stdio.h>
 
 typedef struct {
     float scale, zero;
@@ -12,17 +13,18 @@ typedef struct {
 
 static grid make_grid(const nib_int_codec *ic, float lo, float hi)
 {
-    const float top = (float)(ic->codec.n_codes - 1);
+    const float top = (float)(ic->codec.n_codes - 1), least = (float)ic->zero_min;
     float scale;
     if (ic->sym) {
         float a = -lo > hi ? -lo : hi;
         scale = 2 * a / top;
     } else {
         scale = (hi - lo) / top;
+        if (rintf(-lo / scale) < least) scale = hi / (top - least);
     }
     if (ic->f16_scale) scale = nib_f16_to_f32(nib_f32_to_f16(scale));
     float zero = ic->sym ? (top + 1) / 2 : scale > 0 ? rintf(-lo / scale) : 0;
-    return (grid){scale, zero < 0 ? 0 : zero > top ? top : zero};
+    return (grid){scale, zero < least ? least : zero > top ? top : zero};
 }
 
 static float power_error(const nib_int_codec *ic, grid g, const float *w, size_t n)
@@ -64,10 +66,30 @@ static void fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in)
     *p = (nib_block_param){.d = g.scale, .zero = (int32_t)g.zero, .sc = {1}};
 }
 
+static nib_type type_of(unsigned bits)
+{
+    switch (bits) {
+    case 2: return NIB_INT2;
+    case 3: return NIB_INT3;
+    case 4: return NIB_INT4;
+    case 8: return NIB_INT8;
+    default: return NIB_TYPE_COUNT;
+    }
+}
+
+char *nib_int_codec_name(char *buf, size_t n, unsigned bits, uint64_t group)
+{
+    if (group)
+        snprintf(buf, n, "int%u-g%llu", bits, (unsigned long long)group);
+    else
+        snprintf(buf, n, "int%u-row", bits);
+    return buf;
+}
+
 nib_int_codec nib_int_codec_make(unsigned bits, size_t group, bool sym, bool f16_scale, bool search)
 {
     return (nib_int_codec){
-        .codec = {.type = NIB_TYPE_COUNT,
+        .codec = {.type = type_of(bits),
                   .name = "int",
                   .block = (uint32_t)group,
                   .sub = (uint32_t)group,

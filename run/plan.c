@@ -173,7 +173,7 @@ static nib_code choose_action(nib_plan *p, nib_plan_tensor *t, nib_err *err)
     const nib_codec *from = t->src ? t->src->codec : nib_codec_get(NIB_F32);
     t->copy = t->src && from == t->codec && !t->rope_head;
     if (t->copy) return NIB_OK;
-    if (!from->decode)
+    if (t->src && !nib_tensor_readable(t->src))
         return nib_fail(err, NIB_EFORMAT, "tensor '%s': %s holds no weights that nibble can read",
                         t->src->name, from->name);
     if (!t->codec->encode)
@@ -191,6 +191,7 @@ static nib_code init_chooser(chooser *c, nib_plan *p, const nib_imatrix *im, nib
     c->p = p;
     c->output_type = c->embedding_type = NIB_TYPE_COUNT;
     if ((rc = nib_file_type_find(&p->file_type, r->type ? r->type : "q4_k_m", err))) return rc;
+    p->label = p->file_type->name;
     if (r->output_type && (rc = nib_writable_type_find(&c->output_type, r->output_type, err)))
         return rc;
     if (r->embedding_type &&
@@ -358,6 +359,7 @@ static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_c
 {
     nib_code rc = NIB_OK;
     const nib_recipe *r = &p->recipe;
+    if (r->format != NIB_FORMAT_GGUF) return nib_plan_dir(p, im, ctx, err);
     if ((rc = list_tensors(p, err))) return rc;
     if ((rc = init_chooser(c, p, im, err))) return rc;
     if ((rc = choose_all(c, err))) return rc;
@@ -392,6 +394,7 @@ void nib_plan_free(nib_plan *p)
     nib_gguf_layout_free(&p->layout);
     nib_gguf_kvs_free(p->kvs);
     nib_free(p->importance);
+    nib_free(p->group);
     nib_free(p->record);
     nib_free(p->tensor);
     *p = (nib_plan){0};

@@ -10,6 +10,7 @@
 #include "base/ctx.h"
 #include "calib/imatrix.h"
 #include "infer/model.h"
+#include "quant/codec_int.h"
 #include "run/mix.h"
 #include "run/recipe.h"
 
@@ -37,14 +38,17 @@ typedef struct {
 } nib_type_total;
 
 typedef struct {
-    const nib_model *model; /* borrowed */
-    nib_recipe recipe;      /* strings borrowed */
-    const nib_file_type *file_type;
-    nib_plan_tensor *tensor; /* [n] in the order of the file */
-    nib_gguf_tensor *record; /* [n] the same for the writer, names borrowed from `tensor` */
+    const nib_model *model;         /* borrowed */
+    nib_recipe recipe;              /* strings borrowed */
+    const nib_file_type *file_type; /* NULL when a folder is written      */
+    const char *label;              /* of what is written: "q4_k_m", "int4-g128" */
+    char label_text[32];            /* it points here when a folder is written: do not move */
+    nib_int_codec *group;           /* [n] folders: formats of the tensors, where packed */
+    nib_plan_tensor *tensor;        /* [n] in the order of the file */
+    nib_gguf_tensor *record;        /* [n] the same for the writer, names borrowed from `tensor` */
     size_t n;
     nib_gguf_kvs *kvs;      /* the file's metadata */
-    nib_gguf_layout layout; /* paths and sizes of the files to be */
+    nib_gguf_layout layout; /* paths and sizes of the files to be, of either format */
     float *importance;      /* storage */
 
     nib_type_total by_type[NIB_TYPE_COUNT];
@@ -65,6 +69,10 @@ typedef struct {
 NIB_MUST_USE nib_code nib_plan_make(nib_plan *p, const nib_recipe *recipe, const nib_model *model,
                                     const nib_imatrix *imatrix, const nib_ctx *ctx, nib_err *err);
 void nib_plan_free(nib_plan *p);
+
+/* The same for folders, run/plan_dir.c; called by nib_plan_make(), which cleans up. */
+NIB_MUST_USE nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *imatrix, const nib_ctx *ctx,
+                                   nib_err *err);
 
 /* The metadata of the output; run/gguf_export.c. From a Hugging Face folder: made from its
  * configuration and tokenizer; from GGUF: copied. Needs all of the plan but kvs and layout. */

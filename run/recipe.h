@@ -3,6 +3,8 @@
 #ifndef NIB_RUN_RECIPE_H
 #define NIB_RUN_RECIPE_H
 
+#include "formats/dir_gptq.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,9 +15,16 @@ typedef enum {
     NIB_METHOD_GPTQ, /* those that keep the layers' outputs: run/solve.h      */
 } nib_method;
 
+typedef enum {
+    NIB_FORMAT_GGUF, /* a file for llama.cpp                                   */
+    NIB_FORMAT_GPTQ, /* a folder for Transformers, vLLM and others: run/dir.h  */
+} nib_format;
+
 typedef struct {
-    const char *out;              /* GGUF file to write; NULL: only plan                        */
-    const char *type;             /* file type, "q4_k_m"; NULL: q4_k_m                          */
+    nib_format format;
+    nib_gptq_format gptq; /* of a folder: the members below that are GGUF's must then be unset */
+    const char *out;      /* file or folder to write; NULL: only plan                            */
+    const char *type;     /* file type, "q4_k_m"; NULL: q4_k_m                          */
     const char *const *overrides; /* [n_overrides] "REGEX=TYPE", the first that fits wins       */
     size_t n_overrides;
     const char *output_type;    /* format of the output matrix; NULL: as the file type has it   */
@@ -24,7 +33,7 @@ typedef struct {
     bool pure;          /* every tensor in the base format: no mix, no stand-ins        */
     bool leave_output;  /* output.weight keeps the format it has                        */
     bool force;         /* an existing target is replaced                               */
-    uint64_t split_max; /* bytes of tensors in one file; 0: one file                    */
+    uint64_t split_max; /* bytes of tensors in one file; 0: one file, of folders 5 GB   */
 } nib_recipe;
 
 #endif

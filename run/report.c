@@ -54,7 +54,7 @@ static bool add_files(nib_json *root, const nib_gguf_layout *l)
 
 static bool add_totals(nib_json *j, const nib_plan *p)
 {
-    return nib_json_add_str(j, "type", p->file_type->name) &&
+    return nib_json_add_str(j, "type", p->label) &&
            nib_json_add_str(j, "architecture", p->model->arch->name) &&
            nib_json_add_num(j, "weights", (double)p->weights) &&
            nib_json_add_num(j, "tensor_bytes", (double)p->bytes) &&

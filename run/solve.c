@@ -63,9 +63,12 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
                                const nib_solve_opts *opts, nib_err *err)
 {
     const nib_gptq_opts *q = &opts->gptq;
+    const nib_gptq_format *f = &p->recipe.gptq;
     const double numbers[] = {
-        q->damp,         (double)q->order,      (double)q->when,        (double)q->lazy, q->sweeps,
-        opts->propagate, opts->true_sequential, (double)opts->held_out, (double)w->n_ctx};
+        q->damp,          (double)q->order, (double)q->when,         (double)q->lazy,
+        q->sweeps,        opts->propagate,  opts->true_sequential,   (double)opts->held_out,
+        (double)w->n_ctx, (double)f->bits,  (double)f->group,        f->v2,
+        f->sym,           f->desc_act,      (double)p->recipe.format};
     nib_code rc = nib_model_fingerprint(out, p->model, err);
     if (rc) return rc;
     for (size_t i = 0; i < p->n; i++) {
@@ -196,8 +199,25 @@ static nib_code pack_rows(void *arg, size_t begin, size_t end, int thread, nib_e
     return NIB_OK;
 }
 
+/* The same for a folder's tensors. */
+static nib_code keep_packed(solver *s, const nib_plan_tensor *t, float *w, nib_err *err)
+{
+    nib_gptq_linear l;
+    const uint32_t *outer = nib_gptq_outer(s->gptq);
+    nib_code rc = nib_gptq_linear_make(&l, &s->p->recipe.gptq, t->rows, t->cols, err);
+    if (rc) return rc;
+    uint8_t *packed = nib_buf_reserve(&s->packed, (size_t)l.bytes, 1);
+    if (!packed) return nib_fail_nomem(err, "packed weights");
+    if (outer && !l.format.desc_act)
+        return nib_fail(err, NIB_EINVAL, "groups in order of activation need desc_act");
+    rc = nib_gptq_pack(packed, &l, s->code.p, s->param.p, outer, err);
+    if (!rc) rc = nib_gptq_unpack(w, &l, packed, &s->raw, err);
+    return rc ? rc : nib_side_write(s->side, t->solved_at, packed, (size_t)l.bytes, err);
+}
+
 static nib_code keep_solved(solver *s, const nib_plan_tensor *t, float *w, nib_err *err)
 {
+    if (s->p->recipe.format == NIB_FORMAT_GPTQ) return keep_packed(s, t, w, err);
     packing k = {t, s->code.p,  s->param.p, nib_buf_reserve(&s->packed, (size_t)t->bytes, 1),
                  w, s->ctx->cpu};
     if (!k.packed) return nib_fail_nomem(err, "packed weights");
@@ -259,6 +279,18 @@ static nib_code load_block(solver *s, uint32_t layer, nib_err *err)
     return NIB_OK;
 }
 
+/* One weight of a folder that an earlier run solved. */
+static nib_code load_packed(solver *s, const nib_plan_tensor *t, nib_err *err)
+{
+    nib_gptq_linear l;
+    nib_code rc = nib_gptq_linear_make(&l, &s->p->recipe.gptq, t->rows, t->cols, err);
+    if (rc) return rc;
+    uint8_t *packed = nib_buf_reserve(&s->packed, (size_t)l.bytes, 1);
+    if (!packed) return nib_fail_nomem(err, "packed weights");
+    rc = nib_side_read(s->side, t->solved_at, packed, (size_t)l.bytes, err);
+    return rc ? rc : nib_gptq_unpack(s->weight[t->place.role].p, &l, packed, &s->raw, err);
+}
+
 /* The weights of a block that an earlier run solved. */
 static nib_code load_solved(solver *s, uint32_t layer, nib_err *err)
 {
@@ -266,6 +298,10 @@ static nib_code load_solved(solver *s, uint32_t layer, nib_err *err)
     for (int role = NIB_ROLE_FIRST_BLOCK; role < NIB_ROLE_COUNT && !rc; role++) {
         const nib_plan_tensor *t = find_tensor(s->p, layer, (nib_role)role);
         if (!t) continue;
+        if (s->p->recipe.format == NIB_FORMAT_GPTQ) {
+            rc = load_packed(s, t, err);
+            continue;
+        }
         const size_t row = (size_t)(t->bytes / t->rows), blocks = (size_t)t->cols / t->codec->block;
         uint8_t *packed = nib_buf_reserve(&s->packed, (size_t)t->bytes, 1);
         if (!packed) return nib_fail_nomem(err, "packed weights");

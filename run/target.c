@@ -14,7 +14,7 @@ static bool same_file(const char *a, const char *b)
     return !stat(a, &s) && !stat(b, &t) && s.st_dev == t.st_dev && s.st_ino == t.st_ino;
 }
 
-static nib_code check_folder(const char *path, nib_err *err)
+nib_code nib_target_folder(const char *path, nib_err *err)
 {
     size_t n = (size_t)(nib_path_base(path) - path);
     char *dir = n ? nib_strndup(path, n) : nib_strdup(".");
@@ -45,7 +45,7 @@ static nib_code check_file(const char *path, const nib_source *src, bool force, 
 nib_code nib_target_check(const nib_gguf_layout *l, const nib_source *src, bool force,
                           uint64_t disk_free, nib_err *err)
 {
-    nib_code rc = check_folder(l->file_path[0], err);
+    nib_code rc = nib_target_folder(l->file_path[0], err);
     for (size_t i = 0; i < l->n_files && !rc; i++)
         rc = check_file(l->file_path[i], src, force, err);
     if (!rc && l->total_bytes > disk_free)

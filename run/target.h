@@ -5,6 +5,9 @@
 
 #include "formats/gguf.h"
 
+/* The folder that `path` is to be made in is there and writable. */
+NIB_MUST_USE nib_code nib_target_folder(const char *path, nib_err *err);
+
 /* Errors: a target exists and !force, is a folder or one of the source's own files; its folder is
  * missing or not writable; disk_free bytes are too few for all. */
 NIB_MUST_USE nib_code nib_target_check(const nib_gguf_layout *l, const nib_source *src, bool force,

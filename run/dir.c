@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: MIT */
+/* run/dir.c - see dir.h. */
+#include "run/dir.h"
+
+#include "base/file.h"
+#include "base/par.h"
+#include "formats/safetensors.h"
+#include "run/stage.h"
+#include "run/target.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { PIECE = 4 << 20, SMALL_FILE_MAX = 256 << 20, ROUND_ROWS = 16 };
+
+/* ---- checks before the work ---- */
+
+/* The folder that the source's files lie in; the caller frees it. */
+static char *source_folder(const nib_source *s)
+{
+    const char *file = nib_source_file(s, 0);
+    size_t n = (size_t)(nib_path_base(file) - file);
+    return n ? nib_strndup(file, n) : nib_strdup(".");
+}
+
+static nib_code check_not_source(const nib_plan *p, nib_err *err)
+{
+    struct stat a, b;
+    char *dir = source_folder(p->model->src);
+    if (!dir) return nib_fail_nomem(err, "a path");
+    bool same =
+        !stat(dir, &a) && !stat(p->recipe.out, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    nib_free(dir);
+    if (!same) return NIB_OK;
+    return nib_fail(err, NIB_EINVAL, "%s: is the folder of the model that is being read",
+                    p->recipe.out);
+}
+
+nib_code nib_dir_check(const nib_plan *p, nib_err *err)
+{
+    const uint64_t bytes = p->layout.total_bytes;
+    nib_code rc = nib_target_folder(p->recipe.out, err);
+    if (!rc) rc = check_not_source(p, err);
+    if (!rc) rc = nib_stage_check(p->recipe.out, p->recipe.force, err);
+    if (!rc && bytes > p->disk_free)
+        rc = nib_fail(err, NIB_EIO, "%s: needs %.1f MB of disk, and %.1f MB are free",
+                      p->recipe.out, (double)bytes / 1e6, (double)p->disk_free / 1e6);
+    return rc;
+}
+
+/* ---- rounding to nearest ---- */
+
+typedef struct {
+    const nib_plan_tensor *t;
+    float *w, *value; /* [rows][cols] */
+    uint8_t *code;
+    nib_block_param *param;
+} rounding;
+
+static nib_code round_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    (void)thread, (void)err;
+    const rounding *k = arg;
+    const nib_codec *c = k->t->codec;
+    const size_t cols = (size_t)k->t->cols;
+    for (size_t at = begin * cols; at < end * cols; at += c->block) {
+        nib_block_param *p = &k->param[at / c->block];
+        c->fit(c, p, &(nib_fit_in){.w = k->w + at});
+        nib_codec_round(c, p, 0, c->block, k->w + at, k->code + at, k->value + at);
+    }
+    return NIB_OK;
+}
+
+/* Work memory that goes from tensor to tensor. */
+typedef struct {
+    nib_buf w, value, code, param, packed, raw;
+} round_work;
+
+static nib_code round_tensor(const nib_plan *p, const nib_plan_tensor *t, nib_side *side,
+                             round_work *m, const nib_ctx *ctx, nib_err *err)
+{
+    const size_t n = (size_t)(t->rows * t->cols);
+    nib_gptq_linear l;
+    rounding k = {.t = t,
+                  .w = nib_buf_reserve(&m->w, n, sizeof(float)),
+                  .value = nib_buf_reserve(&m->value, n, sizeof(float)),
+                  .code = nib_buf_reserve(&m->code, n, 1),
+                  .param = nib_buf_reserve(&m->param, n / t->codec->block, sizeof *k.param)};
+    uint8_t *packed = nib_buf_reserve(&m->packed, (size_t)t->bytes, 1);
+    if (!k.w || !k.value || !k.code || !k.param || !packed) return nib_fail_nomem(err, "weights");
+    nib_code rc = nib_gptq_linear_make(&l, &p->recipe.gptq, t->rows, t->cols, err);
+    if (!rc)
+        rc = nib_source_read_rows(p->model->src, t->src, 0, t->rows, k.w, &m->raw, ctx->cpu, err);
+    size_t bad = rc ? n : nib_find_nonfinite(k.w, n, ctx->cpu);
+    if (!rc && bad < n)
+        rc = nib_fail(err, NIB_ENUMERIC, "row %zu, column %zu is not finite", bad / (size_t)t->cols,
+                      bad % (size_t)t->cols);
+    if (!rc) rc = nib_par_for(ctx->threads, (size_t)t->rows, ROUND_ROWS, round_rows, &k, err);
+    if (!rc) rc = nib_gptq_pack(packed, &l, k.code, k.param, NULL, err);
+    if (rc) return nib_wrap(err, "tensor '%s'", t->src->name);
+    return nib_side_write(side, t->solved_at, packed, (size_t)l.bytes, err);
+}
+
+nib_code nib_dir_round(nib_side *side, const nib_plan *p, const nib_ctx *ctx, nib_err *err)
+{
+    round_work m = {0};
+    nib_progress progress;
+    nib_code rc = NIB_OK;
+    nib_progress_begin(&progress, ctx->log, "rounding", "tensors", (double)p->n);
+    for (size_t i = 0; i < p->n && !rc; i++) {
+        if (p->tensor[i].solve) rc = round_tensor(p, &p->tensor[i], side, &m, ctx, err);
+        nib_progress_at(&progress, (double)i + 1);
+    }
+    nib_progress_end(&progress);
+    nib_buf *all[] = {&m.w, &m.value, &m.code, &m.param, &m.packed, &m.raw};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) nib_buf_free(all[i]);
+    return rc;
+}
+
+/* ---- tensors ---- */
+
+/* One tensor of the files and where its bytes are. */
+typedef struct {
+    const char *name;
+    const nib_plan_tensor *t;
+    uint64_t at; /* in the side file, or in the source's tensor */
+    uint32_t file;
+} entry;
+
+typedef struct {
+    const nib_plan *p;
+    const nib_side *side;
+    const nib_ctx *ctx;
+    nib_stage stage;
+    nib_arena names;
+    entry *e;          /* [n] */
+    nib_st_tensor *st; /* [n] the same for the writer; of one file after the other */
+    size_t n;
+    uint8_t *piece; /* [PIECE] */
+    nib_progress progress;
+    uint64_t done;
+} job;
+
+static void add_copied(job *j, const nib_plan_tensor *t, uint32_t file)
+{
+    nib_st_tensor *st = &j->st[j->n];
+    *st = (nib_st_tensor){
+        .name = t->src->name, .type = t->src->codec->type, .n_dims = t->src->n_dims};
+    memcpy(st->shape, t->src->shape, sizeof st->shape);
+    j->e[j->n++] = (entry){st->name, t, 0, file};
+}
+
+static nib_code add_packed(job *j, const nib_plan_tensor *t, uint32_t file, nib_err *err)
+{
+    char name[1024];
+    nib_gptq_linear l;
+    nib_code rc = nib_gptq_linear_make(&l, &j->p->recipe.gptq, t->rows, t->cols, err);
+    size_t stem = strlen(t->src->name) - (sizeof ".weight" - 1);
+    for (int k = 0; k < NIB_GPTQ_PARTS && !rc; k++) {
+        int len = snprintf(name, sizeof name, "%.*s%s", (int)stem, t->src->name,
+                           nib_gptq_suffix((nib_gptq_part)k));
+        const char *copy = nib_arena_str(&j->names, name, (size_t)len);
+        if (!copy) return nib_fail_nomem(err, "tensor names");
+        j->st[j->n] = (nib_st_tensor){.name = copy,
+                                      .type = k == NIB_GPTQ_SCALES ? NIB_F16 : NIB_I32,
+                                      .n_dims = k == NIB_GPTQ_G_IDX ? 1 : 2,
+                                      .shape = {l.shape[k][0], l.shape[k][1]}};
+        j->e[j->n++] = (entry){copy, t, t->solved_at + l.at[k], file};
+    }
+    return rc;
+}
+
+static nib_code list_entries(job *j, nib_err *err)
+{
+    const nib_plan *p = j->p;
+    j->e = nib_alloc(p->n * NIB_GPTQ_PARTS, sizeof *j->e);
+    j->st = nib_alloc(p->n * NIB_GPTQ_PARTS, sizeof *j->st);
+    j->piece = nib_alloc(PIECE, 1);
+    if (!j->e || !j->st || !j->piece) return nib_fail_nomem(err, "the list of tensors");
+    nib_code rc = NIB_OK;
+    for (size_t i = 0; i < p->n && !rc; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        uint32_t file = p->layout.file_of[i];
+        if (t->solve)
+            rc = add_packed(j, t, file, err);
+        else
+            add_copied(j, t, file);
+    }
+    return rc;
+}
+
+/* The writer's tensors were sorted; names are unique and shared. */
+static const entry *find_entry(const job *j, size_t first, size_t end, const char *name)
+{
+    for (size_t i = first; i + 1 < end; i++)
+        if (j->e[i].name == name) return &j->e[i];
+    return &j->e[end - 1];
+}
+
+static nib_code write_tensor(job *j, nib_st_writer *w, size_t i, const nib_st_tensor *st,
+                             const entry *e, nib_err *err)
+{
+    uint64_t bytes = nib_codec_get(st->type)->bytes, at = 0;
+    nib_code rc = NIB_OK;
+    for (int d = 0; d < st->n_dims; d++) bytes *= st->shape[d];
+    if (!e->t->solve) bytes = e->t->bytes;
+    while (at < bytes && !rc) {
+        size_t n = bytes - at < PIECE ? (size_t)(bytes - at) : PIECE;
+        rc = e->t->solve ? nib_side_read(j->side, e->at + at, j->piece, n, err)
+                         : nib_source_read(j->p->model->src, e->t->src, at, j->piece, n, err);
+        if (!rc) rc = nib_st_write(w, i, j->piece, n, err);
+        at += n;
+        j->done += n;
+        nib_progress_at(&j->progress, (double)j->done / 1e6);
+    }
+    return rc;
+}
+
+/* Entries [first, end) are those of file `f`. */
+static nib_code write_file(job *j, size_t f, size_t first, size_t end, nib_err *err)
+{
+    const size_t n = end - first;
+    nib_st_tensor *st = j->st + first;
+    nib_st_writer *w = NULL;
+    char *path = nib_path_join(j->stage.dir, nib_path_base(j->p->layout.file_path[f]));
+    if (!path) return nib_fail_nomem(err, "a path");
+    nib_st_sort(st, n);
+    nib_code rc = nib_st_begin(&w, path, st, n, false, err);
+    for (size_t i = 0; i < n && !rc; i++)
+        rc = write_tensor(j, w, i, &st[i], find_entry(j, first, end, st[i].name), err);
+    if (rc)
+        nib_st_abort(w);
+    else
+        rc = nib_st_end(w, err);
+    nib_free(path);
+    return rc;
+}
+
+static nib_code write_files(job *j, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    nib_progress_begin(&j->progress, j->ctx->log, "writing", "MB", (double)j->p->bytes / 1e6);
+    for (size_t first = 0, end; first < j->n && !rc; first = end) {
+        for (end = first; end < j->n && j->e[end].file == j->e[first].file;) end++;
+        rc = write_file(j, j->e[first].file, first, end, err);
+    }
+    nib_progress_end(&j->progress);
+    return rc;
+}
+
+/* ---- the files beside them ---- */
+
+static nib_code put_file(const job *j, const char *name, const void *data, size_t n, nib_err *err)
+{
+    nib_out *o = NULL;
+    char *path = nib_path_join(j->stage.dir, name);
+    if (!path) return nib_fail_nomem(err, "a path");
+    nib_code rc = nib_out_open(&o, path, false, err);
+    if (!rc) rc = nib_out_write(o, data, n, err);
+    if (rc)
+        nib_out_abort(o);
+    else
+        rc = nib_out_commit(o, err);
+    nib_free(path);
+    return rc;
+}
+
+/* Takes the tree; NULL or !ok: memory was short. */
+static nib_code put_json(const job *j, const char *name, nib_json *root, bool ok, nib_err *err)
+{
+    char *text = ok ? nib_json_print(root, true) : NULL;
+    nib_code rc = text ? put_file(j, name, text, strlen(text), err) : nib_fail_nomem(err, name);
+    nib_free(text);
+    nib_json_free(root);
+    return rc;
+}
+
+static nib_code put_index(const job *j, nib_err *err)
+{
+    if (j->p->layout.n_files == 1) return NIB_OK;
+    nib_json *root = nib_json_new_object();
+    nib_json *meta = root ? nib_json_add_object(root, "metadata") : NULL;
+    bool ok = meta && nib_json_add_num(meta, "total_size", (double)j->p->bytes);
+    nib_json *map = ok ? nib_json_add_object(root, "weight_map") : NULL;
+    ok = map != NULL;
+    for (size_t i = 0; i < j->n && ok; i++)
+        ok = nib_json_add_str(map, j->e[i].name,
+                              nib_path_base(j->p->layout.file_path[j->e[i].file]));
+    return put_json(j, "model.safetensors.index.json", root, ok, err);
+}
+
+/* The text of a non-empty JSON object with a member more; the caller frees it. */
+static char *add_member(const char *object, size_t n, const char *config)
+{
+    static const char before[] = ",\n  \"quantization_config\": ", after[] = "\n}\n";
+    while (n && object[n - 1] != '}') n--;
+    if (n) n--;
+    while (n && strchr(" \t\r\n", object[n - 1])) n--;
+    const size_t room = n + strlen(config) + sizeof before + sizeof after;
+    char *text = nib_alloc(room, 1);
+    if (text) snprintf(text, room, "%.*s%s%s%s", (int)n, object, before, config, after);
+    return text;
+}
+
+/* config.json of a model that was quantized already, with another description. */
+static nib_code replace_config(const job *j, const char *config, nib_err *err)
+{
+    nib_json *root = NULL;
+    char *text = nib_json_print(nib_source_json(j->p->model->src, "config.json"), true), *with;
+    nib_code rc =
+        text ? nib_json_parse(&root, text, strlen(text), err) : nib_fail_nomem(err, "config.json");
+    nib_free(text);
+    if (rc) return rc;
+    nib_json_remove(root, "quantization_config");
+    text = nib_json_print(root, true);
+    with = text ? add_member(text, strlen(text), config) : NULL;
+    rc = with ? put_file(j, "config.json", with, strlen(with), err)
+              : nib_fail_nomem(err, "config.json");
+    nib_free(with);
+    nib_free(text);
+    nib_json_free(root);
+    return rc;
+}
+
+/* The text is kept letter by letter: some readers tell 1.0 from 1. */
+static nib_code extend_config(const job *j, const char *config, nib_err *err)
+{
+    char *data = NULL, *with = NULL, *dir = source_folder(j->p->model->src);
+    char *path = dir ? nib_path_join(dir, "config.json") : NULL;
+    size_t n;
+    nib_code rc =
+        path ? nib_file_slurp(&data, &n, path, SMALL_FILE_MAX, err) : nib_fail_nomem(err, "a path");
+    if (!rc && !(with = add_member(data, n, config))) rc = nib_fail_nomem(err, "config.json");
+    if (!rc) rc = put_file(j, "config.json", with, strlen(with), err);
+    nib_free(with);
+    nib_free(data);
+    nib_free(path);
+    nib_free(dir);
+    return rc;
+}
+
+static nib_code put_configs(const job *j, const nib_dir_note *note, nib_err *err)
+{
+    const nib_json *config = nib_source_json(j->p->model->src, "config.json");
+    nib_json *root = nib_json_new_object();
+    bool ok =
+        root && nib_gptq_config_write(root, &j->p->recipe.gptq, note->damp, note->true_sequential);
+    char *text = ok ? nib_json_print(root, true) : NULL;
+    nib_code rc = !text                                         ? nib_fail_nomem(err, "config.json")
+                  : nib_json_get(config, "quantization_config") ? replace_config(j, text, err)
+                                                                : extend_config(j, text, err);
+    if (!rc) rc = put_file(j, "quantize_config.json", text, strlen(text), err);
+    nib_free(text);
+    nib_json_free(root);
+    return rc;
+}
+
+/* Texts that belong to a model; configurations and indexes are made anew. */
+static bool carried_along(const char *name)
+{
+    static const char *const ends[] = {".json", ".txt", ".jinja", ".md", ".model", ".py"};
+    static const char *const made[] = {"config.json", "quantize_config.json",
+                                       "model.safetensors.index.json"};
+    size_t n = strlen(name);
+    if (*name == '.') return false;
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++)
+        if (!strcmp(name, made[i])) return false;
+    if (strstr(name, ".index.json")) return false;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        size_t m = strlen(ends[i]);
+        if (n > m && !strcmp(name + n - m, ends[i])) return true;
+    }
+    return !strncmp(name, "README", 6) || !strncmp(name, "LICENSE", 7) ||
+           !strncmp(name, "NOTICE", 6);
+}
+
+static nib_code carry_one(const job *j, const char *dir, const char *name, nib_err *err)
+{
+    char *data, *path = nib_path_join(dir, name);
+    size_t n;
+    if (!path) return nib_fail_nomem(err, "a path");
+    nib_code rc = NIB_OK;
+    if (!nib_file_is_dir(path) && !(rc = nib_file_slurp(&data, &n, path, SMALL_FILE_MAX, err))) {
+        rc = put_file(j, name, data, n, err);
+        nib_free(data);
+    }
+    nib_free(path);
+    return rc;
+}
+
+static nib_code carry_files(const job *j, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    char *dir = source_folder(j->p->model->src);
+    DIR *d = dir ? opendir(dir) : NULL;
+    if (!dir)
+        rc = nib_fail_nomem(err, "a path");
+    else if (!d)
+        rc = nib_fail_sys(err, errno, "%s", dir);
+    for (struct dirent *e; d && !rc && (e = readdir(d));)
+        if (carried_along(e->d_name)) rc = carry_one(j, dir, e->d_name, err);
+    if (d) closedir(d);
+    nib_free(dir);
+    return rc;
+}
+
+/* ---- the whole ---- */
+
+/* What was written opens and says what the plan said. */
+static nib_code verify(const job *j, nib_err *err)
+{
+    const nib_plan *p = j->p;
+    nib_source *s = NULL;
+    nib_code rc = nib_source_open(&s, j->stage.dir, err);
+    if (rc) return rc;
+    for (size_t i = 0; i < p->n && !rc; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        const nib_tensor *f = nib_source_find(s, t->src->name);
+        if (!f || f->codec->type != t->codec->type || f->bytes != t->bytes ||
+            nib_tensor_rows(f) != t->rows || nib_tensor_cols(f) != t->cols)
+            rc = nib_fail(err, NIB_EFORMAT, "%s: tensor '%s' is not as it was written",
+                          p->recipe.out, t->src->name);
+    }
+    if (!rc && nib_source_count(s) != p->n)
+        rc = nib_fail(err, NIB_EFORMAT, "%s: %zu tensors were written, %zu are in the folder",
+                      p->recipe.out, p->n, nib_source_count(s));
+    nib_source_close(s);
+    return rc;
+}
+
+nib_code nib_dir_write(nib_quantize_result *r, const nib_plan *p, const nib_side *side,
+                       const nib_dir_note *note, const nib_ctx *ctx, nib_err *err)
+{
+    double started = nib_now();
+    job j = {.p = p, .side = side, .ctx = ctx, .stage = {.fd = -1}};
+    *r = (nib_quantize_result){0};
+    nib_code rc = list_entries(&j, err);
+    if (!rc) rc = nib_stage_open(&j.stage, p->recipe.out, err);
+    if (!rc) rc = write_files(&j, err);
+    if (!rc) rc = put_index(&j, err);
+    if (!rc) rc = put_configs(&j, note, err);
+    if (!rc) rc = carry_files(&j, err);
+    if (!rc) rc = verify(&j, err);
+    if (rc)
+        nib_stage_abort(&j.stage);
+    else
+        rc = nib_stage_commit(&j.stage, p->recipe.force, err);
+    nib_arena_free(&j.names);
+    nib_free(j.e);
+    nib_free(j.st);
+    nib_free(j.piece);
+    r->seconds = nib_now() - started;
+    return rc;
+}

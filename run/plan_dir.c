@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/* run/plan_dir.c - the plan of a packed folder: linear weights of the blocks are packed, everything
+ * else is copied under its name. Which tensors are packed is not chosen one by one: engines that
+ * fuse layers want all of a block's to be alike. */
+#include "base/file.h"
+#include "run/dir.h"
+#include "run/plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MANY_FILES = 99999, PATH_EXTRA = 64 };
+
+static const uint64_t FILE_MAX = 5000000000;
+
+/* ---- what can be asked for ---- */
+
+static nib_code refuse(const char *option, nib_err *err)
+{
+    return nib_fail(err, NIB_EINVAL, "%s is for GGUF files, not for --format gptq", option);
+}
+
+static nib_code check_recipe(const nib_plan *p, const nib_imatrix *im, nib_err *err)
+{
+    const nib_recipe *r = &p->recipe;
+    if (nib_source_get_kind(p->model->src) != NIB_SOURCE_HF)
+        return nib_fail(err, NIB_EINVAL,
+                        "%s: --format gptq needs a Hugging Face folder to start from, because "
+                        "everything but the weights is carried along from it",
+                        nib_source_path(p->model->src));
+    if (r->type) return refuse("--type", err);
+    if (r->n_overrides) return refuse("--tensor-type", err);
+    if (r->output_type) return refuse("--output-type", err);
+    if (r->embedding_type) return refuse("--embedding-type", err);
+    if (r->pure) return refuse("--pure", err);
+    if (r->leave_output) return refuse("--leave-output", err);
+    if (im) return refuse("--imatrix", err);
+    if (r->gptq.desc_act && r->method == NIB_METHOD_RTN)
+        return nib_fail(err, NIB_EINVAL,
+                        "--desc-act needs --method gptq: rounding to nearest sees no activations");
+    return NIB_OK;
+}
+
+/* ---- tensors ---- */
+
+static nib_code check_group(const nib_plan_tensor *t, const nib_gptq_linear *l, nib_err *err)
+{
+    if (l->format.group && t->cols % l->format.group)
+        return nib_fail(
+            err, NIB_EINVAL,
+            "tensor '%s': rows of %llu weights are no multiple of the group size, %llu; "
+            "choose another with --group-size",
+            t->src->name, (unsigned long long)t->cols, (unsigned long long)l->format.group);
+    return NIB_OK;
+}
+
+/* Format and size of a weight that is packed. */
+static nib_code pack_tensor(nib_plan *p, nib_plan_tensor *t, nib_int_codec *c, nib_err *err)
+{
+    const nib_gptq_format *f = &p->recipe.gptq;
+    nib_gptq_linear l;
+    nib_code rc = nib_gptq_linear_make(&l, f, t->rows, t->cols, err);
+    if (rc) return nib_wrap(err, "tensor '%s'", t->src->name);
+    if ((rc = check_group(t, &l, err))) return rc;
+    *c = nib_int_codec_make(f->bits, (size_t)l.group, f->sym, true, false);
+    c->codec.name = p->label;
+    c->zero_min = f->v2 ? 0 : 1;
+    t->codec = &c->codec;
+    t->solve = true;
+    t->bytes = l.bytes;
+    snprintf(t->reason, sizeof t->reason, "linear layer of a block");
+    p->requantized |= t->src->codec->quantized;
+    p->n_solved++;
+    return NIB_OK;
+}
+
+static nib_code plan_tensor(nib_plan *p, size_t i, bool placed, nib_err *err)
+{
+    nib_plan_tensor *t = &p->tensor[i];
+    if (placed && t->place.role >= NIB_ROLE_FIRST_BLOCK && !t->place.bias && t->src->n_dims == 2)
+        return pack_tensor(p, t, &p->group[i], err);
+    if (t->src->packed)
+        return nib_fail(
+            err, NIB_EINVAL,
+            "tensor '%s' is packed already and is not one that nibble would pack; start "
+            "from the original model",
+            t->src->name);
+    t->codec = t->src->codec;
+    t->copy = true;
+    t->bytes = t->src->bytes;
+    snprintf(t->reason, sizeof t->reason, "copied as it is");
+    return NIB_OK;
+}
+
+/* Blocks in their order, what is outside them first. */
+static int by_layer(const void *a, const void *b)
+{
+    const nib_plan_tensor *s = a, *t = b;
+    int64_t i = s->place.role < NIB_ROLE_FIRST_BLOCK ? -1 : (int64_t)s->place.layer;
+    int64_t k = t->place.role < NIB_ROLE_FIRST_BLOCK ? -1 : (int64_t)t->place.layer;
+    return i != k ? (i < k ? -1 : 1) : strcmp(s->src->name, t->src->name);
+}
+
+static nib_code list_tensors(nib_plan *p, nib_err *err)
+{
+    const nib_source *src = p->model->src;
+    const size_t n = nib_source_count(src);
+    p->tensor = nib_calloc(n, sizeof *p->tensor);
+    p->record = nib_calloc(n, sizeof *p->record);
+    p->group = nib_calloc(n, sizeof *p->group);
+    if (!p->tensor || !p->record || !p->group) return nib_fail_nomem(err, "a plan");
+    for (size_t i = 0; i < n; i++) {
+        nib_plan_tensor *t = &p->tensor[i];
+        t->src = nib_source_at(src, i);
+        t->rows = nib_tensor_rows(t->src);
+        t->cols = nib_tensor_cols(t->src);
+        nib_model_place(p->model, t->src, &t->place);
+        snprintf(t->name, sizeof t->name, "%.*s", NIB_GGUF_NAME_MAX, t->src->name);
+    }
+    p->n = n;
+    qsort(p->tensor, n, sizeof *p->tensor, by_layer);
+    nib_code rc = NIB_OK;
+    for (size_t i = 0; i < n && !rc; i++) {
+        nib_place place;
+        const nib_tensor *t = p->tensor[i].src;
+        nib_gguf_tensor *r = &p->record[i];
+        rc = plan_tensor(p, i, nib_model_place(p->model, t, &place), err);
+        *r = (nib_gguf_tensor){.name = p->tensor[i].name, .type = t->codec->type};
+        for (int d = 0; d < t->n_dims && r->n_dims < NIB_GGUF_DIMS_MAX; d++)
+            r->shape[r->n_dims++] = t->shape[d];
+    }
+    return rc;
+}
+
+/* ---- files ---- */
+
+/* Tensors to files in order, none beyond the limit unless one tensor alone is. */
+static nib_code share_out(nib_plan *p, nib_err *err)
+{
+    nib_gguf_layout *l = &p->layout;
+    const uint64_t most = p->recipe.split_max ? p->recipe.split_max : FILE_MAX;
+    l->file_of = nib_calloc(p->n, sizeof *l->file_of);
+    l->file_bytes = nib_calloc(p->n, sizeof *l->file_bytes);
+    l->bytes = nib_calloc(p->n, sizeof *l->bytes);
+    if (!l->file_of || !l->file_bytes || !l->bytes) return nib_fail_nomem(err, "a plan");
+    size_t f = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        uint64_t bytes = l->bytes[i] = p->tensor[i].bytes;
+        if (l->file_bytes[f] && l->file_bytes[f] + bytes > most) f++;
+        l->file_bytes[f] += bytes;
+        l->file_of[i] = (uint32_t)f;
+        l->total_bytes += bytes;
+    }
+    l->n_files = f + 1;
+    if (l->n_files > MANY_FILES)
+        return nib_fail(err, NIB_EINVAL, "--max-shard-size: %zu files; at most %d", l->n_files,
+                        MANY_FILES);
+    return NIB_OK;
+}
+
+static nib_code name_files(nib_plan *p, nib_err *err)
+{
+    nib_gguf_layout *l = &p->layout;
+    const char *out = p->recipe.out ? p->recipe.out : "model";
+    const size_t room = strlen(out) + PATH_EXTRA;
+    if (!(l->file_path = nib_calloc(l->n_files, sizeof *l->file_path)))
+        return nib_fail_nomem(err, "a plan");
+    for (size_t i = 0; i < l->n_files; i++) {
+        if (!(l->file_path[i] = nib_alloc(room, 1))) return nib_fail_nomem(err, "a path");
+        if (l->n_files == 1)
+            snprintf(l->file_path[i], room, "%s/model.safetensors", out);
+        else
+            snprintf(l->file_path[i], room, "%s/model-%05zu-of-%05zu.safetensors", out, i + 1,
+                     l->n_files);
+    }
+    return NIB_OK;
+}
+
+/* ---- sums ---- */
+
+static void add_up(nib_plan *p)
+{
+    uint64_t inner_weights = 0, inner_bytes = 0, solved = 0, largest = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        nib_plan_tensor *t = &p->tensor[i];
+        nib_type_total *by = &p->by_type[t->codec->type];
+        uint64_t weights = t->rows * t->cols;
+        if (t->solve) {
+            t->solved_at = solved;
+            solved += t->bytes;
+            if (weights > largest) largest = weights;
+        }
+        by->tensors++;
+        by->weights += weights;
+        by->bytes += t->bytes;
+        p->weights += weights;
+        p->bytes += t->bytes;
+        if (t->place.role == NIB_ROLE_TOKEN_EMBD || t->place.role == NIB_ROLE_OUTPUT) continue;
+        inner_weights += weights;
+        inner_bytes += t->bytes;
+    }
+    if (p->weights) p->bits_per_weight = 8.0 * (double)p->bytes / (double)p->weights;
+    if (inner_weights) p->bits_per_weight_inner = 8.0 * (double)inner_bytes / (double)inner_weights;
+    /* Weights and source as f32, codes, and the packed form. */
+    p->peak_memory = nib_mem_peak() + largest * 10;
+}
+
+nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, nib_err *err)
+{
+    const nib_recipe *r = &p->recipe;
+    nib_code rc = check_recipe(p, im, err);
+    if (rc) return rc;
+    nib_int_codec_name(p->label_text, sizeof p->label_text, r->gptq.bits, r->gptq.group);
+    p->label = p->label_text;
+    if ((rc = list_tensors(p, err))) return rc;
+    if ((rc = share_out(p, err))) return rc;
+    if ((rc = name_files(p, err))) return rc;
+    add_up(p);
+    p->disk_free = nib_disk_free(r->out ? r->out : ".");
+    if (r->out) rc = nib_dir_check(p, err);
+    if (!rc && p->requantized)
+        nib_warn(ctx->log, "%s is quantized already: quantizing it again adds to its errors",
+                 nib_source_path(p->model->src));
+    return rc;
+}

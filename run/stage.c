@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/* run/stage.c - see stage.h. */
+#include "run/stage.h"
+
+#include "base/file.h"
+#include "base/mem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char MARK[] = ".nibble-tmp.", OLD[] = ".old";
+
+static bool is_dots(const char *name)
+{
+    return !strcmp(name, ".") || !strcmp(name, "..");
+}
+
+/* The folder that holds `path`; the caller frees it. */
+static char *parent_of(const char *path)
+{
+    size_t n = (size_t)(nib_path_base(path) - path);
+    return n ? nib_strndup(path, n) : nib_strdup(".");
+}
+
+/* Remove a folder of files. */
+static void remove_flat(const char *dir)
+{
+    DIR *d = opendir(dir);
+    if (!d) return;
+    for (struct dirent *e; (e = readdir(d));) {
+        char *path = is_dots(e->d_name) ? NULL : nib_path_join(dir, e->d_name);
+        if (path) unlink(path);
+        nib_free(path);
+    }
+    closedir(d);
+    rmdir(dir);
+}
+
+/* ---- may it be made ---- */
+
+static nib_code check_replaceable(const char *target, nib_err *err)
+{
+    DIR *d = opendir(target);
+    if (!d) return nib_fail_sys(err, errno, "%s", target);
+    bool config = false, empty = true;
+    nib_code rc = NIB_OK;
+    for (struct dirent *e; !rc && (e = readdir(d));) {
+        if (is_dots(e->d_name)) continue;
+        empty = false;
+        config |= !strcmp(e->d_name, "config.json");
+        char *path = nib_path_join(target, e->d_name);
+        if (!path)
+            rc = nib_fail_nomem(err, "a path");
+        else if (nib_file_is_dir(path))
+            rc = nib_fail(err, NIB_EIO, "%s: holds a folder, '%s', so --force does not replace it",
+                          target, e->d_name);
+        nib_free(path);
+    }
+    closedir(d);
+    if (!rc && !config && !empty)
+        rc = nib_fail(err, NIB_EIO, "%s: holds no config.json, so --force does not replace it",
+                      target);
+    return rc;
+}
+
+nib_code nib_stage_check(const char *target, bool force, nib_err *err)
+{
+    struct stat st;
+    if (lstat(target, &st))
+        return errno == ENOENT ? NIB_OK : nib_fail_sys(err, errno, "%s", target);
+    if (!S_ISDIR(st.st_mode)) return nib_fail(err, NIB_EIO, "%s: is no folder", target);
+    if (!force) return nib_fail(err, NIB_EIO, "%s: exists already; --force replaces it", target);
+    return check_replaceable(target, err);
+}
+
+/* ---- what dead runs left ---- */
+
+/* A replaced folder goes back to its name when its successor never came. */
+static void sweep_one(const char *path, const char *target)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    size_t n = strlen(path), m = sizeof OLD - 1;
+    struct stat st;
+    if (fd < 0) return;
+    if (!flock(fd, LOCK_EX | LOCK_NB)) {
+        bool old = n > m && !strcmp(path + n - m, OLD);
+        if (!old || !lstat(target, &st) || rename(path, target)) remove_flat(path);
+    }
+    close(fd);
+}
+
+static void sweep(const char *target)
+{
+    const char *base = nib_path_base(target);
+    const size_t n = strlen(base);
+    char *dir = parent_of(target);
+    DIR *d = dir ? opendir(dir) : NULL;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (e->d_name[0] != '.' || strncmp(e->d_name + 1, base, n) ||
+            strncmp(e->d_name + 1 + n, MARK, sizeof MARK - 1))
+            continue;
+        char *path = nib_path_join(dir, e->d_name);
+        if (path) sweep_one(path, target);
+        nib_free(path);
+    }
+    if (d) closedir(d);
+    nib_free(dir);
+}
+
+/* ---- making it ---- */
+
+static void stage_free(nib_stage *s)
+{
+    if (s->fd >= 0) close(s->fd);
+    nib_free(s->target);
+    nib_free(s->dir);
+    nib_free(s->old);
+    *s = (nib_stage){.fd = -1};
+}
+
+void nib_stage_abort(nib_stage *s)
+{
+    if (s->fd >= 0) remove_flat(s->dir);
+    stage_free(s);
+}
+
+nib_code nib_stage_open(nib_stage *s, const char *target, nib_err *err)
+{
+    const size_t room = strlen(target) + sizeof MARK + sizeof OLD + 32;
+    const char *base = nib_path_base(target);
+    *s = (nib_stage){.target = nib_strdup(target),
+                     .dir = nib_alloc(room, 1),
+                     .old = nib_alloc(room, 1),
+                     .fd = -1};
+    if (!s->target || !s->dir || !s->old) {
+        stage_free(s);
+        return nib_fail_nomem(err, "a path");
+    }
+    snprintf(s->dir, room, "%.*s.%s%s%ld", (int)(base - target), target, base, MARK,
+             (long)getpid());
+    snprintf(s->old, room, "%s%s", s->dir, OLD);
+    sweep(target);
+    nib_code rc = NIB_OK;
+    if (mkdir(s->dir, 0777))
+        rc = nib_fail_sys(err, errno, "%s: cannot make a folder beside it", target);
+    else if ((s->fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        rc = nib_fail_sys(err, errno, "%s", s->dir);
+    else
+        flock(s->fd, LOCK_EX); /* where there are no locks, litter stays */
+    if (rc) stage_free(s);
+    return rc;
+}
+
+/* Both names change in one folder, so one sync makes both last. */
+static void sync_parent(const char *path)
+{
+    char *dir = parent_of(path);
+    int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+    nib_free(dir);
+}
+
+nib_code nib_stage_commit(nib_stage *s, bool force, nib_err *err)
+{
+    nib_code rc = nib_stage_check(s->target, force, err);
+    bool replaces = !rc && nib_file_is_dir(s->target);
+    fsync(s->fd);
+    if (!rc && replaces && rename(s->target, s->old))
+        rc = nib_fail_sys(err, errno, "%s: moving the old folder aside", s->target);
+    if (!rc && rename(s->dir, s->target)) {
+        rc = nib_fail_sys(err, errno, "%s: renaming the finished folder", s->target);
+        if (replaces && rename(s->old, s->target)) nib_wrap(err, "the old one is '%s'", s->old);
+    }
+    if (rc) {
+        nib_stage_abort(s);
+        return rc;
+    }
+    sync_parent(s->target);
+    if (replaces) remove_flat(s->old);
+    stage_free(s);
+    return NIB_OK;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* run/stage.h - a folder being written: made under a temporary name beside the target and renamed
+ * when it is whole.
+ *
+ * The temporary folder (".NAME.nibble-tmp.PID") is locked while its maker lives; those of dead runs
+ * are removed when the next one makes the same target. Folders are flat: files only. */
+#ifndef NIB_RUN_STAGE_H
+#define NIB_RUN_STAGE_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+
+typedef struct {
+    char *target, *dir, *old; /* final, temporary, and where a replaced one waits */
+    int fd;                   /* of dir, holds the lock; -1: none                 */
+} nib_stage;
+
+/* May `target` be made? It must not exist, or, with `force`, be an empty folder or one of files
+ * alone that holds a config.json, so that a slip does not cost somebody's home. */
+NIB_MUST_USE nib_code nib_stage_check(const char *target, bool force, nib_err *err);
+NIB_MUST_USE nib_code nib_stage_open(nib_stage *s, const char *target, nib_err *err);
+/* Rename over the target, which is replaced as a whole; sync. Frees s in every case. */
+NIB_MUST_USE nib_code nib_stage_commit(nib_stage *s, bool force, nib_err *err);
+/* Remove the temporary folder; accepts a closed one. */
+void nib_stage_abort(nib_stage *s);
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/* Do we pack GPTQ tensors as the original does, and read them back? See tests/golden/gptq_pack. */
+#include "formats/dir_gptq.h"
+#include "base/file.h"
+#include "formats/source.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+static const struct {
+    const char *file;
+    unsigned bits, group;
+} vectors[] = {
+    {"b2_g64_128x32", 2, 64},   {"b3_g32_96x32_act", 3, 32},  {"b3_g64_128x64", 3, 64},
+    {"b4_g128_256x64", 4, 128}, {"b4_g32_128x96_act", 4, 32}, {"b8_g32_96x64_act", 8, 32},
+    {"b8_gall_64x32", 8, 0},
+};
+
+static void *bytes_of(const nib_source *s, const char *name)
+{
+    nib_err err;
+    const nib_tensor *t = nib_source_find(s, name);
+    if (!t) fail_msg("no tensor %s", name);
+    void *p = nib_alloc((size_t)t->bytes, 1);
+    assert_int_equal(nib_source_read(s, t, 0, p, (size_t)t->bytes, &err), NIB_OK);
+    return p;
+}
+
+static void expect_part(const nib_source *s, const nib_gptq_linear *l, const uint8_t *packed,
+                        nib_gptq_part part, const char *name)
+{
+    void *want = bytes_of(s, name);
+    assert_int_equal(nib_source_find(s, name)->bytes, l->part_bytes[part]);
+    assert_memory_equal(packed + l->at[part], want, (size_t)l->part_bytes[part]);
+    nib_free(want);
+}
+
+/* Columns in the order of their groups, and inside a group as they lie. */
+static uint32_t *outer_of(const int32_t *g_idx, size_t n)
+{
+    uint32_t *outer = nib_alloc(n, sizeof *outer);
+    size_t at = 0;
+    for (int32_t g = 0; at < n; g++)
+        for (size_t i = 0; i < n; i++)
+            if (g_idx[i] == g) outer[at++] = (uint32_t)i;
+    return outer;
+}
+
+static void check_version(const nib_source *s, size_t i, bool v2)
+{
+    nib_err err = {0};
+    const nib_tensor *codes = nib_source_find(s, "codes");
+    const uint64_t out = codes->shape[0], in = codes->shape[1];
+    nib_gptq_format f = {.bits = vectors[i].bits, .group = vectors[i].group, .v2 = v2};
+    nib_gptq_linear l;
+    nib_buf work = {0};
+    assert_int_equal(nib_gptq_linear_make(&l, &f, out, in, &err), NIB_OK);
+    uint8_t *code = bytes_of(s, "codes"), *zeros = bytes_of(s, "zeros");
+    float *scale = bytes_of(s, "scale_in"), *weight = bytes_of(s, "weight");
+    int32_t *g_idx = bytes_of(s, "g_idx");
+    uint32_t *outer = outer_of(g_idx, (size_t)in);
+    size_t params = (size_t)(out * l.groups);
+    nib_block_param *param = nib_calloc(params, sizeof *param);
+    for (size_t k = 0; k < params; k++) param[k].d = scale[k], param[k].zero = zeros[k];
+    uint8_t *packed = nib_alloc((size_t)l.bytes, 1);
+    float *got = nib_alloc((size_t)(out * in), sizeof *got);
+    if (nib_gptq_pack(packed, &l, code, param, outer, &err)) fail_msg("%s", err.msg);
+    expect_part(s, &l, packed, NIB_GPTQ_QWEIGHT, "v1.qweight");
+    expect_part(s, &l, packed, NIB_GPTQ_QZEROS, v2 ? "v2.qzeros" : "v1.qzeros");
+    expect_part(s, &l, packed, NIB_GPTQ_SCALES, "scales");
+    expect_part(s, &l, packed, NIB_GPTQ_G_IDX, "g_idx");
+    assert_int_equal(nib_gptq_unpack(got, &l, packed, &work, &err), NIB_OK);
+    assert_memory_equal(got, weight, (size_t)(out * in) * sizeof *got);
+    void *all[] = {code, zeros, scale, weight, g_idx, outer, param, packed, got};
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++) nib_free(all[k]);
+    nib_buf_free(&work);
+}
+
+static void packs_as_the_original(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
+        char name[64];
+        nib_err err = {0};
+        nib_source *s;
+        snprintf(name, sizeof name, "%s.safetensors", vectors[i].file);
+        char *path = nib_path_join(getenv("NIB_GOLDEN"), name);
+        if (nib_source_open(&s, path, &err)) fail_msg("%s", err.msg);
+        check_version(s, i, false);
+        check_version(s, i, true);
+        nib_source_close(s);
+        nib_free(path);
+    }
+}
+
+static void refuses_what_it_cannot_hold(void **state)
+{
+    (void)state;
+    nib_err err;
+    nib_gptq_linear l;
+    nib_gptq_format f = {.bits = 5, .group = 32};
+    assert_int_equal(nib_gptq_linear_make(&l, &f, 32, 32, &err), NIB_EINVAL);
+    f.bits = 4;
+    assert_int_equal(nib_gptq_linear_make(&l, &f, 32, 48, &err), NIB_EINVAL);
+    assert_int_equal(nib_gptq_linear_make(&l, &f, 40, 32, &err), NIB_EINVAL);
+    assert_int_equal(nib_gptq_linear_make(&l, &f, 32, 32, &err), NIB_OK);
+    static uint8_t code[32 * 32], packed[4096];
+    static nib_block_param param[32];
+    assert_true(l.bytes <= sizeof packed);
+    for (int i = 0; i < 32; i++) param[i] = (nib_block_param){.d = 1, .zero = 8};
+    assert_int_equal(nib_gptq_pack(packed, &l, code, param, NULL, &err), NIB_OK);
+    param[7].zero = 0;
+    assert_int_equal(nib_gptq_pack(packed, &l, code, param, NULL, &err), NIB_ENUMERIC);
+    l.format.v2 = true;
+    assert_int_equal(nib_gptq_pack(packed, &l, code, param, NULL, &err), NIB_OK);
+    param[7].d = 1e6f;
+    assert_int_equal(nib_gptq_pack(packed, &l, code, param, NULL, &err), NIB_ENUMERIC);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(packs_as_the_original),
+                                       cmocka_unit_test(refuses_what_it_cannot_hold)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

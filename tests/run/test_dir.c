@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/* GPTQ folders: written, read back, refused when they are damaged. */
+#include "run/dir.h"
+#include "base/file.h"
+#include "tests/run/fixture.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+static const nib_gptq_format INT4 = {.bits = 4, .group = 128, .sym = true};
+
+/* Round the demonstration model into a folder of the scratch folder. */
+static nib_code write_dir(const char *name, nib_recipe r, int threads, nib_err *err)
+{
+    nib_log log = {0};
+    nib_ctx ctx = {.threads = threads, .log = &log};
+    opened o;
+    nib_plan p = {0};
+    nib_side side = {.fd = -1};
+    nib_quantize_result result;
+    const nib_dir_note note = {0.01, false};
+    open_model(&o, tiny_llama());
+    r.format = NIB_FORMAT_GPTQ;
+    r.out = scratch(name);
+    nib_code rc = nib_plan_make(&p, &r, &o.model, NULL, &ctx, err);
+    if (!rc) rc = nib_side_open(&side, r.out, 0, false, err);
+    if (!rc) rc = nib_dir_round(&side, &p, &ctx, err);
+    if (!rc) rc = nib_dir_write(&result, &p, &side, &note, &ctx, err);
+    nib_side_close(&side, true);
+    nib_plan_free(&p);
+    close_model(&o);
+    return rc;
+}
+
+static void write_ok(const char *name, nib_recipe r, int threads)
+{
+    nib_err err = {0};
+    if (write_dir(name, r, threads, &err)) fail_msg("%s", err.msg);
+}
+
+/* Packed weights are within `most` of the tensor's largest value of the original's, everything else
+ * is the same. Reads in strips of another height give the same. */
+static void check_weights(const char *folder, float most)
+{
+    opened a, b;
+    nib_err err;
+    nib_buf raw = {0};
+    open_model(&a, tiny_llama());
+    open_model(&b, folder);
+    assert_int_equal(nib_source_count(a.src), nib_source_count(b.src));
+    for (size_t i = 0; i < nib_source_count(a.src); i++) {
+        const nib_tensor *t = nib_source_at(a.src, i), *u = nib_source_find(b.src, t->name);
+        assert_non_null(u);
+        const size_t rows = (size_t)nib_tensor_rows(t), cols = (size_t)nib_tensor_cols(t);
+        float *x = tensor_values(a.src, t), *y = tensor_values(b.src, u);
+        float *strip = nib_alloc(7 * cols, sizeof *strip), largest = 0, error = 0;
+        for (size_t k = 0; k < rows * cols; k++) {
+            largest = fmaxf(largest, fabsf(x[k]));
+            error = fmaxf(error, fabsf(x[k] - y[k]));
+        }
+        if (error > (u->packed ? most * largest : 0))
+            fail_msg("%s: error %g, largest %g", t->name, (double)error, (double)largest);
+        assert_true(!u->packed || error > 0);
+        for (size_t r = 0; u->packed && r < rows; r += 7) {
+            size_t n = rows - r < 7 ? rows - r : 7;
+            assert_int_equal(nib_source_read_rows(b.src, u, r, n, strip, &raw, 0, &err), NIB_OK);
+            assert_memory_equal(strip, y + r * cols, n * cols * sizeof *y);
+        }
+        nib_free(strip);
+        nib_free(x);
+        nib_free(y);
+    }
+    nib_buf_free(&raw);
+    close_model(&a);
+    close_model(&b);
+}
+
+static void folder_holds_the_model(void **state)
+{
+    (void)state;
+    nib_gptq_format f = {.bits = 8, .group = 0, .sym = true};
+    write_ok("eight", (nib_recipe){.gptq = f}, 2);
+    check_weights(scratch("eight"), 0.6f / 127.5f);
+    f = (nib_gptq_format){.bits = 3, .group = 64, .v2 = true};
+    write_ok("three", (nib_recipe){.gptq = f, .split_max = 300000}, 2);
+    check_weights(scratch("three"), 1.05f / 3.5f);
+    assert_true(nib_file_exists(scratch("three/model.safetensors.index.json")));
+    assert_false(nib_file_exists(scratch("three/model.safetensors")));
+}
+
+static void configuration_says_what_it_is(void **state)
+{
+    (void)state;
+    nib_err err;
+    nib_json *root;
+    nib_gptq_format f;
+    const char *text;
+    write_ok("config", (nib_recipe){.gptq = INT4}, 1);
+    assert_int_equal(nib_json_load(&root, scratch("config/config.json"), 1 << 20, &err), NIB_OK);
+    const nib_json *c = nib_json_get(root, "quantization_config");
+    assert_true(nib_json_str(nib_json_get(c, "quant_method"), &text));
+    assert_string_equal(text, "gptq");
+    assert_int_equal(nib_gptq_config_read(&f, c, &err), NIB_OK);
+    assert_true(f.bits == 4 && f.group == 128 && f.sym && !f.v2 && !f.desc_act);
+    assert_true(nib_json_str(nib_json_get(root, "model_type"), &text));
+    nib_json_free(root);
+    char original[256];
+    snprintf(original, sizeof original, "%s/tokenizer.json", tiny_llama());
+    assert_true(same_files(original, scratch("config/tokenizer.json")));
+    assert_true(nib_file_exists(scratch("config/quantize_config.json")));
+}
+
+static void threads_give_the_same_bytes(void **state)
+{
+    (void)state;
+    write_ok("t1", (nib_recipe){.gptq = INT4}, 1);
+    write_ok("t2", (nib_recipe){.gptq = INT4}, 2);
+    assert_true(same_files(scratch("t1/model.safetensors"), scratch("t2/model.safetensors")));
+}
+
+static void existing_folders_are_safe(void **state)
+{
+    (void)state;
+    nib_err err;
+    nib_recipe r = {.gptq = INT4};
+    write_ok("there", r, 1);
+    assert_int_equal(write_dir("there", r, 1, &err), NIB_EIO);
+    expect_text(err.msg, "--force");
+    r.force = true;
+    write_ok("there", r, 1);
+    unlink(scratch("there/config.json"));
+    assert_int_equal(write_dir("there", r, 1, &err), NIB_EIO);
+    expect_text(err.msg, "no config.json");
+    assert_int_equal(scratch_count("nibble-"), 0);
+}
+
+static void bad_recipes_are_refused(void **state)
+{
+    (void)state;
+    nib_err err;
+    nib_recipe r = {.gptq = INT4};
+    r.gptq.bits = 5;
+    assert_int_equal(write_dir("bad", r, 1, &err), NIB_EINVAL);
+    r.gptq = (nib_gptq_format){.bits = 4, .group = 96, .sym = true};
+    assert_int_equal(write_dir("bad", r, 1, &err), NIB_EINVAL);
+    expect_text(err.msg, "--group-size");
+    r = (nib_recipe){.gptq = INT4, .type = "q4_0"};
+    assert_int_equal(write_dir("bad", r, 1, &err), NIB_EINVAL);
+    assert_false(nib_file_exists(scratch("bad")));
+}
+
+/* Replace the first `from` in a file of the scratch folder by `to`, which is as long. */
+static void patch(const char *name, const char *from, const char *to)
+{
+    char *data;
+    size_t n, k = strlen(from);
+    nib_err err;
+    assert_int_equal(nib_file_slurp(&data, &n, scratch(name), 1 << 24, &err), NIB_OK);
+    size_t at = 0;
+    while (at + k <= n && memcmp(data + at, from, k)) at++;
+    assert_true(at + k <= n);
+    memcpy(data + at, to, k);
+    FILE *f = fopen(scratch(name), "wb");
+    assert_int_equal(fwrite(data, 1, n, f), n);
+    fclose(f);
+    nib_free(data);
+}
+
+static void refuse_folder(const char *part)
+{
+    nib_source *s;
+    nib_err err;
+    assert_int_equal(nib_source_open(&s, scratch("hurt"), &err), NIB_EFORMAT);
+    expect_text(err.msg, part);
+}
+
+static void damaged_folders_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file, *from, *to, *says;
+    } hurt[] = {
+        {"hurt/config.json", "\"bits\":\t4", "\"bits\":\t5", "'bits'"},
+        {"hurt/config.json", "\"bits\":\t4", "\"bits\":\t8", "shape"},
+        {"hurt/config.json", "\"group_size\":\t128", "\"group_size\":\t032", "config.json"},
+        {"hurt/config.json", "\"group_size\":\t128", "\"group_size\":\t256", "shape"},
+        {"hurt/config.json", ":\t\"gptq\",\n\t\"format\"", ":\t\"gptx\",\n\t\"format\"", "gptq_v2"},
+        {"hurt/model.safetensors", "q_proj.qzeros", "q_proj.qzerox", "qzeros' is missing"},
+        {"hurt/model.safetensors", "q_proj.qweight", "q_proj.qweighx", "qweight' is missing"},
+    };
+    for (size_t i = 0; i < sizeof hurt / sizeof *hurt; i++) {
+        write_ok("hurt", (nib_recipe){.gptq = INT4, .force = true}, 1);
+        patch(hurt[i].file, hurt[i].from, hurt[i].to);
+        refuse_folder(hurt[i].says);
+    }
+}
+
+static void group_out_of_range_is_refused(void **state)
+{
+    (void)state;
+    nib_source *s;
+    nib_err err;
+    write_ok("hurt", (nib_recipe){.gptq = INT4, .force = true}, 1);
+    if (nib_source_open(&s, scratch("hurt"), &err)) fail_msg("%s", err.msg);
+    nib_source_close(s);
+    char *data;
+    size_t n;
+    assert_int_equal(nib_file_slurp(&data, &n, scratch("hurt/model.safetensors"), 1 << 24, &err),
+                     NIB_OK);
+    uint64_t head;
+    memcpy(&head, data, sizeof head);
+    data[8 + head] = 9;
+    FILE *f = fopen(scratch("hurt/model.safetensors"), "wb");
+    assert_int_equal(fwrite(data, 1, n, f), n);
+    fclose(f);
+    nib_free(data);
+    refuse_folder("is in group 9");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(folder_holds_the_model),
+        cmocka_unit_test(configuration_says_what_it_is),
+        cmocka_unit_test(threads_give_the_same_bytes),
+        cmocka_unit_test(existing_folders_are_safe),
+        cmocka_unit_test(bad_recipes_are_refused),
+        cmocka_unit_test(damaged_folders_are_refused),
+        cmocka_unit_test(group_out_of_range_is_refused),
+    };
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
+}
