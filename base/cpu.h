@@ -15,6 +15,16 @@ enum {
     NIB_CPU_BF16 = 1u << 3,   /* AVX-512 BF16                      */
 };
 
+/* The build of a kernel table that suits `cpu`: &name_avx512, &name_avx2 or &name_c. Kernels are
+ * one source compiled for each instruction set (meson.build); without -Dsimd only plain C is there.
+ */
+#if NIB_HAVE_AVX512 && NIB_HAVE_AVX2
+#define NIB_KERNELS(name, cpu)                                                                     \
+    ((cpu)&NIB_CPU_AVX512 ? &name##_avx512 : (cpu)&NIB_CPU_AVX2 ? &name##_avx2 : &name##_c)
+#else
+#define NIB_KERNELS(name, cpu) ((void)(cpu), &name##_c)
+#endif
+
 /* Everything this processor (and its operating system) supports. */
 unsigned nib_cpu_detect(void);
 

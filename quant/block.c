@@ -18,26 +18,12 @@ enum { ROWS_AT_ONCE = 16 }; /* as many rows as lanes: no lane idles, whatever a 
 
 const nib_encode_kern *nib_encode_for(unsigned cpu)
 {
-    (void)cpu;
-#if NIB_HAVE_AVX512
-    if (cpu & NIB_CPU_AVX512) return &nib_encode_avx512;
-#endif
-#if NIB_HAVE_AVX2
-    if (cpu & NIB_CPU_AVX2) return &nib_encode_avx2;
-#endif
-    return &nib_encode_c;
+    return NIB_KERNELS(nib_encode, cpu);
 }
 
 const nib_decode_kern *nib_decode_for(unsigned cpu)
 {
-    (void)cpu;
-#if NIB_HAVE_AVX512
-    if (cpu & NIB_CPU_AVX512) return &nib_decode_avx512;
-#endif
-#if NIB_HAVE_AVX2
-    if (cpu & NIB_CPU_AVX2) return &nib_decode_avx2;
-#endif
-    return &nib_decode_c;
+    return NIB_KERNELS(nib_decode, cpu);
 }
 
 /* ---- importances ---- */

@@ -11,14 +11,7 @@ extern const nib_lanes nib_lanes_c, nib_lanes_avx2, nib_lanes_avx512;
 
 const nib_lanes *nib_lanes_get(unsigned cpu)
 {
-#if NIB_HAVE_AVX512
-    if (cpu & NIB_CPU_AVX512) return &nib_lanes_avx512;
-#endif
-#if NIB_HAVE_AVX2
-    if (cpu & NIB_CPU_AVX2) return &nib_lanes_avx2;
-#endif
-    (void)cpu;
-    return &nib_lanes_c;
+    return NIB_KERNELS(nib_lanes, cpu);
 }
 
 void nib_levels_init(nib_levels *lv, const nib_codec *c)
