@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/par.h"
 #include "formats/safetensors.h"
+#include "run/keep.h"
 #include "run/stage.h"
 #include "run/target.h"
 
@@ -76,46 +77,43 @@ static nib_code round_rows(void *arg, size_t begin, size_t end, int thread, nib_
 
 /* Work memory that goes from tensor to tensor. */
 typedef struct {
-    nib_buf w, value, code, param, packed, raw;
+    nib_buf w, value, code, param, raw;
 } round_work;
 
-static nib_code round_tensor(const nib_plan *p, const nib_plan_tensor *t, nib_side *side,
-                             round_work *m, const nib_ctx *ctx, nib_err *err)
+static nib_code round_tensor(const nib_plan_tensor *t, nib_keep *keep, round_work *m, nib_err *err)
 {
     const size_t n = (size_t)(t->rows * t->cols);
-    nib_gptq_linear l;
+    const nib_ctx *ctx = keep->ctx;
     rounding k = {.t = t,
                   .w = nib_buf_reserve(&m->w, n, sizeof(float)),
                   .value = nib_buf_reserve(&m->value, n, sizeof(float)),
                   .code = nib_buf_reserve(&m->code, n, 1),
                   .param = nib_buf_reserve(&m->param, n / t->codec->block, sizeof *k.param)};
-    uint8_t *packed = nib_buf_reserve(&m->packed, (size_t)t->bytes, 1);
-    if (!k.w || !k.value || !k.code || !k.param || !packed) return nib_fail_nomem(err, "weights");
-    nib_code rc = nib_gptq_linear_make(&l, &p->recipe.gptq, t->rows, t->cols, err);
-    if (!rc)
-        rc = nib_source_read_rows(p->model->src, t->src, 0, t->rows, k.w, &m->raw, ctx->cpu, err);
+    if (!k.w || !k.value || !k.code || !k.param) return nib_fail_nomem(err, "weights");
+    nib_code rc =
+        nib_source_read_rows(keep->p->model->src, t->src, 0, t->rows, k.w, &m->raw, ctx->cpu, err);
     size_t bad = rc ? n : nib_find_nonfinite(k.w, n, ctx->cpu);
     if (!rc && bad < n)
-        rc = nib_fail(err, NIB_ENUMERIC, "row %zu, column %zu is not finite", bad / (size_t)t->cols,
-                      bad % (size_t)t->cols);
+        rc = nib_fail(err, NIB_ENUMERIC, "tensor '%s': row %zu, column %zu is not finite",
+                      t->src->name, bad / (size_t)t->cols, bad % (size_t)t->cols);
     if (!rc) rc = nib_par_for(ctx->threads, (size_t)t->rows, ROUND_ROWS, round_rows, &k, err);
-    if (!rc) rc = nib_gptq_pack(packed, &l, k.code, k.param, NULL, err);
-    if (rc) return nib_wrap(err, "tensor '%s'", t->src->name);
-    return nib_side_write(side, t->solved_at, packed, (size_t)l.bytes, err);
+    return rc ? rc : nib_keep_write(keep, t, k.code, k.param, NULL, NULL, err);
 }
 
 nib_code nib_dir_round(nib_side *side, const nib_plan *p, const nib_ctx *ctx, nib_err *err)
 {
     round_work m = {0};
+    nib_keep keep = {.p = p, .side = side, .ctx = ctx};
     nib_progress progress;
     nib_code rc = NIB_OK;
     nib_progress_begin(&progress, ctx->log, "rounding", "tensors", (double)p->n);
     for (size_t i = 0; i < p->n && !rc; i++) {
-        if (p->tensor[i].solve) rc = round_tensor(p, &p->tensor[i], side, &m, ctx, err);
+        if (p->tensor[i].solve) rc = round_tensor(&p->tensor[i], &keep, &m, err);
         nib_progress_at(&progress, (double)i + 1);
     }
     nib_progress_end(&progress);
-    nib_buf *all[] = {&m.w, &m.value, &m.code, &m.param, &m.packed, &m.raw};
+    nib_keep_free(&keep);
+    nib_buf *all[] = {&m.w, &m.value, &m.code, &m.param, &m.raw};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) nib_buf_free(all[i]);
     return rc;
 }

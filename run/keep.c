@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* run/keep.c - see keep.h. */
+#include "run/keep.h"
+
+#include "base/par.h"
+
+enum { PACK_ROWS = 32 };
+
+void nib_keep_free(nib_keep *k)
+{
+    nib_buf_free(&k->packed);
+    nib_buf_free(&k->raw);
+}
+
+/* ---- GGUF ---- */
+
+typedef struct {
+    const nib_plan_tensor *t;
+    const uint8_t *code;
+    const nib_block_param *param;
+    uint8_t *packed;
+    float *w; /* may be NULL where rows are packed */
+    unsigned cpu;
+} rows_job;
+
+/* Row of the weight that row r of the file is. */
+static size_t source_row(const nib_plan_tensor *t, size_t r)
+{
+    return t->rope_head ? (size_t)nib_rope_source_row(r, t->rope_head) : r;
+}
+
+static nib_code unpack_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    (void)thread, (void)err;
+    const rows_job *j = arg;
+    const nib_codec *c = j->t->codec;
+    const size_t cols = (size_t)j->t->cols, blocks = cols / c->block;
+    for (size_t r = begin; r < end; r++)
+        c->decode(j->w + source_row(j->t, r) * cols, j->packed + r * blocks * c->bytes, blocks,
+                  j->cpu);
+    return NIB_OK;
+}
+
+static nib_code pack_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const rows_job *j = arg;
+    const nib_codec *c = j->t->codec;
+    const size_t cols = (size_t)j->t->cols, blocks = cols / c->block;
+    for (size_t r = begin; r < end; r++) {
+        const size_t from = source_row(j->t, r);
+        for (size_t b = 0; b < blocks; b++)
+            c->pack(j->packed + (r * blocks + b) * c->bytes, &j->param[from * blocks + b],
+                    j->code + from * cols + b * c->block);
+    }
+    return j->w ? unpack_rows(arg, begin, end, thread, err) : NIB_OK;
+}
+
+static nib_code write_gguf(nib_keep *k, const nib_plan_tensor *t, const uint8_t *code,
+                           const nib_block_param *param, float *w, nib_err *err)
+{
+    rows_job j = {t, code, param, k->packed.p, w, k->ctx->cpu};
+    nib_code rc = nib_par_for(k->ctx->threads, (size_t)t->rows, PACK_ROWS, pack_rows, &j, err);
+    if (!rc && !t->codec->valid(j.packed, (size_t)(t->rows * t->cols / t->codec->block)))
+        rc = nib_fail(err, NIB_ENUMERIC, "tensor '%s': values too large for %s", t->src->name,
+                      t->codec->name);
+    return rc;
+}
+
+/* ---- folders ---- */
+
+static nib_code write_folder(nib_keep *k, const nib_plan_tensor *t, const uint8_t *code,
+                             const nib_block_param *param, const uint32_t *outer, float *w,
+                             nib_err *err)
+{
+    nib_gptq_linear l;
+    nib_code rc = nib_gptq_linear_make(&l, &k->p->recipe.gptq, t->rows, t->cols, err);
+    if (!rc && outer && !l.format.desc_act)
+        rc = nib_fail(err, NIB_EINVAL, "groups in order of activation need desc_act");
+    if (!rc) rc = nib_gptq_pack(k->packed.p, &l, code, param, outer, err);
+    if (!rc && w) rc = nib_gptq_unpack(w, &l, k->packed.p, &k->raw, err);
+    return rc ? nib_wrap(err, "tensor '%s'", t->src->name) : NIB_OK;
+}
+
+static nib_code read_folder(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err *err)
+{
+    nib_gptq_linear l;
+    nib_code rc = nib_gptq_linear_make(&l, &k->p->recipe.gptq, t->rows, t->cols, err);
+    return rc ? rc : nib_gptq_unpack(w, &l, k->packed.p, &k->raw, err);
+}
+
+/* ---- either ---- */
+
+static bool is_folder(const nib_keep *k)
+{
+    return k->p->recipe.format != NIB_FORMAT_GGUF;
+}
+
+nib_code nib_keep_write(nib_keep *k, const nib_plan_tensor *t, const uint8_t *code,
+                        const nib_block_param *param, const uint32_t *outer, float *w, nib_err *err)
+{
+    if (!nib_buf_reserve(&k->packed, (size_t)t->bytes, 1))
+        return nib_fail_nomem(err, "packed weights");
+    nib_code rc = is_folder(k) ? write_folder(k, t, code, param, outer, w, err)
+                               : write_gguf(k, t, code, param, w, err);
+    return rc ? rc : nib_side_write(k->side, t->solved_at, k->packed.p, (size_t)t->bytes, err);
+}
+
+nib_code nib_keep_read(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err *err)
+{
+    if (!nib_buf_reserve(&k->packed, (size_t)t->bytes, 1))
+        return nib_fail_nomem(err, "packed weights");
+    nib_code rc = nib_side_read(k->side, t->solved_at, k->packed.p, (size_t)t->bytes, err);
+    if (rc || is_folder(k)) return rc ? rc : read_folder(k, t, w, err);
+    rows_job j = {.t = t, .packed = k->packed.p, .w = w, .cpu = k->ctx->cpu};
+    return nib_par_for(k->ctx->threads, (size_t)t->rows, PACK_ROWS, unpack_rows, &j, err);
+}

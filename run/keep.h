@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* run/keep.h - codes and parameters of a planned tensor to its bytes in the side file, and back to
+ * the values that they stand for. The one place that knows how either container packs. */
+#ifndef NIB_RUN_KEEP_H
+#define NIB_RUN_KEEP_H
+
+#include "base/ctx.h"
+#include "run/plan.h"
+#include "run/side.h"
+
+/* Start with the first three set, the rest {0}. */
+typedef struct {
+    const nib_plan *p;
+    nib_side *side;
+    const nib_ctx *ctx;
+    nib_buf packed, raw;
+} nib_keep;
+
+void nib_keep_free(nib_keep *k);
+
+/* code[rows][cols] and param[rows][cols / block] of tensor t, rows in the source's order. outer:
+ * nib_gptq_outer() of the solver, or NULL. w[rows][cols], if not NULL, becomes the values that a
+ * reader of the output will see. NIB_ENUMERIC names the tensor when its values are too large for
+ * the format. */
+NIB_MUST_USE nib_code nib_keep_write(nib_keep *k, const nib_plan_tensor *t, const uint8_t *code,
+                                     const nib_block_param *param, const uint32_t *outer, float *w,
+                                     nib_err *err);
+/* The values of what an earlier call, or an earlier run, wrote. */
+NIB_MUST_USE nib_code nib_keep_read(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err *err);
+
+#endif

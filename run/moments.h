@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* run/moments.h - second moments of every distinct input of a block's linear layers, gathered while
+ * calibration windows run through it. */
+#ifndef NIB_RUN_MOMENTS_H
+#define NIB_RUN_MOMENTS_H
+
+#include "infer/graph.h"
+
+enum { NIB_INPUTS_MAX = 8 }; /* distinct inputs of the linear layers of a block */
+
+/* One input and the roles that read it. */
+typedef struct {
+    nib_role role[NIB_ROLE_COUNT];
+    size_t n_roles, cols;
+    nib_buf h; /* float [cols][cols], upper triangle: X'X */
+} nib_moments_input;
+
+/* Start with {.ctx = ...}. */
+typedef struct {
+    const nib_ctx *ctx;
+    nib_moments_input input[NIB_INPUTS_MAX];
+    size_t n; /* inputs met since the start, in their order */
+    int only; /* see nib_moments_start */
+} nib_moments;
+
+/* A block from its beginning. only: sum up this input alone, -1: all. Inputs are found again, and
+ * zeroed, as they are met, but for only > 0, which follows a pass over the same block. */
+void nib_moments_start(nib_moments *m, int only);
+/* For the pass through the block. Keeps a pointer to m. */
+nib_observer nib_moments_observer(nib_moments *m);
+void nib_moments_free(nib_moments *m);
+
+#endif

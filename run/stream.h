@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* run/stream.h - calibration windows on their way through a model, one block after the other. */
+#ifndef NIB_RUN_STREAM_H
+#define NIB_RUN_STREAM_H
+
+#include "calib/text.h"
+#include "infer/graph.h"
+#include "run/rows.h"
+
+/* What runs the windows: a graph and room for a batch. One user at a time. */
+typedef struct {
+    nib_graph *graph;
+    const nib_windows *w;
+    size_t batch; /* windows that run through a block at a time */
+    float *now;   /* [batch * n_ctx][n_embd]                     */
+    nib_progress progress;
+    double done; /* units of progress: windows through a block  */
+} nib_runner;
+
+NIB_MUST_USE nib_code nib_runner_new(nib_runner *r, const nib_model *m, const nib_windows *w,
+                                     const nib_ctx *ctx, nib_err *err);
+void nib_runner_free(nib_runner *r); /* accepts {0} */
+
+/* The activations of windows [first, first + n) between two blocks. */
+typedef struct {
+    nib_rows rows; /* [n * n_ctx][n_embd] */
+    size_t first, n;
+} nib_stream;
+
+/* Embed the windows: what goes into block 0. `limit` and `beside` as in nib_rows_new(). */
+NIB_MUST_USE nib_code nib_stream_open(nib_stream *s, nib_runner *r, size_t first, size_t n,
+                                      uint64_t limit, const char *beside, nib_err *err);
+void nib_stream_close(nib_stream *s); /* accepts {0} */
+
+/* Run windows [from, end) of the stream, counted in it, through a block; keep: what comes out takes
+ * their place. obs may be NULL. */
+NIB_MUST_USE nib_code nib_stream_block(nib_stream *s, nib_runner *r, uint32_t layer, size_t from,
+                                       size_t end, bool keep, const nib_observer *obs,
+                                       nib_err *err);
+
+#endif
