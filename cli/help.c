@@ -71,12 +71,12 @@ static void print_exit_statuses(void)
 
 void nib_help_command(const nib_cmd *cmd)
 {
-    size_t column = help_column(nib_common_options, help_column(cmd->options, 0));
+    const size_t column = help_column(cmd->options, 0);
     printf("Usage: nibble %s %s [OPTION]...\n\n", cmd->name, cmd->usage);
     print_wrapped(cmd->about, 0, 0);
-    puts("\nOptions:");
+    if (cmd->options->name) puts("\nOptions:");
     print_rows(cmd->options, column);
-    print_rows(nib_common_options, column);
+    puts("\nOptions of every command, such as --threads and --quiet: see 'nibble --help'.");
     print_exit_statuses();
     printf("\nExample:\n  %s\n", cmd->example);
 }
@@ -87,7 +87,8 @@ void nib_help_program(void)
          "Make language models smaller, and measure what that costs.\n\nCommands:");
     for (const nib_cmd *const *c = nib_cmds; *c; c++)
         printf("  %-12s %s\n", (*c)->name, (*c)->summary);
-    puts("\n'nibble COMMAND --help' shows a command's options; --version the version.");
+    puts("\n'nibble COMMAND --help' shows a command's options. Options of every command:");
+    print_rows(nib_common_options, help_column(nib_common_options, 0));
     print_exit_statuses();
     printf("\nExample:\n  %s\n", nib_cmds[0]->example);
 }

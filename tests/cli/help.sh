@@ -11,9 +11,12 @@ fail() { echo "$*"; failures=$((failures + 1)); }
 commands=$("$nibble" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p')
 [ "$(echo "$commands" | wc -w)" -ge 2 ] || fail "no commands found in 'nibble --help'"
 
+# The options that a help text has rows for.
+options_of() { echo "$1" | sed -n 's/^  [ -][a-zA-Z ][ ,] --\([a-z0-9-]*\).*/\1/p'; }
+
 screen() {
     echo "$1" | awk -v what="$2" 'length > 80 { print what ": line " NR " has " length " columns"; bad = 1 }
-        END { if (NR > 48) { print what ": " NR " lines"; bad = 1 } exit bad }' || failures=$((failures + 1))
+        END { if (NR > 60) { print what ": " NR " lines"; bad = 1 } exit bad }' || failures=$((failures + 1))
 }
 
 # The part of the manual that is about one command.
@@ -21,6 +24,8 @@ section() { sed -n "/^\.Ss nibble $1\$/,/^\.S[sh] /p" "$manual"; }
 
 bash_script=$("$nibble" completion bash) zsh_script=$("$nibble" completion zsh)
 screen "$("$nibble" --help)" nibble
+common=$(options_of "$("$nibble" --help)")
+[ "$(echo "$common" | wc -w)" -ge 6 ] || fail "no options of every command found in 'nibble --help'"
 for c in $commands; do
     help=$("$nibble" "$c" --help) || fail "$c --help: status $?"
     screen "$help" "nibble $c"
@@ -28,13 +33,14 @@ for c in $commands; do
     echo "$help" | tail -n 2 | head -n 1 | grep -qx 'Example:' || fail "$c: does not end with an example"
     echo "$help" | tail -n 1 | grep -q "nibble $c" || fail "$c: the example does not show the command"
     [ -n "$(section "$c")" ] || fail "$c: no section '.Ss nibble $c' in the manual"
-    options=$(echo "$help" | sed -n 's/^  [ -][a-zA-Z ][ ,] --\([a-z0-9-]*\).*/\1/p')
-    [ -n "$options" ] || fail "$c: no options found in its help"
-    for o in $options; do
-        case $o in
-        threads | cpu | verbose | quiet | help | version) where=$(sed -n '/^\.Ss Options of every command$/,/^\.S[sh] /p' "$manual") ;;
-        *) where=$(section "$c") ;;
-        esac
+    echo "$help" | grep -q "^Options of every command" || fail "$c: does not say where the common options are"
+    options=$(options_of "$help")
+    for o in $options $common; do
+        if echo "$common" | grep -qx -- "$o"; then
+            where=$(sed -n '/^\.Ss Options of every command$/,/^\.S[sh] /p' "$manual")
+        else
+            where=$(section "$c")
+        fi
         echo "$where" | grep -qE "^\.It .*Fl -$o( |$)" || fail "$c: --$o is not in its section of the manual"
         case $bash_script in *" --$o "*) ;; *) fail "$c: bash completion has no --$o" ;; esac
         case $zsh_script in *"--$o"*) ;; *) fail "$c: zsh completion has no --$o" ;; esac
