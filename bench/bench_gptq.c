@@ -144,7 +144,7 @@ static nib_code bench(const nib_codec *c, size_t rows, size_t cols, double peak,
 
 int main(int argc, char **argv)
 {
-    const nib_int_codec int4 = nib_int_codec_make(4, 128, false, true, false);
+    const nib_int_codec int4 = nib_int_codec_make(4, 128, false);
     const char *names[] = {"int4", "q4_k"};
     nib_err err = {0};
     nib_linalg_init();

@@ -296,7 +296,7 @@ static nib_code write_folder(nib_quantize_result *r, nib_side *side, const nib_p
                              const nib_ctx *ctx, nib_err *err)
 {
     nib_code rc = NIB_OK;
-    const nib_dir_note note = {opt.damp, opt.true_sequential};
+    const nib_layout_note note = {opt.damp, opt.true_sequential};
     if (p->recipe.method == NIB_METHOD_RTN) {
         rc = nib_side_open(side, p->recipe.out, 0, false, err);
         if (!rc) rc = nib_dir_round(side, p, ctx, err);
@@ -349,8 +349,8 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
     nib_imatrix imatrix = {0};
     nib_plan plan = {0};
     const bool folder = !strcmp(opt.format, "gptq");
-    nib_recipe recipe = {.format = folder ? NIB_FORMAT_GPTQ : NIB_FORMAT_GGUF,
-                         .gptq = {.bits = opt.bits ? (unsigned)opt.bits : 4,
+    nib_recipe recipe = {.format = folder ? NIB_FORMAT_DIR : NIB_FORMAT_GGUF,
+                         .layout = {.bits = opt.bits ? (unsigned)opt.bits : 4,
                                   .group = opt.group_size == NOT_GIVEN ? 128 : opt.group_size,
                                   .v2 = !strcmp(opt.checkpoint_format, "gptq_v2"),
                                   .sym = !opt.asym,

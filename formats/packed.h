@@ -6,8 +6,8 @@
 #ifndef NIB_FORMATS_PACKED_H
 #define NIB_FORMATS_PACKED_H
 
-#include "formats/dir_gptq.h"
 #include "formats/hf.h"
+#include "formats/layout.h"
 
 typedef struct nib_packed nib_packed;
 
@@ -15,7 +15,8 @@ typedef struct nib_packed nib_packed;
 typedef struct {
     nib_packed *v; /* [n] */
     size_t n;
-    nib_arena memory; /* of column indices and names */
+    nib_tensors parts; /* the tensors of the files */
+    nib_arena memory;  /* of column indices and names */
 } nib_packed_set;
 
 /* When the folder's configuration says so, replace the tensors of packed weights in *ts, which is

@@ -11,6 +11,15 @@ typedef struct {
     float scale, zero;
 } grid;
 
+float nib_int_scale(nib_type type, float scale)
+{
+    switch (type) {
+    case NIB_F16: return nib_f16_to_f32(nib_f32_to_f16(scale));
+    case NIB_BF16: return nib_bf16_to_f32(nib_f32_to_bf16(scale));
+    default: return scale;
+    }
+}
+
 static grid make_grid(const nib_int_codec *ic, float lo, float hi)
 {
     const float top = (float)(ic->codec.n_codes - 1), least = (float)ic->zero_min;
@@ -22,7 +31,7 @@ static grid make_grid(const nib_int_codec *ic, float lo, float hi)
         scale = (hi - lo) / top;
         if (rintf(-lo / scale) < least) scale = hi / (top - least);
     }
-    if (ic->f16_scale) scale = nib_f16_to_f32(nib_f32_to_f16(scale));
+    scale = nib_int_scale(ic->scale_type, scale);
     float zero = ic->sym ? (top + 1) / 2 : scale > 0 ? rintf(-lo / scale) : 0;
     return (grid){scale, zero < least ? least : zero > top ? top : zero};
 }
@@ -86,7 +95,7 @@ char *nib_int_codec_name(char *buf, size_t n, unsigned bits, uint64_t group)
     return buf;
 }
 
-nib_int_codec nib_int_codec_make(unsigned bits, size_t group, bool sym, bool f16_scale, bool search)
+nib_int_codec nib_int_codec_make(unsigned bits, size_t group, bool sym)
 {
     return (nib_int_codec){
         .codec = {.type = type_of(bits),
@@ -100,7 +109,6 @@ nib_int_codec nib_int_codec_make(unsigned bits, size_t group, bool sym, bool f16
                   .sc_max = 1,
                   .fit = fit},
         .sym = sym,
-        .f16_scale = f16_scale,
-        .search = search,
+        .scale_type = NIB_F32,
     };
 }

@@ -16,17 +16,20 @@
 typedef struct {
     nib_codec codec; /* first: fit() finds the rest from it */
     bool sym;
-    bool f16_scale;    /* scales are rounded to f16 before they are used, as they will be stored */
-    unsigned zero_min; /* least zero point of an asymmetric grid: 1 where 0 cannot be stored  */
-    bool search;       /* shrink the range for the least error of power 2.4, 80 steps of 1/100   */
+    /* Set by nib_int_codec_make() to f32, 0 and false, and the caller's to change. */
+    nib_type scale_type; /* f32, f16 or bf16: scales are rounded to it before they are used      */
+    unsigned zero_min;   /* least zero point of an asymmetric grid: 1 where 0 cannot be stored  */
+    bool search;         /* shrink the range for the least error of power 2.4, 80 steps of 1/100 */
 } nib_int_codec;
 
 /* "int4-g128"; group 0 is for whole rows: "int4-row". Returns buf. */
 char *nib_int_codec_name(char *buf, size_t n, unsigned bits, uint64_t group);
 
 /* bits 2..8, group >= 1. The name is "int"; the type one of NIB_INT2 ... where there is one, else
- * NIB_TYPE_COUNT. zero_min is 0. */
-nib_int_codec nib_int_codec_make(unsigned bits, size_t group, bool sym, bool f16_scale,
-                                 bool search);
+ * NIB_TYPE_COUNT. */
+nib_int_codec nib_int_codec_make(unsigned bits, size_t group, bool sym);
+
+/* A scale as it will be after it was stored as f32, f16 or bf16; it may become infinite. */
+float nib_int_scale(nib_type type, float scale);
 
 #endif

@@ -154,28 +154,23 @@ static void add_copied(job *j, const nib_plan_tensor *t, uint32_t file)
 static nib_code add_packed(job *j, const nib_plan_tensor *t, uint32_t file, nib_err *err)
 {
     char name[1024];
-    nib_gptq_linear l;
-    nib_code rc = nib_gptq_linear_make(&l, &j->p->recipe.gptq, t->rows, t->cols, err);
-    size_t stem = strlen(t->src->name) - (sizeof ".weight" - 1);
-    for (int k = 0; k < NIB_GPTQ_PARTS && !rc; k++) {
-        int len = snprintf(name, sizeof name, "%.*s%s", (int)stem, t->src->name,
-                           nib_gptq_suffix((nib_gptq_part)k));
+    const size_t stem = strlen(t->src->name) - (sizeof ".weight" - 1);
+    for (size_t k = 0; k < t->layout.n_parts; k++) {
+        const nib_layout_part *p = &t->layout.part[k];
+        int len = snprintf(name, sizeof name, "%.*s%s", (int)stem, t->src->name, p->suffix);
         const char *copy = nib_arena_str(&j->names, name, (size_t)len);
         if (!copy) return nib_fail_nomem(err, "tensor names");
-        j->st[j->n] = (nib_st_tensor){.name = copy,
-                                      .type = k == NIB_GPTQ_SCALES ? NIB_F16 : NIB_I32,
-                                      .n_dims = k == NIB_GPTQ_G_IDX ? 1 : 2,
-                                      .shape = {l.shape[k][0], l.shape[k][1]}};
-        j->e[j->n++] = (entry){copy, t, t->solved_at + l.at[k], file};
+        j->st[j->n] = (nib_st_tensor){copy, p->type, p->n_dims, {p->shape[0], p->shape[1]}};
+        j->e[j->n++] = (entry){copy, t, t->solved_at + p->at, file};
     }
-    return rc;
+    return NIB_OK;
 }
 
 static nib_code list_entries(job *j, nib_err *err)
 {
     const nib_plan *p = j->p;
-    j->e = nib_alloc(p->n * NIB_GPTQ_PARTS, sizeof *j->e);
-    j->st = nib_alloc(p->n * NIB_GPTQ_PARTS, sizeof *j->st);
+    j->e = nib_alloc(p->n * NIB_LAYOUT_PARTS_MAX, sizeof *j->e);
+    j->st = nib_alloc(p->n * NIB_LAYOUT_PARTS_MAX, sizeof *j->st);
     j->piece = nib_alloc(PIECE, 1);
     if (!j->e || !j->st || !j->piece) return nib_fail_nomem(err, "the list of tensors");
     nib_code rc = NIB_OK;
@@ -340,17 +335,17 @@ static nib_code extend_config(const job *j, const char *config, nib_err *err)
     return rc;
 }
 
-static nib_code put_configs(const job *j, const nib_dir_note *note, nib_err *err)
+static nib_code put_configs(const job *j, const nib_layout_note *note, nib_err *err)
 {
     const nib_json *config = nib_source_json(j->p->model->src, "config.json");
     nib_json *root = nib_json_new_object();
-    bool ok =
-        root && nib_gptq_config_write(root, &j->p->recipe.gptq, note->damp, note->true_sequential);
+    bool ok = root && nib_layout_config_write(root, &j->p->recipe.layout, note);
     char *text = ok ? nib_json_print(root, true) : NULL;
     nib_code rc = !text                                         ? nib_fail_nomem(err, "config.json")
                   : nib_json_get(config, "quantization_config") ? replace_config(j, text, err)
                                                                 : extend_config(j, text, err);
-    if (!rc) rc = put_file(j, "quantize_config.json", text, strlen(text), err);
+    const char *own = nib_layout_config_file(j->p->recipe.layout.kind);
+    if (!rc && own) rc = put_file(j, own, text, strlen(text), err);
     nib_free(text);
     nib_json_free(root);
     return rc;
@@ -430,7 +425,7 @@ static nib_code verify(const job *j, nib_err *err)
 }
 
 nib_code nib_dir_write(nib_quantize_result *r, const nib_plan *p, const nib_side *side,
-                       const nib_dir_note *note, const nib_ctx *ctx, nib_err *err)
+                       const nib_layout_note *note, const nib_ctx *ctx, nib_err *err)
 {
     double started = nib_now();
     job j = {.p = p, .side = side, .ctx = ctx, .stage = {.fd = -1}};

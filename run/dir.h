@@ -18,13 +18,8 @@ NIB_MUST_USE nib_code nib_dir_check(const nib_plan *p, nib_err *err);
 NIB_MUST_USE nib_code nib_dir_round(nib_side *side, const nib_plan *p, const nib_ctx *ctx,
                                     nib_err *err);
 
-/* For config.json; of the solver's options. */
-typedef struct {
-    double damp;
-    bool true_sequential;
-} nib_dir_note;
-
+/* `note` goes into the configuration. */
 NIB_MUST_USE nib_code nib_dir_write(nib_quantize_result *r, const nib_plan *p, const nib_side *side,
-                                    const nib_dir_note *note, const nib_ctx *ctx, nib_err *err);
+                                    const nib_layout_note *note, const nib_ctx *ctx, nib_err *err);
 
 #endif

@@ -72,20 +72,10 @@ static nib_code write_folder(nib_keep *k, const nib_plan_tensor *t, const uint8_
                              const nib_block_param *param, const uint32_t *outer, float *w,
                              nib_err *err)
 {
-    nib_gptq_linear l;
-    nib_code rc = nib_gptq_linear_make(&l, &k->p->recipe.gptq, t->rows, t->cols, err);
-    if (!rc && outer && !l.format.desc_act)
-        rc = nib_fail(err, NIB_EINVAL, "groups in order of activation need desc_act");
-    if (!rc) rc = nib_gptq_pack(k->packed.p, &l, code, param, outer, err);
-    if (!rc && w) rc = nib_gptq_unpack(w, &l, k->packed.p, &k->raw, err);
+    const nib_layout_values v = {code, param, outer};
+    nib_code rc = nib_layout_pack(k->packed.p, &t->layout, &v, err);
+    if (!rc && w) rc = nib_layout_unpack(w, &t->layout, k->packed.p, &k->raw, err);
     return rc ? nib_wrap(err, "tensor '%s'", t->src->name) : NIB_OK;
-}
-
-static nib_code read_folder(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err *err)
-{
-    nib_gptq_linear l;
-    nib_code rc = nib_gptq_linear_make(&l, &k->p->recipe.gptq, t->rows, t->cols, err);
-    return rc ? rc : nib_gptq_unpack(w, &l, k->packed.p, &k->raw, err);
 }
 
 /* ---- either ---- */
@@ -110,7 +100,8 @@ nib_code nib_keep_read(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err 
     if (!nib_buf_reserve(&k->packed, (size_t)t->bytes, 1))
         return nib_fail_nomem(err, "packed weights");
     nib_code rc = nib_side_read(k->side, t->solved_at, k->packed.p, (size_t)t->bytes, err);
-    if (rc || is_folder(k)) return rc ? rc : read_folder(k, t, w, err);
+    if (rc || is_folder(k))
+        return rc ? rc : nib_layout_unpack(w, &t->layout, k->packed.p, &k->raw, err);
     rows_job j = {.t = t, .packed = k->packed.p, .w = w, .cpu = k->ctx->cpu};
     return nib_par_for(k->ctx->threads, (size_t)t->rows, PACK_ROWS, unpack_rows, &j, err);
 }

@@ -16,9 +16,10 @@ static const uint64_t FILE_MAX = 5000000000;
 
 /* ---- what can be asked for ---- */
 
-static nib_code refuse(const char *option, nib_err *err)
+static nib_code refuse(const nib_recipe *r, const char *option, nib_err *err)
 {
-    return nib_fail(err, NIB_EINVAL, "%s is for GGUF files, not for --format gptq", option);
+    return nib_fail(err, NIB_EINVAL, "%s is for GGUF files, not for --format %s", option,
+                    nib_layout_method(r->layout.kind));
 }
 
 static nib_code check_recipe(const nib_plan *p, const nib_imatrix *im, nib_err *err)
@@ -26,17 +27,17 @@ static nib_code check_recipe(const nib_plan *p, const nib_imatrix *im, nib_err *
     const nib_recipe *r = &p->recipe;
     if (nib_source_get_kind(p->model->src) != NIB_SOURCE_HF)
         return nib_fail(err, NIB_EINVAL,
-                        "%s: --format gptq needs a Hugging Face folder to start from, because "
+                        "%s: --format %s needs a Hugging Face folder to start from, because "
                         "everything but the weights is carried along from it",
-                        nib_source_path(p->model->src));
-    if (r->type) return refuse("--type", err);
-    if (r->n_overrides) return refuse("--tensor-type", err);
-    if (r->output_type) return refuse("--output-type", err);
-    if (r->embedding_type) return refuse("--embedding-type", err);
-    if (r->pure) return refuse("--pure", err);
-    if (r->leave_output) return refuse("--leave-output", err);
-    if (im) return refuse("--imatrix", err);
-    if (r->gptq.desc_act && r->method == NIB_METHOD_RTN)
+                        nib_source_path(p->model->src), nib_layout_method(r->layout.kind));
+    if (r->type) return refuse(r, "--type", err);
+    if (r->n_overrides) return refuse(r, "--tensor-type", err);
+    if (r->output_type) return refuse(r, "--output-type", err);
+    if (r->embedding_type) return refuse(r, "--embedding-type", err);
+    if (r->pure) return refuse(r, "--pure", err);
+    if (r->leave_output) return refuse(r, "--leave-output", err);
+    if (im) return refuse(r, "--imatrix", err);
+    if (r->layout.desc_act && r->method == NIB_METHOD_RTN)
         return nib_fail(err, NIB_EINVAL,
                         "--desc-act needs --method gptq: rounding to nearest sees no activations");
     return NIB_OK;
@@ -44,31 +45,31 @@ static nib_code check_recipe(const nib_plan *p, const nib_imatrix *im, nib_err *
 
 /* ---- tensors ---- */
 
-static nib_code check_group(const nib_plan_tensor *t, const nib_gptq_linear *l, nib_err *err)
+static nib_code check_group(const nib_plan_tensor *t, nib_err *err)
 {
-    if (l->format.group && t->cols % l->format.group)
+    const uint64_t group = t->layout.format.group;
+    if (group && t->cols % group)
         return nib_fail(
             err, NIB_EINVAL,
             "tensor '%s': rows of %llu weights are no multiple of the group size, %llu; "
             "choose another with --group-size",
-            t->src->name, (unsigned long long)t->cols, (unsigned long long)l->format.group);
+            t->src->name, (unsigned long long)t->cols, (unsigned long long)group);
     return NIB_OK;
 }
 
 /* Format and size of a weight that is packed. */
 static nib_code pack_tensor(nib_plan *p, nib_plan_tensor *t, nib_int_codec *c, nib_err *err)
 {
-    const nib_gptq_format *f = &p->recipe.gptq;
-    nib_gptq_linear l;
-    nib_code rc = nib_gptq_linear_make(&l, f, t->rows, t->cols, err);
+    nib_layout_format f = p->recipe.layout;
+    f.scale_type = nib_layout_scale_type(f.kind, t->src->codec->type);
+    nib_code rc = nib_layout_make(&t->layout, &f, t->rows, t->cols, err);
     if (rc) return nib_wrap(err, "tensor '%s'", t->src->name);
-    if ((rc = check_group(t, &l, err))) return rc;
-    *c = nib_int_codec_make(f->bits, (size_t)l.group, f->sym, true, false);
+    if ((rc = check_group(t, err))) return rc;
+    *c = nib_layout_codec(&t->layout);
     c->codec.name = p->label;
-    c->zero_min = f->v2 ? 0 : 1;
     t->codec = &c->codec;
     t->solve = true;
-    t->bytes = l.bytes;
+    t->bytes = t->layout.bytes;
     snprintf(t->reason, sizeof t->reason, "linear layer of a block");
     p->requantized |= t->src->codec->quantized;
     p->n_solved++;
@@ -211,7 +212,7 @@ nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, ni
     const nib_recipe *r = &p->recipe;
     nib_code rc = check_recipe(p, im, err);
     if (rc) return rc;
-    nib_int_codec_name(p->label_text, sizeof p->label_text, r->gptq.bits, r->gptq.group);
+    nib_int_codec_name(p->label_text, sizeof p->label_text, r->layout.bits, r->layout.group);
     p->label = p->label_text;
     if ((rc = list_tensors(p, err))) return rc;
     if ((rc = share_out(p, err))) return rc;

@@ -3,7 +3,7 @@
 #ifndef NIB_RUN_RECIPE_H
 #define NIB_RUN_RECIPE_H
 
-#include "formats/dir_gptq.h"
+#include "formats/layout.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,14 +17,16 @@ typedef enum {
 
 typedef enum {
     NIB_FORMAT_GGUF, /* a file for llama.cpp                                   */
-    NIB_FORMAT_GPTQ, /* a folder for Transformers, vLLM and others: run/dir.h  */
+    NIB_FORMAT_DIR,  /* a folder for Transformers, vLLM and others: run/dir.h  */
 } nib_format;
 
 typedef struct {
     nib_format format;
-    nib_gptq_format gptq; /* of a folder: the members below that are GGUF's must then be unset */
-    const char *out;      /* file or folder to write; NULL: only plan                            */
-    const char *type;     /* file type, "q4_k_m"; NULL: q4_k_m                          */
+    nib_layout_format
+        layout;       /* of a folder: the members below that are GGUF's must then be unset; */
+                      /* scale_type is chosen for each tensor                            */
+    const char *out;  /* file or folder to write; NULL: only plan                                */
+    const char *type; /* file type, "q4_k_m"; NULL: q4_k_m                                       */
     const char *const *overrides; /* [n_overrides] "REGEX=TYPE", the first that fits wins       */
     size_t n_overrides;
     const char *output_type;    /* format of the output matrix; NULL: as the file type has it   */

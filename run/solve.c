@@ -40,16 +40,28 @@ void nib_solve_report_free(nib_solve_report *r)
     *r = (nib_solve_report){0};
 }
 
+/* All zero where a GGUF file is written. */
+static uint64_t hash_layout(uint64_t seed, const nib_layout_format *f)
+{
+    const double numbers[] = {f->kind,     f->bits, (double)f->group, f->sym,
+                              f->desc_act, f->v2,   f->scale_type};
+    return nib_hash(seed, numbers, sizeof numbers);
+}
+
 nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windows *w,
                                const nib_solve_opts *opts, nib_err *err)
 {
     const nib_gptq_opts *q = &opts->gptq;
-    const nib_gptq_format *f = &p->recipe.gptq;
-    const double numbers[] = {
-        q->damp,          (double)q->order, (double)q->when,         (double)q->lazy,
-        q->sweeps,        opts->propagate,  opts->true_sequential,   (double)opts->held_out,
-        (double)w->n_ctx, (double)f->bits,  (double)f->group,        f->v2,
-        f->sym,           f->desc_act,      (double)p->recipe.format};
+    const double numbers[] = {q->damp,
+                              (double)q->order,
+                              (double)q->when,
+                              (double)q->lazy,
+                              q->sweeps,
+                              opts->propagate,
+                              (double)w->n_ctx,
+                              opts->true_sequential,
+                              (double)opts->held_out,
+                              (double)p->recipe.format};
     nib_code rc = nib_model_fingerprint(out, p->model, err);
     if (rc) return rc;
     for (size_t i = 0; i < p->n; i++) {
@@ -57,6 +69,7 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
         if (!t->solve) continue;
         *out = nib_hash(*out, t->name, strlen(t->name) + 1);
         *out = nib_hash(*out, t->codec->name, strlen(t->codec->name) + 1);
+        *out = hash_layout(*out, &t->layout.format);
     }
     *out = nib_hash(*out, numbers, sizeof numbers);
     *out = nib_hash(*out, w->id, w->n * w->n_ctx * sizeof *w->id);

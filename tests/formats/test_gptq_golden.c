@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Do we pack GPTQ tensors as the original does, and read them back? See tests/golden/gptq_pack. */
-#include "formats/dir_gptq.h"
+#include "formats/layout.h"
 #include "base/file.h"
 #include "formats/source.h"
 
@@ -32,12 +32,14 @@ static void *bytes_of(const nib_source *s, const char *name)
     return p;
 }
 
-static void expect_part(const nib_source *s, const nib_gptq_linear *l, const uint8_t *packed,
-                        nib_gptq_part part, const char *name)
+static void expect_part(const nib_source *s, const nib_layout *l, const uint8_t *packed,
+                        nib_part_role role, const char *name)
 {
     void *want = bytes_of(s, name);
-    assert_int_equal(nib_source_find(s, name)->bytes, l->part_bytes[part]);
-    assert_memory_equal(packed + l->at[part], want, (size_t)l->part_bytes[part]);
+    size_t i = 0;
+    while (l->part[i].role != role) i++;
+    assert_int_equal(nib_source_find(s, name)->bytes, l->part[i].bytes);
+    assert_memory_equal(packed + l->part[i].at, want, (size_t)l->part[i].bytes);
     nib_free(want);
 }
 
@@ -57,10 +59,14 @@ static void check_version(const nib_source *s, size_t i, bool v2)
     nib_err err = {0};
     const nib_tensor *codes = nib_source_find(s, "codes");
     const uint64_t out = codes->shape[0], in = codes->shape[1];
-    nib_gptq_format f = {.bits = vectors[i].bits, .group = vectors[i].group, .v2 = v2};
-    nib_gptq_linear l;
+    nib_layout_format f = {.scale_type = NIB_F16,
+                           .bits = vectors[i].bits,
+                           .group = vectors[i].group,
+                           .desc_act = true,
+                           .v2 = v2};
+    nib_layout l;
     nib_buf work = {0};
-    assert_int_equal(nib_gptq_linear_make(&l, &f, out, in, &err), NIB_OK);
+    assert_int_equal(nib_layout_make(&l, &f, out, in, &err), NIB_OK);
     uint8_t *code = bytes_of(s, "codes"), *zeros = bytes_of(s, "zeros");
     float *scale = bytes_of(s, "scale_in"), *weight = bytes_of(s, "weight");
     int32_t *g_idx = bytes_of(s, "g_idx");
@@ -70,12 +76,13 @@ static void check_version(const nib_source *s, size_t i, bool v2)
     for (size_t k = 0; k < params; k++) param[k].d = scale[k], param[k].zero = zeros[k];
     uint8_t *packed = nib_alloc((size_t)l.bytes, 1);
     float *got = nib_alloc((size_t)(out * in), sizeof *got);
-    if (nib_gptq_pack(packed, &l, code, param, outer, &err)) fail_msg("%s", err.msg);
-    expect_part(s, &l, packed, NIB_GPTQ_QWEIGHT, "v1.qweight");
-    expect_part(s, &l, packed, NIB_GPTQ_QZEROS, v2 ? "v2.qzeros" : "v1.qzeros");
-    expect_part(s, &l, packed, NIB_GPTQ_SCALES, "scales");
-    expect_part(s, &l, packed, NIB_GPTQ_G_IDX, "g_idx");
-    assert_int_equal(nib_gptq_unpack(got, &l, packed, &work, &err), NIB_OK);
+    if (nib_layout_pack(packed, &l, &(nib_layout_values){code, param, outer}, &err))
+        fail_msg("%s", err.msg);
+    expect_part(s, &l, packed, NIB_PART_CODES, "v1.qweight");
+    expect_part(s, &l, packed, NIB_PART_ZEROS, v2 ? "v2.qzeros" : "v1.qzeros");
+    expect_part(s, &l, packed, NIB_PART_SCALES, "scales");
+    expect_part(s, &l, packed, NIB_PART_G_IDX, "g_idx");
+    assert_int_equal(nib_layout_unpack(got, &l, packed, &work, &err), NIB_OK);
     assert_memory_equal(got, weight, (size_t)(out * in) * sizeof *got);
     void *all[] = {code, zeros, scale, weight, g_idx, outer, param, packed, got};
     for (size_t k = 0; k < sizeof all / sizeof *all; k++) nib_free(all[k]);
@@ -103,24 +110,25 @@ static void refuses_what_it_cannot_hold(void **state)
 {
     (void)state;
     nib_err err;
-    nib_gptq_linear l;
-    nib_gptq_format f = {.bits = 5, .group = 32};
-    assert_int_equal(nib_gptq_linear_make(&l, &f, 32, 32, &err), NIB_EINVAL);
+    nib_layout l;
+    nib_layout_format f = {.scale_type = NIB_F16, .bits = 5, .group = 32};
+    assert_int_equal(nib_layout_make(&l, &f, 32, 32, &err), NIB_EINVAL);
     f.bits = 4;
-    assert_int_equal(nib_gptq_linear_make(&l, &f, 32, 48, &err), NIB_EINVAL);
-    assert_int_equal(nib_gptq_linear_make(&l, &f, 40, 32, &err), NIB_EINVAL);
-    assert_int_equal(nib_gptq_linear_make(&l, &f, 32, 32, &err), NIB_OK);
+    assert_int_equal(nib_layout_make(&l, &f, 32, 48, &err), NIB_EINVAL);
+    assert_int_equal(nib_layout_make(&l, &f, 40, 32, &err), NIB_EINVAL);
+    assert_int_equal(nib_layout_make(&l, &f, 32, 32, &err), NIB_OK);
     static uint8_t code[32 * 32], packed[4096];
     static nib_block_param param[32];
+    const nib_layout_values v = {code, param, NULL};
     assert_true(l.bytes <= sizeof packed);
     for (int i = 0; i < 32; i++) param[i] = (nib_block_param){.d = 1, .zero = 8};
-    assert_int_equal(nib_gptq_pack(packed, &l, code, param, NULL, &err), NIB_OK);
+    assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_OK);
     param[7].zero = 0;
-    assert_int_equal(nib_gptq_pack(packed, &l, code, param, NULL, &err), NIB_ENUMERIC);
+    assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_ENUMERIC);
     l.format.v2 = true;
-    assert_int_equal(nib_gptq_pack(packed, &l, code, param, NULL, &err), NIB_OK);
+    assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_OK);
     param[7].d = 1e6f;
-    assert_int_equal(nib_gptq_pack(packed, &l, code, param, NULL, &err), NIB_ENUMERIC);
+    assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_ENUMERIC);
 }
 
 int main(void)

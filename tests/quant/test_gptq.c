@@ -125,7 +125,8 @@ static void check(void **state)
     const nib_tensor *t = nib_source_find(in, "W");
     const size_t rows = (size_t)nib_tensor_rows(t), cols = (size_t)nib_tensor_cols(t);
     const size_t group = g->group ? g->group : cols;
-    const nib_int_codec codec = nib_int_codec_make(g->bits, group, g->sym, false, g->search);
+    nib_int_codec codec = nib_int_codec_make(g->bits, group, g->sym);
+    codec.search = g->search;
     const nib_ctx ctx = {.threads = 2, .cpu = nib_cpu_detect()};
     const nib_gptq_opts opts = {
         .damp = g->damp, .order = g->order, .group = group, .when = g->when, .lazy = g->lazy};

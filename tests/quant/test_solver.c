@@ -379,7 +379,7 @@ static void refused(void **state)
         assert_non_null(strstr(err.msg, "not finite (channels 7 and 300)"));
         y.h[7 * COLS + 300] = was;
     }
-    const nib_int_codec odd = nib_int_codec_make(4, 100, true, true, false);
+    const nib_int_codec odd = nib_int_codec_make(4, 100, true);
     assert_int_equal(try_solve(&y, &odd.codec, &o, &ctx, ROWS, &err), NIB_EINVAL);
     assert_non_null(strstr(err.msg, "rows of 512 weights"));
     assert_non_null(strstr(err.msg, "100"));

@@ -13,7 +13,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-static const nib_gptq_format INT4 = {.bits = 4, .group = 128, .sym = true};
+static const nib_layout_format INT4 = {.bits = 4, .group = 128, .sym = true};
 
 /* Round the demonstration model into a folder of the scratch folder. */
 static nib_code write_dir(const char *name, nib_recipe r, int threads, nib_err *err)
@@ -24,9 +24,9 @@ static nib_code write_dir(const char *name, nib_recipe r, int threads, nib_err *
     nib_plan p = {0};
     nib_side side = {.fd = -1};
     nib_quantize_result result;
-    const nib_dir_note note = {0.01, false};
+    const nib_layout_note note = {0.01, false};
     open_model(&o, tiny_llama());
-    r.format = NIB_FORMAT_GPTQ;
+    r.format = NIB_FORMAT_DIR;
     r.out = scratch(name);
     nib_code rc = nib_plan_make(&p, &r, &o.model, NULL, &ctx, err);
     if (!rc) rc = nib_side_open(&side, r.out, 0, false, err);
@@ -84,11 +84,11 @@ static void check_weights(const char *folder, float most)
 static void folder_holds_the_model(void **state)
 {
     (void)state;
-    nib_gptq_format f = {.bits = 8, .group = 0, .sym = true};
-    write_ok("eight", (nib_recipe){.gptq = f}, 2);
+    nib_layout_format f = {.bits = 8, .group = 0, .sym = true};
+    write_ok("eight", (nib_recipe){.layout = f}, 2);
     check_weights(scratch("eight"), 0.6f / 127.5f);
-    f = (nib_gptq_format){.bits = 3, .group = 64, .v2 = true};
-    write_ok("three", (nib_recipe){.gptq = f, .split_max = 300000}, 2);
+    f = (nib_layout_format){.bits = 3, .group = 64, .v2 = true};
+    write_ok("three", (nib_recipe){.layout = f, .split_max = 300000}, 2);
     check_weights(scratch("three"), 1.05f / 3.5f);
     assert_true(nib_file_exists(scratch("three/model.safetensors.index.json")));
     assert_false(nib_file_exists(scratch("three/model.safetensors")));
@@ -99,14 +99,14 @@ static void configuration_says_what_it_is(void **state)
     (void)state;
     nib_err err;
     nib_json *root;
-    nib_gptq_format f;
+    nib_layout_format f;
     const char *text;
-    write_ok("config", (nib_recipe){.gptq = INT4}, 1);
+    write_ok("config", (nib_recipe){.layout = INT4}, 1);
     assert_int_equal(nib_json_load(&root, scratch("config/config.json"), 1 << 20, &err), NIB_OK);
     const nib_json *c = nib_json_get(root, "quantization_config");
     assert_true(nib_json_str(nib_json_get(c, "quant_method"), &text));
     assert_string_equal(text, "gptq");
-    assert_int_equal(nib_gptq_config_read(&f, c, &err), NIB_OK);
+    assert_int_equal(nib_layout_config_read(&f, "gptq", c, &err), NIB_OK);
     assert_true(f.bits == 4 && f.group == 128 && f.sym && !f.v2 && !f.desc_act);
     assert_true(nib_json_str(nib_json_get(root, "model_type"), &text));
     nib_json_free(root);
@@ -119,8 +119,8 @@ static void configuration_says_what_it_is(void **state)
 static void threads_give_the_same_bytes(void **state)
 {
     (void)state;
-    write_ok("t1", (nib_recipe){.gptq = INT4}, 1);
-    write_ok("t2", (nib_recipe){.gptq = INT4}, 2);
+    write_ok("t1", (nib_recipe){.layout = INT4}, 1);
+    write_ok("t2", (nib_recipe){.layout = INT4}, 2);
     assert_true(same_files(scratch("t1/model.safetensors"), scratch("t2/model.safetensors")));
 }
 
@@ -128,7 +128,7 @@ static void existing_folders_are_safe(void **state)
 {
     (void)state;
     nib_err err;
-    nib_recipe r = {.gptq = INT4};
+    nib_recipe r = {.layout = INT4};
     write_ok("there", r, 1);
     assert_int_equal(write_dir("there", r, 1, &err), NIB_EIO);
     expect_text(err.msg, "--force");
@@ -144,13 +144,13 @@ static void bad_recipes_are_refused(void **state)
 {
     (void)state;
     nib_err err;
-    nib_recipe r = {.gptq = INT4};
-    r.gptq.bits = 5;
+    nib_recipe r = {.layout = INT4};
+    r.layout.bits = 5;
     assert_int_equal(write_dir("bad", r, 1, &err), NIB_EINVAL);
-    r.gptq = (nib_gptq_format){.bits = 4, .group = 96, .sym = true};
+    r.layout = (nib_layout_format){.bits = 4, .group = 96, .sym = true};
     assert_int_equal(write_dir("bad", r, 1, &err), NIB_EINVAL);
     expect_text(err.msg, "--group-size");
-    r = (nib_recipe){.gptq = INT4, .type = "q4_0"};
+    r = (nib_recipe){.layout = INT4, .type = "q4_0"};
     assert_int_equal(write_dir("bad", r, 1, &err), NIB_EINVAL);
     assert_false(nib_file_exists(scratch("bad")));
 }
@@ -195,7 +195,7 @@ static void damaged_folders_are_refused(void **state)
         {"hurt/model.safetensors", "q_proj.qweight", "q_proj.qweighx", "qweight' is missing"},
     };
     for (size_t i = 0; i < sizeof hurt / sizeof *hurt; i++) {
-        write_ok("hurt", (nib_recipe){.gptq = INT4, .force = true}, 1);
+        write_ok("hurt", (nib_recipe){.layout = INT4, .force = true}, 1);
         patch(hurt[i].file, hurt[i].from, hurt[i].to);
         refuse_folder(hurt[i].says);
     }
@@ -206,7 +206,7 @@ static void group_out_of_range_is_refused(void **state)
     (void)state;
     nib_source *s;
     nib_err err;
-    write_ok("hurt", (nib_recipe){.gptq = INT4, .force = true}, 1);
+    write_ok("hurt", (nib_recipe){.layout = INT4, .force = true}, 1);
     if (nib_source_open(&s, scratch("hurt"), &err)) fail_msg("%s", err.msg);
     nib_source_close(s);
     char *data;

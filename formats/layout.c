@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: MIT */
+/* formats/layout.c - see layout.h: the table of checkpoint formats, and what they share. */
+#include "formats/layout.h"
+
+#include "base/half.h"
+#include "formats/layout_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { UNPACK_ROWS = 64 };
+
+static const nib_layout_ops *const ops[NIB_LAYOUT_KINDS] = {
+    [NIB_LAYOUT_GPTQ] = &nib_layout_gptq,
+};
+
+/* ---- layers ---- */
+
+nib_code nib_layout_make(nib_layout *l, const nib_layout_format *f, uint64_t out, uint64_t in,
+                         nib_err *err)
+{
+    if (!in || !out || in > NIB_LAYOUT_COLS_MAX || out > NIB_LAYOUT_COLS_MAX)
+        return nib_fail(err, NIB_EINVAL, "shape [%llu, %llu]; packed folders hold up to %d",
+                        (unsigned long long)out, (unsigned long long)in, NIB_LAYOUT_COLS_MAX);
+    *l = (nib_layout){.format = *f, .out = out, .in = in};
+    l->group = f->group && f->group < in ? f->group : in;
+    l->groups = (in + l->group - 1) / l->group;
+    return ops[f->kind]->make(l, err);
+}
+
+void nib_layout_add(nib_layout *l, nib_part_role role, const char *suffix, nib_type type,
+                    int n_dims, uint64_t rows, uint64_t cols)
+{
+    nib_layout_part *p = &l->part[l->n_parts++];
+    *p = (nib_layout_part){role, suffix, type, n_dims, {rows, cols}, l->bytes, 0};
+    p->bytes = rows * (n_dims > 1 ? cols : 1) * nib_codec_get(type)->bytes;
+    l->bytes += p->bytes;
+}
+
+const nib_layout_part *nib_layout_find(const nib_layout *l, nib_part_role role)
+{
+    for (size_t i = 0; i < l->n_parts; i++)
+        if (l->part[i].role == role) return &l->part[i];
+    return NULL;
+}
+
+nib_type nib_layout_scale_type(nib_layout_kind kind, nib_type weight)
+{
+    return ops[kind]->scale_type(weight);
+}
+
+nib_int_codec nib_layout_codec(const nib_layout *l)
+{
+    return ops[l->format.kind]->codec(l);
+}
+
+/* ---- fields ---- */
+
+static uint32_t word_at(const uint8_t *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+void nib_put_field(uint8_t *words, size_t stride, size_t i, unsigned bits, uint32_t v)
+{
+    const size_t at = i * bits;
+    v <<= at % 8;
+    for (size_t byte = at / 8; v; byte++, v >>= 8)
+        words[byte / 4 * stride * 4 + byte % 4] |= (uint8_t)v;
+}
+
+uint32_t nib_get_bits(const uint8_t *words, size_t stride, size_t at, unsigned bits)
+{
+    const size_t shift = at % 32;
+    const uint8_t *w = words + at / 32 * stride * 4;
+    uint32_t v = word_at(w) >> shift;
+    if (shift + bits > 32) v |= word_at(w + stride * 4) << (32 - shift);
+    return v & ((1u << bits) - 1);
+}
+
+void nib_get_fields(uint8_t *dst, size_t n, const uint8_t *words, size_t stride, unsigned bits)
+{
+    const uint32_t mask = (1u << bits) - 1;
+    uint64_t have = 0;
+    unsigned n_bits = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (n_bits < bits) {
+            have |= (uint64_t)word_at(words) << n_bits;
+            words += stride * 4;
+            n_bits += 32;
+        }
+        dst[i] = (uint8_t)(have & mask);
+        have >>= bits;
+        n_bits -= bits;
+    }
+}
+
+/* ---- packing ---- */
+
+bool nib_put_scale(uint8_t *dst, nib_type type, size_t i, float scale)
+{
+    const size_t n = nib_codec_get(type)->bytes;
+    const float stored = nib_int_scale(type, scale);
+    uint32_t bits = type == NIB_F16    ? nib_f32_to_f16(stored)
+                    : type == NIB_BF16 ? nib_f32_to_bf16(stored)
+                                       : nib_f32_bits(stored);
+    for (size_t b = 0; b < n; b++) dst[i * n + b] = (uint8_t)(bits >> 8 * b);
+    return isfinite(stored);
+}
+
+nib_code nib_fail_scale(const nib_layout *l, size_t row, nib_err *err)
+{
+    return nib_fail(err, NIB_ENUMERIC, "row %zu holds values too large for scales in %s", row,
+                    nib_codec_get(l->format.scale_type)->name);
+}
+
+void nib_put_g_idx(uint8_t *dst, const nib_layout *l, const uint32_t *outer)
+{
+    for (size_t c = 0; c < l->in; c++) {
+        uint8_t *to = dst + (outer ? outer[c] : c) * 4;
+        uint32_t g = (uint32_t)(c / l->group);
+        for (int i = 0; i < 4; i++) to[i] = (uint8_t)(g >> 8 * i);
+    }
+}
+
+nib_code nib_layout_pack(uint8_t *dst, const nib_layout *l, const nib_layout_values *v,
+                         nib_err *err)
+{
+    if (v->outer && !l->format.desc_act)
+        return nib_fail(err, NIB_EINVAL, "groups in order of activation need desc_act");
+    memset(dst, 0, (size_t)l->bytes);
+    return ops[l->format.kind]->pack(dst, l, v, err);
+}
+
+/* ---- reading ---- */
+
+nib_code nib_layout_strip(const nib_layout_from *from, const nib_layout *l, nib_part_role role,
+                          size_t first, size_t n, uint8_t *dst, nib_err *err)
+{
+    const nib_layout_part *p = nib_layout_find(l, role);
+    const size_t part = (size_t)(p - l->part), rows = (size_t)p->shape[0];
+    const uint64_t row = p->bytes / rows;
+    if (n == row) return from->read(from->arg, part, 0, dst, (size_t)p->bytes, err);
+    nib_code rc = NIB_OK;
+    for (size_t r = 0; r < rows && !rc; r++)
+        rc = from->read(from->arg, part, r * row + first, dst + r * n, n, err);
+    return rc;
+}
+
+nib_code nib_read_group_scales(nib_layout_rows *r, const nib_layout *l, const nib_layout_from *from,
+                               size_t row, nib_err *err)
+{
+    const nib_codec *c = nib_codec_get(l->format.scale_type);
+    const size_t groups = (size_t)l->groups;
+    nib_code rc =
+        nib_layout_strip(from, l, NIB_PART_SCALES, row * c->bytes, r->n * c->bytes, r->bytes, err);
+    if (rc) return rc;
+    for (size_t g = 0; g < groups; g++)
+        for (size_t i = 0; i < r->n; i++)
+            c->decode(&r->scale[i * groups + g], r->bytes + (g * r->n + i) * c->bytes, 1, 0);
+    return NIB_OK;
+}
+
+nib_code nib_layout_read(nib_layout_rows *r, const nib_layout *l, const nib_layout_from *from,
+                         uint64_t row, uint64_t n, nib_buf *work, nib_err *err)
+{
+    const size_t in = (size_t)l->in, groups = (size_t)l->groups, rows = (size_t)n;
+    /* No code, scale or zero point takes more than 1, 4 and 4 bytes; a strip of fields may begin
+     * and end inside a word, which adds less than 16 rows. */
+    size_t strips, params, total;
+    if (!nib_mul(rows + 16, in + 4 * groups, &strips) || !nib_mul(rows, groups * 8, &params) ||
+        !nib_add(strips, params, &total) || !nib_add(total, rows * in, &total))
+        return nib_fail_nomem(err, "packed rows");
+    uint8_t *at = nib_buf_reserve(work, total, 1);
+    if (!at) return nib_fail_nomem(err, "packed rows");
+    r->n = rows;
+    r->scale = (float *)(void *)at, at += rows * groups * 4;
+    r->zero = (int32_t *)(void *)at, at += rows * groups * 4;
+    r->bytes = at, at += strips;
+    r->code = at;
+    return ops[l->format.kind]->read(r, l, from, (size_t)row, err);
+}
+
+void nib_layout_decode(float *dst, const nib_layout *l, const nib_layout_rows *r,
+                       const uint32_t *g_idx)
+{
+    const size_t in = (size_t)l->in, groups = (size_t)l->groups, group = (size_t)l->group;
+    for (size_t i = 0; i < r->n; i++) {
+        const uint8_t *code = r->code + i * in;
+        const float *scale = r->scale + i * groups;
+        const int32_t *zero = r->zero + i * groups;
+        float *to = dst + i * in;
+        for (size_t k = 0; k < in && g_idx; k++)
+            to[k] = scale[g_idx[k]] * (float)(code[k] - zero[g_idx[k]]);
+        for (size_t g = 0; g < groups && !g_idx; g++) {
+            const size_t end = (g + 1) * group < in ? (g + 1) * group : in;
+            for (size_t k = g * group; k < end; k++) to[k] = scale[g] * (float)(code[k] - zero[g]);
+        }
+    }
+}
+
+/* ---- unpacking ---- */
+
+typedef struct {
+    const nib_layout *l;
+    const uint8_t *packed;
+} in_memory;
+
+static nib_code read_memory(const void *arg, size_t part, uint64_t offset, void *dst, size_t n,
+                            nib_err *err)
+{
+    const in_memory *m = arg;
+    (void)err;
+    memcpy(dst, m->packed + m->l->part[part].at + offset, n);
+    return NIB_OK;
+}
+
+nib_code nib_layout_unpack(float *dst, const nib_layout *l, const uint8_t *packed, nib_buf *work,
+                           nib_err *err)
+{
+    const in_memory m = {l, packed};
+    const nib_layout_from from = {read_memory, &m};
+    const nib_layout_part *index = nib_layout_find(l, NIB_PART_G_IDX);
+    uint32_t *g_idx = NULL;
+    nib_code rc = NIB_OK;
+    if (index && !(g_idx = nib_alloc((size_t)l->in, sizeof *g_idx)))
+        return nib_fail_nomem(err, "column indices");
+    for (size_t i = 0; index && i < l->in; i++) g_idx[i] = word_at(packed + index->at + i * 4);
+    for (uint64_t row = 0; row < l->out && !rc; row += UNPACK_ROWS) {
+        uint64_t n = l->out - row < UNPACK_ROWS ? l->out - row : UNPACK_ROWS;
+        nib_layout_rows r;
+        rc = nib_layout_read(&r, l, &from, row, n, work, err);
+        if (!rc) nib_layout_decode(dst + row * l->in, l, &r, g_idx);
+    }
+    nib_free(g_idx);
+    return rc;
+}
+
+/* ---- folders ---- */
+
+const char *nib_layout_suffix(nib_layout_kind kind, size_t i)
+{
+    return ops[kind]->suffix[i];
+}
+
+bool nib_layout_measure(const nib_layout_format *f, const uint64_t shape[2], uint64_t *out,
+                        uint64_t *in)
+{
+    return ops[f->kind]->measure(f, shape, out, in);
+}
+
+const char *nib_layout_method(nib_layout_kind kind)
+{
+    return ops[kind]->method;
+}
+
+const char *nib_layout_config_file(nib_layout_kind kind)
+{
+    return ops[kind]->config_file;
+}
+
+/* The first kind of that method; NULL: none. */
+static const nib_layout_ops *find_method(const char *method)
+{
+    for (int k = 0; k < NIB_LAYOUT_KINDS; k++)
+        if (!strcmp(ops[k]->method, method)) return ops[k];
+    return NULL;
+}
+
+bool nib_layout_knows(const char *method)
+{
+    return find_method(method) != NULL;
+}
+
+nib_code nib_layout_config_read(nib_layout_format *f, const char *method, const nib_json *config,
+                                nib_err *err)
+{
+    return find_method(method)->config_read(f, config, err);
+}
+
+bool nib_layout_config_write(nib_json *config, const nib_layout_format *f,
+                             const nib_layout_note *note)
+{
+    return nib_json_add_str(config, "quant_method", ops[f->kind]->method) &&
+           ops[f->kind]->config_write(config, f, note);
+}
+
+const nib_json *nib_json_either(const nib_json *j, const char *key, const char *other)
+{
+    const nib_json *v = nib_json_get(j, key);
+    return v ? v : nib_json_get(j, other);
+}
+
+nib_code nib_config_flag(bool *out, const nib_json *config, const char *key, nib_err *err)
+{
+    const nib_json *v = nib_json_get(config, key);
+    if (!v || nib_json_is_null(v) || nib_json_bool(v, out)) return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT, "'%s' is neither true nor false", key);
+}
+
+nib_code nib_config_group(uint64_t *out, const nib_json *v, nib_err *err)
+{
+    double group;
+    if (!nib_json_num(v, &group) ||
+        (group != -1 && !(group >= 1 && group <= NIB_LAYOUT_COLS_MAX && group == floor(group))))
+        return nib_fail(err, NIB_EFORMAT,
+                        "'group_size' is missing or neither -1 nor an integer from 1 to %d",
+                        NIB_LAYOUT_COLS_MAX);
+    *out = group < 0 ? 0 : (uint64_t)group;
+    return NIB_OK;
+}

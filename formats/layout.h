@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/* formats/layout.h - how packed folders hold a linear layer, and how their configuration says so.
+ *
+ * The weight X.weight[out][in] becomes several tensors, its parts: codes, scales, zero points and
+ * whatever else the checkpoint format has. To everybody but the format's own file (dir_gptq.c ...)
+ * a layout is data: parts with a suffix, a dtype and a shape that lie one after the other. What the
+ * numbers mean is the same for all:
+ *
+ *   value[r][c] = scale[r][g] * (code[r][c] - zero[r][g]),  g the group of column c
+ *
+ * Codes count from 0 here; formats that store signed ones shift both code and zero. */
+#ifndef NIB_FORMATS_LAYOUT_H
+#define NIB_FORMATS_LAYOUT_H
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "quant/codec_int.h"
+
+typedef enum {
+    NIB_LAYOUT_GPTQ,
+    NIB_LAYOUT_KINDS,
+} nib_layout_kind;
+
+/* What a user asks for, or a configuration says. */
+typedef struct {
+    nib_layout_kind kind;
+    unsigned bits;
+    uint64_t group; /* columns of a group; 0: whole rows                        */
+    bool sym;
+    bool desc_act;       /* groups are of columns in order of activation: g_idx      */
+    bool v2;             /* GPTQ: zero points as they are, not less 1                */
+    nib_type scale_type; /* F16, BF16 or F32 */
+} nib_layout_format;
+
+/* What a part is to a reader; the rest is data. */
+typedef enum {
+    NIB_PART_CODES, /* always the first */
+    NIB_PART_SCALES,
+    NIB_PART_ZEROS,
+    NIB_PART_G_IDX, /* I32 [in]: the group of each column */
+} nib_part_role;
+
+typedef struct {
+    nib_part_role role;
+    const char *suffix; /* ".qweight" */
+    nib_type type;
+    int n_dims;
+    uint64_t shape[2];
+    uint64_t at, bytes; /* in the packed layer */
+} nib_layout_part;
+
+enum { NIB_LAYOUT_PARTS_MAX = 6 };
+
+/* One linear layer. */
+typedef struct {
+    nib_layout_format format;
+    uint64_t out, in, group, groups; /* group: columns, at most `in` */
+    size_t n_parts;
+    nib_layout_part part[NIB_LAYOUT_PARTS_MAX];
+    uint64_t bytes; /* of all parts */
+} nib_layout;
+
+/* The dtype of the scales of a weight that was stored as `weight`. */
+nib_type nib_layout_scale_type(nib_layout_kind kind, nib_type weight);
+/* What cannot be held is NIB_EINVAL: bits, widths. */
+NIB_MUST_USE nib_code nib_layout_make(nib_layout *l, const nib_layout_format *f, uint64_t out,
+                                      uint64_t in, nib_err *err);
+/* The number format whose codes and parameters nib_layout_pack() takes, scales rounded as they
+ * will be stored. Its name is "int". */
+nib_int_codec nib_layout_codec(const nib_layout *l);
+
+/* What is packed. */
+typedef struct {
+    const uint8_t *code;          /* [out][in]                                                   */
+    const nib_block_param *param; /* [out][groups]                                               */
+    const uint32_t *outer;        /* [in] column outer[c] belongs to group c / group; NULL: as   */
+                                  /* they lie; needs desc_act                                    */
+} nib_layout_values;
+
+/* To l->bytes bytes. NIB_ENUMERIC: a scale or a zero point that the format does not hold. */
+NIB_MUST_USE nib_code nib_layout_pack(uint8_t *dst, const nib_layout *l, const nib_layout_values *v,
+                                      nib_err *err);
+/* The values of what nib_layout_pack() made, into dst[out][in]. `work` is reused. */
+NIB_MUST_USE nib_code nib_layout_unpack(float *dst, const nib_layout *l, const uint8_t *packed,
+                                        nib_buf *work, nib_err *err);
+
+/* ---- reading by rows ---- */
+
+/* Where the parts are: read() puts bytes [offset, offset + n) of a part into dst. */
+typedef struct {
+    nib_code (*read)(const void *arg, size_t part, uint64_t offset, void *dst, size_t n,
+                     nib_err *err);
+    const void *arg;
+} nib_layout_from;
+
+/* Rows of a weight as the formula at the top has them. */
+typedef struct {
+    size_t n;
+    uint8_t *code;  /* [n][in]     */
+    float *scale;   /* [n][groups] */
+    int32_t *zero;  /* [n][groups] */
+    uint8_t *bytes; /* work memory */
+} nib_layout_rows;
+
+/* Rows [row, row + n), within the weight's; *r points into `work`. */
+NIB_MUST_USE nib_code nib_layout_read(nib_layout_rows *r, const nib_layout *l,
+                                      const nib_layout_from *from, uint64_t row, uint64_t n,
+                                      nib_buf *work, nib_err *err);
+/* Their exact values into dst[n][in]. g_idx[in], each below l->groups, or NULL: groups are of
+ * neighbouring columns. */
+void nib_layout_decode(float *dst, const nib_layout *l, const nib_layout_rows *r,
+                       const uint32_t *g_idx);
+
+/* ---- folders ---- */
+
+/* Suffix of the i-th part that layers of this kind may have: 0 the codes, 1 the scales, then the
+ * others; NULL: no more. */
+const char *nib_layout_suffix(nib_layout_kind kind, size_t i);
+/* The size of the weight whose codes have this shape; false: none has. */
+NIB_MUST_USE bool nib_layout_measure(const nib_layout_format *f, const uint64_t shape[2],
+                                     uint64_t *out, uint64_t *in);
+
+/* The checkpoint format as users, and "quant_method", have it: "gptq". */
+const char *nib_layout_method(nib_layout_kind kind);
+bool nib_layout_knows(const char *method);
+/* A file that holds the configuration alone, for older readers; NULL: there is none. */
+const char *nib_layout_config_file(nib_layout_kind kind);
+
+/* Read the object `quantization_config`, or that of the file of its own. NIB_EFORMAT names the key.
+ */
+NIB_MUST_USE nib_code nib_layout_config_read(nib_layout_format *f, const char *method,
+                                             const nib_json *config, nib_err *err);
+
+/* What a configuration says beside the format. */
+typedef struct {
+    double damp; /* of the solver */
+    bool true_sequential;
+} nib_layout_note;
+
+/* Write the same into an empty object; false: no memory. */
+NIB_MUST_USE bool nib_layout_config_write(nib_json *config, const nib_layout_format *f,
+                                          const nib_layout_note *note);
+
+#endif

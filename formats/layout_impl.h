@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/* formats/layout_impl.h - inside formats/: what a checkpoint format provides to layout.c, and what
+ * the formats share. */
+#ifndef NIB_FORMATS_LAYOUT_IMPL_H
+#define NIB_FORMATS_LAYOUT_IMPL_H
+
+#include "formats/layout.h"
+
+enum { NIB_LAYOUT_COLS_MAX = 1 << 24 }; /* of a group, and of either side of a weight */
+
+/* One kind of layout; see the functions of the same names in layout.h. */
+typedef struct {
+    const char *method, *config_file;
+    const char *const *suffix; /* NULL at the end */
+    nib_type (*scale_type)(nib_type weight);
+    /* Check the format and add the parts; format, out, in, group and groups are set. */
+    nib_code (*make)(nib_layout *l, nib_err *err);
+    bool (*measure)(const nib_layout_format *f, const uint64_t shape[2], uint64_t *out,
+                    uint64_t *in);
+    nib_int_codec (*codec)(const nib_layout *l);
+    /* Into zeroed bytes. */
+    nib_code (*pack)(uint8_t *dst, const nib_layout *l, const nib_layout_values *v, nib_err *err);
+    /* Fill in r->n rows; r->bytes is large enough for the parts' strips of them, one after the
+     * other. */
+    nib_code (*read)(nib_layout_rows *r, const nib_layout *l, const nib_layout_from *from,
+                     size_t row, nib_err *err);
+    nib_code (*config_read)(nib_layout_format *f, const nib_json *config, nib_err *err);
+    bool (*config_write)(nib_json *config, const nib_layout_format *f, const nib_layout_note *note);
+} nib_layout_ops;
+
+extern const nib_layout_ops nib_layout_gptq;
+
+/* Add a part after the others; n_dims 1 or 2. */
+void nib_layout_add(nib_layout *l, nib_part_role role, const char *suffix, nib_type type,
+                    int n_dims, uint64_t rows, uint64_t cols);
+/* The part of that role, or NULL. */
+const nib_layout_part *nib_layout_find(const nib_layout *l, nib_part_role role);
+
+/* ---- streams of b-bit fields in little-endian 32-bit words ---- */
+
+/* OR field i into a zeroed stream whose words are `stride` words apart. */
+void nib_put_field(uint8_t *words, size_t stride, size_t i, unsigned bits, uint32_t v);
+/* The field that begins at bit `at`. */
+uint32_t nib_get_bits(const uint8_t *words, size_t stride, size_t at, unsigned bits);
+/* The first n fields. */
+void nib_get_fields(uint8_t *dst, size_t n, const uint8_t *words, size_t stride, unsigned bits);
+
+/* ---- parts ---- */
+
+/* Number i of the scales; false: it is too large for their dtype. */
+NIB_MUST_USE bool nib_put_scale(uint8_t *dst, nib_type type, size_t i, float scale);
+nib_code nib_fail_scale(const nib_layout *l, size_t row, nib_err *err);
+/* The group of each column, I32. */
+void nib_put_g_idx(uint8_t *dst, const nib_layout *l, const uint32_t *outer);
+
+/* Bytes [first, first + n) of each row of a part, one row after the other. */
+NIB_MUST_USE nib_code nib_layout_strip(const nib_layout_from *from, const nib_layout *l,
+                                       nib_part_role role, size_t first, size_t n, uint8_t *dst,
+                                       nib_err *err);
+/* Scales that are stored as [groups, out]. */
+NIB_MUST_USE nib_code nib_read_group_scales(nib_layout_rows *r, const nib_layout *l,
+                                            const nib_layout_from *from, size_t row, nib_err *err);
+
+/* ---- configurations ---- */
+
+/* The member of either name. */
+const nib_json *nib_json_either(const nib_json *j, const char *key, const char *other);
+/* A flag that may be missing: *out stays as it is. */
+NIB_MUST_USE nib_code nib_config_flag(bool *out, const nib_json *config, const char *key,
+                                      nib_err *err);
+/* Columns of a group, or -1 for whole rows, which becomes 0. */
+NIB_MUST_USE nib_code nib_config_group(uint64_t *out, const nib_json *v, nib_err *err);
+
+#endif
