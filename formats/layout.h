@@ -21,6 +21,25 @@ typedef enum {
     NIB_LAYOUT_KINDS,
 } nib_layout_kind;
 
+/* Are the layer's inputs rounded too, to 8-bit integers: x = scale * (q - zero)? */
+typedef enum {
+    NIB_ACT_NONE,
+    NIB_ACT_TOKEN,  /* each token by its own range, found as it comes */
+    NIB_ACT_TENSOR, /* all by one range, found beforehand             */
+} nib_act_scheme;
+
+typedef struct {
+    float scale;
+    int32_t zero; /* from -128 to 127; 0 where symmetric */
+} nib_act_range;
+
+typedef struct {
+    nib_act_scheme scheme;
+    bool sym;            /* zero is 0; else it is chosen so that a range's ends are -128 and 127 */
+    unsigned bits;       /* 8 */
+    nib_act_range range; /* of NIB_ACT_TENSOR */
+} nib_act_quant;
+
 /* What a user asks for, or a configuration says. */
 typedef struct {
     nib_layout_kind kind;

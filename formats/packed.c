@@ -13,7 +13,8 @@ struct nib_packed {
     nib_layout l;
     const nib_tensor *part[NIB_LAYOUT_PARTS_MAX]; /* [l.n_parts] */
     const uint32_t *g_idx;                        /* [in], or NULL */
-    nib_codec codec;                              /* for its name, type and group */
+    nib_act_quant act;
+    nib_codec codec; /* for its name, type and group */
 };
 
 void nib_packed_free(nib_packed_set *set)
@@ -288,4 +289,22 @@ nib_code nib_packed_read_rows(const nib_packed *p, const nib_file *file, uint64_
         nib_layout_read(&rows, &p->l, &(nib_layout_from){read_part, &f}, row, n, raw, err);
     if (!rc) nib_layout_decode(dst, &p->l, &rows, p->g_idx);
     return rc;
+}
+
+const nib_act_quant *nib_packed_act(const nib_packed *p)
+{
+    return p->act.scheme ? &p->act : NULL;
+}
+
+nib_code nib_packed_read_codes(const nib_packed *p, const nib_file *file, uint64_t row, uint64_t n,
+                               int8_t *code, float *scale, nib_buf *raw, nib_err *err)
+{
+    const in_files f = {p, file};
+    nib_layout_rows r;
+    if (!n) return NIB_OK;
+    nib_code rc = nib_layout_read(&r, &p->l, &(nib_layout_from){read_part, &f}, row, n, raw, err);
+    if (rc) return rc;
+    for (size_t i = 0; i < r.n * p->l.in; i++) code[i] = (int8_t)(r.code[i] - 128);
+    for (size_t i = 0; i < r.n; i++) scale[i] = r.scale[i];
+    return NIB_OK;
 }

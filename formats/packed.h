@@ -32,5 +32,10 @@ NIB_MUST_USE nib_code nib_packed_read(const nib_packed *p, const nib_file *file,
 /* Rows [row, row + n) of the weight as f32, within its rows. */
 NIB_MUST_USE nib_code nib_packed_read_rows(const nib_packed *p, const nib_file *file, uint64_t row,
                                            uint64_t n, float *dst, nib_buf *raw, nib_err *err);
+/* See nib_tensor_act() and nib_source_read_codes(). */
+const nib_act_quant *nib_packed_act(const nib_packed *p);
+NIB_MUST_USE nib_code nib_packed_read_codes(const nib_packed *p, const nib_file *file, uint64_t row,
+                                            uint64_t n, int8_t *code, float *scale, nib_buf *raw,
+                                            nib_err *err);
 
 #endif

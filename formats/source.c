@@ -326,28 +326,52 @@ bool nib_tensor_readable(const nib_tensor *t)
     return t->packed || t->codec->decode;
 }
 
+const nib_act_quant *nib_tensor_act(const nib_tensor *t)
+{
+    return t->packed ? nib_packed_act(t->packed) : NULL;
+}
+
+static nib_code check_rows(const nib_tensor *t, uint64_t row, uint64_t n, nib_err *err)
+{
+    const uint64_t rows = nib_tensor_rows(t);
+    if (row <= rows && n <= rows - row) return NIB_OK;
+    return nib_fail(err, NIB_EINVAL, "tensor '%.200s': rows %llu + %llu asked for, of %llu",
+                    t->name, (unsigned long long)row, (unsigned long long)n,
+                    (unsigned long long)rows);
+}
+
+nib_code nib_source_read_codes(const nib_source *s, const nib_tensor *t, uint64_t row, uint64_t n,
+                               int8_t *code, float *scale, nib_buf *raw, nib_err *err)
+{
+    if (!nib_tensor_act(t))
+        return nib_fail(err, NIB_EINVAL, "tensor '%.200s' holds %s, not 8-bit integers by rows",
+                        t->name, t->codec->name);
+    nib_code rc = check_rows(t, row, n, err);
+    if (rc) return rc;
+    rc = nib_packed_read_codes(t->packed, s->file, row, n, code, scale, raw, err);
+    return rc ? nib_wrap(err, "tensor '%.200s'", t->name) : NIB_OK;
+}
+
 nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t row, uint64_t n,
                               float *dst, nib_buf *raw, unsigned cpu, nib_err *err)
 {
     size_t row_bytes, bytes;
     const nib_codec *c = t->codec;
-    uint64_t cols = nib_tensor_cols(t), rows = nib_tensor_rows(t);
+    uint64_t cols = nib_tensor_cols(t);
     if (!nib_tensor_readable(t))
         return nib_fail(err, NIB_EFORMAT, "tensor '%.200s' holds %s, which are not weights",
                         t->name, c->name);
-    if (row > rows || n > rows - row)
-        return nib_fail(err, NIB_EINVAL, "tensor '%.200s': rows %llu + %llu asked for, of %llu",
-                        t->name, (unsigned long long)row, (unsigned long long)n,
-                        (unsigned long long)rows);
+    nib_code rc = check_rows(t, row, n, err);
+    if (rc) return rc;
     if (t->packed) {
-        nib_code packed_rc = nib_packed_read_rows(t->packed, s->file, row, n, dst, raw, err);
-        return packed_rc ? nib_wrap(err, "tensor '%.200s'", t->name) : NIB_OK;
+        rc = nib_packed_read_rows(t->packed, s->file, row, n, dst, raw, err);
+        return rc ? nib_wrap(err, "tensor '%.200s'", t->name) : NIB_OK;
     }
     if (!nib_codec_row_bytes(c, (size_t)cols, &row_bytes) || !nib_mul(row_bytes, n, &bytes))
         return nib_fail(err, NIB_ENOMEM, "tensor '%.200s': rows are too large", t->name);
     void *packed = nib_buf_reserve(raw, bytes, 1);
     if (!packed) return nib_fail_nomem(err, "packed rows");
-    nib_code rc = nib_source_read(s, t, row * row_bytes, packed, bytes, err);
+    rc = nib_source_read(s, t, row * row_bytes, packed, bytes, err);
     if (rc) return rc;
     c->decode(dst, packed, (size_t)(n * (cols / c->block)), cpu);
     return NIB_OK;

@@ -2,7 +2,7 @@
 /* formats/source.h - an opened model, whatever it is stored in: named tensors, read on demand.
  *
  * A source is a Hugging Face folder (safetensors, one file or sharded), a single .safetensors file,
- * or a GGUF file (one or split). In folders of a packed checkpoint format (GPTQ) each group of
+ * or a GGUF file (one or split). In folders of a packed checkpoint format (layout.h) each group of
  * tensors that holds one weight is presented as that weight. Opening reads and checks all headers,
  * so that what follows can trust them; weights are read later, by rows, with pread into the
  * caller's memory. After opening nothing in a source changes: any number of threads may read from
@@ -13,6 +13,7 @@
 #include "base/ctx.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "formats/layout.h"
 #include "quant/codec.h"
 
 enum { NIB_MAX_DIMS = 8 };
@@ -34,6 +35,10 @@ typedef struct {
 
 /* Can nib_source_read_rows() read it as weights? */
 bool nib_tensor_readable(const nib_tensor *t);
+
+/* How engines round the input of the linear layer that this is the weight of, in folders of 8-bit
+ * integer models (W8A8); NULL: they don't. Borrowed from the source. */
+const nib_act_quant *nib_tensor_act(const nib_tensor *t);
 
 /* Contiguous elements per row: the last dimension (1 for a scalar). */
 uint64_t nib_tensor_cols(const nib_tensor *t);
@@ -70,6 +75,12 @@ NIB_MUST_USE nib_code nib_source_read(const nib_source *s, const nib_tensor *t, 
 NIB_MUST_USE nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t row,
                                            uint64_t n, float *dst, nib_buf *raw, unsigned cpu,
                                            nib_err *err);
+
+/* The same rows as integers, where nib_tensor_act() is not NULL: weight[r][c] = scale[r] *
+ * code[r][c], exactly the f32 value that nib_source_read_rows() gives; code[n][cols], scale[n]. */
+NIB_MUST_USE nib_code nib_source_read_codes(const nib_source *s, const nib_tensor *t, uint64_t row,
+                                            uint64_t n, int8_t *code, float *scale, nib_buf *raw,
+                                            nib_err *err);
 
 /* Hugging Face folders: the parsed JSON file of that name ("config.json", "tokenizer.json",
  * "tokenizer_config.json", "generation_config.json", "chat_template.json", "quantize_config.json"),
