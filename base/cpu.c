@@ -31,6 +31,7 @@ nib_code nib_cpu_parse(unsigned *mask, const char *name, nib_err *err)
         {"c", 0},
         {"avx2", NIB_CPU_AVX2},
         {"avx512", NIB_CPU_AVX2 | NIB_CPU_AVX512},
+        {"vnni", NIB_CPU_AVX2 | NIB_CPU_AVX512 | NIB_CPU_VNNI},
     };
     unsigned have = nib_cpu_detect();
     if (!strcmp(name, "native")) {
@@ -45,7 +46,7 @@ nib_code nib_cpu_parse(unsigned *mask, const char *name, nib_err *err)
         *mask = levels[i].mask;
         return NIB_OK;
     }
-    return nib_fail(err, NIB_EINVAL, "--cpu: '%s' should be c, avx2, avx512 or native", name);
+    return nib_fail(err, NIB_EINVAL, "--cpu: '%s' should be c, avx2, avx512, vnni or native", name);
 }
 
 const char *nib_cpu_name(unsigned mask)

@@ -28,8 +28,8 @@ enum {
 /* Everything this processor (and its operating system) supports. */
 unsigned nib_cpu_detect(void);
 
-/* A mask from a name the user types: "c", "avx2", "avx512", "native". NIB_EINVAL when the name is
- * unknown or the processor lacks it. */
+/* A mask from a name the user types: "c", "avx2", "avx512", "vnni", "native". NIB_EINVAL when the
+ * name is unknown or the processor lacks it. */
 NIB_MUST_USE nib_code nib_cpu_parse(unsigned *mask, const char *name, nib_err *err);
 
 /* "avx512+vnni+bf16", "avx2" or "c"; a constant string. */

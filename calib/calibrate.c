@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* calib/calibrate.c - see calibrate.h. */
 #include "calib/calibrate.h"
-#include "base/mem.h"
 #include "calib/checkpoint.h"
 #include "calib/observe.h"
-#include "infer/graph.h"
+#include "calib/pass.h"
 
 #include <assert.h>
 #include <math.h>
 #include <string.h>
-
-/* Rows of a batch, unless one window is longer: enough to make decoding the weights cheap. */
-enum { BATCH_ROWS = 2048 };
 
 static const nib_role BLOCK_LINEAR[] = {
     NIB_ROLE_ATTN_Q,   NIB_ROLE_ATTN_K, NIB_ROLE_ATTN_V,   NIB_ROLE_ATTN_OUTPUT,
@@ -93,105 +89,58 @@ static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_
 
 /* ---- running ---- */
 
+/* What an unfinished run needs to be kept. */
 typedef struct {
-    const nib_model *m;
-    const nib_windows *w;
-    nib_graph *graph;
-    float *x;    /* [batch rows][n_embd] */
-    size_t *all; /* 0, 1, 2 ... : rows that go through the output layer */
-    bool with_output;
-    nib_observer observer;
-    nib_progress progress;
-    size_t begun_at; /* windows done by an earlier run */
-} pass;
+    const nib_imatrix *m;
+    const nib_calib_opts *opts;
+    uint64_t fingerprint;
+    double saved; /* when, nib_now() */
+} keeper;
 
-static nib_code run_batch(pass *p, size_t first, size_t n, nib_err *err)
+static nib_code save_now_and_then(void *arg, size_t done, nib_err *err)
 {
-    size_t n_ctx = p->w->n_ctx, rows = n * n_ctx;
-    uint32_t n_layer = p->m->hp.n_layer;
-    nib_code rc = nib_graph_embed(p->graph, p->w->id + first * n_ctx, rows, p->x, err);
-    for (uint32_t layer = 0; layer < n_layer && !rc; layer++) {
-        rc = nib_graph_block(p->graph, layer, p->x, n, n_ctx, 0, &p->observer, err);
-        double share = (double)(layer + 1) / n_layer;
-        nib_progress_at(&p->progress,
-                        (double)((first - p->begun_at) * n_ctx) + share * (double)rows);
-    }
-    if (rc || !p->with_output) return rc;
-    return nib_graph_logits(p->graph, p->x, p->all, rows, NULL, NULL, &p->observer, err);
-}
-
-static nib_code run_all(pass *p, nib_imatrix *out, size_t batch, const nib_calib_opts *opts,
-                        const nib_ctx *ctx, nib_err *err)
-{
-    uint64_t fingerprint = 0;
-    size_t done = 0;
-    nib_code rc = NIB_OK;
-    if (opts->checkpoint) {
-        rc = nib_checkpoint_fingerprint(&fingerprint, p->m, p->w, opts, err);
-        if (!rc) rc = nib_checkpoint_load(out, fingerprint, &done, opts->checkpoint, ctx->log, err);
-        if (rc) return rc;
-        if (done > p->w->n)
-            return nib_fail(err, NIB_EFORMAT, "%s: %zu windows done of %zu", opts->checkpoint, done,
-                            p->w->n);
-        if (done) nib_info(ctx->log, "going on after %zu of %zu windows", done, p->w->n);
-    }
-    p->begun_at = done;
-    double saved = nib_now();
-    nib_progress_begin(&p->progress, ctx->log, "calibrating", "tokens",
-                       (double)((p->w->n - done) * p->w->n_ctx));
-    while (done < p->w->n && !rc) {
-        size_t n = p->w->n - done < batch ? p->w->n - done : batch;
-        if ((rc = run_batch(p, done, n, err))) break;
-        done += n;
-        if (!opts->checkpoint || done == p->w->n || nib_now() - saved < opts->save_every) continue;
-        rc = nib_checkpoint_save(out, fingerprint, done, opts->checkpoint, err);
-        saved = nib_now();
-    }
-    nib_progress_end(&p->progress);
+    keeper *k = arg;
+    if (nib_now() - k->saved < k->opts->save_every) return NIB_OK;
+    nib_code rc = nib_checkpoint_save(k->m, k->fingerprint, done, k->opts->checkpoint, err);
+    k->saved = nib_now();
     return rc;
 }
 
-static nib_code check_windows(const nib_model *m, const nib_windows *w, nib_err *err)
+/* Where an earlier run stopped: *done windows are in the sums of `out` already. */
+static nib_code pick_up(keeper *k, nib_imatrix *out, size_t *done, const nib_model *m,
+                        const nib_windows *w, const nib_ctx *ctx, nib_err *err)
 {
-    if (!w->n) return nib_fail(err, NIB_EINVAL, "no windows to run over");
-    if (w->n_ctx > m->hp.n_ctx_train)
-        return nib_fail(err, NIB_EINVAL,
-                        "a window of %zu tokens is longer than the model's context of %u", w->n_ctx,
-                        m->hp.n_ctx_train);
+    const char *path = k->opts->checkpoint;
+    nib_code rc = nib_checkpoint_fingerprint(&k->fingerprint, m, w, k->opts, err);
+    if (!rc) rc = nib_checkpoint_load(out, k->fingerprint, done, path, ctx->log, err);
+    if (rc) return rc;
+    if (*done > w->n)
+        return nib_fail(err, NIB_EFORMAT, "%s: %zu windows done of %zu", path, *done, w->n);
+    if (*done) nib_info(ctx->log, "going on after %zu of %zu windows", *done, w->n);
     return NIB_OK;
+}
+
+static nib_code run(nib_imatrix *out, const nib_model *m, const nib_windows *w,
+                    const nib_calib_opts *opts, const nib_ctx *ctx, nib_err *err)
+{
+    const bool with_output = opts->process_output && nib_model_param(m, 0, NIB_ROLE_OUTPUT)->weight;
+    size_t done = 0;
+    watch seen = {out, ctx};
+    keeper k = {.m = out, .opts = opts, .saved = nib_now()};
+    nib_pass pass = {.observer = {on_input, &seen}, .with_output = with_output, .arg = &k};
+    nib_code rc = add_entries(out, m, with_output, err);
+    if (!rc && opts->checkpoint) {
+        pass.after_batch = save_now_and_then;
+        rc = pick_up(&k, out, &done, m, w, ctx, err);
+    }
+    return rc ? rc : nib_pass_run(&pass, m, w, done, ctx, err);
 }
 
 nib_code nib_calibrate(nib_imatrix *out, const nib_model *m, const nib_windows *w,
                        const nib_calib_opts *opts, const nib_ctx *ctx, nib_err *err)
 {
-    *out = (nib_imatrix){0};
-    nib_code rc = check_windows(m, w, err);
-    if (rc) return rc;
-    size_t batch = BATCH_ROWS / w->n_ctx, rows;
-    if (batch < 1) batch = 1;
-    if (batch > w->n) batch = w->n;
-    rows = batch * w->n_ctx;
-    watch seen = {out, ctx};
-    pass p = {.m = m,
-              .w = w,
-              .with_output = opts->process_output && nib_model_param(m, 0, NIB_ROLE_OUTPUT)->weight,
-              .observer = {on_input, &seen}};
-    if ((rc = add_entries(out, m, p.with_output, err))) goto done;
-    p.x = nib_alloc(rows, m->hp.n_embd * sizeof *p.x);
-    p.all = nib_alloc(rows, sizeof *p.all);
-    if (!p.x || !p.all) {
-        rc = nib_fail_nomem(err, "activations");
-        goto done;
-    }
-    for (size_t i = 0; i < rows; i++) p.all[i] = i;
-    if ((rc = nib_graph_new(&p.graph, m, ctx, batch, w->n_ctx, false, err))) goto done;
-    rc = run_all(&p, out, batch, opts, ctx, err);
-    out->chunk_count = (uint32_t)w->n;
-    out->chunk_size = (uint32_t)w->n_ctx;
-done:
-    nib_graph_free(p.graph);
-    nib_free(p.all);
-    nib_free(p.x);
+    *out = (nib_imatrix){.chunk_count = (uint32_t)w->n, .chunk_size = (uint32_t)w->n_ctx};
+    nib_code rc = run(out, m, w, opts, ctx, err);
     if (rc) nib_imatrix_free(out);
     return rc;
 }

@@ -23,7 +23,7 @@ static struct {
     bool verbose, quiet, help, version;
 } common;
 
-static const char *const cpu_choices[] = {"c", "avx2", "avx512", "native", NULL};
+static const char *const cpu_choices[] = {"c", "avx2", "avx512", "vnni", "native", NULL};
 
 const nib_opt nib_common_options[] = {{.name = "threads",
                                        .letter = 'j',

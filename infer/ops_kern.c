@@ -1,57 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/ops_kern.c - the kernels of ops.h, compiled once per instruction set (NIB_ISA).
  *
- * Written on vectors of the compiler's own kind, as wide as the registers, without intrinsics. Work
- * goes in blocks of 16 floats and a tail is computed on a padded copy; sums have 16 lanes whatever
- * the width, combined in a fixed order. The compiler may not fuse or reorder floats, so all builds
- * agree bit for bit. */
+ * Written on the vectors of vec.h, without intrinsics. Sums have 16 lanes whatever the width,
+ * combined in a fixed order. The compiler may not fuse or reorder floats, so all builds agree bit
+ * for bit. */
 #include "infer/ops.h"
+#include "infer/vec.h"
 
 #include <math.h>
-#include <stdint.h>
-#include <string.h>
 
-#ifndef NIB_ISA
-#define NIB_ISA c
-#endif
-#define JOIN_(a, b) a##_##b
-#define JOIN(a, b) JOIN_(a, b)
-
-#if defined(__AVX512F__)
-#define WIDTH 16
-#elif defined(__AVX2__)
-#define WIDTH 8
-#else
-#define WIDTH 4
-#endif
-enum { W = WIDTH, D = W / 2, BLOCK = 16 };
-typedef float vf __attribute__((vector_size(4 * W)));
-typedef int32_t vi __attribute__((vector_size(4 * W)));
+enum { D = W / 2 };
 typedef float half_vf __attribute__((vector_size(4 * D)));
 typedef double vd __attribute__((vector_size(8 * D)));
-
-static inline vf load(const float *p)
-{
-    vf v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-static inline void store(float *p, vf v)
-{
-    memcpy(p, &v, sizeof v);
-}
-
-static inline vf pick(vi mask, vf yes, vf no)
-{
-    return (vf)((mask & (vi)yes) | (~mask & (vi)no));
-}
-
-/* The n < BLOCK values at p, and `fill` after them. */
-static inline void pad(float t[BLOCK], const float *p, size_t n, float fill)
-{
-    for (size_t i = 0; i < BLOCK; i++) t[i] = i < n ? p[i] : fill;
-}
 
 /* Sums in f64, lane l of the values at 16 i + l. */
 typedef struct {

@@ -27,7 +27,7 @@ offers nibble per -- perplexity
 offers nibble perplexity --pro -- --protocol
 offers nibble perplexity --protocol w -- window
 offers nibble compare --pro -- --protocol
-offers nibble perplexity --cpu '' -- c avx2 avx512 native
+offers nibble perplexity --cpu '' -- c avx2 avx512 vnni native
 offers nibble perplexity -- perplexity
 offers nibble perplexity model --text '' --
 offers nibble quantize --type q4_k -- q4_k_m q4_k_s
