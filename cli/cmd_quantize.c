@@ -15,7 +15,8 @@
 
 static struct {
     const char *out, *type, *imatrix, *output_type, *embedding_type;
-    nib_opt_list overrides;
+    nib_opt_list overrides, tensor_types;
+    const char *protect_blocks;
     uint64_t split_max;
     const char *method, *format, *checkpoint_format;
     uint64_t bits, group_size, shard_max;
@@ -138,9 +139,19 @@ static const nib_opt rows[] = {
      .target = &opt.imatrix,
      .metavar = "FILE",
      .help = "importance matrix, from 'nibble calibrate'"},
-    {.name = "tensor-type",
+    {.name = "override",
      .kind = NIB_OPT_LIST,
      .target = &opt.overrides,
+     .metavar = "RE:K=V",
+     .help = "of tensors named like RE: method, type, skip"},
+    {.name = "protect-blocks",
+     .kind = NIB_OPT_STR,
+     .target = &opt.protect_blocks,
+     .metavar = "K",
+     .help = "more bits for the first and last K blocks"},
+    {.name = "tensor-type",
+     .kind = NIB_OPT_LIST,
+     .target = &opt.tensor_types,
      .metavar = "RE=TYPE",
      .help = "tensors with RE in their GGUF name; first wins"},
     {.name = "output-type",
@@ -196,9 +207,9 @@ static void print_table(const nib_plan *p)
             nib_tensor_shape_str(t->src, shape, sizeof shape);
         else
             snprintf(shape, sizeof shape, "[%llu]", (unsigned long long)t->cols);
-        printf("%-*s %-16s %-8s %-8s %9.3f  %s%s%s\n", width, t->name, shape,
+        printf("%-*s %-16s %-8s %-8s %9.3f  %s%s%s%s\n", width, t->name, shape,
                t->src ? t->src->codec->name : "-", t->codec->name, (double)t->bytes / 1e6,
-               t->reason, t->importance ? ", with importances" : "",
+               t->reason, t->solve ? ", solved" : "", t->importance ? ", with importances" : "",
                t->rope_head ? ", rows reordered" : "");
     }
     putchar('\n');
@@ -310,7 +321,9 @@ static nib_code carry_out(const nib_plan *p, const nib_ctx *ctx, nib_err *err)
     nib_solve_report report = {0};
     nib_side side = {.fd = -1};
     const bool folder = p->recipe.format != NIB_FORMAT_GGUF;
-    const bool solves = p->recipe.method != NIB_METHOD_RTN && p->n_solved;
+    const bool solves = p->n_solved && !(folder && p->recipe.method == NIB_METHOD_RTN);
+    if (solves && !opt.windows.texts.n)
+        return nib_fail(err, NIB_EINVAL, "method gptq needs --text FILE");
     nib_code rc = solves ? solve(&report, &side, p, ctx, err) : NIB_OK;
     if (!rc)
         rc = folder ? write_folder(&r, &side, p, ctx, err)
@@ -359,6 +372,9 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
                          .type = opt.type,
                          .overrides = opt.overrides.v,
                          .n_overrides = opt.overrides.n,
+                         .tensor_types = opt.tensor_types.v,
+                         .n_tensor_types = opt.tensor_types.n,
+                         .protect_blocks = opt.protect_blocks,
                          .output_type = opt.output_type,
                          .embedding_type = opt.embedding_type,
                          .method = strcmp(opt.method, "gptq") ? NIB_METHOD_RTN : NIB_METHOD_GPTQ,
@@ -420,6 +436,7 @@ static int run(int argc, char **argv)
         status = nib_report(&err);
 done:
     nib_free((void *)opt.overrides.v);
+    nib_free((void *)opt.tensor_types.v);
     nib_free((void *)opt.windows.texts.v);
     nib_free((void *)operands.v);
     return status;

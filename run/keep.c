@@ -66,6 +66,40 @@ static nib_code write_gguf(nib_keep *k, const nib_plan_tensor *t, const uint8_t 
     return rc;
 }
 
+typedef struct {
+    const nib_plan_tensor *t;
+    float *w;
+    uint8_t *memory; /* [threads][each]: a packed row behind the encoder's scratch */
+    size_t scratch, each;
+    unsigned cpu;
+} round_job;
+
+static nib_code round_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    (void)err;
+    const round_job *j = arg;
+    const nib_codec *c = j->t->codec;
+    const size_t cols = (size_t)j->t->cols;
+    uint8_t *scratch = j->memory + (size_t)thread * j->each, *row = scratch + j->scratch;
+    for (size_t r = begin; r < end; r++) {
+        c->encode(row, j->w + r * cols, j->t->importance, 1, cols, j->cpu, scratch);
+        c->decode(j->w + r * cols, row, cols / c->block, j->cpu);
+    }
+    return NIB_OK;
+}
+
+nib_code nib_keep_round(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err *err)
+{
+    const size_t line = 64, scratch = nib_encode_scratch((size_t)t->cols),
+                 row = (size_t)(t->bytes / t->rows);
+    round_job j = {
+        .t = t, .w = w, .scratch = (scratch + line - 1) / line * line, .cpu = k->ctx->cpu};
+    j.each = j.scratch + (row + line - 1) / line * line;
+    j.memory = scratch ? nib_buf_reserve(&k->raw, (size_t)k->ctx->threads, j.each) : NULL;
+    if (!j.memory) return nib_fail_nomem(err, "encoding");
+    return nib_par_for(k->ctx->threads, (size_t)t->rows, PACK_ROWS, round_rows, &j, err);
+}
+
 /* ---- folders ---- */
 
 static nib_code write_folder(nib_keep *k, const nib_plan_tensor *t, const uint8_t *code,

@@ -350,6 +350,17 @@ nib_type nib_mix_fit(nib_type type, uint64_t cols)
     return cols % nib_codec_get(next)->block ? NIB_F16 : next;
 }
 
+nib_type nib_mix_higher(nib_type type)
+{
+    static const nib_type next[NIB_TYPE_COUNT] = {
+        [NIB_Q2_K] = NIB_Q3_K,   [NIB_Q3_K] = NIB_Q4_K,   [NIB_Q4_K] = NIB_Q5_K,
+        [NIB_Q5_K] = NIB_Q6_K,   [NIB_Q6_K] = NIB_Q8_0,   [NIB_Q4_0] = NIB_Q5_0,
+        [NIB_Q4_1] = NIB_Q5_1,   [NIB_Q5_0] = NIB_Q8_0,   [NIB_Q5_1] = NIB_Q8_0,
+        [NIB_IQ4_NL] = NIB_Q5_0, [NIB_IQ4_XS] = NIB_Q5_K,
+    };
+    return next[type] ? next[type] : type;
+}
+
 bool nib_mix_needs_importance(const nib_mix *m, const char *name, nib_type type)
 {
     return m->file_type->id == FT_Q2_K_S && type == NIB_Q2_K && !nib_mix_is_embedding(name) &&

@@ -57,6 +57,10 @@ nib_type nib_mix_choose(nib_mix *m, const char *name, uint64_t cols, const char 
  * f16 as the last. NIB_TYPE_COUNT: there is no stand-in. */
 nib_type nib_mix_fit(nib_type type, uint64_t cols);
 
+/* The next format with more bits, of the same family where there is one; q8_0 and the formats that
+ * are not quantized stay as they are. */
+nib_type nib_mix_higher(nib_type type);
+
 /* In files of this type that tensor is worthless without importances. */
 bool nib_mix_needs_importance(const nib_mix *m, const char *name, nib_type type);
 

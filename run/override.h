@@ -1,29 +1,44 @@
 /* SPDX-License-Identifier: MIT */
-/* run/override.h - the user's wishes for single tensors: 'REGEX=TYPE'.
+/* run/override.h - the user's wishes for single tensors.
  *
- * Regular expressions are Perl's (PCRE2), of which llama-quantize's are a subset. A pattern applies
- * when it is found anywhere in the tensor's GGUF name. */
+ * Three options say them, in this order of precedence:
+ *   --override REGEX:KEY=VALUE,...  the pattern is found in the tensor's GGUF name or in its
+ * Hugging Face name; keys are method, type, skip
+ *   --tensor-type REGEX=TYPE        as in llama-quantize: GGUF names alone, and one that asks for
+ *                                   the file type's base format is passed over: the mix decides
+ *   --protect-blocks K[:HOW]        the first and the last K blocks: HOW is a format or "skip";
+ * without it, the next format with more bits Of each kind the first that applies wins. Regular
+ * expressions are Perl's (PCRE2), of which llama-quantize's are a subset, and apply when found
+ * anywhere in the name. */
 #ifndef NIB_RUN_OVERRIDE_H
 #define NIB_RUN_OVERRIDE_H
 
 #include "base/log.h"
-#include "quant/codec.h"
+#include "infer/model.h"
+#include "run/recipe.h"
 
 /* A number format that a GGUF tensor can be written in, by name; NIB_EINVAL lists them. */
 NIB_MUST_USE nib_code nib_writable_type_find(nib_type *out, const char *name, nib_err *err);
 
+/* What is wanted; what is not mentioned stays as it would be. */
+typedef struct {
+    const char *why;   /* for the plan: "override 'REGEX:...'" */
+    bool skip;         /* leave it unquantized                 */
+    bool raise;        /* the next format with more bits       */
+    nib_type type;     /* NIB_TYPE_COUNT: not mentioned        */
+    nib_method method; /* NIB_METHOD_COUNT: not mentioned      */
+} nib_override;
+
 typedef struct nib_overrides nib_overrides;
 
-/* Parse all; the first one that is wrong is named. The texts are borrowed. */
-NIB_MUST_USE nib_code nib_overrides_new(nib_overrides **out, const char *const *text, size_t n,
-                                        nib_err *err);
+/* Parse all of the recipe's; the first one that is wrong is named. Recipe and model are borrowed.
+ */
+NIB_MUST_USE nib_code nib_overrides_new(nib_overrides **out, const nib_recipe *r,
+                                        const nib_model *m, nib_err *err);
 void nib_overrides_free(nib_overrides *o); /* accepts NULL */
 
-/* Format by the first override found in `name`; false when none is. As in llama-quantize one that
- * asks for the file type's base format is passed over, and the mix decides. *text is the override.
- */
-bool nib_overrides_find(nib_overrides *o, const char *name, nib_type base, nib_type *type,
-                        const char **text);
+/* The wish for a tensor of the model's source, borrowed; NULL: none. `base` is the file type's. */
+const nib_override *nib_overrides_find(nib_overrides *o, const nib_tensor *t, nib_type base);
 
 /* Warn about overrides that changed nothing in all the calls of nib_overrides_find(). */
 void nib_overrides_warn_unused(const nib_overrides *o, nib_log *log);

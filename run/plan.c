@@ -54,6 +54,7 @@ static bool place_tensor(const nib_plan *p, const nib_tensor *src, nib_plan_tens
             t->rope_head = m->hp.head_dim;
     }
     t->src = src;
+    t->method = p->recipe.method;
     t->rows = nib_tensor_rows(src);
     t->cols = nib_tensor_cols(src);
     return true;
@@ -111,6 +112,16 @@ static void keep_type(const chooser *c, nib_plan_tensor *t)
     t->codec = nib_codec_get(type);
 }
 
+/* A matrix that the user wants as it is; packed ones that GGUF cannot hold become f16. */
+static nib_code skip_tensor(const chooser *c, nib_plan_tensor *t, const char *why)
+{
+    const nib_codec *from = t->src->codec;
+    bool holds = from_gguf(c->p) || (!t->src->packed && !from->quantized && from->encode);
+    t->codec = holds ? from : nib_codec_get(NIB_F16);
+    say_why(t, "%s", why);
+    return NIB_OK;
+}
+
 /* A stand-in where the rows are not whole blocks. */
 static nib_code fit_shape(nib_plan_tensor *t, nib_type want, nib_err *err)
 {
@@ -145,8 +156,8 @@ static nib_code take_type(nib_plan_tensor *t, nib_type type, const char *why, ni
 static nib_code choose_type(chooser *c, nib_plan_tensor *t, nib_err *err)
 {
     const nib_recipe *r = &c->p->recipe;
-    nib_type base = c->p->file_type->base, type;
-    const char *text, *why;
+    nib_type base = c->p->file_type->base;
+    const char *why;
     bool output = nib_mix_is_output(&c->mix, t->name);
     if (!nib_mix_quantizable(t->name, n_dims_of(t)) ||
         (r->leave_output && !strcmp(t->name, "output.weight"))) {
@@ -157,14 +168,18 @@ static nib_code choose_type(chooser *c, nib_plan_tensor *t, nib_err *err)
         return take_type(t, c->embedding_type, "--embedding-type", err);
     if (output && c->output_type != NIB_TYPE_COUNT)
         return take_type(t, c->output_type, "--output-type", err);
-    if (nib_overrides_find(c->overrides, t->name, base, &type, &text)) {
-        say_why(t, "override '%s'", text);
-        return fit_shape(t, type, err);
+    const nib_override *o = nib_overrides_find(c->overrides, t->src, base);
+    if (o && o->method != NIB_METHOD_COUNT) t->method = o->method;
+    if (o && o->skip) return skip_tensor(c, t, o->why);
+    if (o && o->type != NIB_TYPE_COUNT) {
+        say_why(t, "%s", o->why);
+        return fit_shape(t, o->type, err);
     }
-    if (r->pure) return take_type(t, base, "--pure", err);
-    type = nib_mix_choose(&c->mix, t->name, t->cols, &why);
-    say_why(t, "%s", why);
-    return fit_shape(t, type, err);
+    const bool raise = o && o->raise;
+    if (r->pure && !raise) return take_type(t, base, "--pure", err);
+    nib_type type = r->pure ? base : nib_mix_choose(&c->mix, t->name, t->cols, &why);
+    say_why(t, "%s", raise ? o->why : why);
+    return fit_shape(t, raise ? nib_mix_higher(type) : type, err);
 }
 
 /* Can the source be read as weights, and does anything have to be done to them? */
@@ -197,7 +212,7 @@ static nib_code init_chooser(chooser *c, nib_plan *p, const nib_imatrix *im, nib
     if (r->embedding_type &&
         (rc = nib_writable_type_find(&c->embedding_type, r->embedding_type, err)))
         return rc;
-    if ((rc = nib_overrides_new(&c->overrides, r->overrides, r->n_overrides, err))) return rc;
+    if ((rc = nib_overrides_new(&c->overrides, r, p->model, err))) return rc;
     c->mix = (nib_mix){.file_type = p->file_type,
                        .arch = p->model->arch->name,
                        .n_layer = hp->n_layer,
@@ -223,14 +238,15 @@ static nib_code choose_all(chooser *c, nib_err *err)
     return NIB_OK;
 }
 
-/* Matrices of the blocks in a quantized format go through the solver, if there is one. */
+/* Matrices of the blocks in a quantized format go through the solver of their method. */
 static void mark_solved(nib_plan *p)
 {
-    for (size_t i = 0; i < p->n && p->recipe.method != NIB_METHOD_RTN; i++) {
+    for (size_t i = 0; i < p->n; i++) {
         nib_plan_tensor *t = &p->tensor[i];
         bool matrix =
             t->src && n_dims_of(t) == 2 && t->place.role >= NIB_ROLE_FIRST_BLOCK && !t->place.bias;
-        t->solve = matrix && t->codec->quantized && t->codec->fit && !t->copy;
+        t->solve = matrix && t->method != NIB_METHOD_RTN && t->codec->quantized && t->codec->fit &&
+                   !t->copy;
         p->n_solved += t->solve;
     }
 }

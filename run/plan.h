@@ -25,6 +25,7 @@ typedef struct {
     uint32_t rope_head;               /* rows are put into pair order within heads of this  */
                                       /* many; 0: kept in order                             */
     nib_place place;                  /* role and layer                                    */
+    nib_method method;                /* of a weight of the blocks                          */
     bool solve;                       /* made by the solver: its bytes wait in the side    */
     uint64_t solved_at;               /* file (run/side.h) at this offset                  */
     nib_layout layout;                /* of folders: how it is packed, where solve is set  */

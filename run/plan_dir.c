@@ -31,7 +31,9 @@ static nib_code check_recipe(const nib_plan *p, const nib_imatrix *im, nib_err *
                         "everything but the weights is carried along from it",
                         nib_source_path(p->model->src), nib_layout_method(r->layout.kind));
     if (r->type) return refuse(r, "--type", err);
-    if (r->n_overrides) return refuse(r, "--tensor-type", err);
+    if (r->n_overrides) return refuse(r, "--override", err);
+    if (r->n_tensor_types) return refuse(r, "--tensor-type", err);
+    if (r->protect_blocks) return refuse(r, "--protect-blocks", err);
     if (r->output_type) return refuse(r, "--output-type", err);
     if (r->embedding_type) return refuse(r, "--embedding-type", err);
     if (r->pure) return refuse(r, "--pure", err);
@@ -116,6 +118,7 @@ static nib_code list_tensors(nib_plan *p, nib_err *err)
         t->src = nib_source_at(src, i);
         t->rows = nib_tensor_rows(t->src);
         t->cols = nib_tensor_cols(t->src);
+        t->method = p->recipe.method;
         nib_model_place(p->model, t->src, &t->place);
         snprintf(t->name, sizeof t->name, "%.*s", NIB_GGUF_NAME_MAX, t->src->name);
     }

@@ -13,6 +13,7 @@
 typedef enum {
     NIB_METHOD_RTN,  /* the nearest, as the format's reference encoder has it */
     NIB_METHOD_GPTQ, /* those that keep the layers' outputs: run/solve.h      */
+    NIB_METHOD_COUNT,
 } nib_method;
 
 typedef enum {
@@ -27,8 +28,10 @@ typedef struct {
                       /* scale_type is chosen for each tensor                            */
     const char *out;  /* file or folder to write; NULL: only plan                                */
     const char *type; /* file type, "q4_k_m"; NULL: q4_k_m                                       */
-    const char *const *overrides; /* [n_overrides] "REGEX=TYPE", the first that fits wins       */
-    size_t n_overrides;
+    const char *const *overrides;    /* [n_overrides] "REGEX:KEY=VALUE,...": run/override.h    */
+    const char *const *tensor_types; /* [n_tensor_types] "REGEX=TYPE": the same                */
+    size_t n_overrides, n_tensor_types;
+    const char *protect_blocks; /* "K" or "K:HOW": the same; NULL: none                         */
     const char *output_type;    /* format of the output matrix; NULL: as the file type has it   */
     const char *embedding_type; /* format of the token embedding; NULL: as the file type has it */
     nib_method method;

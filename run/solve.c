@@ -48,6 +48,13 @@ static uint64_t hash_layout(uint64_t seed, const nib_layout_format *f)
     return nib_hash(seed, numbers, sizeof numbers);
 }
 
+/* Is it a weight of a block that is rounded to nearest, and not by the solver? */
+static bool rounded(const nib_plan_tensor *t)
+{
+    return t->place.role >= NIB_ROLE_FIRST_BLOCK && !t->place.bias && t->src->n_dims == 2 &&
+           t->codec->quantized && !t->copy && !t->solve;
+}
+
 nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windows *w,
                                const nib_solve_opts *opts, nib_err *err)
 {
@@ -66,22 +73,24 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
     if (rc) return rc;
     for (size_t i = 0; i < p->n; i++) {
         const nib_plan_tensor *t = &p->tensor[i];
-        if (!t->solve) continue;
+        if (!t->solve && !rounded(t)) continue;
         *out = nib_hash(*out, t->name, strlen(t->name) + 1);
         *out = nib_hash(*out, t->codec->name, strlen(t->codec->name) + 1);
         *out = hash_layout(*out, &t->layout.format);
+        *out = nib_hash(*out, &t->method, sizeof t->method);
+        if (t->importance) *out = nib_hash(*out, t->importance, t->cols * sizeof *t->importance);
     }
     *out = nib_hash(*out, numbers, sizeof numbers);
     *out = nib_hash(*out, w->id, w->n * w->n_ctx * sizeof *w->id);
     return NIB_OK;
 }
 
-/* The plan's tensor of a weight; NULL when it is not to be solved. */
+/* The plan's tensor of a weight; NULL when the output holds it as it was. */
 static const nib_plan_tensor *find_tensor(const nib_plan *p, uint32_t layer, nib_role role)
 {
     for (size_t i = 0; i < p->n; i++) {
         const nib_plan_tensor *t = &p->tensor[i];
-        if (t->solve && t->place.layer == layer && t->place.role == role) return t;
+        if (t->place.layer == layer && t->place.role == role && (t->solve || rounded(t))) return t;
     }
     return NULL;
 }
@@ -126,6 +135,12 @@ static nib_code solve_weight(solver *s, const nib_plan_tensor *t, nib_err *err)
     return NIB_OK;
 }
 
+/* The bytes are made when the output is written; here only what later blocks see of them. */
+static nib_code round_weight(solver *s, const nib_plan_tensor *t, nib_err *err)
+{
+    return nib_keep_round(&s->keep, t, s->weight[t->place.role].p, err);
+}
+
 /* Every weight that reads this input. */
 static nib_code solve_input(solver *s, uint32_t layer, const nib_moments_input *in, nib_err *err)
 {
@@ -134,9 +149,9 @@ static nib_code solve_input(solver *s, uint32_t layer, const nib_moments_input *
     for (size_t i = 0; i < in->n_roles && !rc; i++) {
         const nib_plan_tensor *t = find_tensor(s->p, layer, in->role[i]);
         if (!t) continue;
-        if (!prepared) rc = nib_gptq_prepare(s->gptq, in->h.p, in->cols, err);
-        prepared = true;
-        if (!rc) rc = solve_weight(s, t, err);
+        if (t->solve && !prepared) rc = nib_gptq_prepare(s->gptq, in->h.p, in->cols, err);
+        prepared |= t->solve;
+        if (!rc) rc = t->solve ? solve_weight(s, t, err) : round_weight(s, t, err);
         if (rc) rc = nib_wrap(err, "solving '%s'", t->name);
     }
     return rc;
@@ -161,7 +176,9 @@ static nib_code load_solved(solver *s, uint32_t layer, nib_err *err)
     nib_code rc = load_block(s, layer, err);
     for (int role = NIB_ROLE_FIRST_BLOCK; role < NIB_ROLE_COUNT && !rc; role++) {
         const nib_plan_tensor *t = find_tensor(s->p, layer, (nib_role)role);
-        if (t) rc = nib_keep_read(&s->keep, t, s->weight[role].p, err);
+        if (!t) continue;
+        rc =
+            t->solve ? nib_keep_read(&s->keep, t, s->weight[role].p, err) : round_weight(s, t, err);
     }
     return rc;
 }

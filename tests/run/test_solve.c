@@ -32,6 +32,8 @@ typedef struct {
     size_t windows;    /* 0: WINDOWS                    */
     unsigned sweeps;   /* 0: 1                          */
     bool resume, no_propagate, true_sequential;
+    const char *override; /* NULL: none */
+    bool rtn;             /* for weights that no override speaks of */
 } variation;
 
 /* n windows of data/NAME. */
@@ -60,8 +62,12 @@ static nib_code run(const char *out, const variation *v, nib_solve_report *repor
     uint64_t fingerprint;
     nib_ctx ctx = {.threads = v->threads ? v->threads : 2, .cpu = nib_cpu_detect()};
     nib_solve_opts opts = nib_solve_defaults();
-    nib_recipe r = {
-        .out = out, .type = v->type ? v->type : "q3_k_m", .method = NIB_METHOD_GPTQ, .force = true};
+    nib_recipe r = {.out = out,
+                    .type = v->type ? v->type : "q3_k_m",
+                    .overrides = &v->override,
+                    .n_overrides = v->override != NULL,
+                    .method = v->rtn ? NIB_METHOD_RTN : NIB_METHOD_GPTQ,
+                    .force = true};
     opts.gptq.sweeps = v->sweeps ? v->sweeps : 1;
     opts.propagate = !v->no_propagate;
     opts.true_sequential = v->true_sequential;
@@ -238,6 +244,7 @@ static void resume_of_another_run(void **state)
         {.sweeps = 2, .resume = true},
         {.windows = WINDOWS - 1, .resume = true},
         {.true_sequential = true, .resume = true},
+        {.override = "3.attn_q:method=rtn", .resume = true},
         {.model = spoiled_model("changed", "model.layers.1.input_layernorm.weight", 0.5f),
          .resume = true},
     };
@@ -277,6 +284,60 @@ static void damaged_side_file(void **state)
     run_fails(scratch(name), &resume, NIB_EFORMAT, ": ends at offset ");
     run_ok(scratch(name), &(variation){0});
     remove(scratch(name));
+}
+
+/* ---- some weights solved, some rounded ---- */
+
+/* Is a tensor the same in two files of the scratch folder? */
+static bool same_tensor(const char *a, const char *b, const char *name)
+{
+    opened o, p;
+    open_model(&o, scratch(a)), open_model(&p, scratch(b));
+    const nib_tensor *t = nib_source_find(o.src, name), *u = nib_source_find(p.src, name);
+    assert_true(t && u && t->bytes == u->bytes);
+    uint8_t *x = tensor_bytes(o.src, t), *y = tensor_bytes(p.src, u);
+    bool same = !memcmp(x, y, (size_t)t->bytes);
+    nib_free(x), nib_free(y);
+    close_model(&o), close_model(&p);
+    return same;
+}
+
+static void methods_side_by_side(void **state)
+{
+    (void)state;
+    enum { FEW = 16 };
+    nib_recipe r = {.out = scratch("rounded.gguf"), .type = "q3_k_m", .force = true};
+    quantize_ok(tiny_llama(), &r, NULL);
+    run_ok(scratch("solved.gguf"), &(variation){.windows = FEW});
+    variation v = {.windows = FEW, .override = ".:method=rtn"};
+    assert_int_equal(run_ok(scratch("one.gguf"), &v), 0);
+    assert_true(same_files(scratch("rounded.gguf"), scratch("one.gguf")));
+    v = (variation){.windows = FEW, .rtn = true, .override = ".:method=gptq"};
+    run_ok(scratch("one.gguf"), &v);
+    assert_true(same_files(scratch("solved.gguf"), scratch("one.gguf")));
+
+    v = (variation){.windows = FEW, .override = "1.ffn_down:method=rtn"};
+    assert_int_equal(run_ok(scratch("one.gguf"), &v), 27);
+    assert_true(same_tensor("rounded.gguf", "one.gguf", "blk.1.ffn_down.weight"));
+    assert_true(same_tensor("solved.gguf", "one.gguf", "blk.1.ffn_up.weight"));
+    kill_after("stopped.gguf", 2, v);
+    v.resume = true;
+    run_ok(scratch("stopped.gguf"), &v);
+    assert_true(same_files(scratch("one.gguf"), scratch("stopped.gguf")));
+    /* What the rounding lost is not the same to later blocks as no loss. */
+    run_ok(scratch("none.gguf"), &(variation){.windows = FEW, .override = "1.ffn_down:skip=true"});
+    assert_false(same_tensor("one.gguf", "none.gguf", "blk.2.attn_q.weight"));
+}
+
+/* Within a block too, where its activations are renewed. */
+static void rounded_before_solved(void **state)
+{
+    (void)state;
+    run_ok(scratch("one.gguf"),
+           &(variation){.windows = 16, .override = "1.attn_v:method=rtn", .true_sequential = true});
+    run_ok(scratch("none.gguf"),
+           &(variation){.windows = 16, .override = "1.attn_v:skip=true", .true_sequential = true});
+    assert_false(same_tensor("one.gguf", "none.gguf", "blk.1.ffn_up.weight"));
 }
 
 /* ---- activations that are not numbers ---- */
@@ -357,9 +418,14 @@ static void nearer_than_rounding(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_bytes),           cmocka_unit_test(killed_and_resumed),
-        cmocka_unit_test(nothing_to_resume),    cmocka_unit_test(resume_of_another_run),
-        cmocka_unit_test(damaged_side_file),    cmocka_unit_test(not_finite_is_named),
+        cmocka_unit_test(same_bytes),
+        cmocka_unit_test(methods_side_by_side),
+        cmocka_unit_test(rounded_before_solved),
+        cmocka_unit_test(killed_and_resumed),
+        cmocka_unit_test(nothing_to_resume),
+        cmocka_unit_test(resume_of_another_run),
+        cmocka_unit_test(damaged_side_file),
+        cmocka_unit_test(not_finite_is_named),
         cmocka_unit_test(nearer_than_rounding),
     };
     nib_linalg_init();
