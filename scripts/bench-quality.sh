@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # What quantizing costs: rounding to nearest, the same with importances, and GPTQ, on the demonstration model and on a
-# twin that computes the same but has a few channels 20 to 60 times larger. Prints; judges nothing. Takes minutes.
+# twin that computes the same but has a few channels 20 to 60 times larger; GGUF types, and groups of integers in GPTQ
+# folders. Prints; judges nothing. Takes minutes.
 #   scripts/bench-quality.sh BUILD [TEXT]
 # TEXT: what is measured on, data/eval.txt unless given. NIB_QUALITY_CHUNKS: windows of it (all). NIB_QUALITY_TYPES: types.
 # NIB_QUALITY_CALIBRATION: what is calibrated on, data/calibration.txt unless set.
@@ -12,14 +13,12 @@ text=$(cd "$(dirname "$text")" && pwd)/$(basename "$text")
 cd "$(dirname "$0")/.."
 nibble=$build/nibble
 calibration=${NIB_QUALITY_CALIBRATION:-data/calibration.txt}
-types=${NIB_QUALITY_TYPES:-q4_0 q4_k_s q3_k_s q2_k iq4_xs}
+types=${NIB_QUALITY_TYPES:-q4_0 q4_k_s q3_k_s q2_k iq4_xs int4-g128 int3-g128 int2-g64}
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 1' INT TERM
 windows=(--ctx 256 --samples 128)
-# Groups of integers need the folder writer.
-if "$nibble" quantize --help | grep -q -- '--group-size'; then integers="int4-g128 int3-g128 int2-g64"; else integers=; fi
 
 # quantized MODEL TYPE METHOD TARGET [OPTION...]
 quantized() {
@@ -47,8 +46,7 @@ report() {
         $1 == "base" { base = $2; next }
         { ppl[$1] = $2; kl[$1] = $5
           printf "%-9s %-10s %9.3f  %+6.2f +/- %4.2f %%  %.5f +/- %.5f  %6.2f %%", type, $1, $2, $3, $4, $5, $6, $7 }
-        $1 == "gptq" && ("importance" in kl) { printf "  %5.1f %%", (1 - $5 / kl["importance"]) * 100 }
-        $1 == "gptq" && !("importance" in kl) { printf "        -" }
+        $1 == "gptq" { printf "  %5.1f %%", (1 - $5 / kl["importance" in kl ? "importance" : "rtn"]) * 100 }
         $1 == "gptq" && ppl["rtn"] > base { printf "  %5.1f %%", (ppl["rtn"] - $2) / (ppl["rtn"] - base) * 100 }
         { print "" }'
 }
@@ -59,10 +57,10 @@ one_type() {
         local options=() target=$scratch/$method.gguf
         case $type,$method in
         int*,importance) continue ;; # groups of integers are fitted without importances
-        int*) target=$scratch/$method options=(--text "$calibration" "${windows[@]}") ;;
+        int*) target=$scratch/$method ;;
         *,importance) options=(--imatrix "$scratch/stats.gguf") ;;
-        *,gptq) options=(--text "$calibration" "${windows[@]}") ;;
         esac
+        [ "$method" != gptq ] || options=(--text "$calibration" "${windows[@]}")
         rm -rf "$target"
         quantized "$model" "$type" "${method/importance/rtn}" "$target" "${options[@]}"
         files+=("$target") names+=("$method")
@@ -77,11 +75,12 @@ for model in data/tiny-llama "$scratch/twin"; do
     printf '\n%s on %s, calibrated on %s\n' "${model##*/}" "$text" "$calibration"
     printf '%-9s %-10s %9s  %-17s  %-19s  %8s  %7s  %8s\n' '' '' perplex- '' 'KL divergence' 'same top' 'KL' 'ppl loss'
     printf '%-9s %-10s %9s  %-17s  %-19s  %8s  %7s  %8s\n' type method ity change '' token removed 'regained'
-    for type in $types $integers; do one_type "$model" "$type"; done
+    for type in $types; do one_type "$model" "$type"; done
     head -n 1 "$scratch/table"
 done
 cat <<'END'
 
-KL removed: against rounding with importances. Loss regained: the share of the perplexity that rounding to nearest
-loses and GPTQ does not; where little is lost, or the text is short, that share is mostly noise.
+KL removed: against rounding with importances, or to nearest where there is no such row. Loss regained: the share
+of the perplexity that rounding to nearest loses and GPTQ does not; where little is lost, or the text is short, that
+share is mostly noise.
 END
