@@ -3,7 +3,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 MESON_ARGS ?=
 
-.PHONY: all build deps demo check bench bench-quality sanitize clang format lint install clean
+.PHONY: all build deps demo check bench bench-quality bench-memory sanitize clang format lint install clean
 
 all: build
 
@@ -32,6 +32,10 @@ bench: build
 # What quantizing costs on the demonstration model and a harder one, by method and type. TEXT=FILE: measured on it.
 bench-quality: build
 	@scripts/bench-quality.sh $(BUILD) $(TEXT)
+
+# What solving keeps in memory, on the large model of the benchmarks; fails when it is more than derived.
+bench-memory: build
+	@tests/e2e/memory.sh . $(abspath $(BUILD)) "$$(scripts/bench-model.sh $(BUILD))"
 
 # Address and undefined-behaviour sanitizers, plain tests only.
 sanitize:

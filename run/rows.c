@@ -33,6 +33,7 @@ nib_code nib_rows_new(nib_rows *r, size_t n, size_t cols, uint64_t limit, const 
     if (!nib_mul(n, cols, &bytes) || !nib_mul(bytes, sizeof(float), &bytes))
         return nib_fail_nomem(err, "activations");
     if (bytes > limit) return open_file(r, beside, err);
+    r->ram_bytes = bytes;
     r->ram = nib_alloc(bytes, 1);
     return r->ram ? NIB_OK : nib_fail_nomem(err, "activations");
 }

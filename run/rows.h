@@ -12,6 +12,7 @@
 typedef struct {
     size_t cols;
     float *ram; /* [rows][cols]; NULL: in the file */
+    size_t ram_bytes;
     int fd;
 } nib_rows;
 

@@ -235,8 +235,8 @@ static nib_code set_up(solver *s, nib_err *err)
     nib_code rc = nib_runner_new(&s->runner, s->m, s->w, s->ctx, err);
     if (!rc) rc = nib_stream_open(&s->x, &s->runner, 0, n, s->opts->memory, beside, err);
     if (!rc)
-        rc = nib_stream_open(&s->original, &s->runner, s->n_calib, held, s->opts->memory, beside,
-                             err);
+        rc = nib_stream_open(&s->original, &s->runner, s->n_calib, held,
+                             s->opts->memory - s->x.rows.ram_bytes, beside, err);
     return rc ? rc : nib_gptq_new(&s->gptq, &s->opts->gptq, s->ctx, err);
 }
 

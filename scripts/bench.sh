@@ -7,18 +7,11 @@ set -eu
 build=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.."
 nibble=$build/nibble
-dir=${NIB_BENCH_DIR:-$build/bench-model}
-model=$dir/qwen3-0.6b-shape
+model=$(scripts/bench-model.sh "$build")
+dir=${model%/*}
 
 heading() { printf '\n== %s\n' "$*"; }
 
-mkdir -p "$dir"
-if [ ! -f "$model/config.json" ]; then
-    heading "generating a random model of 0.5 B weights, in the shape of Qwen3-0.6B"
-    "$build/tests/support/make_model" --arch qwen3 --layers 28 --hidden 1024 --ff 3072 --heads 16 --kv-heads 8 \
-        --head-dim 128 --vocab 32000 --tied --tokenizer data/tiny-llama "$model.part"
-    mv "$model.part" "$model"
-fi
 # The programs in build/bench print their own tables; the machine's limits come first.
 heading machine
 "$build/bench/bench_machine"
