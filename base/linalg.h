@@ -25,12 +25,11 @@ void nib_gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda, const
 void nib_gemm_tn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
                  size_t ldb, float *c, size_t ldc, int add);
 
-/* Upper factor U of an inverse, h^-1 = U' U, in place and back to front: on entry element k of the
- * array is element n*n-1-k of the symmetric positive definite h[n][n] (only the lower triangle of
- * the array is read); on return element k is element n*n-1-k of U, for k in the lower triangle; the
- * rest is undefined. Parallel over fixed tiles: the same bits for any number of threads.
- * NIB_ENUMERIC when h is not positive definite; the array is then destroyed. */
-NIB_MUST_USE nib_code nib_inverse_factor(double *reversed, size_t n, int threads, nib_err *err);
+/* Cholesky factor in place: the upper triangle of a[n][n] holds that of a symmetric positive
+ * definite matrix A on entry and R, A = R' R, on return; below the diagonal nothing is read, and
+ * what is there on return is undefined. Parallel over fixed tiles: the same bits for any number of
+ * threads. NIB_ENUMERIC when A is not positive definite; the array is then destroyed. */
+NIB_MUST_USE nib_code nib_cholesky(double *a, size_t n, int threads, nib_err *err);
 
 /* Name of the BLAS kernel in use ("Haswell", "SkylakeX"), for benchmarks. */
 const char *nib_linalg_kernel(void);

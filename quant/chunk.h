@@ -14,15 +14,14 @@ typedef struct {
     size_t cols, n_blocks, n_subs;
     const float *h;         /* [cols][cols] damped Hessian, full */
     float *w;               /* [cols][L] original weights                                */
-    float *work;            /* [cols][L] weights while errors are fed; w - q             */
+    float *work;            /* [cols][L] w - q; while rounding, as columns are ordered   */
     float *q;               /* [cols][L] quantized values                                */
-    float *g;               /* [cols][L] H (w - q)                                       */
     uint8_t *code;          /* [cols][L]                                                 */
     float *d, *dmin, *zero; /* [n_blocks][L]                                     */
     float *sc, *mn;         /* [n_subs][L], whole numbers                        */
     float *tmp;             /* scratch, nib_chunk_tmp() floats                   */
     float *row;             /* [L][block] the rows of a block                    */
-    nib_buf memory[9];      /* of the arrays above                               */
+    nib_buf memory[8];      /* of the arrays above                               */
 } nib_chunk;
 
 /* Floats of scratch that a solve with this codec needs. */
@@ -33,11 +32,11 @@ void nib_chunk_fini(nib_chunk *ch);
 /* The grid of sub-block s (counted over the row). */
 void nib_chunk_grid(const nib_chunk *ch, size_t s, nib_lane_grid *grid);
 
-/* Sets g; returns the sum over the lanes of (w-q)' H (w-q). */
+/* Sets work; returns the sum over the lanes of (w-q)' H (w-q). */
 double nib_chunk_error(nib_chunk *ch);
 
 /* Coordinate descent from ch->q: at most `sweeps` sweeps; stops when one gains less than a
- * thousandth of the error. q, code and parameters are improved, g is set. */
+ * thousandth of the error. q, code and parameters are improved. */
 void nib_chunk_descend(nib_chunk *ch, unsigned sweeps);
 
 #endif

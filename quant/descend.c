@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* quant/descend.c - coordinate descent on codes and scales under the full Hessian.
  *
- * The error of a row is e(q) = (w-q)' H (w-q), with gradient -2 g, g = H (w-q). Moving q by a step
- * s changes it by s'Hs - 2 s'g, exactly. A sweep goes through the sub-blocks in order; in each it
+ * With e = w - q the error of a row is e' H e. Moving e by a step s changes it by s'Hs + 2 s'g,
+ * g = H e, exactly. A sweep goes through the sub-blocks in order; in each it
  *   - tries the current grid and its neighbours (scale and minimum codes one step away; for formats
- * with a scale of their own per block, a little larger and smaller): under each, one pass in which
- * every column takes the code that is best given all other columns;
+ *     with a scale of their own per block, a little larger and smaller): under each, one pass in
+ *     which every column takes the code that is best given all other columns;
  *   - keeps the grid with the largest decrease, in every row for itself;
  * and before a block's sub-blocks it refits the super-scales d and dmin by least squares. Every
- * step is accepted by its exact decrease, so the error never grows. g is kept exact inside the
- * current stretch of columns and brought up to date outside by one matrix product per stretch. */
+ * step is accepted by its exact decrease, so the error never grows. g is computed where it is
+ * looked at and not before: for a stretch of columns by one matrix product, inside the stretch by
+ * adding what has moved since. */
 #include "quant/chunk.h"
 
 #include "base/half.h"
@@ -20,19 +21,20 @@
 
 enum { L = NIB_LANES, STRETCH = 128, CANDIDATES = 9 };
 
+/* Whole blocks. */
 static size_t stretch_cols(const nib_codec *c)
 {
-    return c->block > STRETCH ? c->block : STRETCH;
+    return c->block > STRETCH ? c->block : STRETCH / c->block * c->block;
 }
 
 size_t nib_chunk_tmp(const nib_codec *c, size_t lazy)
 {
     size_t stretch = stretch_cols(c), sub = c->sub;
-    size_t descend = stretch        /* q before the stretch, then its change    */
-                     + 4 * c->block /* directions of the super-scales, times H  */
-                     + 4 * sub;     /* trial q, g, best q, and codes as bytes   */
-    size_t feed = lazy + c->block;  /* scaled errors, a block in stored order   */
-    return L * (descend > feed ? descend : feed);
+    size_t descend = 2 * stretch        /* g and moves                             */
+                     + 4 * c->block     /* directions of the super-scales, times H */
+                     + 4 * sub;         /* trial: moves; values, codes as bytes, the best too */
+    size_t round = lazy + 2 * c->block; /* sums, a block in stored order */
+    return L * (descend > round ? descend : round);
 }
 
 void nib_chunk_grid(const nib_chunk *ch, size_t s, nib_lane_grid *grid)
@@ -96,65 +98,90 @@ static void trial_grid(const trial *p, nib_lane_grid *grid)
     }
 }
 
+/* The stretch of columns that a sweep is in. */
+typedef struct {
+    size_t i1, i2;
+    float *g; /* [i2-i1][lane] H e: as it was at the start of the stretch until a column's sub-block
+                 is reached, then as it is */
+    float *move; /* [i2-i1][lane] what e has moved by since g was computed */
+} stretch;
+
+/* What a trial of a sub-block leads to. */
+typedef struct {
+    float gain[L];
+    trial param;
+    float *value;  /* [sub][lane] */
+    uint8_t *code; /* [sub][lane] */
+} outcome;
+
 /* Lane by lane, keep the trial where it gained more. The first is always kept: where weights are
  * too large for the format no gain is a number. */
-static void keep_better(size_t n, const float *gain, const float *q, const uint8_t *code,
-                        const trial *p, float *best_gain, float *best_q, uint8_t *best_code,
-                        trial *best)
+static void keep_better(size_t n, const outcome *o, outcome *best)
 {
+    bool better[L], any = false;
     for (int l = 0; l < L; l++) {
-        const bool first = best_gain[l] == -INFINITY;
-        if (!first && !(gain[l] > best_gain[l])) continue;
-        best_gain[l] = gain[l];
-        best->d[l] = p->d[l], best->dmin[l] = p->dmin[l], best->zero[l] = p->zero[l];
-        best->sc[l] = p->sc[l], best->mn[l] = p->mn[l];
-        for (size_t i = 0; i < n; i++) {
-            best_q[i * L + l] = q[i * L + l];
-            best_code[i * L + l] = code[i * L + l];
+        better[l] = best->gain[l] == -INFINITY || o->gain[l] > best->gain[l];
+        any = any || better[l];
+    }
+    if (!any) return;
+    for (int l = 0; l < L; l++) {
+        if (!better[l]) continue;
+        best->gain[l] = o->gain[l];
+        best->param.d[l] = o->param.d[l], best->param.dmin[l] = o->param.dmin[l];
+        best->param.sc[l] = o->param.sc[l], best->param.mn[l] = o->param.mn[l];
+    }
+    for (size_t i = 0; i < n; i++)
+        for (int l = 0; l < L; l++) {
+            const size_t at = i * L + (size_t)l;
+            best->value[at] = better[l] ? o->value[at] : best->value[at];
+            best->code[at] = better[l] ? o->code[at] : best->code[at];
         }
+}
+
+/* Bring g of the columns [j, j + n) up to date with what the columns [from, to) have moved. */
+static void catch_up(const nib_chunk *ch, const stretch *s, size_t j, size_t n, size_t from,
+                     size_t to)
+{
+    for (size_t i = j; i < j + n; i++)
+        ch->k->pull(to - from, ch->h + i * ch->cols + from, s->move + (from - s->i1) * L,
+                    s->g + (i - s->i1) * L);
+}
+
+/* Columns [j, j + n) take new values: [n][lane]. move: what e moves by, [n][lane]. */
+static void take_values(nib_chunk *ch, size_t j, size_t n, const float *value, float *move)
+{
+    const float *w = ch->w + j * L;
+    float *q = ch->q + j * L, *e = ch->work + j * L;
+    for (size_t i = 0; i < n * L; i++) {
+        move[i] = q[i] - value[i];
+        q[i] = value[i];
+        e[i] = w[i] - value[i];
     }
 }
 
-/* g += H[.., j0..j0+n) * change for the columns [from, to). */
-static void spread(nib_chunk *ch, size_t from, size_t to, size_t j0, size_t n, const float *change)
+/* Best grid and codes of sub-block s, for which g is up to date. */
+static void improve_sub(nib_chunk *ch, const stretch *st, size_t s, float step, float *gained)
 {
-    if (from >= to) return;
-    nib_gemm_nn(to - from, L, n, ch->h + from * ch->cols + j0, ch->cols, change, L,
-                ch->g + from * L, L, 1);
-}
-
-/* Best grid and codes of sub-block s; columns [i1, i2) are the stretch whose g is kept exact. */
-static void improve_sub(nib_chunk *ch, size_t s, size_t i1, size_t i2, float step, float *gained)
-{
-    const size_t n = ch->codec->sub, j0 = s * n, b = j0 / ch->codec->block;
-    float *q = ch->tmp + L * (stretch_cols(ch->codec) + 4 * ch->codec->block);
-    float *g = q + n * L, *best_q = g + n * L;
-    uint8_t *code = (uint8_t *)(best_q + n * L), *best_code = code + n * L;
-    float *q0 = ch->q + j0 * L, gain[L], best_gain[L];
-    trial p, best;
+    const size_t n = ch->codec->sub, j0 = s * n, b = j0 / ch->codec->block, at = (j0 - st->i1) * L;
+    float *move = ch->tmp + L * (2 * stretch_cols(ch->codec) + 4 * ch->codec->block);
+    outcome o = {.value = move + n * L, .code = (uint8_t *)(move + 3 * n * L)};
+    outcome best = {.value = move + 2 * n * L, .code = o.code + n * L};
     nib_lane_grid grid;
 
-    for (int l = 0; l < L; l++) best_gain[l] = -INFINITY;
-    for (int t = 0; candidate(ch, s, t, step, &p); t++) {
-        memcpy(q, q0, n * L * sizeof *q);
-        memcpy(g, ch->g + j0 * L, n * L * sizeof *g);
-        memset(gain, 0, sizeof gain);
-        trial_grid(&p, &grid);
-        ch->k->descend(&ch->levels, &grid, n, ch->h + j0 * ch->cols + j0, ch->cols, q, g, code,
-                       gain);
-        keep_better(n, gain, q, code, &p, best_gain, best_q, best_code, &best);
+    for (int l = 0; l < L; l++) best.gain[l] = -INFINITY;
+    for (int t = 0; candidate(ch, s, t, step, &o.param); t++) {
+        trial_grid(&o.param, &grid);
+        ch->k->descend(&ch->levels, &grid, n, ch->h + j0 * ch->cols + j0, ch->cols, ch->q + j0 * L,
+                       st->g + at, o.value, move, o.code, o.gain);
+        keep_better(n, &o, &best);
     }
-    for (size_t i = 0; i < n * L; i++) { /* the change, old - new, takes the place of the trial */
-        q[i] = q0[i] - best_q[i];
-        q0[i] = best_q[i];
-    }
-    memcpy(ch->code + j0 * L, best_code, n * L);
-    memcpy(ch->d + b * L, best.d, sizeof best.d);
-    memcpy(ch->dmin + b * L, best.dmin, sizeof best.dmin);
-    memcpy(ch->sc + s * L, best.sc, sizeof best.sc);
-    memcpy(ch->mn + s * L, best.mn, sizeof best.mn);
-    for (int l = 0; l < L; l++) gained[l] += best_gain[l];
-    spread(ch, i1, i2, j0, n, q);
+    take_values(ch, j0, n, best.value, st->move + at);
+    memcpy(ch->code + j0 * L, best.code, n * L);
+    memcpy(ch->d + b * L, best.param.d, sizeof best.param.d);
+    memcpy(ch->dmin + b * L, best.param.dmin, sizeof best.param.dmin);
+    memcpy(ch->sc + s * L, best.param.sc, sizeof best.param.sc);
+    memcpy(ch->mn + s * L, best.param.mn, sizeof best.param.mn);
+    for (int l = 0; l < L; l++) gained[l] += best.gain[l];
 }
 
 static float level_of(const nib_chunk *ch, uint8_t code)
@@ -182,12 +209,12 @@ static void super_directions(const nib_chunk *ch, size_t b, float *u, float *v)
     }
 }
 
-/* hu, hv: [block][lane], scratch. */
-static void super_products(const nib_chunk *ch, size_t b, const float *u, const float *v, float *hu,
-                           float *hv, products *p)
+/* g: of the block. Out: hu, hv: [block][lane], H times u and v. */
+static void super_products(const nib_chunk *ch, size_t b, const float *g, const float *u,
+                           const float *v, float *hu, float *hv, products *p)
 {
     const size_t n = ch->codec->block, j0 = b * n;
-    const float *h = ch->h + j0 * ch->cols + j0, *g = ch->g + j0 * L;
+    const float *h = ch->h + j0 * ch->cols + j0;
     nib_gemm_nn(n, L, n, h, ch->cols, u, L, hu, L, 0);
     if (ch->codec->mn_max)
         nib_gemm_nn(n, L, n, h, ch->cols, v, L, hv, L, 0);
@@ -205,8 +232,8 @@ static void super_products(const nib_chunk *ch, size_t b, const float *u, const 
         }
 }
 
-/* The best step (a, m) of d and dmin in lane l, as far as f16 has it. Returns what the error
- * decreases by; 0: stay. */
+/* The best step of d and dmin in lane l, as far as f16 has it. Returns what the error decreases
+ * by; 0: stay. */
 static double super_step(const nib_codec *c, const products *p, size_t l, float *d, float *dmin)
 {
     const double uu = p->uu[l], uv = p->uv[l], vv = p->vv[l], ug = p->ug[l], vg = p->vg[l];
@@ -229,83 +256,118 @@ static double super_step(const nib_codec *c, const products *p, size_t l, float 
     return gain;
 }
 
-/* The values of block b under its parameters; change = old - new, [block][lane]. */
-static void revalue_block(nib_chunk *ch, size_t b, float *change)
+/* The values of block b under its parameters: [block][lane]. */
+static void block_values(const nib_chunk *ch, size_t b, float *value)
 {
     const nib_codec *c = ch->codec;
     nib_lane_grid grid;
     for (size_t i = 0; i < c->block; i++) {
         const size_t col = b * c->block + i;
-        float *q = ch->q + col * L;
         if (i % c->sub == 0) nib_chunk_grid(ch, col / c->sub, &grid);
         for (size_t l = 0; l < L; l++) {
             float level = level_of(ch, ch->code[col * L + l]);
-            float value = grid.scale[l] * (level - grid.zero[l]) - grid.offset[l];
-            change[i * L + l] = q[l] - value;
-            q[l] = value;
+            value[i * L + l] = grid.scale[l] * (level - grid.zero[l]) - grid.offset[l];
         }
     }
 }
 
-/* Least-squares d and dmin of block b given codes and sub-scales; columns [i1, i2) are the stretch
- * whose g is kept exact. */
-static void refit_super(nib_chunk *ch, size_t b, size_t i1, size_t i2, float *gained)
+/* Least-squares d and dmin of block b given codes and sub-scales. g of the block is up to date, and
+ * is so afterwards. Returns what e moved by, [block][lane]; NULL: by nothing. */
+static const float *refit_super(nib_chunk *ch, const stretch *st, size_t b, float *gained)
 {
     const size_t n = ch->codec->block;
-    float *u = ch->tmp + L * stretch_cols(ch->codec), *v = u + n * L, *hu = v + n * L;
+    float *g = st->g + (b * n - st->i1) * L;
+    float *u = ch->tmp + L * 2 * stretch_cols(ch->codec), *v = u + n * L, *hu = v + n * L;
+    float *hv = hu + n * L, a[L], m[L];
     products p;
     bool moved = false;
     super_directions(ch, b, u, v);
-    super_products(ch, b, u, v, hu, hu + n * L, &p);
+    super_products(ch, b, g, u, v, hu, hv, &p);
     for (size_t l = 0; l < L; l++) {
-        double gain = super_step(ch->codec, &p, l, &ch->d[b * L + l], &ch->dmin[b * L + l]);
+        const float d = ch->d[b * L + l], dmin = ch->dmin[b * L + l];
+        const double gain = super_step(ch->codec, &p, l, &ch->d[b * L + l], &ch->dmin[b * L + l]);
+        a[l] = ch->d[b * L + l] - d;
+        m[l] = ch->dmin[b * L + l] - dmin;
         gained[l] += (float)gain;
         moved = moved || gain > 0;
     }
-    if (!moved) return;
-    revalue_block(ch, b, u);
-    spread(ch, i1, i2, b * n, n, u);
+    if (!moved) return NULL;
+    for (size_t i = 0; i < n * L; i++) g[i] -= a[i % L] * hu[i] + m[i % L] * hv[i];
+    block_values(ch, b, v);
+    take_values(ch, b * n, n, v, u);
+    return u;
 }
 
-/* g = H (w - q); returns the error summed over the lanes. */
+static void improve_block(nib_chunk *ch, const stretch *st, size_t b, float step, float *gained)
+{
+    const nib_codec *c = ch->codec;
+    const size_t n = c->block, j0 = b * n;
+    catch_up(ch, st, j0, n, st->i1, j0);
+    const float *refit = refit_super(ch, st, b, gained);
+    for (size_t j = j0; j < j0 + n; j += c->sub) {
+        catch_up(ch, st, j, c->sub, j0, j);
+        improve_sub(ch, st, j / c->sub, step, gained);
+    }
+    float *move = st->move + (j0 - st->i1) * L;
+    for (size_t i = 0; refit && i < n * L; i++) move[i] += refit[i];
+}
+
+/* g of a stretch; returns the sum of e g over it. */
+static double stretch_error(nib_chunk *ch, const stretch *st)
+{
+    const size_t n = st->i2 - st->i1;
+    const float *e = ch->work + st->i1 * L;
+    double error = 0;
+    nib_gemm_nn(n, L, ch->cols, ch->h + st->i1 * ch->cols, ch->cols, ch->work, L, st->g, L, 0);
+    for (size_t i = 0; i < n * L; i++) error += (double)e[i] * st->g[i];
+    return error;
+}
+
+/* The stretch at column i1. */
+static stretch stretch_at(const nib_chunk *ch, size_t i1)
+{
+    const size_t width = stretch_cols(ch->codec);
+    return (stretch){.i1 = i1,
+                     .i2 = i1 + width < ch->cols ? i1 + width : ch->cols,
+                     .g = ch->tmp,
+                     .move = ch->tmp + L * width};
+}
+
 double nib_chunk_error(nib_chunk *ch)
 {
     double error = 0;
     for (size_t i = 0; i < ch->cols * L; i++) ch->work[i] = ch->w[i] - ch->q[i];
-    nib_gemm_nn(ch->cols, L, ch->cols, ch->h, ch->cols, ch->work, L, ch->g, L, 0);
-    for (size_t i = 0; i < ch->cols * L; i++) error += (double)ch->work[i] * ch->g[i];
+    for (size_t i1 = 0; i1 < ch->cols;) {
+        const stretch st = stretch_at(ch, i1);
+        error += stretch_error(ch, &st);
+        i1 = st.i2;
+    }
     return error;
 }
 
-static void sweep(nib_chunk *ch, float step, float *gained)
+/* Returns the error, each stretch's share of it as met: part before, part after the sweep. */
+static double sweep(nib_chunk *ch, float step, float *gained)
 {
-    const nib_codec *c = ch->codec;
-    const size_t width = stretch_cols(c);
-    float *before = ch->tmp;
-    for (size_t i1 = 0; i1 < ch->cols; i1 += width) {
-        size_t i2 = i1 + width < ch->cols ? i1 + width : ch->cols;
-        memcpy(before, ch->q + i1 * L, (i2 - i1) * L * sizeof *before);
-        for (size_t j = i1; j < i2; j += c->block) {
-            refit_super(ch, j / c->block, i1, i2, gained);
-            for (size_t s = j / c->sub; s < (j + c->block) / c->sub; s++)
-                improve_sub(ch, s, i1, i2, step, gained);
-        }
-        for (size_t i = 0; i < (i2 - i1) * L; i++) before[i] -= ch->q[i1 * L + i];
-        spread(ch, 0, i1, i1, i2 - i1, before);
-        spread(ch, i2, ch->cols, i1, i2 - i1, before);
+    const size_t block = ch->codec->block;
+    double error = 0;
+    for (size_t i1 = 0; i1 < ch->cols;) {
+        const stretch st = stretch_at(ch, i1);
+        error += stretch_error(ch, &st);
+        for (size_t j = i1; j < st.i2; j += block) improve_block(ch, &st, j / block, step, gained);
+        i1 = st.i2;
     }
+    return error;
 }
 
 void nib_chunk_descend(nib_chunk *ch, unsigned sweeps)
 {
-    double error = nib_chunk_error(ch);
     float step = 1.0f / 32;
+    for (size_t i = 0; i < ch->cols * L; i++) ch->work[i] = ch->w[i] - ch->q[i];
     for (unsigned n = 0; n < sweeps; n++, step /= 2) {
         float gained[L] = {0};
         double sum = 0;
-        sweep(ch, step, gained);
+        const double error = sweep(ch, step, gained);
         for (int l = 0; l < L; l++) sum += gained[l];
-        error -= sum;
         if (sum < 1e-3 * error) break;
     }
 }

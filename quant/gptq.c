@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* quant/gptq.c - see gptq.h. GPTQ as in arXiv:2210.17323, algorithm 1, with the letters of the
- * paper's code: H the damped Hessian, U the upper factor of its inverse (H^-1 = U'U), e the scaled
- * error of a column. Coordinate descent is in descend.c. */
+/* quant/gptq.c - see gptq.h. With the damped Hessian factored, H = R'R, R upper triangular, the
+ * error of a row is
+ *
+ *     (w-q)' H (w-q) = sum over c of (R_cc (w_c - q_c) + sum over k > c of R_ck (w_k - q_k))^2
+ *
+ * so that columns can be rounded from the last to the first, each to the grid point nearest to
+ * w_c + sum R_ck (w_k - q_k) / R_cc, as in back substitution. That is GPTQ (arXiv:2210.17323),
+ * which feeds errors forward with the factor of H^-1; the values are the same, and there is no
+ * inverse. Coordinate descent is in descend.c. */
 #include "quant/gptq.h"
 
 #include "base/linalg.h"
@@ -22,15 +28,16 @@ struct nib_gptq {
     nib_ctx ctx;
     size_t cols;
     float *h;        /* [cols][cols] damped, full                                           */
-    float *u;        /* [cols][cols] factor, rows and columns in order                      */
     float *imp;      /* [cols] diagonal of the undamped H                                   */
-    uint32_t *perm;  /* [cols] column that is rounded c-th                                  */
+    uint32_t *perm;  /* [cols] order of rounding: perm[cols-1] is the first column, perm[0]
+                        the last                                                            */
     uint32_t *outer; /* [cols] stored column of column c. All else here, h and imp too,
                         counts columns after this permutation, which mostly is the identity */
     bool *dead;      /* [cols] inputs that never fired                                      */
-    double *work;    /* [cols][cols] for the factorization                                  */
+    double *work;    /* [cols][cols] for the factorization, then home of                    */
+    const float *r;  /* [cols][cols] R, upper triangle, rows and columns as in perm         */
     double damp;
-    nib_buf memory[8]; /* of the arrays above, kept from one Hessian to the next            */
+    nib_buf memory[6]; /* of the arrays above, kept from one Hessian to the next            */
     nib_chunk *chunk;  /* [threads] */
 };
 
@@ -87,12 +94,11 @@ static bool reserve(nib_gptq *g, size_t n)
     if (!nib_mul(n, n, &n2)) return false;
     g->cols = n;
     return (g->h = nib_buf_reserve(&g->memory[0], n2, sizeof *g->h)) &&
-           (g->u = nib_buf_reserve(&g->memory[1], n2, sizeof *g->u)) &&
-           (g->work = nib_buf_reserve(&g->memory[2], n2, sizeof *g->work)) &&
-           (g->imp = nib_buf_reserve(&g->memory[3], n, sizeof *g->imp)) &&
-           (g->perm = nib_buf_reserve(&g->memory[4], n, sizeof *g->perm)) &&
-           (g->outer = nib_buf_reserve(&g->memory[5], n, sizeof *g->outer)) &&
-           (g->dead = nib_buf_reserve(&g->memory[6], n, sizeof *g->dead));
+           (g->work = nib_buf_reserve(&g->memory[1], n2, sizeof *g->work)) &&
+           (g->imp = nib_buf_reserve(&g->memory[2], n, sizeof *g->imp)) &&
+           (g->perm = nib_buf_reserve(&g->memory[3], n, sizeof *g->perm)) &&
+           (g->outer = nib_buf_reserve(&g->memory[4], n, sizeof *g->outer)) &&
+           (g->dead = nib_buf_reserve(&g->memory[5], n, sizeof *g->dead));
 }
 
 typedef struct {
@@ -131,9 +137,15 @@ static void rank_columns(const nib_gptq *g, const float *h, ranked *r, uint32_t 
 
 static void choose_order(nib_gptq *g, const float *h)
 {
-    for (size_t i = 0; i < g->cols; i++) g->outer[i] = g->perm[i] = (uint32_t)i;
-    if (g->opts.order == NIB_ORDER_NATURAL) return;
-    rank_columns(g, h, (ranked *)g->work, nib_gptq_outer(g) ? g->outer : g->perm);
+    const size_t n = g->cols;
+    for (size_t i = 0; i < n; i++) g->outer[i] = g->perm[i] = (uint32_t)i;
+    if (g->opts.order != NIB_ORDER_NATURAL)
+        rank_columns(g, h, (ranked *)g->work, nib_gptq_outer(g) ? g->outer : g->perm);
+    for (size_t i = 0; i < n / 2; i++) {
+        const uint32_t first = g->perm[i];
+        g->perm[i] = g->perm[n - 1 - i];
+        g->perm[n - 1 - i] = first;
+    }
 }
 
 typedef struct {
@@ -142,24 +154,31 @@ typedef struct {
     double lambda;
 } preparing;
 
-/* Rows of the full matrix from the upper triangle, columns in outer order. */
+/* Element (i, j) of the full matrix, columns in outer order. */
+static nib_code fill_one(const preparing *p, size_t i, size_t j, nib_err *err)
+{
+    const nib_gptq *g = p->g;
+    const size_t n = g->cols, a = g->outer[i], b = g->outer[j];
+    const float x = a <= b ? p->h[a * n + b] : p->h[b * n + a];
+    g->h[i * n + j] = x;
+    if (isfinite(x)) return NIB_OK;
+    return nib_fail(err, NIB_ENUMERIC,
+                    "the activations' second moments are not finite (channels %zu and %zu)", a, b);
+}
+
+/* Rows of the full matrix from the upper triangle, in tiles since half of them are read across. */
 static nib_code fill_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
 {
     (void)thread;
     const preparing *p = arg;
-    const nib_gptq *g = p->g;
-    const size_t n = g->cols;
-    for (size_t i = begin; i < end; i++)
-        for (size_t j = 0; j < n; j++) {
-            size_t a = g->outer[i], b = g->outer[j];
-            float x = a <= b ? p->h[a * n + b] : p->h[b * n + a];
-            if (!isfinite(x))
-                return nib_fail(
-                    err, NIB_ENUMERIC,
-                    "the activations' second moments are not finite (channels %zu and %zu)", a, b);
-            g->h[i * n + j] = x;
-        }
-    return NIB_OK;
+    const size_t n = p->g->cols;
+    nib_code rc = NIB_OK;
+    for (size_t j0 = 0; j0 < n; j0 += ROWS) {
+        const size_t j1 = n - j0 < ROWS ? n : j0 + ROWS;
+        for (size_t i = begin; i < end; i++)
+            for (size_t j = j0; j < j1 && !rc; j++) rc = fill_one(p, i, j, err);
+    }
+    return rc;
 }
 
 static void find_dead(nib_gptq *g)
@@ -172,8 +191,8 @@ static void find_dead(nib_gptq *g)
     }
 }
 
-/* Rows of the damped H in rounding order, back to front, for nib_inverse_factor(). */
-static nib_code reverse_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+/* Upper triangle of the damped H in order of rounding. */
+static nib_code order_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
 {
     (void)thread, (void)err;
     const preparing *p = arg;
@@ -181,26 +200,28 @@ static nib_code reverse_rows(void *arg, size_t begin, size_t end, int thread, ni
     const size_t n = g->cols;
     for (size_t i = begin; i < end; i++) {
         const float *row = g->h + (size_t)g->perm[i] * n;
-        double *to = g->work + (n - 1 - i) * n;
-        for (size_t j = 0; j < n; j++) to[n - 1 - j] = row[g->perm[j]];
-        to[n - 1 - i] += p->lambda;
+        double *to = g->work + i * n;
+        for (size_t j = i; j < n; j++) to[j] = row[g->perm[j]];
+        to[i] += p->lambda;
     }
     return NIB_OK;
 }
 
-/* Rows of U out of the factored array, and the damping into H. */
-static nib_code take_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+/* The factor as floats, in the same memory: no row begins behind where it was. */
+static void narrow(nib_gptq *g)
 {
-    (void)thread, (void)err;
-    const preparing *p = arg;
-    const nib_gptq *g = p->g;
+    enum { PIECE = 256 };
     const size_t n = g->cols;
-    for (size_t i = begin; i < end; i++) {
-        const double *from = g->work + (n - 1 - i) * n;
-        for (size_t j = 0; j < n; j++) g->u[i * n + j] = j < i ? 0 : (float)from[n - 1 - j];
-        g->h[i * n + i] += (float)p->lambda;
-    }
-    return NIB_OK;
+    float *r = (float *)g->work, to[PIECE];
+    double from[PIECE];
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = i; j < n; j += PIECE) {
+            const size_t k = n - j < PIECE ? n - j : PIECE;
+            memcpy(from, g->work + i * n + j, k * sizeof *from);
+            for (size_t m = 0; m < k; m++) to[m] = (float)from[m];
+            memcpy(r + i * n + j, to, k * sizeof *to);
+        }
+    g->r = r;
 }
 
 static double mean_diagonal(const nib_gptq *g)
@@ -217,14 +238,17 @@ static nib_code factor(nib_gptq *g, preparing *p, nib_err *err)
     nib_code rc;
     for (g->damp = g->opts.damp;; g->damp += DAMP_STEP) {
         p->lambda = g->damp * mean;
-        if ((rc = nib_par_for(g->ctx.threads, n, ROWS, reverse_rows, p, err))) return rc;
-        rc = nib_inverse_factor(g->work, n, g->ctx.threads, err);
+        if ((rc = nib_par_for(g->ctx.threads, n, ROWS, order_rows, p, err))) return rc;
+        rc = nib_cholesky(g->work, n, g->ctx.threads, err);
         if (rc != NIB_ENUMERIC || g->damp + DAMP_STEP > DAMP_MAX) break;
         nib_warn(g->ctx.log,
                  "second moments of %zu channels do not factor with damping %.3g; trying %.3g", n,
                  g->damp, g->damp + DAMP_STEP);
     }
-    return rc ? rc : nib_par_for(g->ctx.threads, n, ROWS, take_rows, p, err);
+    if (rc) return rc;
+    for (size_t i = 0; i < n; i++) g->h[i * n + i] += (float)p->lambda;
+    narrow(g);
+    return NIB_OK;
 }
 
 nib_code nib_gptq_prepare(nib_gptq *g, const float *h, size_t cols, nib_err *err)
@@ -257,9 +281,12 @@ typedef struct {
 static void load(nib_chunk *ch, const job *j, size_t row, size_t n)
 {
     memset(ch->w, 0, ch->cols * L * sizeof *ch->w);
-    for (size_t l = 0; l < n; l++) {
-        const float *w = j->w + (row + l) * j->cols;
-        for (size_t i = 0; i < ch->cols; i++) ch->w[i * L + l] = w[j->g->outer[i]];
+    for (size_t i0 = 0; i0 < ch->cols; i0 += L) {
+        const size_t i1 = ch->cols - i0 < L ? ch->cols : i0 + L;
+        for (size_t l = 0; l < n; l++) {
+            const float *w = j->w + (row + l) * j->cols;
+            for (size_t i = i0; i < i1; i++) ch->w[i * L + l] = w[j->g->outer[i]];
+        }
     }
 }
 
@@ -324,7 +351,8 @@ static void fit_block(nib_chunk *ch, const job *j, size_t b, const float *from, 
 static void mean_squares(const nib_chunk *ch, float *ms)
 {
     double sum[L] = {0};
-    for (size_t i = 0; i < ch->cols * L; i++) sum[i % L] += (double)ch->w[i] * ch->w[i];
+    for (const float *w = ch->w; w < ch->w + ch->cols * L; w += L)
+        for (int l = 0; l < L; l++) sum[l] += (double)w[l] * w[l];
     for (int l = 0; l < L; l++) ms[l] = (float)(sum[l] / (double)ch->cols);
 }
 
@@ -345,43 +373,60 @@ static void round_all(nib_chunk *ch)
     }
 }
 
-/* Fit the blocks whose first column in order is in [i1, i2), to the weights as they now are. */
-static void fit_reached(nib_chunk *ch, const job *j, size_t i1, size_t i2, const float *ms)
+/* What is best for column c of the order, given that the columns after it have moved as e says, and
+ * `sum`, R times e for those from `from` on: [lane]. */
+static void best_value(const nib_chunk *ch, const nib_gptq *g, size_t c, size_t from,
+                       const float *e, float *sum, float *best)
 {
-    const size_t block = j->codec->block;
-    float *from = ch->tmp + j->g->opts.lazy * L;
-    for (size_t c = (i1 + block - 1) / block * block; c < i2; c += block) {
-        size_t b = j->g->perm[c] / block;
-        for (size_t i = c; i < c + block; i++)
-            memcpy(from + j->g->perm[i] % block * L, ch->work + i * L, L * sizeof *from);
-        fit_block(ch, j, b, from, j->g->imp + b * block, ms);
+    const float *r = g->r + c * ch->cols, *w = ch->w + (size_t)g->perm[c] * L;
+    const float inv = 1.0f / r[c];
+    ch->k->pull(from - c - 1, r + c + 1, e + (c + 1) * L, sum);
+    for (int l = 0; l < L; l++) best[l] = w[l] + sum[l] * inv;
+}
+
+/* Fit the blocks whose first column in order is in [lo, hi), to what is best for their columns
+ * given those from hi on, which are rounded. sum: of all columns down to the last one of these
+ * blocks. */
+static void fit_reached(nib_chunk *ch, const job *j, size_t lo, size_t hi, const float *sum,
+                        const float *ms)
+{
+    const nib_gptq *g = j->g;
+    const size_t block = j->codec->block, bottom = lo / block * block;
+    float *from = ch->tmp + (g->opts.lazy + block) * L;
+    for (size_t c = hi; c-- > bottom;) {
+        float best[L], s[L];
+        const float *w = ch->w + (size_t)g->perm[c] * L;
+        memcpy(s, sum + (c - bottom) * L, sizeof s);
+        best_value(ch, g, c, hi, ch->work, s, best);
+        for (int l = 0; l < L; l++) ch->work[c * L + l] = w[l] - best[l];
+        memcpy(from + g->perm[c] % block * L, best, sizeof best);
+        const size_t b = g->perm[c] / block;
+        if (c % block == 0 && c + block <= hi) fit_block(ch, j, b, from, g->imp + b * block, ms);
     }
 }
 
-/* The GPTQ pass: work[c] is column perm[c]. */
-static void feed_errors(nib_chunk *ch, const job *j, const float *ms)
+/* The GPTQ pass: work[c], w - q of column perm[c], from the last to the first. */
+static void round_in_turn(nib_chunk *ch, const job *j, const float *ms)
 {
     const nib_gptq *g = j->g;
-    const size_t n = ch->cols, lazy = g->opts.lazy;
-    float *e = ch->tmp; /* [lazy][L] */
-    for (size_t c = 0; c < n; c++)
-        memcpy(ch->work + c * L, ch->w + (size_t)g->perm[c] * L, L * sizeof *ch->work);
-    for (size_t i1 = 0; i1 < n; i1 += lazy) {
-        size_t i2 = i1 + lazy < n ? i1 + lazy : n;
-        if (g->opts.when == NIB_PARAMS_REACHED) fit_reached(ch, j, i1, i2, ms);
-        for (size_t c = i1; c < i2; c++) {
-            const float *u = g->u + c * n + c;
-            size_t col = g->perm[c];
-            float *w = ch->work + c * L, *ec = e + (c - i1) * L, *q = ch->q + col * L;
+    const size_t n = ch->cols, lazy = g->opts.lazy, block = j->codec->block;
+    float *sum = ch->tmp; /* [lazy + block][L] */
+    for (size_t hi = n, lo; hi > 0; hi = lo) {
+        lo = hi > lazy ? hi - lazy : 0;
+        const bool fit = g->opts.when == NIB_PARAMS_REACHED;
+        const size_t bottom = fit ? lo / block * block : lo;
+        nib_gemm_nn(hi - bottom, L, n - hi, g->r + bottom * n + hi, n, ch->work + hi * L, L, sum, L,
+                    0);
+        if (fit) fit_reached(ch, j, lo, hi, sum, ms);
+        for (size_t c = hi; c-- > lo;) {
+            const size_t col = g->perm[c];
+            float best[L], *q = ch->q + col * L;
             nib_lane_grid grid;
             nib_chunk_grid(ch, col / j->codec->sub, &grid);
-            ch->k->round(&ch->levels, &grid, w, q, ch->code + col * L);
-            float inv = 1.0f / u[0];
-            for (int l = 0; l < L; l++) ec[l] = (q[l] - w[l]) * inv;
-            ch->k->feed(i2 - c, u, ec, w);
+            best_value(ch, g, c, hi, ch->work, sum + (c - bottom) * L, best);
+            ch->k->round(&ch->levels, &grid, best, q, ch->code + col * L);
+            for (int l = 0; l < L; l++) ch->work[c * L + l] = ch->w[col * L + l] - q[l];
         }
-        if (i2 < n)
-            nib_gemm_tn(n - i2, L, i2 - i1, g->u + i1 * n + i2, n, e, L, ch->work + i2 * L, L, 1);
     }
 }
 
@@ -409,7 +454,7 @@ static nib_code solve_rows(void *arg, size_t begin, size_t end, int thread, nib_
     if (g->opts.when == NIB_PARAMS_AHEAD || error) fit_all(ch, j, ms);
     clear_dead(ch, g);
     if (error) measure_plain(ch, error);
-    feed_errors(ch, j, ms);
+    round_in_turn(ch, j, ms);
     if (g->opts.sweeps) nib_chunk_descend(ch, g->opts.sweeps);
     if (error) error[2] = nib_chunk_error(ch);
     store(ch, j, begin, end - begin);
@@ -427,12 +472,11 @@ static bool chunk_init(nib_chunk *ch, const job *j)
     if (!(ch->w = nib_buf_reserve(&m[0], ch->cols, column)) ||
         !(ch->work = nib_buf_reserve(&m[1], ch->cols, column)) ||
         !(ch->q = nib_buf_reserve(&m[2], ch->cols, column)) ||
-        !(ch->g = nib_buf_reserve(&m[3], ch->cols, column)) ||
-        !(ch->code = nib_buf_reserve(&m[4], ch->cols, L)) ||
-        !(ch->d = nib_buf_reserve(&m[5], ch->n_blocks, 3 * column)) ||
-        !(ch->sc = nib_buf_reserve(&m[6], ch->n_subs, 2 * column)) ||
-        !(ch->tmp = nib_buf_reserve(&m[7], nib_chunk_tmp(c, j->g->opts.lazy), sizeof(float))) ||
-        !(ch->row = nib_buf_reserve(&m[8], c->block, column)))
+        !(ch->code = nib_buf_reserve(&m[3], ch->cols, L)) ||
+        !(ch->d = nib_buf_reserve(&m[4], ch->n_blocks, 3 * column)) ||
+        !(ch->sc = nib_buf_reserve(&m[5], ch->n_subs, 2 * column)) ||
+        !(ch->tmp = nib_buf_reserve(&m[6], nib_chunk_tmp(c, j->g->opts.lazy), sizeof(float))) ||
+        !(ch->row = nib_buf_reserve(&m[7], c->block, column)))
         return false;
     ch->dmin = ch->d + ch->n_blocks * L;
     ch->zero = ch->dmin + ch->n_blocks * L;

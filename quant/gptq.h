@@ -6,8 +6,9 @@
  * solver
  *
  *   1. fits each block's parameters with the Hessian's diagonal as importance,
- *   2. rounds column after column, feeding each column's error into the columns not yet rounded
- *      (GPTQ, arXiv:2210.17323, with the inverse Cholesky factor of the damped H), then
+ *   2. rounds column after column, each to the grid point nearest to what is best for it given the
+ *      columns already rounded, if all others could still take any value (GPTQ, arXiv:2210.17323),
+ *      then
  *   3. improves on it by coordinate descent under the full H: every column's best code given all
  *      others, together with neighbouring scale codes of its sub-block and a least-squares refit of
  * the block's super-scales, until a sweep gains little.
@@ -37,8 +38,8 @@ typedef struct {
     size_t group;         /* NIB_ORDER_GROUPS: columns of a group; with NIB_PARAMS_REACHED */
                           /* that must be the codec's block                                 */
     nib_params_when when; /* default NIB_PARAMS_AHEAD                                       */
-    size_t lazy; /* columns between updates of the rest, default 128; with NIB_PARAMS_REACHED  */
-                 /* a block sees the errors fed up to the last such update             */
+    size_t lazy;     /* columns that are rounded between two matrix products, default 128; with   */
+                     /* NIB_PARAMS_REACHED a block sees the errors of the columns before these    */
     unsigned sweeps; /* most coordinate-descent sweeps, default 8; 0 = plain GPTQ      */
 } nib_gptq_opts;
 

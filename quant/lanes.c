@@ -3,7 +3,7 @@
  * plain C. The loops over lanes are written for the compiler to vectorize. */
 #include "quant/lanes.h"
 
-#include <string.h>
+#include "quant/vec.h"
 
 #define PASTE2(a, b) a##b
 #define PASTE(a, b) PASTE2(a, b)
@@ -58,36 +58,35 @@ static void round_lanes(const nib_levels *lv, const nib_lane_grid *g, const floa
         round_integers(lv, g, w, value, code);
 }
 
-static void feed(size_t n, const float *restrict u, const float *restrict e, float *restrict w)
+static void pull(size_t n, const float *f, const float *x, float *sum)
 {
-    for (size_t k = 1; k < n; k++) {
-        float f = u[k];
-        float *restrict row = w + k * L;
-        for (int l = 0; l < L; l++) row[l] += f * e[l];
-    }
+    enum { REGISTERS = L / LANES };
+    vf acc[REGISTERS];
+    for (int r = 0; r < REGISTERS; r++) acc[r] = v_load(sum + r * LANES);
+    for (size_t k = 0; k < n; k++, x += L)
+        for (int r = 0; r < REGISTERS; r++) acc[r] += v_set(f[k]) * v_load(x + r * LANES);
+    for (int r = 0; r < REGISTERS; r++) v_store(sum + r * LANES, acc[r]);
 }
 
 static void descend(const nib_levels *lv, const nib_lane_grid *grid, size_t n, const float *h,
-                    size_t ldh, float *restrict q, float *restrict g, uint8_t *code, float *gain)
+                    size_t ldh, const float *from, const float *g, float *value, float *move,
+                    uint8_t *code, float *gain)
 {
+    memset(gain, 0, L * sizeof *gain);
     for (size_t i = 0; i < n; i++) {
-        float target[L], value[L], delta[L];
-        const float hii = h[i * ldh + i], inv = 1.0f / hii;
-        float *restrict qi = q + i * L, *restrict gi = g + i * L;
-        for (int l = 0; l < L; l++) target[l] = qi[l] + gi[l] * inv;
-        round_lanes(lv, grid, target, value, code + i * L);
+        float gi[L], target[L];
+        const float hii = h[i * ldh + i], inv = 1.0f / hii, *at = from + i * L;
+        float *restrict to = value + i * L, *restrict m = move + i * L;
+        memcpy(gi, g + i * L, sizeof gi);
+        pull(i, h + i * ldh, move, gi);
+        for (int l = 0; l < L; l++) target[l] = at[l] + gi[l] * inv;
+        round_lanes(lv, grid, target, to, code + i * L);
         for (int l = 0; l < L; l++) {
-            delta[l] = value[l] - qi[l];
-            gain[l] += delta[l] * (2.0f * gi[l] - hii * delta[l]);
-            qi[l] = value[l];
-        }
-        for (size_t k = 0; k < n; k++) {
-            float f = h[i * ldh + k];
-            float *restrict row = g + k * L;
-            for (int l = 0; l < L; l++) row[l] -= f * delta[l];
+            m[l] = at[l] - to[l];
+            gain[l] -= m[l] * (2.0f * gi[l] + hii * m[l]);
         }
     }
 }
 
 extern const nib_lanes TABLE;
-const nib_lanes TABLE = {round_lanes, feed, descend};
+const nib_lanes TABLE = {round_lanes, pull, descend};

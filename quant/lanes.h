@@ -32,17 +32,17 @@ typedef struct {
     void (*round)(const nib_levels *lv, const nib_lane_grid *g, const float *w, float *value,
                   uint8_t *code);
 
-    /* GPTQ inside a block: w[k][lane] += u[k] * e[lane] for k = 1 .. n-1; u is a row of the
-     * factor from the current column on, w starts at the current column. */
-    void (*feed)(size_t n, const float *u, const float *e, float *w);
+    /* sum[lane] += f[0] x[0][lane] + .. + f[n-1] x[n-1][lane], in this order. */
+    void (*pull)(size_t n, const float *f, const float *x, float *sum);
 
-    /* One coordinate-descent pass over the n columns of a sub-block. For column i in turn the value
-     * is moved to the grid point nearest to the minimum of the error given all other columns, q[i]
-     * + g[i] / h[i][i]; g = H (w - q) is kept up to date within the n columns and the decrease of
-     * (w-q)' H (w-q) is added to gain[lane]. h: [n][n] with leading dimension ldh; q, g: [n][lane];
-     * code: [n][lane]. */
+    /* One coordinate-descent pass over the n columns of a sub-block. Column i in turn goes to the
+     * grid point nearest to the minimum of the error given all other columns, from[i] + g[i] /
+     * h[i][i]. With e = w - q the error is e' H e, and g = H e as it was before the pass. Out: the
+     * new values, their codes, move = from - value, and gain[lane], what the error decreases by.
+     * h: [n][n] with leading dimension ldh; from, g, value, move, code: [n][lane]. */
     void (*descend)(const nib_levels *lv, const nib_lane_grid *grid, size_t n, const float *h,
-                    size_t ldh, float *q, float *g, uint8_t *code, float *gain);
+                    size_t ldh, const float *from, const float *g, float *value, float *move,
+                    uint8_t *code, float *gain);
 } nib_lanes;
 
 /* The table for a NIB_CPU_* mask. */
