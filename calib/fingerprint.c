@@ -28,7 +28,7 @@ static nib_code hash_tensor(uint64_t *h, const nib_source *src, const nib_tensor
 
 nib_code nib_model_fingerprint(uint64_t *out, const nib_model *m, nib_err *err)
 {
-    uint64_t h = 0xCBF29CE484222325u;
+    uint64_t h = NIB_HASH_START;
     for (size_t i = 0; i < nib_source_count(m->src); i++) {
         nib_code rc = hash_tensor(&h, m->src, nib_source_at(m->src, i), err);
         if (rc) return rc;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* calib/fingerprint.h - is an unfinished run on disk of the same model, text and options as this
- * one? */
+/* calib/fingerprint.h - is a file on disk of the same model, text and options as this run? */
 #ifndef NIB_CALIB_FINGERPRINT_H
 #define NIB_CALIB_FINGERPRINT_H
 
 #include "infer/model.h"
+
+#define NIB_HASH_START 0xCBF29CE484222325u /* of no bytes */
 
 /* Go on from h (FNV-1a, 64 bits) with n more bytes. */
 uint64_t nib_hash(uint64_t h, const void *data, size_t n);

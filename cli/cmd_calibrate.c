@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/cmd_calibrate.c - collect statistics of a model on sample text: the importance matrix. */
+/* cli/cmd_calibrate.c - collect statistics of a model on sample text: the importance matrix, or
+ * ranges of activations. */
 #include "base/file.h"
 #include "base/mem.h"
+#include "calib/activations.h"
 #include "calib/calibrate.h"
 #include "cli/opts.h"
 #include "cli/windows.h"
@@ -11,9 +13,13 @@
 
 static struct {
     nib_window_opts windows;
-    const char *out;
+    const char *out, *activations;
+    double percentile; /* 0: not given */
     bool output, force;
 } opt;
+
+static const double PERCENTILE = 99.99;
+static const char *const methods[] = {"minmax", "average", "percentile", "mse", "kl", NULL};
 
 static const nib_opt rows[] = {
     NIB_WINDOW_OPTS(opt.windows, "tokens in a window (512, or the model's context if shorter)", 'n',
@@ -24,6 +30,18 @@ static const nib_opt rows[] = {
      .target = &opt.out,
      .metavar = "FILE",
      .help = "the statistics file to write; an unfinished run is kept in FILE.partial"},
+    {.name = "activations",
+     .kind = NIB_OPT_CHOICE,
+     .target = &opt.activations,
+     .choices = methods,
+     .help = "write ranges of activations instead, by minmax, average, percentile, mse or kl"},
+    {.name = "percentile",
+     .kind = NIB_OPT_NUM,
+     .target = &opt.percentile,
+     .min = 50,
+     .max = 99.9999,
+     .metavar = "P",
+     .help = "for percentile: share of values within the range (99.99)"},
     {.name = "process-output",
      .kind = NIB_OPT_FLAG,
      .target = &opt.output,
@@ -48,6 +66,43 @@ static nib_code add_names(nib_imatrix *m, nib_err *err)
     return rc;
 }
 
+static nib_code write_importances(const nib_model *m, const nib_windows *w, const char *partial,
+                                  const nib_ctx *ctx, nib_err *err)
+{
+    nib_imatrix stats = {0};
+    nib_calib_opts how = nib_calib_defaults();
+    how.process_output = opt.output;
+    how.checkpoint = partial;
+    if (opt.output && m->hp.tied)
+        nib_warn(ctx->log,
+                 "--process-output: the model has no output matrix of its own, the embedding "
+                 "serves; nothing is collected for it");
+    nib_code rc = nib_calibrate(&stats, m, w, &how, ctx, err);
+    if (!rc) rc = add_names(&stats, err);
+    if (!rc) rc = nib_imatrix_save(&stats, opt.out, opt.force, err);
+    if (!rc) {
+        remove(partial); /* mostly there is none */
+        printf("%s: %zu weights, from %zu windows of %zu tokens\n", opt.out, stats.n, w->n,
+               w->n_ctx);
+    }
+    nib_imatrix_free(&stats);
+    return rc;
+}
+
+static nib_code write_ranges(const nib_model *m, const nib_windows *w, const nib_ctx *ctx,
+                             nib_err *err)
+{
+    nib_ranges r;
+    nib_code rc = nib_measure_ranges(&r, m, w, nib_range_method_find(opt.activations),
+                                     opt.percentile > 0 ? opt.percentile : PERCENTILE, ctx, err);
+    if (!rc) rc = nib_ranges_save(&r, opt.out, opt.force, err);
+    if (!rc)
+        printf("%s: ranges of %zu inputs by %s, from %zu windows of %zu tokens\n", opt.out, r.n,
+               opt.activations, w->n, w->n_ctx);
+    nib_ranges_free(&r);
+    return rc;
+}
+
 static nib_code calibrate(const char *path, const char *partial, const nib_ctx *ctx, nib_err *err)
 {
     nib_code rc;
@@ -55,10 +110,6 @@ static nib_code calibrate(const char *path, const char *partial, const nib_ctx *
     nib_model model = {0};
     nib_tokenizer *tok = NULL;
     nib_windows windows = {0};
-    nib_imatrix stats = {0};
-    nib_calib_opts how = nib_calib_defaults();
-    how.process_output = opt.output;
-    how.checkpoint = partial;
 
     if ((rc = nib_source_open(&src, path, err))) goto done;
     if ((rc = nib_model_open(&model, src, err))) goto done;
@@ -66,18 +117,9 @@ static nib_code calibrate(const char *path, const char *partial, const nib_ctx *
     if ((rc = nib_windows_from_opts(&windows, &opt.windows, &model, tok, NIB_CALIB_CTX,
                                     NIB_CALIB_MAX_WINDOWS, ctx, err)))
         goto done;
-    if (opt.output && model.hp.tied)
-        nib_warn(ctx->log,
-                 "--process-output: the model has no output matrix of its own, the embedding "
-                 "serves; nothing is collected for it");
-    if ((rc = nib_calibrate(&stats, &model, &windows, &how, ctx, err))) goto done;
-    if ((rc = add_names(&stats, err))) goto done;
-    if ((rc = nib_imatrix_save(&stats, opt.out, opt.force, err))) goto done;
-    remove(partial); /* mostly there is none */
-    printf("%s: %zu weights, from %zu windows of %zu tokens\n", opt.out, stats.n, windows.n,
-           windows.n_ctx);
+    rc = opt.activations ? write_ranges(&model, &windows, ctx, err)
+                         : write_importances(&model, &windows, partial, ctx, err);
 done:
-    nib_imatrix_free(&stats);
     nib_windows_free(&windows);
     nib_tokenizer_close(tok);
     nib_model_close(&model);
@@ -121,6 +163,12 @@ static int run(int argc, char **argv)
         status = nib_usage(&nib_cmd_calibrate, "calibrate: --text FILE is missing");
     else if (!opt.out)
         status = nib_usage(&nib_cmd_calibrate, "calibrate: -o FILE is missing");
+    else if (opt.percentile > 0 && (!opt.activations || strcmp(opt.activations, "percentile") != 0))
+        status =
+            nib_usage(&nib_cmd_calibrate, "calibrate: --percentile needs --activations percentile");
+    else if (opt.output && opt.activations)
+        status = nib_usage(&nib_cmd_calibrate,
+                           "calibrate: --process-output is for importances, not for --activations");
     else
         status = work(operands.v[0], &ctx, &err) ? nib_report(&err) : NIB_EXIT_OK;
 done:
@@ -140,7 +188,8 @@ const nib_cmd nib_cmd_calibrate = {
     .about = "Run a model over sample text and write its importance matrix: how much each input "
              "channel of each linear weight carries. 'nibble quantize --imatrix' rounds by it, and "
              "so does llama.cpp. A run that was interrupted goes on where it was when the same "
-             "command is given again.",
+             "command is given again. With --activations write instead, as JSON, the range that "
+             "8-bit integers should cover in the input of each linear weight.",
     .example = "nibble calibrate data/tiny-llama --text data/calibration.txt -o stats.gguf",
     .options = rows,
 };

@@ -12,8 +12,8 @@
 typedef enum {
     NIB_RANGE_MINMAX,     /* the extremes; nothing is clipped                                   */
     NIB_RANGE_AVERAGE,    /* the moving average of the batches' extremes                        */
-    NIB_RANGE_PERCENTILE, /* lower edge of the bin that brings the share of values to `percentile`
-                             (at least one bin's width, for 100 the end of the histogram)       */
+    NIB_RANGE_PERCENTILE, /* lower edge of the bin that brings the share of values to `percentile`,
+                             but at least one bin's width                                       */
     NIB_RANGE_MSE,        /* the bin's middle, bin 128 or later, with the least sum of count *
                              (q(c) - c)^2 over the bins' middles c, q rounding to +/-127 steps  */
     NIB_RANGE_KL,         /* the width of k >= 128 bins with the least divergence, see below    */
@@ -37,8 +37,8 @@ typedef struct {
  * not 0. */
 nib_range nib_range_make(float lo, float hi, float amax);
 
-/* The range of what h has seen. `percentile` in (0, 100] serves the method of that name alone.
- * NIB_ENUMERIC when h has seen nothing, or only zeros. */
+/* The range of what h has seen. `percentile`, between 0 and 100, serves the method of that name
+ * alone. NIB_ENUMERIC when h has seen nothing, or only zeros. */
 NIB_MUST_USE nib_code nib_range_find(nib_range *out, const nib_hist *h, nib_range_method method,
                                      double percentile, nib_err *err);
 

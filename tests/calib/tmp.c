@@ -61,6 +61,21 @@ const char *tmp_gzip(const char *name, const char *text)
     return path;
 }
 
+const char *tmp_patched(const char *name, const char *folder, long at, const void *data, size_t n)
+{
+    const char *copy = tmp_path(name);
+    char text[512];
+    snprintf(text, sizeof text, "cp -r '%s' '%s' && chmod -R u+w '%s'", folder, copy, copy);
+    assert_int_equal(system(text), 0);
+    snprintf(text, sizeof text, "%s/model.safetensors", copy);
+    FILE *f = fopen(text, "r+b");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, at, SEEK_SET), 0);
+    assert_int_equal(fwrite(data, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+    return copy;
+}
+
 void tmp_expect(const char *msg, const char *part)
 {
     if (!strstr(msg, part)) fail_msg("message '%s' lacks '%s'", msg, part);

@@ -16,6 +16,8 @@ const char *tmp_write(const char *name, const void *data, size_t n);
 const char *tmp_text(const char *name, const char *text);
 /* The same, gzip-compressed. */
 const char *tmp_gzip(const char *name, const char *text);
+/* A copy `name` of a model's folder with n bytes of its model.safetensors at `at` replaced. */
+const char *tmp_patched(const char *name, const char *folder, long at, const void *data, size_t n);
 
 /* Fail unless `msg` contains `part`. */
 void tmp_expect(const char *msg, const char *part);

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT */
+/* calib/ranges.c - see ranges.h. */
+#include "calib/ranges.h"
+#include "base/file.h"
+#include "calib/fingerprint.h"
+
+#include <float.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char FORMAT[] = "nibble activation ranges";
+enum { VERSION = 1, MAX_BYTES = 64 << 20, HEX_DIGITS = 16 };
+
+void nib_ranges_free(nib_ranges *r)
+{
+    nib_free(r->input);
+    *r = (nib_ranges){0};
+}
+
+const nib_range *nib_ranges_find(const nib_ranges *r, uint32_t layer, nib_role role)
+{
+    size_t lo = 0, hi = r->n;
+    while (lo < hi) {
+        size_t middle = lo + (hi - lo) / 2;
+        if (r->input[middle].layer < layer)
+            lo = middle + 1;
+        else
+            hi = middle;
+    }
+    for (; lo < r->n && r->input[lo].layer == layer; lo++)
+        for (size_t k = 0; k < r->input[lo].n_roles; k++)
+            if (r->input[lo].role[k] == role) return &r->input[lo].range;
+    return NULL;
+}
+
+/* ---- writing ---- */
+
+static bool add_hex(nib_json *j, const char *key, uint64_t x)
+{
+    char hex[HEX_DIGITS + 1];
+    snprintf(hex, sizeof hex, "%016" PRIx64, x);
+    return nib_json_add_str(j, key, hex);
+}
+
+static bool add_weights(nib_json *j, const nib_input_range *in)
+{
+    nib_json *list = nib_json_add_array(j, "weights");
+    bool ok = list != NULL;
+    for (size_t k = 0; k < in->n_roles && ok; k++) {
+        const nib_place p = {in->role[k], in->layer, false};
+        char name[NIB_GGUF_NAME_MAX + 1];
+        nib_json *w = nib_json_add_object(list, NULL);
+        nib_place_hf_name(p, name, sizeof name);
+        ok = w && nib_json_add_str(w, "hf", name);
+        nib_place_gguf_name(p, name, sizeof name);
+        ok = ok && nib_json_add_str(w, "gguf", name);
+    }
+    return ok;
+}
+
+static bool add_grids(nib_json *j, const nib_range *r)
+{
+    nib_json *sym = nib_json_add_object(j, "symmetric");
+    nib_json *asym = nib_json_add_object(j, "asymmetric");
+    return sym && asym && nib_json_add_num(sym, "scale", (double)r->scale) &&
+           nib_json_add_num(asym, "lo", (double)r->lo) &&
+           nib_json_add_num(asym, "hi", (double)r->hi) &&
+           nib_json_add_num(asym, "scale", (double)r->asym_scale) &&
+           nib_json_add_num(asym, "zero_point", r->zero);
+}
+
+static bool add_input(nib_json *list, const nib_input_range *in)
+{
+    nib_json *j = nib_json_add_object(list, NULL);
+    return j && nib_json_add_num(j, "layer", in->layer) && add_weights(j, in) &&
+           nib_json_add_num(j, "values", (double)in->values) &&
+           nib_json_add_num(j, "batches", (double)in->batches) &&
+           nib_json_add_num(j, "min", (double)in->min) &&
+           nib_json_add_num(j, "max", (double)in->max) &&
+           nib_json_add_num(j, "amax", fmax(fabs((double)in->min), fabs((double)in->max))) &&
+           nib_json_add_num(j, "threshold", (double)in->range.amax) && add_grids(j, &in->range);
+}
+
+static bool add_all(nib_json *root, const nib_ranges *r)
+{
+    bool ok = nib_json_add_str(root, "format", FORMAT) &&
+              nib_json_add_num(root, "version", VERSION) && add_hex(root, "model", r->model);
+    nib_json *w = ok ? nib_json_add_object(root, "windows") : NULL;
+    ok = w && nib_json_add_num(w, "count", (double)r->n_windows) &&
+         nib_json_add_num(w, "tokens", (double)r->n_ctx) && add_hex(w, "fingerprint", r->text) &&
+         nib_json_add_str(root, "method", nib_range_method_name(r->method));
+    if (ok && r->method == NIB_RANGE_PERCENTILE)
+        ok = nib_json_add_num(root, "percentile", r->percentile);
+    nib_json *list = ok ? nib_json_add_array(root, "inputs") : NULL;
+    ok = list != NULL;
+    for (size_t i = 0; i < r->n && ok; i++) ok = add_input(list, &r->input[i]);
+    return ok;
+}
+
+nib_code nib_ranges_save(const nib_ranges *r, const char *path, bool force, nib_err *err)
+{
+    nib_out *o;
+    nib_json *root = nib_json_new_object();
+    char *text = root && add_all(root, r) ? nib_json_print(root, true) : NULL;
+    nib_json_free(root);
+    nib_code rc =
+        text ? nib_out_open(&o, path, force, err) : nib_fail_nomem(err, "activation ranges");
+    if (!rc) {
+        rc = nib_out_write(o, text, strlen(text), err);
+        if (!rc) rc = nib_out_write(o, "\n", 1, err);
+        if (rc)
+            nib_out_abort(o);
+        else
+            rc = nib_out_commit(o, err);
+    }
+    nib_free(text);
+    return rc;
+}
+
+/* ---- reading ---- */
+
+static nib_code read_float(float *out, const nib_json *j, const char *key, nib_err *err)
+{
+    double x;
+    if (!nib_json_num(nib_json_get(j, key), &x) || fabs(x) > (double)FLT_MAX)
+        return nib_fail(err, NIB_EFORMAT, "'%s' is missing or no number within float32", key);
+    *out = (float)x;
+    return NIB_OK;
+}
+
+static nib_code read_positive(float *out, const nib_json *j, const char *key, nib_err *err)
+{
+    nib_code rc = read_float(out, j, key, err);
+    if (rc || *out > 0) return rc;
+    return nib_fail(err, NIB_EFORMAT, "'%s' is %g and should be above 0", key, (double)*out);
+}
+
+static nib_code read_count(uint64_t *out, const nib_json *j, const char *key, nib_err *err)
+{
+    if (nib_json_u64(nib_json_get(j, key), out) && *out) return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT, "'%s' is missing or no whole number above 0", key);
+}
+
+static nib_code read_hex(uint64_t *out, const nib_json *j, const char *key, nib_err *err)
+{
+    const char *s;
+    if (!nib_json_str(nib_json_get(j, key), &s) || strlen(s) != HEX_DIGITS ||
+        strspn(s, "0123456789abcdef") != HEX_DIGITS || sscanf(s, "%" SCNx64, out) != 1)
+        return nib_fail(err, NIB_EFORMAT, "'%s' is missing or not %d hexadecimal digits", key,
+                        HEX_DIGITS);
+    return NIB_OK;
+}
+
+static nib_code read_weight(nib_ranges *r, nib_input_range *in, const nib_json *j, nib_err *err)
+{
+    const char *gguf, *hf;
+    char expected[NIB_GGUF_NAME_MAX + 1];
+    nib_place p;
+    if (!nib_json_str(nib_json_get(j, "gguf"), &gguf) || !nib_json_str(nib_json_get(j, "hf"), &hf))
+        return nib_fail(err, NIB_EFORMAT, "a weight should have its names in 'gguf' and 'hf'");
+    if (!nib_place_parse(gguf, true, &p) || p.bias || p.role < NIB_ROLE_FIRST_BLOCK)
+        return nib_fail(err, NIB_EFORMAT, "'%.100s' is no weight of a block", gguf);
+    nib_place_hf_name(p, expected, sizeof expected);
+    if (strcmp(hf, expected) != 0)
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be '%s' by its other name, not '%.100s'",
+                        gguf, expected, hf);
+    if (p.layer != in->layer)
+        return nib_fail(err, NIB_EFORMAT, "'%s' is not of layer %u", gguf, in->layer);
+    if (in->n_roles == NIB_INPUT_ROLES || nib_ranges_find(r, p.layer, p.role))
+        return nib_fail(err, NIB_EFORMAT, "'%s' is listed twice, or with more than %d others", gguf,
+                        NIB_INPUT_ROLES - 1);
+    in->role[in->n_roles++] = p.role;
+    return NIB_OK;
+}
+
+static nib_code read_range(nib_range *r, const nib_json *j, nib_err *err)
+{
+    const nib_json *sym = nib_json_get(j, "symmetric"), *asym = nib_json_get(j, "asymmetric");
+    nib_code rc;
+    double zero;
+    if ((rc = read_positive(&r->amax, j, "threshold", err))) return rc;
+    if ((rc = read_positive(&r->scale, sym, "scale", err))) return nib_wrap(err, "'symmetric'");
+    if ((rc = read_float(&r->lo, asym, "lo", err)) || (rc = read_float(&r->hi, asym, "hi", err)) ||
+        (rc = read_positive(&r->asym_scale, asym, "scale", err)))
+        return nib_wrap(err, "'asymmetric'");
+    if (!(r->lo <= 0 && r->hi >= 0 && r->lo < r->hi))
+        return nib_fail(err, NIB_EFORMAT, "'asymmetric': 'lo' %g and 'hi' %g do not enclose 0",
+                        (double)r->lo, (double)r->hi);
+    if (!nib_json_num(nib_json_get(asym, "zero_point"), &zero) || zero != floor(zero) ||
+        zero < -128 || zero > 127)
+        return nib_fail(err, NIB_EFORMAT,
+                        "'asymmetric': 'zero_point' should be a whole number from -128 to 127");
+    r->zero = (int)zero;
+    return NIB_OK;
+}
+
+/* The next entry, r->input[r->n]; there is room. */
+static nib_code read_input(nib_ranges *r, const nib_json *j, uint32_t n_layer, nib_err *err)
+{
+    nib_input_range *in = &r->input[r->n];
+    const nib_json *weights = nib_json_get(j, "weights");
+    nib_code rc;
+    uint64_t layer;
+    if (!nib_json_u64(nib_json_get(j, "layer"), &layer) || layer >= n_layer ||
+        (r->n && layer < in[-1].layer))
+        return nib_fail(err, NIB_EFORMAT,
+                        "'layer' should be a number below %u, and no lower than the one before it",
+                        n_layer);
+    *in = (nib_input_range){.layer = (uint32_t)layer};
+    if (!nib_json_is_array(weights) || !nib_json_first(weights))
+        return nib_fail(err, NIB_EFORMAT, "'weights' should be a list of names");
+    r->n++; /* so that a name that comes twice is found */
+    for (const nib_json *w = nib_json_first(weights); w; w = nib_json_next(w))
+        if ((rc = read_weight(r, in, w, err))) return rc;
+    if ((rc = read_count(&in->values, j, "values", err))) return rc;
+    if ((rc = read_count(&in->batches, j, "batches", err))) return rc;
+    if ((rc = read_float(&in->min, j, "min", err))) return rc;
+    if ((rc = read_float(&in->max, j, "max", err))) return rc;
+    if (in->min > in->max)
+        return nib_fail(err, NIB_EFORMAT, "'min' %g is above 'max' %g", (double)in->min,
+                        (double)in->max);
+    return read_range(&in->range, j, err);
+}
+
+static nib_code read_inputs(nib_ranges *r, const nib_json *list, uint32_t n_layer, nib_err *err)
+{
+    const size_t count = nib_json_count(list), most = (size_t)n_layer * NIB_ROLE_COUNT;
+    if (!nib_json_is_array(list) || count > most)
+        return nib_fail(err, NIB_EFORMAT, "'inputs' should be a list of at most %zu entries", most);
+    r->input = nib_calloc(count, sizeof *r->input);
+    if (!r->input) return nib_fail_nomem(err, "activation ranges");
+    size_t i = 0;
+    for (const nib_json *j = nib_json_first(list); j; j = nib_json_next(j), i++) {
+        nib_code rc = read_input(r, j, n_layer, err);
+        if (rc) return nib_wrap(err, "'inputs', entry %zu", i);
+    }
+    return NIB_OK;
+}
+
+static nib_code read_method(nib_ranges *r, const nib_json *root, nib_err *err)
+{
+    const char *method;
+    if (!nib_json_str(nib_json_get(root, "method"), &method) ||
+        (r->method = nib_range_method_find(method)) == NIB_RANGE_METHODS)
+        return nib_fail(err, NIB_EFORMAT,
+                        "'method' should be minmax, average, percentile, mse or kl");
+    if (r->method == NIB_RANGE_PERCENTILE &&
+        (!nib_json_num(nib_json_get(root, "percentile"), &r->percentile) || r->percentile <= 0 ||
+         r->percentile >= 100))
+        return nib_fail(err, NIB_EFORMAT, "'percentile' should be a number between 0 and 100");
+    return NIB_OK;
+}
+
+static nib_code read_head(nib_ranges *r, const nib_json *root, nib_err *err)
+{
+    const nib_json *w = nib_json_get(root, "windows");
+    const char *format;
+    uint64_t version, count, tokens;
+    nib_code rc;
+    if (!nib_json_str(nib_json_get(root, "format"), &format) || strcmp(format, FORMAT) != 0)
+        return nib_fail(err, NIB_EFORMAT, "no file of activation ranges: 'format' should be \"%s\"",
+                        FORMAT);
+    if (!nib_json_u64(nib_json_get(root, "version"), &version) || version != VERSION)
+        return nib_fail(err, NIB_EFORMAT, "'version' should be %d", VERSION);
+    if ((rc = read_hex(&r->model, root, "model", err))) return rc;
+    if ((rc = read_count(&count, w, "count", err)) ||
+        (rc = read_count(&tokens, w, "tokens", err)) ||
+        (rc = read_hex(&r->text, w, "fingerprint", err)))
+        return nib_wrap(err, "'windows'");
+    r->n_windows = (size_t)count;
+    r->n_ctx = (size_t)tokens;
+    return read_method(r, root, err);
+}
+
+static nib_code check_model(const nib_ranges *r, const nib_model *m, nib_err *err)
+{
+    uint64_t fingerprint;
+    nib_code rc = nib_model_fingerprint(&fingerprint, m, err);
+    if (rc || fingerprint == r->model) return rc;
+    return nib_fail(err, NIB_EFORMAT,
+                    "measured on another model than '%s' ('model' is %016" PRIx64
+                    ", should be %016" PRIx64 ")",
+                    nib_source_path(m->src), r->model, fingerprint);
+}
+
+static nib_code check_complete(const nib_ranges *r, const nib_model *m, nib_err *err)
+{
+    for (uint32_t layer = 0; layer < m->hp.n_layer; layer++)
+        for (nib_role role = NIB_ROLE_FIRST_BLOCK; role < NIB_ROLE_COUNT; role++) {
+            const nib_tensor *w = nib_model_param(m, layer, role)->weight;
+            if (w && w->n_dims == 2 && !nib_ranges_find(r, layer, role))
+                return nib_fail(err, NIB_EFORMAT, "'inputs' has no entry for weight '%s'", w->name);
+        }
+    return NIB_OK;
+}
+
+nib_code nib_ranges_load(nib_ranges *r, const char *path, const nib_model *m, nib_err *err)
+{
+    nib_json *root;
+    *r = (nib_ranges){0};
+    nib_code rc = nib_json_load(&root, path, MAX_BYTES, err);
+    if (rc) return rc;
+    rc = read_head(r, root, err);
+    if (!rc) rc = check_model(r, m, err);
+    if (!rc) rc = read_inputs(r, nib_json_get(root, "inputs"), m->hp.n_layer, err);
+    if (!rc) rc = check_complete(r, m, err);
+    nib_json_free(root);
+    if (!rc) return NIB_OK;
+    nib_ranges_free(r);
+    return nib_wrap(err, "%s", path);
+}
