@@ -6,115 +6,22 @@
 #include "base/linalg.h"
 #include "calib/calibrate.h"
 #include "run/kl.h"
-#include "run/solve.h"
-#include "tests/run/fixture.h"
+#include "tests/run/solving.h"
 
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
-
-enum { N_CTX = 64, WINDOWS = 40 };
-
-/* How a run differs from the usual one. */
-typedef struct {
-    const char *model; /* NULL: the demonstration model */
-    const char *type;  /* NULL: q3_k_m                  */
-    int threads;       /* 0: 2                          */
-    uint64_t memory;   /* 0: all in memory              */
-    size_t windows;    /* 0: WINDOWS                    */
-    unsigned sweeps;   /* 0: 1                          */
-    bool resume, no_propagate, true_sequential;
-    const char *override; /* NULL: none */
-    bool rtn;             /* for weights that no override speaks of */
-} variation;
-
-/* n windows of data/NAME. */
-static void pick_windows(nib_windows *w, const opened *o, const char *name, size_t n)
-{
-    char path[512];
-    nib_tokenizer *tok;
-    nib_err err = {0};
-    snprintf(path, sizeof path, "%s/../%s", tiny_llama(), name);
-    const nib_text_spec text = {.path = path};
-    nib_code rc = nib_tokenizer_open(&tok, o->src, &err);
-    if (!rc) rc = nib_windows_pick(w, &text, 1, tok, N_CTX, n, 0, &err);
-    if (rc) fail_msg("%s", err.msg);
-    assert_int_equal(w->n, n);
-    nib_tokenizer_close(tok);
-}
-
-/* As the command does it: plan, solve, write; the side file stays where it fails. */
-static nib_code run(const char *out, const variation *v, nib_solve_report *report, nib_err *err)
-{
-    opened o;
-    nib_plan plan;
-    nib_windows w = {0};
-    nib_side side = {.fd = -1};
-    nib_quantize_result result;
-    uint64_t fingerprint;
-    nib_ctx ctx = {.threads = v->threads ? v->threads : 2, .cpu = nib_cpu_detect()};
-    nib_solve_opts opts = nib_solve_defaults();
-    nib_recipe r = {.out = out,
-                    .type = v->type ? v->type : "q3_k_m",
-                    .overrides = &v->override,
-                    .n_overrides = v->override != NULL,
-                    .method = v->rtn ? NIB_METHOD_RTN : NIB_METHOD_GPTQ,
-                    .force = true};
-    opts.gptq.sweeps = v->sweeps ? v->sweeps : 1;
-    opts.propagate = !v->no_propagate;
-    opts.true_sequential = v->true_sequential;
-    if (v->memory) opts.memory = v->memory;
-    open_model(&o, v->model ? v->model : tiny_llama());
-    pick_windows(&w, &o, "calibration.txt", v->windows ? v->windows : WINDOWS);
-    nib_code rc = nib_plan_make(&plan, &r, &o.model, NULL, &ctx, err);
-    if (!rc) rc = nib_solve_fingerprint(&fingerprint, &plan, &w, &opts, err);
-    if (!rc) rc = nib_side_open(&side, out, fingerprint, v->resume, err);
-    if (!rc) rc = nib_solve_run(report, &side, &plan, &w, &opts, &ctx, err);
-    if (!rc) rc = nib_quantize_run(&result, &plan, &side, &ctx, err);
-    nib_side_close(&side, !rc);
-    nib_plan_free(&plan);
-    nib_windows_free(&w);
-    close_model(&o);
-    return rc;
-}
-
-/* Returns how many weights were solved in this run. */
-static size_t run_ok(const char *out, const variation *v)
-{
-    nib_err err = {0};
-    nib_solve_report report = {0};
-    if (run(out, v, &report, &err)) fail_msg("%s: %s", out, err.msg);
-    assert_int_equal(report.windows + report.held_out, v->windows ? v->windows : WINDOWS);
-    assert_int_equal(report.kl.n, report.held_out * N_CTX);
-    for (size_t i = 0; i < report.n; i++)
-        assert_true(report.line[i].solved < report.line[i].rtn && report.line[i].solved > 0);
-    const size_t n = report.n;
-    nib_solve_report_free(&report);
-    return n;
-}
-
-static void run_fails(const char *out, const variation *v, nib_code code, const char *part)
-{
-    nib_err err = {0};
-    nib_solve_report report = {0};
-    assert_int_equal(run(out, v, &report, &err), code);
-    expect_text(err.msg, part);
-    assert_null(report.line);
-}
 
 /* The file that the usual run makes, and how many weights were solved for it; made once. */
 static size_t all_weights;
 static const char *usual(void)
 {
-    if (!all_weights) all_weights = run_ok(scratch("usual.gguf"), &(variation){0});
+    if (!all_weights) all_weights = solve_ok(scratch("usual.gguf"), &(variation){0});
     return scratch("usual.gguf");
 }
 
@@ -125,57 +32,19 @@ static void same_bytes(void **state)
     (void)state;
     static const variation same[] = {{.threads = 1}, {.threads = 3}, {.memory = 1}};
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
-        run_ok(scratch("other.gguf"), &same[i]);
+        solve_ok(scratch("other.gguf"), &same[i]);
         if (!same_files(usual(), scratch("other.gguf"))) fail_msg("variation %zu differs", i);
         assert_int_equal(scratch_count("other"), 1); /* no side file, no activations */
     }
     static const variation differ[] = {{.no_propagate = true}, {.true_sequential = true}};
     for (size_t i = 0; i < sizeof differ / sizeof *differ; i++) {
-        run_ok(scratch("other.gguf"), &differ[i]);
+        solve_ok(scratch("other.gguf"), &differ[i]);
         assert_false(same_files(usual(), scratch("other.gguf")));
     }
     remove(scratch("other.gguf"));
 }
 
 /* ---- killed and taken up ---- */
-
-/* Blocks that the side file of `out` has; 0 when there is none. */
-static unsigned blocks_done(const char *name)
-{
-    char path[200];
-    uint8_t head[20] = {0};
-    snprintf(path, sizeof path, ".%s.nibble-solved", name);
-    FILE *f = fopen(scratch(path), "rb");
-    if (!f) return 0;
-    size_t n = fread(head, 1, sizeof head, f);
-    fclose(f);
-    return n == sizeof head ? head[16] : 0;
-}
-
-/* Start a run and kill it as soon as it has done so many blocks. One thread: the parent has used
- * OpenMP, whose threads a fork does not take along. */
-static void kill_after(const char *name, unsigned blocks, variation v)
-{
-    int status;
-    fflush(NULL);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (!pid) {
-        nib_err err = {0};
-        nib_solve_report report = {0};
-        v.threads = 1;
-        _exit(run(scratch(name), &v, &report, &err) ? 1 : 0);
-    }
-    while (blocks_done(name) < blocks && !waitpid(pid, &status, WNOHANG)) {
-        const struct timespec t = {0, 1000000};
-        nanosleep(&t, NULL);
-    }
-    kill(pid, SIGKILL);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFSIGNALED(status));
-    assert_false(nib_file_exists(scratch(name)));
-    assert_true(blocks_done(name) >= blocks);
-}
 
 static void killed_and_resumed(void **state)
 {
@@ -185,7 +54,7 @@ static void killed_and_resumed(void **state)
     for (unsigned blocks = 1; blocks <= 2; blocks++) {
         kill_after(name, blocks, (variation){0});
         const size_t per_block = all_weights / 4, done = blocks_done(name);
-        assert_int_equal(run_ok(scratch(name), &(variation){.resume = true}),
+        assert_int_equal(solve_ok(scratch(name), &(variation){.resume = true}),
                          all_weights - done * per_block);
         assert_true(same_files(usual(), scratch(name)));
         assert_int_equal(scratch_count(name), 1);
@@ -193,7 +62,7 @@ static void killed_and_resumed(void **state)
     }
     kill_after(name, 1, (variation){0}); /* killed twice */
     kill_after(name, 2, (variation){.resume = true});
-    assert_true(run_ok(scratch(name), &(variation){.resume = true}) <= all_weights / 2);
+    assert_true(solve_ok(scratch(name), &(variation){.resume = true}) <= all_weights / 2);
     assert_true(same_files(usual(), scratch(name)));
     remove(scratch(name));
 }
@@ -201,37 +70,10 @@ static void killed_and_resumed(void **state)
 static void nothing_to_resume(void **state)
 {
     (void)state;
-    assert_int_equal(run_ok(scratch("fresh.gguf"), &(variation){.resume = true}),
+    assert_int_equal(solve_ok(scratch("fresh.gguf"), &(variation){.resume = true}),
                      (usual(), all_weights));
     assert_true(same_files(usual(), scratch("fresh.gguf")));
     remove(scratch("fresh.gguf"));
-}
-
-/* A copy of the demonstration model in which every value of one tensor is `value` (f32). */
-static const char *spoiled_model(const char *name, const char *tensor, float value)
-{
-    static char path[200];
-    char cmd[900];
-    opened o;
-    snprintf(path, sizeof path, "%s", scratch(name));
-    snprintf(cmd, sizeof cmd, "cp -r '%s' '%s'", tiny_llama(), path);
-    assert_int_equal(system(cmd), 0);
-    open_model(&o, path);
-    const nib_tensor *t = nib_source_find(o.src, tensor);
-    assert_non_null(t);
-    const size_t n = (size_t)nib_tensor_elems(t), size = t->codec->bytes;
-    uint8_t *bytes = nib_alloc(n, size);
-    float *x = nib_alloc(n, sizeof *x);
-    for (size_t i = 0; i < n; i++) x[i] = value;
-    t->codec->encode(bytes, x, NULL, 1, n, 0, NULL);
-    FILE *f = fopen(nib_source_file(o.src, t->file), "r+b");
-    assert_non_null(f);
-    assert_int_equal(fseek(f, (long)t->offset, SEEK_SET), 0);
-    assert_int_equal(fwrite(bytes, size, n, f), n);
-    assert_int_equal(fclose(f), 0);
-    nib_free(bytes), nib_free(x);
-    close_model(&o);
-    return path;
 }
 
 static void resume_of_another_run(void **state)
@@ -249,9 +91,9 @@ static void resume_of_another_run(void **state)
          .resume = true},
     };
     for (size_t i = 0; i < sizeof other / sizeof *other; i++)
-        run_fails(scratch(name), &other[i], NIB_EINVAL, refusal);
+        solve_fails(scratch(name), &other[i], NIB_EINVAL, refusal);
     /* A refusal costs the unfinished run nothing. */
-    assert_true(run_ok(scratch(name), &(variation){.resume = true}) < (usual(), all_weights));
+    assert_true(solve_ok(scratch(name), &(variation){.resume = true}) < (usual(), all_weights));
     assert_true(same_files(usual(), scratch(name)));
     remove(scratch(name));
 }
@@ -273,16 +115,16 @@ static void damaged_side_file(void **state)
     const char *name = "damaged.gguf";
     const variation resume = {.resume = true};
     write_side(name, "nothing that we wrote, but long enough to hold a head of the right size", 71);
-    run_fails(scratch(name), &resume, NIB_EFORMAT, ".damaged.gguf.nibble-solved: ");
-    run_ok(scratch(name), &(variation){0}); /* without --resume it is replaced */
+    solve_fails(scratch(name), &resume, NIB_EFORMAT, ".damaged.gguf.nibble-solved: ");
+    solve_ok(scratch(name), &(variation){0}); /* without --resume it is replaced */
     remove(scratch(name));
 
     kill_after(name, 1, (variation){0});
     char path[200];
     snprintf(path, sizeof path, ".%s.nibble-solved", name);
     assert_int_equal(truncate(scratch(path), 5000), 0);
-    run_fails(scratch(name), &resume, NIB_EFORMAT, ": ends at offset ");
-    run_ok(scratch(name), &(variation){0});
+    solve_fails(scratch(name), &resume, NIB_EFORMAT, ": ends at offset ");
+    solve_ok(scratch(name), &(variation){0});
     remove(scratch(name));
 }
 
@@ -308,24 +150,25 @@ static void methods_side_by_side(void **state)
     enum { FEW = 16 };
     nib_recipe r = {.out = scratch("rounded.gguf"), .type = "q3_k_m", .force = true};
     quantize_ok(tiny_llama(), &r, NULL);
-    run_ok(scratch("solved.gguf"), &(variation){.windows = FEW});
+    solve_ok(scratch("solved.gguf"), &(variation){.windows = FEW});
     variation v = {.windows = FEW, .override = ".:method=rtn"};
-    assert_int_equal(run_ok(scratch("one.gguf"), &v), 0);
+    assert_int_equal(solve_ok(scratch("one.gguf"), &v), 0);
     assert_true(same_files(scratch("rounded.gguf"), scratch("one.gguf")));
     v = (variation){.windows = FEW, .rtn = true, .override = ".:method=gptq"};
-    run_ok(scratch("one.gguf"), &v);
+    solve_ok(scratch("one.gguf"), &v);
     assert_true(same_files(scratch("solved.gguf"), scratch("one.gguf")));
 
     v = (variation){.windows = FEW, .override = "1.ffn_down:method=rtn"};
-    assert_int_equal(run_ok(scratch("one.gguf"), &v), 27);
+    assert_int_equal(solve_ok(scratch("one.gguf"), &v), 27);
     assert_true(same_tensor("rounded.gguf", "one.gguf", "blk.1.ffn_down.weight"));
     assert_true(same_tensor("solved.gguf", "one.gguf", "blk.1.ffn_up.weight"));
     kill_after("stopped.gguf", 2, v);
     v.resume = true;
-    run_ok(scratch("stopped.gguf"), &v);
+    solve_ok(scratch("stopped.gguf"), &v);
     assert_true(same_files(scratch("one.gguf"), scratch("stopped.gguf")));
     /* What the rounding lost is not the same to later blocks as no loss. */
-    run_ok(scratch("none.gguf"), &(variation){.windows = FEW, .override = "1.ffn_down:skip=true"});
+    solve_ok(scratch("none.gguf"),
+             &(variation){.windows = FEW, .override = "1.ffn_down:skip=true"});
     assert_false(same_tensor("one.gguf", "none.gguf", "blk.2.attn_q.weight"));
 }
 
@@ -333,10 +176,12 @@ static void methods_side_by_side(void **state)
 static void rounded_before_solved(void **state)
 {
     (void)state;
-    run_ok(scratch("one.gguf"),
-           &(variation){.windows = 16, .override = "1.attn_v:method=rtn", .true_sequential = true});
-    run_ok(scratch("none.gguf"),
-           &(variation){.windows = 16, .override = "1.attn_v:skip=true", .true_sequential = true});
+    solve_ok(
+        scratch("one.gguf"),
+        &(variation){.windows = 16, .override = "1.attn_v:method=rtn", .true_sequential = true});
+    solve_ok(
+        scratch("none.gguf"),
+        &(variation){.windows = 16, .override = "1.attn_v:skip=true", .true_sequential = true});
     assert_false(same_tensor("one.gguf", "none.gguf", "blk.1.ffn_up.weight"));
 }
 
@@ -347,8 +192,8 @@ static void not_finite_is_named(void **state)
     (void)state;
     const char *norm = "model.layers.2.post_attention_layernorm.weight";
     const variation v = {.model = spoiled_model("inf", norm, 1e25f)};
-    run_fails(scratch("inf.gguf"), &v, NIB_ENUMERIC, "solving 'blk.2.ffn_");
-    run_fails(scratch("inf.gguf"), &v, NIB_ENUMERIC, "second moments are not finite (channels ");
+    solve_fails(scratch("inf.gguf"), &v, NIB_ENUMERIC, "solving 'blk.2.ffn_");
+    solve_fails(scratch("inf.gguf"), &v, NIB_ENUMERIC, "second moments are not finite (channels ");
     assert_false(nib_file_exists(scratch("inf.gguf")));
 }
 
@@ -393,7 +238,7 @@ static void nearer_than_rounding(void **state)
     assert_int_equal(nib_calibrate(&im, &o.model, &w, &calib, &ctx, &err), NIB_OK);
     nib_recipe r = {.out = scratch("rounded.gguf"), .type = "q4_0", .force = true};
     quantize_ok(tiny_llama(), &r, &im);
-    run_ok(scratch("solved.gguf"), &(variation){.type = "q4_0", .windows = N, .sweeps = 4});
+    solve_ok(scratch("solved.gguf"), &(variation){.type = "q4_0", .windows = N, .sweeps = 4});
 
     static const char *const names[] = {"rounded.gguf", "solved.gguf"};
     nib_rows original, quantized;

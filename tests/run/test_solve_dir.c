@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/* Folders of solved weights: what is stored stands for the values that readers get, the same bytes
+ * however they come about, and runs that are killed. */
+#include "base/file.h"
+#include "base/half.h"
+#include "base/linalg.h"
+#include "tests/run/solving.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { FEW = 16 };
+
+static const nib_layout_format INT4 = {.bits = 4, .group = 64, .desc_act = true};
+
+static void remove_folder(const char *name)
+{
+    char cmd[200];
+    snprintf(cmd, sizeof cmd, "rm -r '%s'", scratch(name));
+    assert_int_equal(system(cmd), 0);
+}
+
+static bool same_folders(const char *a, const char *b)
+{
+    char cmd[400];
+    snprintf(cmd, sizeof cmd, "diff -r '%s' '%s'", scratch(a), scratch(b));
+    return system(cmd) == 0;
+}
+
+/* ---- what is stored ---- */
+
+/* A tensor of the file itself, whatever the folder makes of it. */
+static void *stored(const nib_source *file, const char *stem, const char *part, uint64_t shape[2])
+{
+    char name[200];
+    snprintf(name, sizeof name, "%s.%s", stem, part);
+    const nib_tensor *t = nib_source_find(file, name);
+    if (!t) fail_msg("no tensor %s", name);
+    memcpy(shape, t->shape, 2 * sizeof *shape);
+    return tensor_bytes(file, t);
+}
+
+/* `bits` bits from bit `at` on of a stream of little-endian words that are `stride` apart, one by
+ * one. */
+static int field(const uint8_t *words, size_t stride, size_t at, unsigned bits)
+{
+    int v = 0;
+    for (unsigned b = 0; b < bits; b++, at++)
+        v |= (words[at / 32 * stride * 4 + at % 32 / 8] >> at % 8 & 1) << b;
+    return v;
+}
+
+/* Columns belong to their groups as the format says: in order, or as many to each. */
+static void check_groups(const nib_layout_format *f, const int32_t *g_idx, size_t cols)
+{
+    const size_t group = f->group ? f->group : cols;
+    size_t *count = nib_calloc(cols / group, sizeof *count), in_order = 0;
+    for (size_t c = 0; c < cols; c++) {
+        assert_true(g_idx[c] >= 0 && (size_t)g_idx[c] < cols / group);
+        in_order += (size_t)g_idx[c] == c / group;
+        count[g_idx[c]]++;
+    }
+    for (size_t g = 0; g < cols / group; g++) assert_int_equal(count[g], group);
+    assert_true(f->desc_act && f->group ? in_order < cols : in_order == cols);
+    nib_free(count);
+}
+
+/* value = scale * (code - zero), computed from the tensors of the file, is what the folder's reader
+ * gives. */
+static void check_weight(const nib_source *file, const nib_source *folder,
+                         const nib_layout_format *f, const char *stem)
+{
+    char name[200];
+    uint64_t q[2], z[2], s[2], g[2];
+    uint8_t *qweight = stored(file, stem, "qweight", q), *qzeros = stored(file, stem, "qzeros", z);
+    uint16_t *scales = stored(file, stem, "scales", s);
+    int32_t *g_idx = stored(file, stem, "g_idx", g);
+    const size_t rows = (size_t)q[1], cols = (size_t)g[0];
+    snprintf(name, sizeof name, "%s.weight", stem);
+    const nib_tensor *t = nib_source_find(folder, name);
+    assert_true(t && t->shape[0] == rows && t->shape[1] == cols && q[0] * 32 == cols * f->bits);
+    assert_true(z[0] == s[0] && z[1] * 32 == rows * f->bits && s[1] == rows);
+    check_groups(f, g_idx, cols);
+    float *value = tensor_values(folder, t);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++) {
+            const size_t i = (size_t)g_idx[c];
+            int code = field(qweight + r * 4, rows, c * f->bits, f->bits);
+            int zero = field(qzeros + i * z[1] * 4, 1, r * f->bits, f->bits) + (f->v2 ? 0 : 1);
+            float expected = nib_f16_to_f32(scales[i * rows + r]) * (float)(code - zero);
+            if (expected != value[r * cols + c])
+                fail_msg("%s [%zu, %zu]: %g, stored %g", name, r, c, (double)value[r * cols + c],
+                         (double)expected);
+            assert_true(!f->sym || zero == 1 << (f->bits - 1));
+        }
+    void *all[] = {qweight, qzeros, scales, g_idx, value};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) nib_free(all[i]);
+}
+
+static void stored_values_are_the_values(void **state)
+{
+    (void)state;
+    static const nib_layout_format formats[] = {
+        {.bits = 2, .group = 32},
+        {.bits = 2, .group = 64, .sym = true, .v2 = true},
+        {.bits = 3, .group = 64, .sym = true},
+        {.bits = 3, .group = 128, .desc_act = true, .v2 = true},
+        {.bits = 4, .group = 128, .sym = true, .desc_act = true},
+        {.bits = 4, .group = 32, .v2 = true},
+        {.bits = 8, .group = 0, .sym = true},
+        {.bits = 8, .group = 64, .desc_act = true},
+    };
+    char model[200];
+    snprintf(model, sizeof model, "%s",
+             random_model("model", gen_family_find("qwen3"), 256, 1, NIB_BF16));
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        nib_source *file, *folder;
+        nib_err err = {0};
+        size_t checked = 0;
+        const variation v = {.model = model, .folder = &formats[i], .windows = FEW};
+        assert_int_equal(solve_ok(scratch("stored"), &v), 7);
+        if (nib_source_open(&file, scratch("stored/model.safetensors"), &err) ||
+            nib_source_open(&folder, scratch("stored"), &err))
+            fail_msg("%s", err.msg);
+        for (size_t k = 0; k < nib_source_count(file); k++) {
+            char stem[128];
+            const char *name = nib_source_at(file, k)->name, *end = strstr(name, ".qweight");
+            if (!end) continue;
+            snprintf(stem, sizeof stem, "%.*s", (int)(end - name), name);
+            check_weight(file, folder, &formats[i], stem);
+            checked++;
+        }
+        assert_int_equal(checked, 7);
+        nib_source_close(file);
+        nib_source_close(folder);
+        remove_folder("stored");
+    }
+}
+
+/* ---- the same bytes ---- */
+
+static const char *usual(void)
+{
+    if (!nib_file_exists(scratch("usual")))
+        solve_ok(scratch("usual"), &(variation){.folder = &INT4});
+    return "usual";
+}
+
+static void same_bytes(void **state)
+{
+    (void)state;
+    const variation same[] = {{.threads = 1}, {.threads = 3}, {.memory = 1}};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        variation v = same[i];
+        v.folder = &INT4;
+        solve_ok(scratch("other"), &v);
+        if (!same_folders(usual(), "other")) fail_msg("variation %zu differs", i);
+        assert_int_equal(scratch_count("other"), 1);
+        remove_folder("other");
+    }
+}
+
+/* ---- killed and taken up ---- */
+
+static void killed_and_resumed(void **state)
+{
+    (void)state;
+    const variation first = {.folder = &INT4}, again = {.folder = &INT4, .resume = true};
+    kill_after("killed", 1, first);
+    kill_after("killed", 2, again);
+    assert_true(solve_ok(scratch("killed"), &again) <= 14);
+    assert_true(same_folders(usual(), "killed"));
+    assert_int_equal(scratch_count("killed"), 1);
+    remove_folder("killed");
+}
+
+static void resume_of_another_run(void **state)
+{
+    (void)state;
+    static const nib_layout_format others[] = {
+        {.bits = 3, .group = 64, .desc_act = true},
+        {.bits = 4, .group = 32, .desc_act = true},
+        {.bits = 4, .group = 64},
+        {.bits = 4, .group = 64, .desc_act = true, .sym = true},
+        {.bits = 4, .group = 64, .desc_act = true, .v2 = true},
+    };
+    const char *refusal = "another model, text or recipe";
+    const variation again = {.folder = &INT4, .resume = true};
+    kill_after("mixed", 1, (variation){.folder = &INT4});
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        solve_fails(scratch("mixed"), &(variation){.folder = &others[i], .resume = true},
+                    NIB_EINVAL, refusal);
+    solve_fails(scratch("mixed"), &(variation){.resume = true}, NIB_EINVAL,
+                refusal); /* a file, not a folder */
+    variation changed = again;
+    changed.model = spoiled_model("changed", "model.layers.1.input_layernorm.weight", 0.5f);
+    solve_fails(scratch("mixed"), &changed, NIB_EINVAL, refusal);
+    assert_true(solve_ok(scratch("mixed"), &again) < 28); /* the refusals cost nothing */
+    assert_true(same_folders(usual(), "mixed"));
+    remove_folder("mixed");
+}
+
+/* ---- activations that are not numbers ---- */
+
+static void not_finite_is_named(void **state)
+{
+    (void)state;
+    const char *norm = "model.layers.2.post_attention_layernorm.weight";
+    const variation v = {.folder = &INT4, .model = spoiled_model("inf", norm, 1e25f)};
+    solve_fails(scratch("not-finite"), &v, NIB_ENUMERIC, "solving 'model.layers.2.mlp.");
+    assert_false(nib_file_exists(scratch("not-finite")));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(stored_values_are_the_values), cmocka_unit_test(same_bytes),
+        cmocka_unit_test(killed_and_resumed),           cmocka_unit_test(resume_of_another_run),
+        cmocka_unit_test(not_finite_is_named),
+    };
+    nib_linalg_init();
+    return cmocka_run_group_tests_name("run_solve_dir", tests, scratch_make, scratch_remove);
+}
