@@ -44,7 +44,7 @@ static nib_code run_all(run *r, nib_err *err)
     return rc;
 }
 
-static nib_code check_windows(const nib_model *m, const nib_windows *w, nib_err *err)
+nib_code nib_pass_check(const nib_model *m, const nib_windows *w, nib_err *err)
 {
     if (!w->n) return nib_fail(err, NIB_EINVAL, "no windows to run over");
     if (w->n_ctx > m->hp.n_ctx_train)
@@ -71,7 +71,7 @@ nib_code nib_pass_run(const nib_pass *p, const nib_model *m, const nib_windows *
                       const nib_ctx *ctx, nib_err *err)
 {
     run r = {.p = p, .m = m, .w = w, .from = from};
-    nib_code rc = check_windows(m, w, err);
+    nib_code rc = nib_pass_check(m, w, err);
     if (!rc) rc = set_up(&r, ctx, err);
     if (!rc) {
         nib_progress_begin(&r.progress, ctx->log, "calibrating", "tokens",

@@ -16,8 +16,9 @@ typedef struct {
     void *arg;
 } nib_pass;
 
-/* Run m over windows [from, w->n), in order. NIB_EINVAL when there are none at all, or when they
- * are longer than the model's context. */
+/* NIB_EINVAL when there are no windows, or when they are longer than the model's context. */
+NIB_MUST_USE nib_code nib_pass_check(const nib_model *m, const nib_windows *w, nib_err *err);
+/* Check, and run m over windows [from, w->n), in order. */
 NIB_MUST_USE nib_code nib_pass_run(const nib_pass *p, const nib_model *m, const nib_windows *w,
                                    size_t from, const nib_ctx *ctx, nib_err *err);
 

@@ -364,10 +364,10 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
     const bool folder = !strcmp(opt.format, "gptq");
     nib_recipe recipe = {.format = folder ? NIB_FORMAT_DIR : NIB_FORMAT_GGUF,
                          .layout = {.bits = opt.bits ? (unsigned)opt.bits : 4,
-                                  .group = opt.group_size == NOT_GIVEN ? 128 : opt.group_size,
-                                  .v2 = !strcmp(opt.checkpoint_format, "gptq_v2"),
-                                  .sym = !opt.asym,
-                                  .desc_act = opt.desc_act},
+                                    .group = opt.group_size == NOT_GIVEN ? 128 : opt.group_size,
+                                    .v2 = !strcmp(opt.checkpoint_format, "gptq_v2"),
+                                    .sym = !opt.asym,
+                                    .desc_act = opt.desc_act},
                          .out = opt.out,
                          .type = opt.type,
                          .overrides = opt.overrides.v,
@@ -410,10 +410,14 @@ static const char *misplaced(void)
 {
     if (!strcmp(opt.format, "gptq"))
         return opt.split_max ? "--split-max-size is for GGUF files; use --max-shard-size" : NULL;
-    bool folder = opt.bits || opt.group_size != NOT_GIVEN || opt.asym || opt.desc_act ||
-                  opt.shard_max || strcmp(opt.checkpoint_format, "gptq");
-    return folder ? "--bits, --group-size, --asym, --desc-act, --checkpoint-format and "
-                    "--max-shard-size need --format gptq"
+    if (opt.desc_act)
+        return "--desc-act needs --format gptq: GGUF has no index of columns, and --method gptq "
+               "rounds "
+               "them in order of activation anyway";
+    bool folder = opt.bits || opt.group_size != NOT_GIVEN || opt.asym || opt.shard_max ||
+                  strcmp(opt.checkpoint_format, "gptq");
+    return folder ? "--bits, --group-size, --asym, --checkpoint-format and --max-shard-size need "
+                    "--format gptq"
                   : NULL;
 }
 

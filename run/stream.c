@@ -2,12 +2,18 @@
 /* run/stream.c - see stream.h. */
 #include "run/stream.h"
 
+#include "calib/pass.h"
+
 enum { BATCH_ROWS = 4096 }; /* tokens that run through a block at a time */
 
 nib_code nib_runner_new(nib_runner *r, const nib_model *m, const nib_windows *w, const nib_ctx *ctx,
                         nib_err *err)
 {
-    *r = (nib_runner){.w = w, .batch = BATCH_ROWS / w->n_ctx ? BATCH_ROWS / w->n_ctx : 1};
+    *r = (nib_runner){0};
+    nib_code rc = nib_pass_check(m, w, err);
+    if (rc) return rc;
+    r->w = w;
+    r->batch = BATCH_ROWS / w->n_ctx ? BATCH_ROWS / w->n_ctx : 1;
     r->now = nib_alloc(r->batch * w->n_ctx, m->hp.n_embd * sizeof *r->now);
     if (!r->now) return nib_fail_nomem(err, "activations");
     return nib_graph_new(&r->graph, m, ctx, r->batch, w->n_ctx, false, err);

@@ -17,6 +17,7 @@ typedef struct {
     double done; /* units of progress: windows through a block  */
 } nib_runner;
 
+/* Fails when the model cannot run over them, as nib_pass_check() says. */
 NIB_MUST_USE nib_code nib_runner_new(nib_runner *r, const nib_model *m, const nib_windows *w,
                                      const nib_ctx *ctx, nib_err *err);
 void nib_runner_free(nib_runner *r); /* accepts {0} */

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Perplexity is that of the file that was written: the same for a folder of safetensors and for GGUF
-# files that hold the same numbers, and worse by a bounded amount for quantized ones.
+# files that hold the same numbers, packed folders among them, and worse by a bounded amount for quantized ones.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -25,6 +25,15 @@ for protocol in llama.cpp window; do
             fail "$protocol: $type has $gguf, the folder $folder"
     done
 done
+
+# A folder of packed integers computes what the values that they stand for compute.
+"$nibble" quantize "$tiny" -o "$work/packed" --format gptq --bits 3 --group-size 64 --asym --desc-act --method gptq \
+    --text "$src/data/calibration.txt" --ctx 128 --samples 16 --quiet >/dev/null
+"$nibble" quantize "$work/packed" -o "$work/values.gguf" --type f32 --quiet >/dev/null
+packed=$(nll "$work/packed") values=$(nll "$work/values.gguf")
+echo "packed folder: $packed, its values in f32: $values"
+holds "$packed > 1 && $packed - $values < 1e-5 && $values - $packed < 1e-5" ||
+    fail "a packed folder has $packed, its values $values"
 
 # Bounds. Rounding to b bits leaves a relative error of e = r^2/3 * 4^-b, where r = 2 or so is the largest
 # of a block of normal weights over their spread. It enters at 9 places (two branches of each of four blocks, and
