@@ -14,7 +14,7 @@ set -euo pipefail
 # of the inputs, N the weights of the largest matrix, R = 4096 the tokens that run through a block at a time:
 #   weights      4 (2 HQ + 2 HK + 3 HF)    of one block in f32
 #   moments      4 (2 H^2 + Q^2 + F^2)     for the inputs of q k v, output, gate and up, down
-#   solver       (4 + 4 + 8) m^2           damped moments, factor, and the factorization in f64, of one input at a time
+#   solver       (4 + 8) m^2               damped moments, and their factor in f64, of one input at a time
 #   batch        4 R (2 H + max(Q + 2 K, 2 F))   inputs, normed inputs, and what lies between two matrices
 #   tensor       (2 + 1 + 76/32 + 18/32) N + 4 min(N, max(2^23, 1024 m))   as stored (bf16), codes, parameters (76 bytes for 32
 #                                          weights), packed, and a slab of it decoded for the held-out windows
@@ -35,7 +35,7 @@ bound() {
             Q = heads * dim; K = kv * dim; m = max(H, max(Q, F)); N = H * max(Q, F)
             part("weights", 4 * (2 * H * Q + 2 * H * K + 3 * H * F))
             part("moments", 4 * (2 * H * H + Q * Q + F * F))
-            part("solver", 16 * m * m)
+            part("solver", 12 * m * m)
             part("batch", 4 * R * (2 * H + max(Q + 2 * K, 2 * F)))
             part("tensor", (3 + 94 / 32) * N + 4 * min(N, max(2 ^ 23, 1024 * m)))
             part("logits", 4 * 2 * 32 * V)
