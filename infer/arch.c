@@ -8,22 +8,34 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What all architectures so far have in common. */
+static const nib_scaling scalings[] = {
+    {NIB_ROLE_ATTN_NORM, {NIB_ROLE_ATTN_Q, NIB_ROLE_ATTN_K, NIB_ROLE_ATTN_V}, 3},
+    {NIB_ROLE_ATTN_V, {NIB_ROLE_ATTN_OUTPUT}, 1},
+    {NIB_ROLE_FFN_NORM, {NIB_ROLE_FFN_GATE, NIB_ROLE_FFN_UP}, 2},
+    {NIB_ROLE_FFN_UP, {NIB_ROLE_FFN_DOWN}, 1},
+};
+#define SCALINGS .scaling = scalings, .n_scalings = sizeof scalings / sizeof *scalings
+
 static const nib_arch archs[] = {
     {
         .name = "llama",
         .hf_classes = {"LlamaForCausalLM", "MistralForCausalLM"},
         .rope_interleaved = true,
         .writes_rope_dim = true,
+        SCALINGS,
     },
     {
         .name = "qwen2",
         .hf_classes = {"Qwen2ForCausalLM"},
         .qkv_bias = true,
+        SCALINGS,
     },
     {
         .name = "qwen3",
         .hf_classes = {"Qwen3ForCausalLM"},
         .qk_norm = true,
+        SCALINGS,
     },
 };
 

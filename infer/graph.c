@@ -37,14 +37,14 @@ struct nib_graph {
     size_t max_seq, max_ctx;
     nib_linear linear;
     float *vector_pool;
-    vectors *global, *block;  /* like the model's tables; matrices have no weight here */
-    float *cosine, *sine;     /* [max_ctx][head_dim / 2]                               */
-    float *k_cache, *v_cache; /* [n_layer][max_seq][max_ctx][kv width]; NULL: no cache  */
-    nib_buf hidden;           /* [rows][n_embd] normed input                            */
-    nib_buf work;             /* q, k, v of a block, then gate and up                   */
-    nib_buf logits;           /* [a few rows][n_vocab]                                  */
-    nib_buf *scratch;         /* [threads] attention                                    */
-    const float *replaced[NIB_ROLE_COUNT]; /* the caller's weights, by role             */
+    vectors *global, *block;          /* like the model's tables; matrices have no weight here */
+    float *cosine, *sine;             /* [max_ctx][head_dim / 2]                               */
+    float *k_cache, *v_cache;         /* [n_layer][max_seq][max_ctx][kv width]; NULL: no cache  */
+    nib_buf hidden;                   /* [rows][n_embd] normed input                            */
+    nib_buf work;                     /* q, k, v of a block, then gate and up                   */
+    nib_buf logits;                   /* [a few rows][n_vocab]                                  */
+    nib_buf *scratch;                 /* [threads] attention                                    */
+    vectors replaced[NIB_ROLE_COUNT]; /* the caller's weights and biases, by role       */
 };
 
 static size_t q_width(const nib_graph *g)
@@ -57,9 +57,14 @@ static size_t kv_width(const nib_graph *g)
     return (size_t)g->m->hp.n_head_kv * g->m->hp.head_dim;
 }
 
-static const vectors *vec(const nib_graph *g, uint32_t layer, nib_role r)
+/* The vectors of a role: a norm's weight, a bias. */
+static vectors vec(const nib_graph *g, uint32_t layer, nib_role r)
 {
-    return r < NIB_ROLE_FIRST_BLOCK ? &g->global[r] : &g->block[(size_t)layer * NIB_ROLE_COUNT + r];
+    vectors v =
+        r < NIB_ROLE_FIRST_BLOCK ? g->global[r] : g->block[(size_t)layer * NIB_ROLE_COUNT + r];
+    if (v.weight && g->replaced[r].weight) v.weight = g->replaced[r].weight;
+    if (g->replaced[r].bias) v.bias = g->replaced[r].bias;
+    return v;
 }
 
 /* ---- setting up ---- */
@@ -194,7 +199,12 @@ const nib_model *nib_graph_model(const nib_graph *g)
 
 void nib_graph_replace(nib_graph *g, nib_role role, const float *w)
 {
-    g->replaced[role] = w;
+    g->replaced[role].weight = w;
+}
+
+void nib_graph_replace_bias(nib_graph *g, nib_role role, const float *bias)
+{
+    g->replaced[role].bias = bias;
 }
 
 /* ---- embedding ---- */
@@ -254,7 +264,7 @@ static nib_code norm_rows(void *arg, size_t begin, size_t end, int thread, nib_e
 
 static nib_code norm(step *s, nib_role r, nib_err *err)
 {
-    s->weight = vec(s->g, s->layer, r)->weight;
+    s->weight = vec(s->g, s->layer, r).weight;
     return nib_par_for(s->g->ctx.threads, s->rows, ROW_CHUNK, norm_rows, s, err);
 }
 
@@ -268,8 +278,8 @@ static nib_code watch(const step *s, const nib_role *roles, size_t n, const floa
 static nib_code linear(const step *s, nib_role r, const float *x, float *y, bool add, nib_err *err)
 {
     return nib_linear_apply(&s->g->linear, nib_model_param(s->g->m, s->layer, r)->weight,
-                            s->g->replaced[r], vec(s->g, s->layer, r)->bias, x, s->rows, y, add,
-                            err);
+                            s->g->replaced[r].weight, vec(s->g, s->layer, r).bias, x, s->rows, y,
+                            add, err);
 }
 
 /* Norm per head, where the model has one, and rotation to position `pos`. */
@@ -300,9 +310,9 @@ static nib_code place_rows(void *arg, size_t begin, size_t end, int thread, nib_
     for (size_t i = begin; i < end; i++) {
         size_t pos = s->pos + i % s->n_tok;
         place_heads(s->g, s->q + i * q_width(s->g), hp->n_head,
-                    vec(s->g, s->layer, NIB_ROLE_ATTN_Q_NORM)->weight, pos);
+                    vec(s->g, s->layer, NIB_ROLE_ATTN_Q_NORM).weight, pos);
         place_heads(s->g, s->k + i * kv, hp->n_head_kv,
-                    vec(s->g, s->layer, NIB_ROLE_ATTN_K_NORM)->weight, pos);
+                    vec(s->g, s->layer, NIB_ROLE_ATTN_K_NORM).weight, pos);
         if (!s->g->k_cache) continue;
         size_t off = cache_offset(s, i / s->n_tok, pos);
         memcpy(s->g->k_cache + off, s->k + i * kv, kv * sizeof(float));
@@ -311,16 +321,13 @@ static nib_code place_rows(void *arg, size_t begin, size_t end, int thread, nib_
     return NIB_OK;
 }
 
-static nib_code attention(step *s, nib_err *err)
+/* From the normed input in h to the heads' outputs in q. */
+static nib_code attend(step *s, nib_err *err)
 {
-    static const nib_role inputs[] = {NIB_ROLE_ATTN_Q, NIB_ROLE_ATTN_K, NIB_ROLE_ATTN_V};
-    static const nib_role output = NIB_ROLE_ATTN_OUTPUT;
     nib_graph *g = s->g;
     const nib_hparams *hp = &g->m->hp;
     const size_t kv = kv_width(g);
     nib_code rc;
-    if ((rc = norm(s, NIB_ROLE_ATTN_NORM, err))) return rc;
-    if ((rc = watch(s, inputs, 3, s->h, hp->n_embd, err))) return rc;
     if ((rc = linear(s, NIB_ROLE_ATTN_Q, s->h, s->q, false, err))) return rc;
     if ((rc = linear(s, NIB_ROLE_ATTN_K, s->h, s->k, false, err))) return rc;
     if ((rc = linear(s, NIB_ROLE_ATTN_V, s->h, s->v, false, err))) return rc;
@@ -340,8 +347,18 @@ static nib_code attention(step *s, nib_err *err)
         .threads = g->ctx.threads,
         .scratch = g->scratch,
     };
-    if ((rc = nib_attention(&a, err))) return rc;
-    if ((rc = watch(s, &output, 1, s->q, q_width(g), err))) return rc;
+    return nib_attention(&a, err);
+}
+
+static nib_code attention(step *s, nib_err *err)
+{
+    static const nib_role inputs[] = {NIB_ROLE_ATTN_Q, NIB_ROLE_ATTN_K, NIB_ROLE_ATTN_V};
+    static const nib_role output = NIB_ROLE_ATTN_OUTPUT;
+    nib_code rc;
+    if ((rc = norm(s, NIB_ROLE_ATTN_NORM, err))) return rc;
+    if ((rc = watch(s, inputs, 3, s->h, s->g->m->hp.n_embd, err))) return rc;
+    if ((rc = attend(s, err))) return rc;
+    if ((rc = watch(s, &output, 1, s->q, q_width(s->g), err))) return rc;
     return linear(s, output, s->q, s->x, true, err);
 }
 
@@ -354,6 +371,15 @@ static nib_code swiglu_rows(void *arg, size_t begin, size_t end, int thread, nib
     return NIB_OK;
 }
 
+/* From the normed input in h to the gated products in gate. */
+static nib_code gated(step *s, nib_err *err)
+{
+    nib_code rc;
+    if ((rc = linear(s, NIB_ROLE_FFN_GATE, s->h, s->gate, false, err))) return rc;
+    if ((rc = linear(s, NIB_ROLE_FFN_UP, s->h, s->up, false, err))) return rc;
+    return nib_par_for(s->g->ctx.threads, s->rows, ROW_CHUNK, swiglu_rows, s, err);
+}
+
 static nib_code feed_forward(step *s, nib_err *err)
 {
     static const nib_role inputs[] = {NIB_ROLE_FFN_GATE, NIB_ROLE_FFN_UP};
@@ -361,33 +387,60 @@ static nib_code feed_forward(step *s, nib_err *err)
     nib_code rc;
     if ((rc = norm(s, NIB_ROLE_FFN_NORM, err))) return rc;
     if ((rc = watch(s, inputs, 2, s->h, s->g->m->hp.n_embd, err))) return rc;
-    if ((rc = linear(s, NIB_ROLE_FFN_GATE, s->h, s->gate, false, err))) return rc;
-    if ((rc = linear(s, NIB_ROLE_FFN_UP, s->h, s->up, false, err))) return rc;
-    if ((rc = nib_par_for(s->g->ctx.threads, s->rows, ROW_CHUNK, swiglu_rows, s, err))) return rc;
+    if ((rc = gated(s, err))) return rc;
     if ((rc = watch(s, &down, 1, s->gate, s->g->m->hp.n_ff, err))) return rc;
     return linear(s, down, s->gate, s->x, true, err);
+}
+
+/* Room for what a batch becomes inside a block. */
+static nib_code reserve(step *s, nib_err *err)
+{
+    nib_graph *g = s->g;
+    const size_t q = q_width(g), kv = kv_width(g), n_ff = g->m->hp.n_ff;
+    const size_t wide = q + 2 * kv > 2 * n_ff ? q + 2 * kv : 2 * n_ff;
+    if (!nib_mul(s->n_seq, s->n_tok, &s->rows)) return nib_fail_nomem(err, "activations");
+    float *work = nib_buf_reserve(&g->work, s->rows, wide * sizeof(float));
+    if (!work) return nib_fail_nomem(err, "activations");
+    s->q = work;
+    s->k = s->q + s->rows * q;
+    s->v = s->k + s->rows * kv;
+    s->gate = work;
+    s->up = s->gate + s->rows * n_ff;
+    return NIB_OK;
+}
+
+nib_code nib_graph_branch(nib_graph *g, uint32_t layer, nib_role role, const float *x, size_t n_seq,
+                          size_t n_tok, float *y, nib_err *err)
+{
+    step s = {.g = g, .layer = layer, .n_seq = n_seq, .n_tok = n_tok, .h = (float *)x};
+    nib_role last = role;
+    assert(!g->k_cache && layer < g->m->hp.n_layer && n_seq <= g->max_seq && n_tok <= g->max_ctx);
+    nib_code rc = reserve(&s, err);
+    if (!rc && (role == NIB_ROLE_FFN_GATE || role == NIB_ROLE_FFN_UP)) {
+        last = NIB_ROLE_FFN_DOWN;
+        rc = gated(&s, err);
+        x = s.gate;
+    } else if (!rc && role != NIB_ROLE_FFN_DOWN && role != NIB_ROLE_ATTN_OUTPUT) {
+        last = NIB_ROLE_ATTN_OUTPUT;
+        rc = attend(&s, err);
+        x = s.q;
+    }
+    if (!rc) rc = linear(&s, last, x, y, false, err);
+    return rc ? nib_wrap(err, "block %u", layer) : NIB_OK;
 }
 
 nib_code nib_graph_block(nib_graph *g, uint32_t layer, float *x, size_t n_seq, size_t n_tok,
                          size_t pos, const nib_observer *obs, nib_err *err)
 {
-    const size_t q = q_width(g), kv = kv_width(g), n_ff = g->m->hp.n_ff;
-    const size_t wide = q + 2 * kv > 2 * n_ff ? q + 2 * kv : 2 * n_ff;
     assert(layer < g->m->hp.n_layer && n_seq <= g->max_seq && n_tok <= g->max_ctx);
     assert(pos <= g->max_ctx - n_tok && (pos == 0 || g->k_cache));
-    step s = {.g = g, .layer = layer, .n_seq = n_seq, .n_tok = n_tok, .pos = pos, .obs = obs};
-    if (!nib_mul(n_seq, n_tok, &s.rows)) return nib_fail_nomem(err, "activations");
-    if (!s.rows) return NIB_OK;
-    s.x = x;
+    step s = {
+        .g = g, .layer = layer, .n_seq = n_seq, .n_tok = n_tok, .pos = pos, .x = x, .obs = obs};
+    nib_code rc = reserve(&s, err);
+    if (rc || !s.rows) return rc;
     s.h = nib_buf_reserve(&g->hidden, s.rows, g->m->hp.n_embd * sizeof(float));
-    float *work = nib_buf_reserve(&g->work, s.rows, wide * sizeof(float));
-    if (!s.h || !work) return nib_fail_nomem(err, "activations");
-    s.q = work;
-    s.k = s.q + s.rows * q;
-    s.v = s.k + s.rows * kv;
-    s.gate = work;
-    s.up = s.gate + s.rows * n_ff;
-    nib_code rc = attention(&s, err);
+    if (!s.h) return nib_fail_nomem(err, "activations");
+    rc = attention(&s, err);
     if (!rc) rc = feed_forward(&s, err);
     return rc ? nib_wrap(err, "block %u", layer) : NIB_OK;
 }

@@ -47,9 +47,18 @@ NIB_MUST_USE nib_code nib_graph_block(nib_graph *g, uint32_t layer, float *x, si
                                       size_t n_tok, size_t pos, const nib_observer *obs,
                                       nib_err *err);
 
-/* From now on use w[out][in], borrowed, in place of the source's weight for this role of every
- * block; NULL: the source's again. For callers that go block by block with weights of their own. */
+/* From now on use these, borrowed, in place of the source's weight (w[out][in], or a norm's w[n])
+ * or bias for this role of every block; NULL: the source's again. For callers that go block by
+ * block with weights of their own. */
 void nib_graph_replace(nib_graph *g, nib_role role, const float *w);
+void nib_graph_replace_bias(nib_graph *g, nib_role role, const float *bias);
+
+/* The rest of a branch of block `layer`, attention or feed-forward, from the input of the linear
+ * `role` on: y[rows][n_embd] is what the branch adds to the residual when x[rows][in] is what role,
+ * and the linears that share its input, are given. Whole sequences from position 0; not for a graph
+ * with a cache. y is not x. */
+NIB_MUST_USE nib_code nib_graph_branch(nib_graph *g, uint32_t layer, nib_role role, const float *x,
+                                       size_t n_seq, size_t n_tok, float *y, nib_err *err);
 
 /* Receives the logits of one row; calls for different rows may come from different threads at once.
  * `row` indexes the list given to nib_graph_logits. */

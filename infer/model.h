@@ -36,6 +36,16 @@ typedef enum {
 /* "attn_q" */
 const char *nib_role_name(nib_role r);
 
+/* A set of linears that read one input, and what may absorb the inverse of a scale of its channels,
+ * so that the model computes the same: a norm, or the linear whose outputs the channels are, up to
+ * a product with something else. attn_v's outputs reach the channels of attn_output head by head,
+ * each key/value head those of all query heads that share it. */
+typedef struct {
+    nib_role producer;
+    nib_role reader[3];
+    size_t n_readers;
+} nib_scaling;
+
 typedef struct nib_arch {
     const char *name; /* GGUF's general.architecture: "llama", "qwen2", "qwen3"              */
     const char *hf_classes[8]; /* values of config.json's architectures[0]; NULL-terminated */
@@ -43,6 +53,8 @@ typedef struct nib_arch {
     bool qk_norm;          /* RMS norm over each head of q and k, before the rotation             */
     bool qkv_bias;        /* q, k, v have biases (in others a bias is optional where it is found) */
     bool writes_rope_dim; /* GGUF key rope.dimension_count, vocab_size                           */
+    const nib_scaling *scaling; /* [n_scalings] in the order of the block; none: it cannot be */
+    size_t n_scalings; /* rescaled                                                         */
 } nib_arch;
 
 size_t nib_arch_count(void);
