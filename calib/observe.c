@@ -4,6 +4,8 @@
 #include "base/linalg.h"
 #include "base/par.h"
 
+#include <math.h>
+
 /* Columns of a task: their sums stay in the first-level cache while all rows go by. */
 enum { STRIP = 128 };
 
@@ -34,6 +36,38 @@ nib_code nib_observe_squares(double *sum, const float *x, size_t rows, size_t co
 {
     squares_job job = {sum, x, rows, cols};
     return nib_par_for(ctx->threads, cols, STRIP, add_strip, &job, err);
+}
+
+typedef struct {
+    double *sum;
+    float *most;
+    const float *x;
+    size_t rows, cols;
+} sizes_job;
+
+static nib_code add_sizes(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const sizes_job *job = arg;
+    (void)thread;
+    (void)err;
+    double *restrict sum = job->sum + begin;
+    float *restrict most = job->most + begin;
+    for (size_t i = 0; i < job->rows; i++) {
+        const float *restrict x = job->x + i * job->cols + begin;
+        for (size_t j = 0; j < end - begin; j++) {
+            const float a = fabsf(x[j]);
+            sum[j] += (double)a;
+            most[j] = a > most[j] ? a : most[j];
+        }
+    }
+    return NIB_OK;
+}
+
+nib_code nib_observe_sizes(double *sum, float *most, const float *x, size_t rows, size_t cols,
+                           const nib_ctx *ctx, nib_err *err)
+{
+    sizes_job job = {sum, most, x, rows, cols};
+    return nib_par_for(ctx->threads, cols, STRIP, add_sizes, &job, err);
 }
 
 typedef struct {

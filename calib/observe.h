@@ -15,6 +15,11 @@
 NIB_MUST_USE nib_code nib_observe_squares(double *sum, const float *x, size_t rows, size_t cols,
                                           const nib_ctx *ctx, nib_err *err);
 
+/* sum[j] += |x[0][j]| + |x[1][j]| + ..., in the order of the rows and in f64, and most[j] = the
+ * largest |x[.][j]| so far. x is [rows][cols]. */
+NIB_MUST_USE nib_code nib_observe_sizes(double *sum, float *most, const float *x, size_t rows,
+                                        size_t cols, const nib_ctx *ctx, nib_err *err);
+
 /* Second moments: h[i][j] += sum over the rows of x[.][i] x[.][j], for i <= j (the upper triangle
  * of h[cols][cols]); x is [rows][cols]. Sums of one call are f32 (a matrix product), so give it a
  * few thousand rows at a time; cut into the same batches, the result does not depend on the number

@@ -8,7 +8,9 @@
 #include "run/quantize.h"
 #include "run/solve.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define NOT_GIVEN UINT64_MAX
@@ -22,6 +24,7 @@ static struct {
     uint64_t bits, group_size, shard_max;
     bool asym, desc_act;
     nib_window_opts windows;
+    const char *alpha;
     double damp;
     uint64_t sweeps, memory;
     bool no_propagate, true_sequential, resume;
@@ -30,11 +33,13 @@ static struct {
          .format = "gguf",
          .checkpoint_format = "gptq",
          .group_size = NOT_GIVEN,
+         .alpha = "0.5",
          .damp = 0.01,
          .sweeps = 8,
          .memory = (uint64_t)1 << 30};
 
-static const char *const METHODS[] = {"rtn", "gptq", NULL};
+static const char *const METHODS[] = {
+    "rtn", "gptq", "awq", "awq+gptq", "smoothquant", "smoothquant+gptq", NULL};
 static const char *const FORMATS[] = {"gguf", "gptq", NULL};
 static const char *const CHECKPOINT_FORMATS[] = {"gptq", "gptq_v2", NULL};
 
@@ -101,7 +106,12 @@ static const nib_opt rows[] = {
      .target = &opt.method,
      .choices = METHODS,
      .metavar = "METHOD",
-     .help = "rtn; or gptq, which needs --text (rtn)"},
+     .help = "rtn, gptq, awq, awq+gptq, smoothquant ... (rtn)"},
+    {.name = "alpha",
+     .kind = NIB_OPT_STR,
+     .target = &opt.alpha,
+     .metavar = "A",
+     .help = "smoothquant: from 0 to 1, or auto (0.5)"},
     NIB_WINDOW_OPTS(opt.windows, "tokens in a window (2048, or the model's context)", 0,
                     "windows, chosen at random (128)"),
     {.name = "damp",
@@ -255,16 +265,39 @@ static nib_code print_json(const nib_plan *p, const nib_quantize_result *r,
     if (r)
         ok = ok && nib_json_add_num(j, "seconds", r->seconds) &&
              nib_json_add_num(j, "zero_importance_blocks", (double)r->zero_importance_blocks);
-    if (solved && solved->n) ok = ok && nib_solve_report_json(j, solved);
+    if (solved) ok = ok && nib_solve_report_json(j, solved);
     return nib_print_json(j, ok, err);
 }
 
 /* ---- the work ---- */
 
+static bool gives_feedback(void)
+{
+    const char *plus = strchr(opt.method, '+');
+    return !strcmp(plus ? plus + 1 : opt.method, "gptq");
+}
+
+static nib_transform transform(void)
+{
+    if (!strncmp(opt.method, "awq", 3)) return NIB_TRANSFORM_AWQ;
+    if (!strncmp(opt.method, "smooth", 6)) return NIB_TRANSFORM_SMOOTHQUANT;
+    return NIB_TRANSFORM_NONE;
+}
+
+/* In [0, 1], -1 for auto; NAN when it is neither. */
+static double alpha(void)
+{
+    char *end;
+    if (!strcmp(opt.alpha, "auto")) return -1;
+    const double a = strtod(opt.alpha, &end);
+    return end != opt.alpha && !*end && a >= 0 && a <= 1 ? a : NAN;
+}
+
 static nib_solve_opts solve_opts(void)
 {
     nib_solve_opts o = nib_solve_defaults();
     if (opt.desc_act) o.gptq.when = NIB_PARAMS_REACHED;
+    o.rescale.alpha = alpha();
     o.gptq.damp = opt.damp;
     o.gptq.sweeps = (unsigned)opt.sweeps;
     o.propagate = !opt.no_propagate;
@@ -277,9 +310,14 @@ static void print_report(const nib_solve_report *r)
 {
     double rtn = 0, solved = 0;
     for (size_t i = 0; i < r->n; i++) rtn += r->line[i].rtn, solved += r->line[i].solved;
-    printf("%zu weights solved on %zu windows of %zu tokens: output error %.0f %% below rounding "
-           "to nearest with importances\n",
-           r->n, r->windows, r->n_ctx, rtn > 0 ? 100 * (1 - solved / rtn) : 0);
+    printf("%zu windows of %zu tokens: ", r->windows, r->n_ctx);
+    if (r->n_rescaled)
+        printf("%zu inputs of linear layers rescaled%s", r->n_rescaled, r->n ? ", " : "");
+    if (r->n)
+        printf(
+            "%zu weights solved, output error %.0f %% below rounding to nearest with importances",
+            r->n, rtn > 0 ? 100 * (1 - solved / rtn) : 0);
+    putchar('\n');
     if (r->kl.n)
         printf("on %zu held-out windows: KL divergence %.5f +/- %.5f, same top token %.2f %%\n",
                r->held_out, r->kl.kl, r->kl.error, 100 * r->kl.same_top);
@@ -303,12 +341,17 @@ static nib_code solve(nib_solve_report *report, nib_side *side, const nib_plan *
 }
 
 /* The packed weights of a folder, and the folder. */
+static bool looks_at_activations(const nib_recipe *r)
+{
+    return r->method != NIB_METHOD_RTN || r->transform != NIB_TRANSFORM_NONE;
+}
+
 static nib_code write_folder(nib_quantize_result *r, nib_side *side, const nib_plan *p,
                              const nib_ctx *ctx, nib_err *err)
 {
     nib_code rc = NIB_OK;
     const nib_layout_note note = {opt.damp, opt.true_sequential};
-    if (p->recipe.method == NIB_METHOD_RTN) {
+    if (!looks_at_activations(&p->recipe)) {
         rc = nib_side_open(side, p->recipe.out, 0, false, err);
         if (!rc) rc = nib_dir_round(side, p, ctx, err);
     }
@@ -321,7 +364,7 @@ static nib_code carry_out(const nib_plan *p, const nib_ctx *ctx, nib_err *err)
     nib_solve_report report = {0};
     nib_side side = {.fd = -1};
     const bool folder = p->recipe.format != NIB_FORMAT_GGUF;
-    const bool solves = p->n_solved && !(folder && p->recipe.method == NIB_METHOD_RTN);
+    const bool solves = p->n_solved && (!folder || looks_at_activations(&p->recipe));
     if (solves && !opt.windows.texts.n)
         return nib_fail(err, NIB_EINVAL, "method gptq needs --text FILE");
     nib_code rc = solves ? solve(&report, &side, p, ctx, err) : NIB_OK;
@@ -336,10 +379,10 @@ static nib_code carry_out(const nib_plan *p, const nib_ctx *ctx, nib_err *err)
     nib_debug(ctx->log, "%.2f s, %.0f MB of memory at most", r.seconds + report.seconds,
               (double)nib_mem_peak() / 1e6);
     if (opt.json) {
-        rc = print_json(p, &r, &report, err);
+        rc = print_json(p, &r, solves ? &report : NULL, err);
     } else {
         print_totals(p);
-        if (report.n) print_report(&report);
+        if (solves) print_report(&report);
     }
 done:
     nib_solve_report_free(&report);
@@ -377,7 +420,8 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
                          .protect_blocks = opt.protect_blocks,
                          .output_type = opt.output_type,
                          .embedding_type = opt.embedding_type,
-                         .method = strcmp(opt.method, "gptq") ? NIB_METHOD_RTN : NIB_METHOD_GPTQ,
+                         .method = gives_feedback() ? NIB_METHOD_GPTQ : NIB_METHOD_RTN,
+                         .transform = transform(),
                          .pure = opt.pure,
                          .leave_output = opt.leave_output,
                          .force = opt.force,
@@ -432,8 +476,12 @@ static int run(int argc, char **argv)
     status = NIB_EXIT_OK;
     if (!opt.out && !opt.dry_run)
         status = nib_usage(&nib_cmd_quantize, "quantize: -o FILE is missing");
-    else if (!strcmp(opt.method, "gptq") && !opt.windows.texts.n && !opt.dry_run)
-        status = nib_usage(&nib_cmd_quantize, "quantize: --method gptq needs --text FILE");
+    else if (strcmp(opt.method, "rtn") && !opt.windows.texts.n && !opt.dry_run)
+        status =
+            nib_usage(&nib_cmd_quantize, "quantize: --method %s needs --text FILE", opt.method);
+    else if (isnan(alpha()))
+        status = nib_usage(&nib_cmd_quantize,
+                           "quantize: --alpha '%s': should be from 0 to 1, or auto", opt.alpha);
     else if (misplaced())
         status = nib_usage(&nib_cmd_quantize, "quantize: %s", misplaced());
     else if (quantize(operands.v[0], &ctx, &err))

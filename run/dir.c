@@ -142,13 +142,14 @@ typedef struct {
     uint64_t done;
 } job;
 
-static void add_copied(job *j, const nib_plan_tensor *t, uint32_t file)
+/* A tensor in its own dtype, from the source or, where it was changed, from the side file. */
+static void add_plain(job *j, const nib_plan_tensor *t, uint32_t file)
 {
     nib_st_tensor *st = &j->st[j->n];
     *st = (nib_st_tensor){
         .name = t->src->name, .type = t->src->codec->type, .n_dims = t->src->n_dims};
     memcpy(st->shape, t->src->shape, sizeof st->shape);
-    j->e[j->n++] = (entry){st->name, t, 0, file};
+    j->e[j->n++] = (entry){st->name, t, t->solve ? t->solved_at : 0, file};
 }
 
 static nib_code add_packed(job *j, const nib_plan_tensor *t, uint32_t file, nib_err *err)
@@ -177,10 +178,10 @@ static nib_code list_entries(job *j, nib_err *err)
     for (size_t i = 0; i < p->n && !rc; i++) {
         const nib_plan_tensor *t = &p->tensor[i];
         uint32_t file = p->layout.file_of[i];
-        if (t->solve)
+        if (t->codec->quantized && t->solve)
             rc = add_packed(j, t, file, err);
         else
-            add_copied(j, t, file);
+            add_plain(j, t, file);
     }
     return rc;
 }

@@ -129,13 +129,27 @@ nib_code nib_keep_write(nib_keep *k, const nib_plan_tensor *t, const uint8_t *co
     return rc ? rc : nib_side_write(k->side, t->solved_at, k->packed.p, (size_t)t->bytes, err);
 }
 
+nib_code nib_keep_plain(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err *err)
+{
+    const size_t rows = (size_t)t->rows, cols = (size_t)t->cols;
+    uint8_t *packed = nib_buf_reserve(&k->packed, (size_t)t->bytes, 1);
+    if (!packed) return nib_fail_nomem(err, "a vector");
+    t->codec->encode(packed, w, NULL, rows, cols, k->ctx->cpu, NULL);
+    t->codec->decode(w, packed, rows * cols, k->ctx->cpu);
+    return nib_side_write(k->side, t->solved_at, packed, (size_t)t->bytes, err);
+}
+
 nib_code nib_keep_read(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err *err)
 {
     if (!nib_buf_reserve(&k->packed, (size_t)t->bytes, 1))
         return nib_fail_nomem(err, "packed weights");
     nib_code rc = nib_side_read(k->side, t->solved_at, k->packed.p, (size_t)t->bytes, err);
-    if (rc || is_folder(k))
-        return rc ? rc : nib_layout_unpack(w, &t->layout, k->packed.p, &k->raw, err);
+    if (rc) return rc;
+    if (!t->codec->quantized) {
+        t->codec->decode(w, k->packed.p, (size_t)(t->rows * t->cols), k->ctx->cpu);
+        return NIB_OK;
+    }
+    if (is_folder(k)) return nib_layout_unpack(w, &t->layout, k->packed.p, &k->raw, err);
     rows_job j = {.t = t, .packed = k->packed.p, .w = w, .cpu = k->ctx->cpu};
     return nib_par_for(k->ctx->threads, (size_t)t->rows, PACK_ROWS, unpack_rows, &j, err);
 }

@@ -28,6 +28,9 @@ NIB_MUST_USE nib_code nib_keep_write(nib_keep *k, const nib_plan_tensor *t, cons
 /* The same for a weight of a GGUF file that the solver has no part in: w becomes what encoding it
  * will make of it. Nothing is written. */
 NIB_MUST_USE nib_code nib_keep_round(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err *err);
+/* The same for a tensor in a plain number format: w[rows][cols], which becomes what the format
+ * holds of it. */
+NIB_MUST_USE nib_code nib_keep_plain(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err *err);
 /* The values of what an earlier call, or an earlier run, wrote. */
 NIB_MUST_USE nib_code nib_keep_read(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err *err);
 

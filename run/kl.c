@@ -12,8 +12,8 @@ enum { GROUP = 32 }; /* rows whose logits are held at once */
 
 typedef struct {
     const nib_ops *ops;
-    float *logits; /* [GROUP][n_vocab] of stream a */
-    double kl[GROUP];
+    float *logits;                                      /* [GROUP][n_vocab] of stream a */
+    double kl[GROUP], square[GROUP], difference[GROUP]; /* the last two: sums over the logits */
     bool same[GROUP];
 } pair;
 
@@ -26,14 +26,21 @@ static void keep(void *arg, size_t row, const float *logits, size_t n_vocab)
 static void compare(void *arg, size_t row, const float *logits, size_t n_vocab)
 {
     pair *p = arg;
-    p->kl[row] = nib_loss_kl(p->ops, p->logits + row * n_vocab, logits, n_vocab, &p->same[row]);
+    const float *first = p->logits + row * n_vocab;
+    p->kl[row] = nib_loss_kl(p->ops, first, logits, n_vocab, &p->same[row]);
+    p->square[row] = p->difference[row] = 0;
+    for (size_t i = 0; i < n_vocab; i++) {
+        const double d = (double)logits[i] - first[i];
+        p->square[row] += (double)first[i] * first[i];
+        p->difference[row] += d * d;
+    }
 }
 
 nib_code nib_kl_rows(nib_kl *out, nib_graph *g, const nib_rows *a, const nib_rows *b, size_t b0,
                      size_t n, const nib_ctx *ctx, nib_err *err)
 {
     size_t all[GROUP], same = 0;
-    double sum = 0, sum2 = 0;
+    double sum = 0, sum2 = 0, square = 0, difference = 0;
     size_t n_vocab = nib_graph_model(g)->hp.n_vocab, n_embd = a->cols;
     nib_code rc = NIB_OK;
     pair p = {.ops = nib_ops_get(ctx->cpu), .logits = nib_alloc(n_vocab, GROUP * sizeof(float))};
@@ -50,6 +57,8 @@ nib_code nib_kl_rows(nib_kl *out, nib_graph *g, const nib_rows *a, const nib_row
         for (size_t j = 0; j < k; j++) {
             sum += p.kl[j];
             sum2 += p.kl[j] * p.kl[j];
+            square += p.square[j];
+            difference += p.difference[j];
             same += p.same[j];
         }
     }
@@ -57,7 +66,10 @@ nib_code nib_kl_rows(nib_kl *out, nib_graph *g, const nib_rows *a, const nib_row
     nib_free(x);
     if (rc || !n) return rc;
     double mean = sum / (double)n, var = sum2 / (double)n - mean * mean;
-    *out = (nib_kl){n, mean, n > 1 && var > 0 ? sqrt(var / (double)(n - 1)) : 0,
-                    (double)same / (double)n};
+    *out = (nib_kl){.n = n,
+                    .kl = mean,
+                    .error = n > 1 && var > 0 ? sqrt(var / (double)(n - 1)) : 0,
+                    .logits = square > 0 ? sqrt(difference / square) : 0,
+                    .same_top = (double)same / (double)n};
     return NIB_OK;
 }

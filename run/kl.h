@@ -10,6 +10,7 @@ typedef struct {
     size_t n;        /* positions compared */
     double kl;       /* mean divergence of `b`'s predictions from `a`'s, nats */
     double error;    /* its standard error */
+    double logits;   /* ||b - a|| / ||a|| over all logits */
     double same_top; /* share of positions where both hold the same token most likely */
 } nib_kl;
 

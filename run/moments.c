@@ -14,8 +14,13 @@ static nib_code new_input(nib_moments *m, const nib_role *roles, size_t n_roles,
                         NIB_INPUTS_MAX);
     nib_moments_input *in = &m->input[m->n];
     float *h = nib_buf_reserve(&in->h, cols, cols * sizeof *h);
-    if (!h) return nib_fail_nomem(err, "second moments");
+    double *sum = nib_buf_reserve(&in->sum, cols, sizeof *sum);
+    float *most = nib_buf_reserve(&in->most, cols, sizeof *most);
+    if (!h || !sum || !most) return nib_fail_nomem(err, "second moments");
     memset(h, 0, cols * cols * sizeof *h);
+    memset(sum, 0, cols * sizeof *sum);
+    memset(most, 0, cols * sizeof *most);
+    in->rows = 0;
     memcpy(in->role, roles, n_roles * sizeof *roles);
     in->n_roles = n_roles;
     in->cols = cols;
@@ -32,7 +37,10 @@ static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_
     while (i < m->n && m->input[i].role[0] != roles[0]) i++;
     nib_code rc = i == m->n ? new_input(m, roles, n_roles, cols, err) : NIB_OK;
     if (rc || (m->only >= 0 && (size_t)m->only != i)) return rc;
-    return nib_observe_moments(m->input[i].h.p, x, rows, cols, m->ctx, err);
+    nib_moments_input *in = &m->input[i];
+    in->rows += rows;
+    if (m->sizes) rc = nib_observe_sizes(in->sum.p, in->most.p, x, rows, cols, m->ctx, err);
+    return rc ? rc : nib_observe_moments(in->h.p, x, rows, cols, m->ctx, err);
 }
 
 void nib_moments_start(nib_moments *m, int only)
@@ -48,5 +56,28 @@ nib_observer nib_moments_observer(nib_moments *m)
 
 void nib_moments_free(nib_moments *m)
 {
-    for (size_t i = 0; i < NIB_INPUTS_MAX; i++) nib_buf_free(&m->input[i].h);
+    for (size_t i = 0; i < NIB_INPUTS_MAX; i++) {
+        nib_buf_free(&m->input[i].h);
+        nib_buf_free(&m->input[i].sum);
+        nib_buf_free(&m->input[i].most);
+    }
+}
+
+nib_moments_input *nib_moments_find(nib_moments *m, nib_role role)
+{
+    for (size_t i = 0; i < m->n; i++)
+        for (size_t k = 0; k < m->input[i].n_roles; k++)
+            if (m->input[i].role[k] == role) return &m->input[i];
+    return NULL;
+}
+
+void nib_moments_divide(nib_moments_input *in, const float *s)
+{
+    float *h = in->h.p, *most = in->most.p;
+    double *sum = in->sum.p;
+    for (size_t i = 0; i < in->cols; i++) {
+        for (size_t k = i; k < in->cols; k++) h[i * in->cols + k] /= s[i] * s[k];
+        sum[i] /= (double)s[i];
+        most[i] /= s[i];
+    }
 }

@@ -12,12 +12,16 @@ enum { NIB_INPUTS_MAX = 8 }; /* distinct inputs of the linear layers of a block 
 typedef struct {
     nib_role role[NIB_ROLE_COUNT];
     size_t n_roles, cols;
-    nib_buf h; /* float [cols][cols], upper triangle: X'X */
+    nib_buf h;    /* float [cols][cols], upper triangle: X'X                */
+    nib_buf sum;  /* double [cols]: sum of |x|, with `sizes`                */
+    nib_buf most; /* float [cols]: largest |x|, with `sizes`                */
+    size_t rows;  /* that were summed up                                    */
 } nib_moments_input;
 
 /* Start with {.ctx = ...}. */
 typedef struct {
     const nib_ctx *ctx;
+    bool sizes; /* also the sizes of the channels, for rescaling */
     nib_moments_input input[NIB_INPUTS_MAX];
     size_t n; /* inputs met since the start, in their order */
     int only; /* see nib_moments_start */
@@ -29,5 +33,10 @@ void nib_moments_start(nib_moments *m, int only);
 /* For the pass through the block. Keeps a pointer to m. */
 nib_observer nib_moments_observer(nib_moments *m);
 void nib_moments_free(nib_moments *m);
+
+/* The input that `role` reads; NULL: not met. */
+nib_moments_input *nib_moments_find(nib_moments *m, nib_role role);
+/* As if the input's channels had been divided by s[cols]. */
+void nib_moments_divide(nib_moments_input *in, const float *s);
 
 #endif

@@ -238,16 +238,30 @@ static nib_code choose_all(chooser *c, nib_err *err)
     return NIB_OK;
 }
 
-/* Matrices of the blocks in a quantized format go through the solver of their method. */
+bool nib_plan_rescales(const nib_plan *p, const nib_plan_tensor *t)
+{
+    const nib_arch *arch = p->model->arch;
+    if (p->recipe.transform == NIB_TRANSFORM_NONE || !t->src) return false;
+    if (t->place.role < NIB_ROLE_FIRST_BLOCK) return false;
+    for (size_t i = 0; i < arch->n_scalings; i++)
+        if (arch->scaling[i].producer == t->place.role) return t->place.bias || n_dims_of(t) == 1;
+    return false;
+}
+
+/* Matrices of the blocks in a quantized format go through the solver of their method, and all of
+ * them where channels are rescaled before they are rounded. */
 static void mark_solved(nib_plan *p)
 {
     for (size_t i = 0; i < p->n; i++) {
         nib_plan_tensor *t = &p->tensor[i];
         bool matrix =
             t->src && n_dims_of(t) == 2 && t->place.role >= NIB_ROLE_FIRST_BLOCK && !t->place.bias;
-        t->solve = matrix && t->method != NIB_METHOD_RTN && t->codec->quantized && t->codec->fit &&
-                   !t->copy;
+        t->solve = matrix && (t->method != NIB_METHOD_RTN || p->recipe.transform) &&
+                   t->codec->quantized && t->codec->fit && !t->copy;
         p->n_solved += t->solve;
+        if (!nib_plan_rescales(p, t)) continue;
+        t->solve = true;
+        t->copy = false;
     }
 }
 

@@ -72,6 +72,9 @@ NIB_MUST_USE nib_code nib_plan_make(nib_plan *p, const nib_recipe *recipe, const
                                     const nib_imatrix *imatrix, const nib_ctx *ctx, nib_err *err);
 void nib_plan_free(nib_plan *p);
 
+/* Is t a norm or a bias of a block, which the recipe's rescaling may divide? */
+bool nib_plan_rescales(const nib_plan *p, const nib_plan_tensor *t);
+
 /* The same for folders, run/plan_dir.c; called by nib_plan_make(), which cleans up. */
 NIB_MUST_USE nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *imatrix, const nib_ctx *ctx,
                                    nib_err *err);

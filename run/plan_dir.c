@@ -90,9 +90,11 @@ static nib_code plan_tensor(nib_plan *p, size_t i, bool placed, nib_err *err)
             "from the original model",
             t->src->name);
     t->codec = t->src->codec;
-    t->copy = true;
     t->bytes = t->src->bytes;
-    snprintf(t->reason, sizeof t->reason, "copied as it is");
+    t->solve = nib_plan_rescales(p, t);
+    t->copy = !t->solve;
+    snprintf(t->reason, sizeof t->reason,
+             t->copy ? "copied as it is" : "takes up what is rescaled");
     return NIB_OK;
 }
 

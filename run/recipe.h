@@ -16,6 +16,13 @@ typedef enum {
     NIB_METHOD_COUNT,
 } nib_method;
 
+/* What is done to a block before that: an exact rescaling of channels (run/rescale.h). */
+typedef enum {
+    NIB_TRANSFORM_NONE,
+    NIB_TRANSFORM_AWQ,
+    NIB_TRANSFORM_SMOOTHQUANT,
+} nib_transform;
+
 typedef enum {
     NIB_FORMAT_GGUF, /* a file for llama.cpp                                   */
     NIB_FORMAT_DIR,  /* a folder for Transformers, vLLM and others: run/dir.h  */
@@ -35,6 +42,7 @@ typedef struct {
     const char *output_type;    /* format of the output matrix; NULL: as the file type has it   */
     const char *embedding_type; /* format of the token embedding; NULL: as the file type has it */
     nib_method method;
+    nib_transform transform;
     bool pure;          /* every tensor in the base format: no mix, no stand-ins        */
     bool leave_output;  /* output.weight keeps the format it has                        */
     bool force;         /* an existing target is replaced                               */

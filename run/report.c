@@ -91,6 +91,15 @@ static bool add_line(nib_json *list, const nib_solve_line *l)
            nib_json_add_num(j, "seconds", l->seconds);
 }
 
+static bool add_rescaled(nib_json *list, const nib_rescale_line *l)
+{
+    nib_json *j = nib_json_add_object(list, NULL);
+    return j && nib_json_add_str(j, "input_of", l->name) &&
+           nib_json_add_num(j, "chosen", l->chosen) &&
+           nib_json_add_num(j, "unscaled_error", l->unscaled) &&
+           nib_json_add_num(j, "error", l->scaled);
+}
+
 bool nib_solve_report_json(nib_json *parent, const nib_solve_report *r)
 {
     nib_json *j = nib_json_add_object(parent, "solved");
@@ -104,5 +113,8 @@ bool nib_solve_report_json(nib_json *parent, const nib_solve_report *r)
     nib_json *list = ok ? nib_json_add_array(j, "weights") : NULL;
     ok = list != NULL;
     for (size_t i = 0; i < r->n && ok; i++) ok = add_line(list, &r->line[i]);
+    list = ok ? nib_json_add_array(j, "rescaled") : NULL;
+    ok = list != NULL;
+    for (size_t i = 0; i < r->n_rescaled && ok; i++) ok = add_rescaled(list, &r->rescaled[i]);
     return ok;
 }

@@ -3,8 +3,9 @@
 #include "run/solve.h"
 
 #include "calib/fingerprint.h"
-#include "run/keep.h"
-#include "run/moments.h"
+#include "quant/awq.h"
+#include "quant/round.h"
+#include "run/block.h"
 #include "run/stream.h"
 
 #include <string.h>
@@ -24,19 +25,26 @@ typedef struct {
     nib_stream original; /* the held-out windows in the original model */
     nib_moments moments;
     nib_keep keep;
-    nib_buf weight[NIB_ROLE_COUNT];
-    nib_buf code, param, raw;
+    nib_block block;
+    nib_rescaler *rescaler;     /* NULL: blocks are not rescaled                       */
+    nib_stream plain, rescaled; /* with it, one window: in the original model, in the rescaled
+                                   one before rounding                                 */
+    nib_buf code, param, importance;
 } solver;
 
 nib_solve_opts nib_solve_defaults(void)
 {
-    return (nib_solve_opts){
-        .gptq = nib_gptq_defaults(), .propagate = true, .held_out = 8, .memory = (uint64_t)1 << 30};
+    return (nib_solve_opts){.gptq = nib_gptq_defaults(),
+                            .propagate = true,
+                            .held_out = 8,
+                            .memory = (uint64_t)1 << 30,
+                            .rescale = {.alpha = 0.5}};
 }
 
 void nib_solve_report_free(nib_solve_report *r)
 {
     nib_free(r->line);
+    nib_free(r->rescaled);
     *r = (nib_solve_report){0};
 }
 
@@ -46,13 +54,6 @@ static uint64_t hash_layout(uint64_t seed, const nib_layout_format *f)
     const double numbers[] = {f->kind,     f->bits, (double)f->group, f->sym,
                               f->desc_act, f->v2,   f->scale_type};
     return nib_hash(seed, numbers, sizeof numbers);
-}
-
-/* Is it a weight of a block that is rounded to nearest, and not by the solver? */
-static bool rounded(const nib_plan_tensor *t)
-{
-    return t->place.role >= NIB_ROLE_FIRST_BLOCK && !t->place.bias && t->src->n_dims == 2 &&
-           t->codec->quantized && !t->copy && !t->solve;
 }
 
 nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windows *w,
@@ -68,12 +69,14 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
                               (double)w->n_ctx,
                               opts->true_sequential,
                               (double)opts->held_out,
-                              (double)p->recipe.format};
+                              (double)p->recipe.format,
+                              (double)p->recipe.transform,
+                              opts->rescale.alpha};
     nib_code rc = nib_model_fingerprint(out, p->model, err);
     if (rc) return rc;
     for (size_t i = 0; i < p->n; i++) {
         const nib_plan_tensor *t = &p->tensor[i];
-        if (!t->solve && !rounded(t)) continue;
+        if (!nib_block_holds(t)) continue;
         *out = nib_hash(*out, t->name, strlen(t->name) + 1);
         *out = nib_hash(*out, t->codec->name, strlen(t->codec->name) + 1);
         *out = hash_layout(*out, &t->layout.format);
@@ -85,45 +88,20 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
     return NIB_OK;
 }
 
-/* The plan's tensor of a weight; NULL when the output holds it as it was. */
-static const nib_plan_tensor *find_tensor(const nib_plan *p, uint32_t layer, nib_role role)
-{
-    for (size_t i = 0; i < p->n; i++) {
-        const nib_plan_tensor *t = &p->tensor[i];
-        if (t->place.layer == layer && t->place.role == role && (t->solve || rounded(t))) return t;
-    }
-    return NULL;
-}
-
 /* ---- one weight ---- */
 
-static nib_code load_weight(solver *s, const nib_plan_tensor *t, nib_role role, nib_err *err)
+static nib_code solve_weight(solver *s, const nib_block_tensor *b, nib_err *err)
 {
-    const nib_tensor *src = t->src;
-    size_t n = (size_t)(t->rows * t->cols);
-    float *w = nib_buf_reserve(&s->weight[role], n, sizeof *w);
-    if (!w) return nib_fail_nomem(err, "weights");
-    nib_code rc = nib_source_read_rows(s->m->src, src, 0, t->rows, w, &s->raw, s->ctx->cpu, err);
-    size_t bad = rc ? n : nib_find_nonfinite(w, n, s->ctx->cpu);
-    if (!rc && bad < n)
-        rc = nib_fail(err, NIB_ENUMERIC, "tensor '%s': row %zu, column %zu is not finite",
-                      src->name, bad / (size_t)t->cols, bad % (size_t)t->cols);
-    if (!rc) nib_graph_replace(s->runner.graph, role, w);
-    return rc;
-}
-
-static nib_code solve_weight(solver *s, const nib_plan_tensor *t, nib_err *err)
-{
+    const nib_plan_tensor *t = b->tensor;
     const size_t n = (size_t)(t->rows * t->cols);
-    float *w = s->weight[t->place.role].p;
     uint8_t *code = nib_buf_reserve(&s->code, n, 1);
     nib_block_param *param = nib_buf_reserve(&s->param, n / t->codec->block, sizeof *param);
     nib_solve_line *line = &s->report->line[s->report->n];
     nib_gptq_report r;
     double started = nib_now();
     if (!code || !param) return nib_fail_nomem(err, "codes");
-    nib_code rc = nib_gptq_solve(s->gptq, t->codec, w, (size_t)t->rows, code, param, &r, err);
-    if (!rc) rc = nib_keep_write(&s->keep, t, code, param, nib_gptq_outer(s->gptq), w, err);
+    nib_code rc = nib_gptq_solve(s->gptq, t->codec, b->v, (size_t)t->rows, code, param, &r, err);
+    if (!rc) rc = nib_keep_write(&s->keep, t, code, param, nib_gptq_outer(s->gptq), b->v, err);
     if (rc) return rc;
     *line = (nib_solve_line){
         t->name, t->codec, r.rtn, r.solved, nib_gptq_damp(s->gptq), nib_now() - started};
@@ -135,53 +113,69 @@ static nib_code solve_weight(solver *s, const nib_plan_tensor *t, nib_err *err)
     return NIB_OK;
 }
 
-/* The bytes are made when the output is written; here only what later blocks see of them. */
-static nib_code round_weight(solver *s, const nib_plan_tensor *t, nib_err *err)
+/* Rounded to nearest: by the writer, when the time comes, or here, where the writer would find
+ * other weights in the source. */
+static nib_code round_weight(solver *s, nib_block_tensor *b, const nib_moments_input *in,
+                             nib_err *err)
 {
-    return nib_keep_round(&s->keep, t, s->weight[t->place.role].p, err);
+    const nib_plan_tensor *t = b->tensor;
+    const size_t rows = (size_t)t->rows, cols = (size_t)t->cols;
+    const float *h = in->h.p;
+    if (!t->solve) return nib_keep_round(&s->keep, t, b->v, err);
+    uint8_t *code = nib_buf_reserve(&s->code, rows, cols);
+    nib_block_param *param =
+        nib_buf_reserve(&s->param, rows * cols / t->codec->block, sizeof *param);
+    float *imp = nib_buf_reserve(&s->importance, cols, sizeof *imp);
+    if (!code || !param || !imp) return nib_fail_nomem(err, "codes");
+    for (size_t i = 0; i < cols; i++) imp[i] = h[i * cols + i];
+    nib_code rc = nib_round_rows(t->codec, b->v, imp, rows, cols, b->v, code, param, s->ctx, err);
+    return rc ? rc : nib_keep_write(&s->keep, t, code, param, NULL, b->v, err);
+}
+
+/* AWQ's clipping, for formats whose fit is the range of the weights alone. Not for q and k: what
+ * counts there is their product. */
+static bool clips(const solver *s, const nib_block_tensor *b)
+{
+    const nib_codec *c = b->tensor->codec;
+    return s->p->recipe.transform == NIB_TRANSFORM_AWQ && !c->fit_many &&
+           c->block <= NIB_BLOCK_MAX && b->tensor->place.role != NIB_ROLE_ATTN_Q &&
+           b->tensor->place.role != NIB_ROLE_ATTN_K;
+}
+
+static nib_code clip_weight(solver *s, nib_block_tensor *b, const nib_moments_input *in,
+                            nib_err *err)
+{
+    const nib_codec *c = b->tensor->codec;
+    const size_t rows = (size_t)b->tensor->rows;
+    float *limit = nib_buf_reserve(&s->param, rows * in->cols / c->block, sizeof *limit);
+    if (!limit) return nib_fail_nomem(err, "limits of weights");
+    nib_code rc = nib_awq_clip(limit, b->v, rows, in->cols, c, in->h.p, s->ctx, err);
+    if (!rc) nib_awq_clamp(b->v, limit, rows, in->cols, c->block);
+    return rc;
 }
 
 /* Every weight that reads this input. */
-static nib_code solve_input(solver *s, uint32_t layer, const nib_moments_input *in, nib_err *err)
+static nib_code solve_input(solver *s, const nib_moments_input *in, nib_err *err)
 {
     nib_code rc = NIB_OK;
     bool prepared = false;
     for (size_t i = 0; i < in->n_roles && !rc; i++) {
-        const nib_plan_tensor *t = find_tensor(s->p, layer, in->role[i]);
-        if (!t) continue;
-        if (t->solve && !prepared) rc = nib_gptq_prepare(s->gptq, in->h.p, in->cols, err);
-        prepared |= t->solve;
-        if (!rc) rc = t->solve ? solve_weight(s, t, err) : round_weight(s, t, err);
-        if (rc) rc = nib_wrap(err, "solving '%s'", t->name);
+        nib_block_tensor *b = &s->block.weight[in->role[i]];
+        if (!b->tensor) continue;
+        if (b->tensor->method == NIB_METHOD_RTN) {
+            if (clips(s, b)) rc = clip_weight(s, b, in, err);
+            if (!rc) rc = round_weight(s, b, in, err);
+        } else {
+            if (!prepared) rc = nib_gptq_prepare(s->gptq, in->h.p, in->cols, err);
+            prepared = true;
+            if (!rc) rc = solve_weight(s, b, err);
+        }
+        if (rc) rc = nib_wrap(err, "solving '%s'", b->tensor->name);
     }
     return rc;
 }
 
 /* ---- one block ---- */
-
-static nib_code load_block(solver *s, uint32_t layer, nib_err *err)
-{
-    for (int role = NIB_ROLE_FIRST_BLOCK; role < NIB_ROLE_COUNT; role++) {
-        const nib_plan_tensor *t = find_tensor(s->p, layer, (nib_role)role);
-        nib_graph_replace(s->runner.graph, (nib_role)role, NULL);
-        nib_code rc = t ? load_weight(s, t, (nib_role)role, err) : NIB_OK;
-        if (rc) return rc;
-    }
-    return NIB_OK;
-}
-
-/* The weights of a block that an earlier run solved. */
-static nib_code load_solved(solver *s, uint32_t layer, nib_err *err)
-{
-    nib_code rc = load_block(s, layer, err);
-    for (int role = NIB_ROLE_FIRST_BLOCK; role < NIB_ROLE_COUNT && !rc; role++) {
-        const nib_plan_tensor *t = find_tensor(s->p, layer, (nib_role)role);
-        if (!t) continue;
-        rc =
-            t->solve ? nib_keep_read(&s->keep, t, s->weight[role].p, err) : round_weight(s, t, err);
-    }
-    return rc;
-}
 
 static nib_code gather(solver *s, uint32_t layer, int only, bool keep, nib_err *err)
 {
@@ -190,20 +184,40 @@ static nib_code gather(solver *s, uint32_t layer, int only, bool keep, nib_err *
     return nib_stream_block(&s->x, &s->runner, layer, 0, s->n_calib, keep, &obs, err);
 }
 
+/* Rescaled, the block computes the same; the moments are those of its new inputs. */
+static nib_code rescale_block(solver *s, nib_err *err)
+{
+    nib_solve_report *r = s->report;
+    size_t n = 0;
+    nib_code rc = nib_rescale_block(s->rescaler, &s->block, &s->moments, &s->keep,
+                                    r->rescaled + r->n_rescaled, &n, err);
+    for (size_t i = r->n_rescaled; i < r->n_rescaled + n && !rc; i++)
+        nib_debug(s->ctx->log, "input of %-28s rescaled by %5.2f, output error %.3e, before %.3e",
+                  r->rescaled[i].name, r->rescaled[i].chosen, r->rescaled[i].scaled,
+                  r->rescaled[i].unscaled);
+    r->n_rescaled += n;
+    return rc ? rc
+              : nib_stream_block(&s->rescaled, &s->runner, s->block.layer, 0, s->rescaled.n, true,
+                                 NULL, err);
+}
+
+/* Moments of the loaded block's inputs; the block is rescaled by them. */
+static nib_code study_block(solver *s, uint32_t layer, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    if (s->rescaler) rc = nib_rescale_begin(s->rescaler, &s->block, &s->x, s->n_calib, err);
+    if (!rc) rc = gather(s, layer, -1, !s->opts->propagate, err);
+    return rc || !s->rescaler ? rc : rescale_block(s, err);
+}
+
 static nib_code solve_block(solver *s, uint32_t layer, nib_err *err)
 {
-    nib_code rc = load_block(s, layer, err);
-    if (rc) return rc;
-    if (!s->opts->true_sequential) {
-        if ((rc = gather(s, layer, -1, !s->opts->propagate, err))) return rc;
-        for (size_t i = 0; i < s->moments.n && !rc; i++)
-            rc = solve_input(s, layer, &s->moments.input[i], err);
-    } else {
-        size_t i = 0;
-        do {
-            if ((rc = gather(s, layer, (int)i, false, err))) return rc;
-            rc = solve_input(s, layer, &s->moments.input[i], err);
-        } while (!rc && ++i < s->moments.n);
+    const bool renew = s->opts->true_sequential;
+    nib_code rc = nib_block_load(&s->block, layer, err);
+    if (!rc) rc = study_block(s, layer, err);
+    for (size_t i = 0; i < s->moments.n && !rc; i++) {
+        if (renew && i) rc = gather(s, layer, (int)i, false, err);
+        if (!rc) rc = solve_input(s, &s->moments.input[i], err);
     }
     return rc ? rc : nib_side_mark(s->side, layer + 1, err);
 }
@@ -211,11 +225,12 @@ static nib_code solve_block(solver *s, uint32_t layer, nib_err *err)
 static nib_code run_block(solver *s, uint32_t layer, nib_err *err)
 {
     nib_code rc = NIB_OK;
-    for (int role = 0; role < NIB_ROLE_COUNT; role++)
-        nib_graph_replace(s->runner.graph, (nib_role)role, NULL);
+    nib_block_release(&s->block);
     rc = nib_stream_block(&s->original, &s->runner, layer, 0, s->original.n, true, NULL, err);
+    if (!rc) rc = nib_stream_block(&s->plain, &s->runner, layer, 0, s->plain.n, true, NULL, err);
     if (rc) return rc;
-    rc = layer < s->side->done ? load_solved(s, layer, err) : solve_block(s, layer, err);
+    rc = layer < s->side->done ? nib_block_load_kept(&s->block, &s->keep, layer, err)
+                               : solve_block(s, layer, err);
     if (rc) return rc;
     /* Without propagation the calibration windows have moved on already, through the original
      * block. */
@@ -224,6 +239,25 @@ static nib_code run_block(solver *s, uint32_t layer, nib_err *err)
 }
 
 /* ---- the whole ---- */
+
+/* A run that was resumed has no window that went through all rescaled blocks. */
+static nib_code set_up_rescaling(solver *s, nib_err *err)
+{
+    const nib_arch *arch = s->m->arch;
+    const size_t most = s->m->hp.n_layer * arch->n_scalings, windows = s->side->done ? 0 : 1;
+    if (!arch->n_scalings)
+        return nib_fail(err, NIB_EINVAL,
+                        "architecture '%s': it is not known which of its channels can be rescaled; "
+                        "use another method",
+                        arch->name);
+    s->moments.sizes = true;
+    s->report->rescaled = nib_calloc(most, sizeof *s->report->rescaled);
+    if (!s->report->rescaled) return nib_fail_nomem(err, "a report");
+    nib_code rc = nib_rescaler_new(&s->rescaler, s->p, &s->opts->rescale, &s->runner, s->ctx, err);
+    if (!rc) rc = nib_stream_open(&s->plain, &s->runner, 0, windows, UINT64_MAX, NULL, err);
+    if (!rc) rc = nib_stream_open(&s->rescaled, &s->runner, 0, windows, UINT64_MAX, NULL, err);
+    return rc;
+}
 
 static nib_code set_up(solver *s, nib_err *err)
 {
@@ -237,21 +271,38 @@ static nib_code set_up(solver *s, nib_err *err)
     if (!rc)
         rc = nib_stream_open(&s->original, &s->runner, s->n_calib, held,
                              s->opts->memory - s->x.rows.ram_bytes, beside, err);
-    return rc ? rc : nib_gptq_new(&s->gptq, &s->opts->gptq, s->ctx, err);
+    if (!rc) rc = nib_gptq_new(&s->gptq, &s->opts->gptq, s->ctx, err);
+    s->block.graph = s->runner.graph;
+    return rc || s->p->recipe.transform == NIB_TRANSFORM_NONE ? rc : set_up_rescaling(s, err);
 }
 
 static void tear_down(solver *s)
 {
     nib_stream_close(&s->x);
     nib_stream_close(&s->original);
+    nib_stream_close(&s->plain);
+    nib_stream_close(&s->rescaled);
+    nib_rescaler_free(s->rescaler);
     nib_runner_free(&s->runner);
     nib_gptq_free(s->gptq);
     nib_moments_free(&s->moments);
     nib_keep_free(&s->keep);
-    for (int i = 0; i < NIB_ROLE_COUNT; i++) nib_buf_free(&s->weight[i]);
+    nib_block_free(&s->block);
     nib_buf_free(&s->code);
     nib_buf_free(&s->param);
-    nib_buf_free(&s->raw);
+    nib_buf_free(&s->importance);
+}
+
+/* The rescaled model, before rounding, is the original one. */
+static nib_code check_rescaled(solver *s, nib_err *err)
+{
+    nib_kl kl;
+    nib_code rc = nib_kl_rows(&kl, s->runner.graph, &s->plain.rows, &s->rescaled.rows, 0,
+                              s->w->n_ctx, s->ctx, err);
+    if (rc || kl.logits <= NIB_RESCALE_TOLERANCE) return rc;
+    return nib_fail(err, NIB_ENUMERIC,
+                    "rescaling changes the model's logits by %.2g of them, at most %g is allowed",
+                    kl.logits, NIB_RESCALE_TOLERANCE);
 }
 
 static nib_code solve_all(solver *s, nib_err *err)
@@ -266,6 +317,7 @@ static nib_code solve_all(solver *s, nib_err *err)
         rc = run_block(s, layer, err);
     }
     nib_progress_end(progress);
+    if (!rc && s->rescaled.n) rc = check_rescaled(s, err);
     if (rc || !s->original.n) return rc;
     const size_t n_ctx = s->w->n_ctx;
     return nib_kl_rows(&s->report->kl, s->runner.graph, &s->original.rows, &s->x.rows,
@@ -285,7 +337,8 @@ nib_code nib_solve_run(nib_solve_report *r, nib_side *side, const nib_plan *p, c
                 .side = side,
                 .report = r,
                 .moments = {.ctx = ctx},
-                .keep = {.p = p, .side = side, .ctx = ctx}};
+                .keep = {.p = p, .side = side, .ctx = ctx},
+                .block = {.p = p, .ctx = ctx}};
     nib_code rc = solve_all(&s, err);
     r->windows = s.n_calib;
     r->held_out = w->n - s.n_calib;

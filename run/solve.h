@@ -2,7 +2,8 @@
 /* run/solve.h - solve the weights of a plan, one transformer block after the other.
  *
  * For each block: run the calibration windows through it and gather the second moments of every
- * distinct input; solve each linear weight onto the format that the plan gives it (quant/gptq.h);
+ * distinct input; rescale its channels, where the recipe says so (run/rescale.h); solve each linear
+ * weight onto the format that the plan gives it (quant/gptq.h);
  * run the windows through the solved block: what comes out is the next block's input, so that later
  * blocks make up for what earlier ones lost. In memory at a time: one block's weights in f32, its
  * moments, and the activations (in a temporary file when they are large).
@@ -16,6 +17,7 @@
 #include "quant/gptq.h"
 #include "run/kl.h"
 #include "run/plan.h"
+#include "run/rescale.h"
 #include "run/side.h"
 
 typedef struct {
@@ -24,6 +26,7 @@ typedef struct {
     bool true_sequential; /* also inside a block: moments again after each group of weights, default
                              off */
     size_t held_out; /* windows not calibrated on, default 8, at most an eighth of all           */
+    nib_rescale_opts rescale;
     uint64_t memory; /* bytes of activations to keep in memory, default 1 GiB                    */
 } nib_solve_opts;
 
@@ -39,6 +42,8 @@ typedef struct {
 typedef struct {
     nib_solve_line *line;
     size_t n;
+    nib_rescale_line *rescaled;
+    size_t n_rescaled;
     size_t windows, held_out, n_ctx;
     nib_kl kl; /* n = 0: no windows were held out */
     double seconds;

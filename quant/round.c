@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/* quant/round.c - see round.h. */
+#include "quant/round.h"
+
+#include "base/par.h"
+
+enum { ROWS = 64 }; /* rows of a task: their blocks are fitted side by side */
+
+typedef struct {
+    const nib_codec *c;
+    const float *w, *imp;
+    size_t cols;
+    float *value;
+    uint8_t *code;
+    nib_block_param *param;
+    unsigned cpu;
+} job;
+
+/* The blocks at column `at` of n rows that begin with `row`. */
+static void round_blocks(const job *j, size_t row, size_t n, size_t at, const float *mean_square)
+{
+    const nib_codec *c = j->c;
+    nib_fit_in in[ROWS] = {0};
+    nib_block_param p[ROWS];
+    uint8_t code[NIB_BLOCK_MAX];
+    for (size_t r = 0; r < n; r++)
+        in[r] = (nib_fit_in){j->w + (row + r) * j->cols + at, j->imp ? j->imp + at : NULL,
+                             mean_square[r]};
+    if (c->fit_many)
+        c->fit_many(c, p, in, n, j->cpu);
+    else
+        for (size_t r = 0; r < n; r++) c->fit(c, &p[r], &in[r]);
+    for (size_t r = 0; r < n; r++) {
+        const size_t first = (row + r) * j->cols + at;
+        for (size_t i = 0; i < c->block;
+             i += NIB_BLOCK_MAX) { /* groups may be longer than blocks */
+            const size_t k = c->block - i < NIB_BLOCK_MAX ? c->block - i : NIB_BLOCK_MAX;
+            nib_codec_round(c, &p[r], i, k, j->w + first + i, j->code ? j->code + first + i : code,
+                            j->value + first + i);
+        }
+        if (j->param) j->param[first / c->block] = p[r];
+    }
+}
+
+static nib_code round_task(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const job *j = arg;
+    float mean_square[ROWS];
+    (void)thread, (void)err;
+    for (size_t r = begin; r < end; r++) {
+        double sum = 0;
+        const float *w = j->w + r * j->cols;
+        for (size_t i = 0; i < j->cols; i++) sum += (double)w[i] * w[i];
+        mean_square[r - begin] = (float)(sum / (double)j->cols);
+    }
+    for (size_t at = 0; at < j->cols; at += j->c->block)
+        round_blocks(j, begin, end - begin, at, mean_square);
+    return NIB_OK;
+}
+
+nib_code nib_round_rows(const nib_codec *c, const float *w, const float *imp, size_t rows,
+                        size_t cols, float *value, uint8_t *code, nib_block_param *param,
+                        const nib_ctx *ctx, nib_err *err)
+{
+    job j = {c, w, imp, cols, value, code, param, ctx->cpu};
+    if (cols % c->block)
+        return nib_fail(err, NIB_EINVAL,
+                        "%s: rows of %zu weights are no multiple of its block of %u", c->name, cols,
+                        c->block);
+    return nib_par_for(ctx->threads, rows, ROWS, round_task, &j, err);
+}

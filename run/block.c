@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* run/block.c - see block.h. */
+#include "run/block.h"
+
+bool nib_block_holds(const nib_plan_tensor *t)
+{
+    if (t->solve) return true;
+    return t->place.role >= NIB_ROLE_FIRST_BLOCK && !t->place.bias && t->src->n_dims == 2 &&
+           t->codec->quantized && !t->copy;
+}
+
+static nib_code load(nib_block *b, nib_block_tensor *to, const nib_plan_tensor *t, nib_err *err)
+{
+    const size_t n = (size_t)(t->rows * t->cols);
+    if (!nib_buf_reserve(&to->memory, n, sizeof *to->v)) return nib_fail_nomem(err, "weights");
+    to->tensor = t;
+    to->v = to->memory.p;
+    nib_code rc = nib_source_read_rows(b->p->model->src, t->src, 0, t->rows, to->v, &b->raw,
+                                       b->ctx->cpu, err);
+    size_t bad = rc ? n : nib_find_nonfinite(to->v, n, b->ctx->cpu);
+    if (!rc && bad < n)
+        rc = nib_fail(err, NIB_ENUMERIC, "tensor '%s': row %zu, column %zu is not finite",
+                      t->src->name, bad / (size_t)t->cols, bad % (size_t)t->cols);
+    return rc;
+}
+
+void nib_block_release(nib_block *b)
+{
+    for (int r = 0; r < NIB_ROLE_COUNT; r++) {
+        b->weight[r].tensor = b->bias[r].tensor = NULL;
+        nib_graph_replace(b->graph, (nib_role)r, NULL);
+        nib_graph_replace_bias(b->graph, (nib_role)r, NULL);
+    }
+}
+
+nib_code nib_block_load(nib_block *b, uint32_t layer, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    nib_block_release(b);
+    b->layer = layer;
+    for (size_t i = 0; i < b->p->n && !rc; i++) {
+        const nib_plan_tensor *t = &b->p->tensor[i];
+        const nib_role role = t->place.role;
+        if (!nib_block_holds(t) || t->place.layer != layer) continue;
+        nib_block_tensor *to = t->place.bias ? &b->bias[role] : &b->weight[role];
+        if ((rc = load(b, to, t, err))) continue;
+        if (t->place.bias)
+            nib_graph_replace_bias(b->graph, role, to->v);
+        else
+            nib_graph_replace(b->graph, role, to->v);
+    }
+    return rc;
+}
+
+/* What an earlier run made of it, or the writer will. */
+static nib_code kept(nib_keep *keep, const nib_block_tensor *t, nib_err *err)
+{
+    return t->tensor->solve ? nib_keep_read(keep, t->tensor, t->v, err)
+                            : nib_keep_round(keep, t->tensor, t->v, err);
+}
+
+nib_code nib_block_load_kept(nib_block *b, nib_keep *keep, uint32_t layer, nib_err *err)
+{
+    nib_code rc = nib_block_load(b, layer, err);
+    for (int r = 0; r < NIB_ROLE_COUNT && !rc; r++) {
+        nib_block_tensor *both[] = {&b->weight[r], &b->bias[r]};
+        for (int i = 0; i < 2 && !rc; i++)
+            if (both[i]->tensor) rc = kept(keep, both[i], err);
+    }
+    return rc;
+}
+
+void nib_block_free(nib_block *b)
+{
+    for (int r = 0; r < NIB_ROLE_COUNT; r++) {
+        nib_buf_free(&b->weight[r].memory);
+        nib_buf_free(&b->bias[r].memory);
+    }
+    nib_buf_free(&b->raw);
+}

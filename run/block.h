@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* run/block.h - the part of a plan that is one transformer block, with its weights in memory.
+ *
+ * What the output will not hold as it is in the source is loaded as f32 and stands in for the
+ * source's weights in the forward pass, so that it can be changed under it. */
+#ifndef NIB_RUN_BLOCK_H
+#define NIB_RUN_BLOCK_H
+
+#include "infer/graph.h"
+#include "run/keep.h"
+
+/* A tensor of the output and its values. */
+typedef struct {
+    const nib_plan_tensor *tensor; /* NULL: none, the source's serves */
+    float *v;                      /* [rows][cols]                    */
+    nib_buf memory;
+} nib_block_tensor;
+
+/* Start with the first three set, the rest {0}. */
+typedef struct {
+    const nib_plan *p;
+    nib_graph *graph;
+    const nib_ctx *ctx;
+    uint32_t layer;
+    nib_block_tensor weight[NIB_ROLE_COUNT]; /* matrices, and norms when they are rescaled   */
+    nib_block_tensor bias[NIB_ROLE_COUNT];   /* of linears whose outputs are rescaled        */
+    nib_buf raw;
+} nib_block;
+
+/* Does a block in memory hold it? What is solved, and weights that the writer will round. */
+bool nib_block_holds(const nib_plan_tensor *t);
+/* The block's tensors of the plan from the source. Weights that are not finite are an error that
+ * names tensor, row and column. */
+NIB_MUST_USE nib_code nib_block_load(nib_block *b, uint32_t layer, nib_err *err);
+/* The same as an earlier run wrote them. */
+NIB_MUST_USE nib_code nib_block_load_kept(nib_block *b, nib_keep *keep, uint32_t layer,
+                                          nib_err *err);
+/* The graph uses the source's weights again. */
+void nib_block_release(nib_block *b);
+void nib_block_free(nib_block *b);
+
+#endif

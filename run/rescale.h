@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* run/rescale.h - rescale the channels of a block before its weights are rounded: AWQ, SmoothQuant.
+ *
+ * For each of the architecture's scalings (nib_scaling) the weights that read an input are
+ * multiplied by a scale per channel and what produces the input is divided by it, so the block
+ * computes the same; that is checked after every one. A norm is stored in the output's format, and
+ * the scales are taken from what is stored, so that its rounding costs nothing. A scaling is left
+ * out where one of its tensors is not the solver's to write. */
+#ifndef NIB_RUN_RESCALE_H
+#define NIB_RUN_RESCALE_H
+
+#include "run/block.h"
+#include "run/moments.h"
+#include "run/stream.h"
+
+typedef struct {
+    double alpha; /* SmoothQuant: in [0, 1], default 0.5; below 0: the best for each input, by
+                     the error of the output, of none and 0, 0.05 ... 1 */
+} nib_rescale_opts;
+
+/* Of one scaling: the first weight that reads the input, the AWQ ratio or alpha (-1: left alone)
+ * and mean squared errors of the output with rounded weights (0: not measured). */
+typedef struct {
+    const char *name;
+    double chosen, unscaled, scaled;
+} nib_rescale_line;
+
+/* Largest relative difference that a rescaling may make to the output of a block, or, at the end,
+ * to the model's logits. */
+#define NIB_RESCALE_TOLERANCE 1e-4
+
+typedef struct nib_rescaler nib_rescaler;
+
+NIB_MUST_USE nib_code nib_rescaler_new(nib_rescaler **out, const nib_plan *p,
+                                       const nib_rescale_opts *opts, nib_runner *runner,
+                                       const nib_ctx *ctx, nib_err *err);
+void nib_rescaler_free(nib_rescaler *r); /* accepts NULL */
+
+/* For a loaded block: take windows that errors are measured on out of [0, n) of its inputs x, which
+ * may move on afterwards. */
+NIB_MUST_USE nib_code nib_rescale_begin(nib_rescaler *r, nib_block *b, const nib_stream *x,
+                                        size_t n, nib_err *err);
+/* Rescale it. m: moments of its linears' inputs with sizes, which become those of the rescaled
+ * block. Norms and biases that
+ * changed go to `keep`. lines[n_scalings] gets *n_lines. NIB_ENUMERIC names the scaling whose
+ * result does not compute the same. */
+NIB_MUST_USE nib_code nib_rescale_block(nib_rescaler *r, nib_block *b, nib_moments *m,
+                                        nib_keep *keep, nib_rescale_line *lines, size_t *n_lines,
+                                        nib_err *err);
+
+#endif
