@@ -350,7 +350,7 @@ static nib_code write_folder(nib_quantize_result *r, nib_side *side, const nib_p
                              const nib_ctx *ctx, nib_err *err)
 {
     nib_code rc = NIB_OK;
-    const nib_layout_note note = {opt.damp, opt.true_sequential};
+    const nib_layout_note note = {.damp = opt.damp, .true_sequential = opt.true_sequential};
     if (!looks_at_activations(&p->recipe)) {
         rc = nib_side_open(side, p->recipe.out, 0, false, err);
         if (!rc) rc = nib_dir_round(side, p, ctx, err);

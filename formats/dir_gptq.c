@@ -19,7 +19,10 @@ enum { UNIT = 32 };
 
 /* ---- shapes ---- */
 
-static const char *const suffix[] = {".qweight", ".scales", ".qzeros", ".g_idx", NULL};
+static const char *const suffix[NIB_PART_ROLES] = {[NIB_PART_CODES] = ".qweight",
+                                                   [NIB_PART_SCALES] = ".scales",
+                                                   [NIB_PART_ZEROS] = ".qzeros",
+                                                   [NIB_PART_G_IDX] = ".g_idx"};
 
 static bool known_bits(uint64_t bits)
 {
@@ -41,10 +44,10 @@ static nib_code make(nib_layout *l, nib_err *err)
         return nib_fail(err, NIB_EINVAL,
                         "shape [%llu, %llu]; GPTQ folders hold multiples of %d both ways",
                         (unsigned long long)l->out, (unsigned long long)l->in, UNIT);
-    nib_layout_add(l, NIB_PART_CODES, suffix[0], NIB_I32, 2, l->in / UNIT * f->bits, l->out);
-    nib_layout_add(l, NIB_PART_SCALES, suffix[1], f->scale_type, 2, l->groups, l->out);
-    nib_layout_add(l, NIB_PART_ZEROS, suffix[2], NIB_I32, 2, l->groups, l->out / UNIT * f->bits);
-    nib_layout_add(l, NIB_PART_G_IDX, suffix[3], NIB_I32, 1, l->in, 1);
+    nib_layout_add(l, NIB_PART_CODES, NIB_I32, 2, l->in / UNIT * f->bits, l->out);
+    nib_layout_add(l, NIB_PART_SCALES, f->scale_type, 2, l->groups, l->out);
+    nib_layout_add(l, NIB_PART_ZEROS, NIB_I32, 2, l->groups, l->out / UNIT * f->bits);
+    nib_layout_add(l, NIB_PART_G_IDX, NIB_I32, 1, l->in, 1);
     return NIB_OK;
 }
 
@@ -58,36 +61,25 @@ static bool measure(const nib_layout_format *f, const uint64_t shape[2], uint64_
     return true;
 }
 
-static nib_int_codec codec(const nib_layout *l)
-{
-    const nib_layout_format *f = &l->format;
-    nib_int_codec c = nib_int_codec_make(f->bits, (size_t)l->group, f->sym);
-    c.scale_type = f->scale_type;
-    c.zero_min = f->v2 ? 0 : 1;
-    return c;
-}
-
 /* ---- packing ---- */
 
 static nib_code pack_params(uint8_t *dst, const nib_layout *l, const nib_block_param *param,
                             nib_err *err)
 {
-    const nib_layout_format *f = &l->format;
-    const int32_t low = f->v2 ? 0 : 1, high = (int32_t)(1u << f->bits) - 1;
-    uint8_t *zeros = dst + nib_layout_find(l, NIB_PART_ZEROS)->at,
-            *scales = dst + nib_layout_find(l, NIB_PART_SCALES)->at;
-    for (size_t r = 0; r < l->out; r++)
-        for (size_t g = 0; g < l->groups; g++) {
+    const unsigned bits = l->format.bits;
+    const int32_t low = l->format.v2 ? 0 : 1, high = (int32_t)(1u << bits) - 1;
+    uint8_t *zeros = nib_layout_at(dst, l, NIB_PART_ZEROS);
+    nib_code rc = NIB_OK;
+    for (size_t r = 0; r < l->out && !rc; r++)
+        for (size_t g = 0; g < l->groups && !rc; g++) {
             const nib_block_param *p = &param[r * l->groups + g];
-            if (!nib_put_scale(scales, f->scale_type, g * l->out + r, p->d))
-                return nib_fail_scale(l, r, err);
-            if (p->zero < low || p->zero > high)
-                return nib_fail(err, NIB_ENUMERIC, "row %zu: zero point %d; %d to %d can be stored",
-                                r, (int)p->zero, (int)low, (int)high);
-            nib_put_field(zeros + g * (l->out / UNIT * f->bits) * 4, 1, r, f->bits,
+            rc = nib_pack_scale(dst, l, g * l->out + r, p->d, r, err);
+            if (!rc) rc = nib_check_zero(p->zero, low, high, r, err);
+            if (rc) break;
+            nib_put_field(zeros + g * (l->out / UNIT * bits) * 4, 1, r, bits,
                           (uint32_t)(p->zero - low));
         }
-    return NIB_OK;
+    return rc;
 }
 
 static nib_code pack(uint8_t *dst, const nib_layout *l, const nib_layout_values *v, nib_err *err)
@@ -97,7 +89,7 @@ static nib_code pack(uint8_t *dst, const nib_layout *l, const nib_layout_values 
             for (size_t k = first; k < first + UNIT; k++)
                 nib_put_field(dst + r * 4, (size_t)l->out, k, l->format.bits,
                               v->code[r * l->in + k]);
-    nib_put_g_idx(dst + nib_layout_find(l, NIB_PART_G_IDX)->at, l, v->outer);
+    nib_pack_g_idx(dst, l, v->outer);
     return pack_params(dst, l, v->param, err);
 }
 
@@ -204,11 +196,12 @@ static bool config_write(nib_json *config, const nib_layout_format *f, const nib
 const nib_layout_ops nib_layout_gptq = {
     .method = "gptq",
     .config_file = "quantize_config.json",
+    .config_twice = true,
     .suffix = suffix,
     .scale_type = scale_type,
     .make = make,
     .measure = measure,
-    .codec = codec,
+    .grid = NIB_GRID_GPTQ,
     .pack = pack,
     .read = read,
     .config_read = config_read,

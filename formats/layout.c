@@ -12,6 +12,9 @@ enum { UNPACK_ROWS = 64 };
 
 static const nib_layout_ops *const ops[NIB_LAYOUT_KINDS] = {
     [NIB_LAYOUT_GPTQ] = &nib_layout_gptq,
+    [NIB_LAYOUT_AWQ] = &nib_layout_awq,
+    [NIB_LAYOUT_CT_PACKED] = &nib_layout_ct_packed,
+    [NIB_LAYOUT_CT_INT] = &nib_layout_ct_int,
 };
 
 /* ---- layers ---- */
@@ -28,11 +31,12 @@ nib_code nib_layout_make(nib_layout *l, const nib_layout_format *f, uint64_t out
     return ops[f->kind]->make(l, err);
 }
 
-void nib_layout_add(nib_layout *l, nib_part_role role, const char *suffix, nib_type type,
-                    int n_dims, uint64_t rows, uint64_t cols)
+void nib_layout_add(nib_layout *l, nib_part_role role, nib_type type, int n_dims, uint64_t rows,
+                    uint64_t cols)
 {
     nib_layout_part *p = &l->part[l->n_parts++];
-    *p = (nib_layout_part){role, suffix, type, n_dims, {rows, cols}, l->bytes, 0};
+    *p = (nib_layout_part){
+        role, ops[l->format.kind]->suffix[role], type, n_dims, {rows, cols}, l->bytes, 0};
     p->bytes = rows * (n_dims > 1 ? cols : 1) * nib_codec_get(type)->bytes;
     l->bytes += p->bytes;
 }
@@ -44,6 +48,11 @@ const nib_layout_part *nib_layout_find(const nib_layout *l, nib_part_role role)
     return NULL;
 }
 
+uint8_t *nib_layout_at(uint8_t *packed, const nib_layout *l, nib_part_role role)
+{
+    return packed + nib_layout_find(l, role)->at;
+}
+
 nib_type nib_layout_scale_type(nib_layout_kind kind, nib_type weight)
 {
     return ops[kind]->scale_type(weight);
@@ -51,7 +60,12 @@ nib_type nib_layout_scale_type(nib_layout_kind kind, nib_type weight)
 
 nib_int_codec nib_layout_codec(const nib_layout *l)
 {
-    return ops[l->format.kind]->codec(l);
+    const nib_layout_format *f = &l->format;
+    nib_int_codec c = nib_int_codec_make(f->bits, (size_t)l->group, f->sym);
+    c.grid = ops[f->kind]->grid;
+    c.scale_type = f->scale_type;
+    c.zero_min = f->kind == NIB_LAYOUT_GPTQ && !f->v2;
+    return c;
 }
 
 /* ---- fields ---- */
@@ -97,30 +111,43 @@ void nib_get_fields(uint8_t *dst, size_t n, const uint8_t *words, size_t stride,
 
 /* ---- packing ---- */
 
+void nib_put_uint(uint8_t *dst, size_t bytes, uint64_t v)
+{
+    for (size_t b = 0; b < bytes; b++) dst[b] = (uint8_t)(v >> 8 * b);
+}
+
 bool nib_put_scale(uint8_t *dst, nib_type type, size_t i, float scale)
 {
     const size_t n = nib_codec_get(type)->bytes;
     const float stored = nib_int_scale(type, scale);
-    uint32_t bits = type == NIB_F16    ? nib_f32_to_f16(stored)
-                    : type == NIB_BF16 ? nib_f32_to_bf16(stored)
-                                       : nib_f32_bits(stored);
-    for (size_t b = 0; b < n; b++) dst[i * n + b] = (uint8_t)(bits >> 8 * b);
+    nib_put_uint(dst + i * n, n,
+                 type == NIB_F16    ? nib_f32_to_f16(stored)
+                 : type == NIB_BF16 ? nib_f32_to_bf16(stored)
+                                    : nib_f32_bits(stored));
     return isfinite(stored);
 }
 
-nib_code nib_fail_scale(const nib_layout *l, size_t row, nib_err *err)
+nib_code nib_pack_scale(uint8_t *packed, const nib_layout *l, size_t i, float scale, size_t row,
+                        nib_err *err)
 {
+    const nib_type type = l->format.scale_type;
+    if (nib_put_scale(nib_layout_at(packed, l, NIB_PART_SCALES), type, i, scale)) return NIB_OK;
     return nib_fail(err, NIB_ENUMERIC, "row %zu holds values too large for scales in %s", row,
-                    nib_codec_get(l->format.scale_type)->name);
+                    nib_codec_get(type)->name);
 }
 
-void nib_put_g_idx(uint8_t *dst, const nib_layout *l, const uint32_t *outer)
+nib_code nib_check_zero(int32_t zero, int32_t low, int32_t high, size_t row, nib_err *err)
 {
-    for (size_t c = 0; c < l->in; c++) {
-        uint8_t *to = dst + (outer ? outer[c] : c) * 4;
-        uint32_t g = (uint32_t)(c / l->group);
-        for (int i = 0; i < 4; i++) to[i] = (uint8_t)(g >> 8 * i);
-    }
+    if (zero >= low && zero <= high) return NIB_OK;
+    return nib_fail(err, NIB_ENUMERIC, "row %zu: zero point %d; %d to %d can be stored", row,
+                    (int)zero, (int)low, (int)high);
+}
+
+void nib_pack_g_idx(uint8_t *packed, const nib_layout *l, const uint32_t *outer)
+{
+    uint8_t *dst = nib_layout_at(packed, l, NIB_PART_G_IDX);
+    for (size_t c = 0; c < l->in; c++)
+        nib_put_uint(dst + (outer ? outer[c] : c) * 4, 4, c / l->group);
 }
 
 nib_code nib_layout_pack(uint8_t *dst, const nib_layout *l, const nib_layout_values *v,
@@ -145,6 +172,14 @@ nib_code nib_layout_strip(const nib_layout_from *from, const nib_layout *l, nib_
     for (size_t r = 0; r < rows && !rc; r++)
         rc = from->read(from->arg, part, r * row + first, dst + r * n, n, err);
     return rc;
+}
+
+nib_code nib_layout_lines(const nib_layout_from *from, const nib_layout *l, nib_part_role role,
+                          size_t row, size_t n, uint8_t *dst, nib_err *err)
+{
+    const nib_layout_part *p = nib_layout_find(l, role);
+    const uint64_t bytes = p->bytes / p->shape[0];
+    return from->read(from->arg, (size_t)(p - l->part), row * bytes, dst, (size_t)(n * bytes), err);
 }
 
 nib_code nib_read_group_scales(nib_layout_rows *r, const nib_layout *l, const nib_layout_from *from,
@@ -238,9 +273,9 @@ nib_code nib_layout_unpack(float *dst, const nib_layout *l, const uint8_t *packe
 
 /* ---- folders ---- */
 
-const char *nib_layout_suffix(nib_layout_kind kind, size_t i)
+const char *nib_layout_suffix(nib_layout_kind kind, nib_part_role role)
 {
-    return ops[kind]->suffix[i];
+    return ops[kind]->suffix[role];
 }
 
 bool nib_layout_measure(const nib_layout_format *f, const uint64_t shape[2], uint64_t *out,
@@ -257,6 +292,11 @@ const char *nib_layout_method(nib_layout_kind kind)
 const char *nib_layout_config_file(nib_layout_kind kind)
 {
     return ops[kind]->config_file;
+}
+
+bool nib_layout_config_twice(nib_layout_kind kind)
+{
+    return ops[kind]->config_twice;
 }
 
 /* The first kind of that method; NULL: none. */
@@ -296,6 +336,15 @@ nib_code nib_config_flag(bool *out, const nib_json *config, const char *key, nib
     const nib_json *v = nib_json_get(config, key);
     if (!v || nib_json_is_null(v) || nib_json_bool(v, out)) return NIB_OK;
     return nib_fail(err, NIB_EFORMAT, "'%s' is neither true nor false", key);
+}
+
+bool nib_config_names(nib_json *to, const char *key, const nib_layout_note *note)
+{
+    nib_json *list = nib_json_add_array(to, key);
+    bool ok = list != NULL;
+    for (size_t i = 0; i < note->n_ignore && ok; i++)
+        ok = nib_json_add_str(list, NULL, note->ignore[i]);
+    return ok;
 }
 
 nib_code nib_config_group(uint64_t *out, const nib_json *v, nib_err *err)

@@ -18,6 +18,9 @@
 
 typedef enum {
     NIB_LAYOUT_GPTQ,
+    NIB_LAYOUT_AWQ,
+    NIB_LAYOUT_CT_PACKED, /* compressed-tensors: pack-quantized, integers of weights only */
+    NIB_LAYOUT_CT_INT,    /* compressed-tensors: int-quantized, 8-bit weights and inputs  */
     NIB_LAYOUT_KINDS,
 } nib_layout_kind;
 
@@ -49,14 +52,20 @@ typedef struct {
     bool desc_act;       /* groups are of columns in order of activation: g_idx      */
     bool v2;             /* GPTQ: zero points as they are, not less 1                */
     nib_type scale_type; /* F16, BF16 or F32 */
+    nib_act_scheme act;  /* of CT_INT */
+    bool act_sym;
 } nib_layout_format;
 
 /* What a part is to a reader; the rest is data. */
 typedef enum {
-    NIB_PART_CODES, /* always the first */
+    NIB_PART_CODES,
     NIB_PART_SCALES,
     NIB_PART_ZEROS,
-    NIB_PART_G_IDX, /* I32 [in]: the group of each column */
+    NIB_PART_G_IDX,       /* I32 [in]: the group of each column      */
+    NIB_PART_SHAPE,       /* I64 [2]: out, in                        */
+    NIB_PART_INPUT_SCALE, /* [1]: the range of all inputs            */
+    NIB_PART_INPUT_ZERO,  /* I8 [1] */
+    NIB_PART_ROLES,
 } nib_part_role;
 
 typedef struct {
@@ -68,14 +77,12 @@ typedef struct {
     uint64_t at, bytes; /* in the packed layer */
 } nib_layout_part;
 
-enum { NIB_LAYOUT_PARTS_MAX = 6 };
-
 /* One linear layer. */
 typedef struct {
     nib_layout_format format;
     uint64_t out, in, group, groups; /* group: columns, at most `in` */
     size_t n_parts;
-    nib_layout_part part[NIB_LAYOUT_PARTS_MAX];
+    nib_layout_part part[NIB_PART_ROLES];
     uint64_t bytes; /* of all parts */
 } nib_layout;
 
@@ -94,6 +101,7 @@ typedef struct {
     const nib_block_param *param; /* [out][groups]                                               */
     const uint32_t *outer;        /* [in] column outer[c] belongs to group c / group; NULL: as   */
                                   /* they lie; needs desc_act                                    */
+    nib_act_range act;            /* of NIB_ACT_TENSOR                                           */
 } nib_layout_values;
 
 /* To l->bytes bytes. NIB_ENUMERIC: a scale or a zero point that the format does not hold. */
@@ -132,18 +140,20 @@ void nib_layout_decode(float *dst, const nib_layout *l, const nib_layout_rows *r
 
 /* ---- folders ---- */
 
-/* Suffix of the i-th part that layers of this kind may have: 0 the codes, 1 the scales, then the
- * others; NULL: no more. */
-const char *nib_layout_suffix(nib_layout_kind kind, size_t i);
-/* The size of the weight whose codes have this shape; false: none has. */
+/* Suffix of that part in layers of this kind; NULL: they never have it. */
+const char *nib_layout_suffix(nib_layout_kind kind, nib_part_role role);
+/* The size of the weight whose codes have this shape; false: none has. Where there is a part
+ * NIB_PART_SHAPE it says the true `in`, which may be up to a word's codes less. */
 NIB_MUST_USE bool nib_layout_measure(const nib_layout_format *f, const uint64_t shape[2],
                                      uint64_t *out, uint64_t *in);
 
 /* The checkpoint format as users, and "quant_method", have it: "gptq". */
 const char *nib_layout_method(nib_layout_kind kind);
 bool nib_layout_knows(const char *method);
-/* A file that holds the configuration alone, for older readers; NULL: there is none. */
+/* The file that held the configuration before it went into config.json; NULL: there was none. And
+ * is it still to be written, for older readers? */
 const char *nib_layout_config_file(nib_layout_kind kind);
+bool nib_layout_config_twice(nib_layout_kind kind);
 
 /* Read the object `quantization_config`, or that of the file of its own. NIB_EFORMAT names the key.
  */
@@ -154,6 +164,8 @@ NIB_MUST_USE nib_code nib_layout_config_read(nib_layout_format *f, const char *m
 typedef struct {
     double damp; /* of the solver */
     bool true_sequential;
+    const char *const *ignore; /* [n_ignore] names of the linear layers that are not packed */
+    size_t n_ignore;
 } nib_layout_note;
 
 /* Write the same into an empty object; false: no memory. */

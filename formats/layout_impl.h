@@ -11,13 +11,14 @@ enum { NIB_LAYOUT_COLS_MAX = 1 << 24 }; /* of a group, and of either side of a w
 /* One kind of layout; see the functions of the same names in layout.h. */
 typedef struct {
     const char *method, *config_file;
-    const char *const *suffix; /* NULL at the end */
+    bool config_twice;
+    const char *const *suffix; /* [NIB_PART_ROLES] */
     nib_type (*scale_type)(nib_type weight);
     /* Check the format and add the parts; format, out, in, group and groups are set. */
     nib_code (*make)(nib_layout *l, nib_err *err);
     bool (*measure)(const nib_layout_format *f, const uint64_t shape[2], uint64_t *out,
                     uint64_t *in);
-    nib_int_codec (*codec)(const nib_layout *l);
+    nib_int_grid grid;
     /* Into zeroed bytes. */
     nib_code (*pack)(uint8_t *dst, const nib_layout *l, const nib_layout_values *v, nib_err *err);
     /* Fill in r->n rows; r->bytes is large enough for the parts' strips of them, one after the
@@ -28,13 +29,16 @@ typedef struct {
     bool (*config_write)(nib_json *config, const nib_layout_format *f, const nib_layout_note *note);
 } nib_layout_ops;
 
-extern const nib_layout_ops nib_layout_gptq;
+extern const nib_layout_ops nib_layout_gptq, nib_layout_awq, nib_layout_ct_packed,
+    nib_layout_ct_int;
 
 /* Add a part after the others; n_dims 1 or 2. */
-void nib_layout_add(nib_layout *l, nib_part_role role, const char *suffix, nib_type type,
-                    int n_dims, uint64_t rows, uint64_t cols);
+void nib_layout_add(nib_layout *l, nib_part_role role, nib_type type, int n_dims, uint64_t rows,
+                    uint64_t cols);
 /* The part of that role, or NULL. */
 const nib_layout_part *nib_layout_find(const nib_layout *l, nib_part_role role);
+/* Where it is in the packed layer, which has it. */
+uint8_t *nib_layout_at(uint8_t *packed, const nib_layout *l, nib_part_role role);
 
 /* ---- streams of b-bit fields in little-endian 32-bit words ---- */
 
@@ -47,15 +51,24 @@ void nib_get_fields(uint8_t *dst, size_t n, const uint8_t *words, size_t stride,
 
 /* ---- parts ---- */
 
-/* Number i of the scales; false: it is too large for their dtype. */
+void nib_put_uint(uint8_t *dst, size_t bytes, uint64_t v);
+/* Number i of some scales; false: it is too large for their dtype. */
 NIB_MUST_USE bool nib_put_scale(uint8_t *dst, nib_type type, size_t i, float scale);
-nib_code nib_fail_scale(const nib_layout *l, size_t row, nib_err *err);
-/* The group of each column, I32. */
-void nib_put_g_idx(uint8_t *dst, const nib_layout *l, const uint32_t *outer);
+/* Scale i of the layer, which is one of weight row `row`'s. */
+NIB_MUST_USE nib_code nib_pack_scale(uint8_t *packed, const nib_layout *l, size_t i, float scale,
+                                     size_t row, nib_err *err);
+/* Is the zero point of a group of that row one that can be stored? */
+NIB_MUST_USE nib_code nib_check_zero(int32_t zero, int32_t low, int32_t high, size_t row,
+                                     nib_err *err);
+void nib_pack_g_idx(uint8_t *packed, const nib_layout *l, const uint32_t *outer);
 
 /* Bytes [first, first + n) of each row of a part, one row after the other. */
 NIB_MUST_USE nib_code nib_layout_strip(const nib_layout_from *from, const nib_layout *l,
                                        nib_part_role role, size_t first, size_t n, uint8_t *dst,
+                                       nib_err *err);
+/* Rows [row, row + n) of a part. */
+NIB_MUST_USE nib_code nib_layout_lines(const nib_layout_from *from, const nib_layout *l,
+                                       nib_part_role role, size_t row, size_t n, uint8_t *dst,
                                        nib_err *err);
 /* Scales that are stored as [groups, out]. */
 NIB_MUST_USE nib_code nib_read_group_scales(nib_layout_rows *r, const nib_layout *l,
@@ -68,6 +81,8 @@ const nib_json *nib_json_either(const nib_json *j, const char *key, const char *
 /* A flag that may be missing: *out stays as it is. */
 NIB_MUST_USE nib_code nib_config_flag(bool *out, const nib_json *config, const char *key,
                                       nib_err *err);
+/* Add the names as an array. */
+NIB_MUST_USE bool nib_config_names(nib_json *to, const char *key, const nib_layout_note *note);
 /* Columns of a group, or -1 for whole rows, which becomes 0. */
 NIB_MUST_USE nib_code nib_config_group(uint64_t *out, const nib_json *v, nib_err *err);
 

@@ -4,6 +4,7 @@
 
 #include "base/rd.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,8 +12,8 @@ enum { NAME_MAX_BYTES = 512 };
 
 struct nib_packed {
     nib_layout l;
-    const nib_tensor *part[NIB_LAYOUT_PARTS_MAX]; /* [l.n_parts] */
-    const uint32_t *g_idx;                        /* [in], or NULL */
+    const nib_tensor *part[NIB_PART_ROLES]; /* [l.n_parts] */
+    const uint32_t *g_idx;                  /* [in], or NULL */
     nib_act_quant act;
     nib_codec codec; /* for its name, type and group */
 };
@@ -55,28 +56,42 @@ static size_t prefix_of(const char *name, const char *suffix)
     return n > m && !strcmp(name + n - m, suffix) ? n - m : 0;
 }
 
-/* The part of that suffix of the layer whose name is the first n bytes; NULL when there is none. */
+/* A part of the layer whose name is the first n bytes; NULL when there is none. */
 static const nib_tensor *find_part(const nib_tensors *ts, const char *name, size_t n,
-                                   const char *suffix)
+                                   nib_layout_kind kind, nib_part_role role)
 {
     char full[NAME_MAX_BYTES + 32];
-    if (n > NAME_MAX_BYTES) return NULL;
+    const char *suffix = nib_layout_suffix(kind, role);
+    if (n > NAME_MAX_BYTES || !suffix) return NULL;
     snprintf(full, sizeof full, "%.*s%s", (int)n, name, suffix);
     return nib_tensors_find(ts, full);
 }
 
-/* Length of the layer's name when t holds the codes of a weight; else 0. */
-static size_t is_codes(const nib_tensor *t, nib_layout_kind kind)
+/* Length of the layer's name when t holds the codes of a weight; else 0. Codes may have the same
+ * suffix as weights that are not packed, but they are no numbers by themselves. */
+static size_t is_codes(const nib_tensors *ts, const nib_tensor *t, nib_layout_kind kind)
 {
-    size_t n = prefix_of(t->name, nib_layout_suffix(kind, 0));
-    return n <= NAME_MAX_BYTES ? n : 0;
+    size_t n = prefix_of(t->name, nib_layout_suffix(kind, NIB_PART_CODES));
+    if (!n || n > NAME_MAX_BYTES) return 0;
+    return !t->codec->decode || find_part(ts, t->name, n, kind, NIB_PART_SCALES) ? n : 0;
+}
+
+static bool type_fits(const nib_layout_part *p, nib_type t)
+{
+    switch (p->role) {
+    case NIB_PART_SCALES:
+    case NIB_PART_INPUT_SCALE: return t == NIB_F16 || t == NIB_BF16 || t == NIB_F32;
+    case NIB_PART_SHAPE: return t == NIB_I64 || t == NIB_I32;
+    case NIB_PART_INPUT_ZERO: return t == NIB_I8 || t == NIB_I32;
+    default: return t == p->type;
+    }
 }
 
 static nib_code check_part(const nib_tensor *t, const nib_layout_part *p, nib_err *err)
 {
     char has[160], should[160];
     nib_tensor want = {.n_dims = p->n_dims, .shape = {p->shape[0], p->shape[1]}};
-    if (t->codec->type != p->type)
+    if (!type_fits(p, t->codec->type))
         return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': dtype is %s, should be %s", t->name,
                         t->codec->name, nib_codec_get(p->type)->name);
     if (t->n_dims == p->n_dims && t->shape[0] == p->shape[0] &&
@@ -99,18 +114,24 @@ static nib_code scale_type(nib_layout_format *f, const nib_tensor *scales, nib_e
     return NIB_OK;
 }
 
-/* The codes' own shape says how large the weight is. */
-static nib_code measure(nib_packed *p, const nib_layout_format *f, const nib_tensor *q,
-                        nib_err *err)
+static nib_code missing(const nib_tensor *there, size_t n, const char *suffix, nib_err *err)
 {
-    uint64_t out = 0, in = 0;
-    if (q->n_dims != 2 || !nib_layout_measure(f, q->shape, &out, &in))
-        return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': no shape of %u-bit codes", q->name,
-                        f->bits);
-    if (!nib_layout_make(&p->l, f, out, in, err)) return NIB_OK;
-    err->code = NIB_EFORMAT;
-    nib_wrap(err, "tensor '%.200s'", q->name);
-    return NIB_EFORMAT;
+    return nib_fail(err, NIB_EFORMAT, "tensor '%.*s%s' is missing, but '%.200s' is there",
+                    (int)(n < 200 ? n : 200), there->name, suffix, there->name);
+}
+
+/* Integer number i of a tensor of I8, I32 or I64. */
+static nib_code read_int(int64_t *out, const nib_file *file, const nib_tensor *t, size_t i,
+                         nib_err *err)
+{
+    uint8_t raw[8];
+    const size_t n = t->codec->bytes;
+    nib_code rc = nib_file_read(&file[t->file], t->offset + i * n, raw, n, err);
+    uint64_t v = 0;
+    for (size_t b = n; b-- > 0;) v = v << 8 | raw[b];
+    const unsigned unused = 64 - 8 * (unsigned)n;
+    *out = (int64_t)(v << unused) >> unused;
+    return rc;
 }
 
 static nib_code read_g_idx(nib_packed *p, nib_packed_set *set, const nib_file *file,
@@ -133,26 +154,117 @@ static nib_code read_g_idx(nib_packed *p, nib_packed_set *set, const nib_file *f
     return NIB_OK;
 }
 
-static nib_code missing(const nib_tensor *there, size_t n, const char *suffix, nib_err *err)
+/* Where there is a tensor that says the weight's shape: its last word may be part used. */
+static nib_code read_shape(uint64_t out, uint64_t *in, const nib_file *file, const nib_tensor *t,
+                           unsigned per_word, nib_err *err)
 {
-    return nib_fail(err, NIB_EFORMAT, "tensor '%.*s%s' is missing, but '%.200s' is there",
-                    (int)(n < 200 ? n : 200), there->name, suffix, there->name);
+    int64_t says[2];
+    const nib_layout_part two = {
+        .role = NIB_PART_SHAPE, .type = NIB_I64, .n_dims = 1, .shape = {2}};
+    nib_code rc = check_part(t, &two, err);
+    for (size_t i = 0; i < 2 && !rc; i++) rc = read_int(&says[i], file, t, i, err);
+    if (rc) return rc;
+    if ((uint64_t)says[0] != out || (uint64_t)says[1] > *in || (uint64_t)says[1] + per_word <= *in)
+        return nib_fail(err, NIB_EFORMAT,
+                        "tensor '%.200s': says [%lld, %lld], should be [%llu, %llu]", t->name,
+                        (long long)says[0], (long long)says[1], (unsigned long long)out,
+                        (unsigned long long)*in);
+    *in = (uint64_t)says[1];
+    return NIB_OK;
+}
+
+/* The codes' own shape says how large the weight is. */
+static nib_code measure(nib_packed *p, const nib_packed_set *set, const nib_layout_format *f,
+                        const nib_tensor *q, size_t n, const nib_file *file, nib_err *err)
+{
+    uint64_t out = 0, in = 0;
+    const char *shape = nib_layout_suffix(f->kind, NIB_PART_SHAPE);
+    if (q->n_dims != 2 || !nib_layout_measure(f, q->shape, &out, &in))
+        return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': no shape of %u-bit codes", q->name,
+                        f->bits);
+    if (shape) {
+        const nib_tensor *t = find_part(&set->parts, q->name, n, f->kind, NIB_PART_SHAPE);
+        if (!t) return missing(q, n, shape, err);
+        nib_code rc = read_shape(out, &in, file, t, 32 / f->bits, err);
+        if (rc) return rc;
+    }
+    if (!nib_layout_make(&p->l, f, out, in, err)) return NIB_OK;
+    err->code = NIB_EFORMAT;
+    nib_wrap(err, "tensor '%.200s'", q->name);
+    return NIB_EFORMAT;
+}
+
+static nib_code read_input_scale(nib_packed *p, const nib_file *file, const nib_tensor *t,
+                                 nib_err *err)
+{
+    uint8_t raw[4];
+    const nib_codec *c = t->codec;
+    float *scale = &p->act.range.scale;
+    nib_code rc = nib_file_read(&file[t->file], t->offset, raw, c->bytes, err);
+    if (rc) return rc;
+    c->decode(scale, raw, 1, 0);
+    if (*scale > 0 && isfinite(*scale)) return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': the scale is %g", t->name, (double)*scale);
+}
+
+static nib_code read_input_zero(nib_packed *p, const nib_file *file, const nib_tensor *t,
+                                nib_err *err)
+{
+    int64_t zero;
+    nib_code rc = read_int(&zero, file, t, 0, err);
+    if (rc) return rc;
+    p->act.range.zero = (int32_t)zero;
+    if (zero >= -128 && zero <= 127) return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': %lld, should be from -128 to 127", t->name,
+                    (long long)zero);
+}
+
+/* What of a part is kept. */
+static nib_code read_part_of(nib_packed *p, nib_packed_set *set, const nib_file *file,
+                             const nib_tensor *t, nib_part_role role, nib_err *err)
+{
+    switch (role) {
+    case NIB_PART_G_IDX: return read_g_idx(p, set, file, t, err);
+    case NIB_PART_INPUT_SCALE: return read_input_scale(p, file, t, err);
+    case NIB_PART_INPUT_ZERO: return read_input_zero(p, file, t, err);
+    default: return NIB_OK;
+    }
+}
+
+/* A part that the configuration does not speak of would be lost. */
+static nib_code refuse_others(const nib_packed *p, const nib_packed_set *set, const nib_tensor *q,
+                              size_t n, nib_err *err)
+{
+    const nib_layout_kind kind = p->l.format.kind;
+    for (int role = 0; role < NIB_PART_ROLES; role++) {
+        const nib_tensor *t = find_part(&set->parts, q->name, n, kind, (nib_part_role)role);
+        bool used = !t;
+        for (size_t i = 0; i < p->l.n_parts; i++) used |= p->part[i] == t;
+        if (!used)
+            return nib_fail(err, NIB_EFORMAT,
+                            "tensor '%.200s' is there, but quantization_config says that it is "
+                            "not needed",
+                            t->name);
+    }
+    return NIB_OK;
 }
 
 /* All about the weight whose codes are q; n bytes of its name are the layer's. */
 static nib_code gather(nib_packed *p, nib_packed_set *set, nib_layout_format f, const nib_tensor *q,
                        size_t n, const nib_file *file, nib_err *err)
 {
-    nib_code rc =
-        scale_type(&f, find_part(&set->parts, q->name, n, nib_layout_suffix(f.kind, 1)), err);
-    if (!rc) rc = measure(p, &f, q, err);
+    const nib_tensor *scales = find_part(&set->parts, q->name, n, f.kind, NIB_PART_SCALES);
+    nib_code rc = scale_type(&f, scales, err);
+    if (!rc) rc = measure(p, set, &f, q, n, file, err);
+    p->act = (nib_act_quant){.scheme = f.act, .sym = f.act_sym, .bits = 8};
     for (size_t i = 0; i < p->l.n_parts && !rc; i++) {
         const nib_layout_part *part = &p->l.part[i];
-        const nib_tensor *t = p->part[i] = find_part(&set->parts, q->name, n, part->suffix);
+        const nib_tensor *t = find_part(&set->parts, q->name, n, f.kind, part->role);
+        p->part[i] = t;
         rc = t ? check_part(t, part, err) : missing(q, n, part->suffix, err);
-        if (!rc && part->role == NIB_PART_G_IDX) rc = read_g_idx(p, set, file, t, err);
+        if (!rc) rc = read_part_of(p, set, file, t, part->role, err);
     }
-    return rc;
+    return rc ? rc : refuse_others(p, set, q, n, err);
 }
 
 static nib_code name_codec(nib_packed *p, nib_packed_set *set, nib_err *err)
@@ -198,17 +310,18 @@ static nib_code copy_tensor(nib_tensors *to, const nib_tensor *from, nib_err *er
 static nib_code fold_one(nib_packed_set *set, nib_tensors *to, const nib_layout_format *f,
                          const nib_tensor *t, const nib_file *file, nib_err *err)
 {
-    const char *codes = nib_layout_suffix(f->kind, 0), *suffix;
-    size_t n = is_codes(t, f->kind);
+    size_t n = is_codes(&set->parts, t, f->kind);
     if (n) {
         nib_packed *p = &set->v[set->n++];
         nib_code rc = gather(p, set, *f, t, n, file, err);
         if (!rc) rc = name_codec(p, set, err);
         return rc ? rc : add_weight(to, p, t, n, err);
     }
-    for (size_t i = 1; (suffix = nib_layout_suffix(f->kind, i)); i++) {
-        if (!(n = prefix_of(t->name, suffix))) continue;
-        return find_part(&set->parts, t->name, n, codes) ? NIB_OK : missing(t, n, codes, err);
+    for (int role = 0; role < NIB_PART_ROLES; role++) {
+        const char *suffix = nib_layout_suffix(f->kind, (nib_part_role)role);
+        if (role == NIB_PART_CODES || !suffix || !(n = prefix_of(t->name, suffix))) continue;
+        if (find_part(&set->parts, t->name, n, f->kind, NIB_PART_CODES)) return NIB_OK;
+        return missing(t, n, nib_layout_suffix(f->kind, NIB_PART_CODES), err);
     }
     return copy_tensor(to, t, err);
 }
@@ -236,7 +349,7 @@ nib_code nib_packed_fold(nib_packed_set *set, nib_tensors *ts, const nib_hf_side
     if (!config) return NIB_OK;
     nib_code rc = nib_layout_config_read(&f, method, config, err);
     if (rc) return nib_wrap(err, "quantization_config");
-    for (size_t i = 0; i < ts->n; i++) n += is_codes(&ts->v[i], f.kind) > 0;
+    for (size_t i = 0; i < ts->n; i++) n += is_codes(ts, &ts->v[i], f.kind) > 0;
     if (!n) return NIB_OK;
     set->parts = *ts;
     *ts = (nib_tensors){0};

@@ -83,9 +83,9 @@ NIB_MUST_USE nib_code nib_source_read_codes(const nib_source *s, const nib_tenso
                                             nib_err *err);
 
 /* Hugging Face folders: the parsed JSON file of that name ("config.json", "tokenizer.json",
- * "tokenizer_config.json", "generation_config.json", "chat_template.json", "quantize_config.json"),
- * owned by the source and parsed on first use at open; NULL when the folder has none or the source
- * is of another kind. */
+ * "tokenizer_config.json", "generation_config.json", "chat_template.json", "quantize_config.json",
+ * "quant_config.json"), owned by the source and parsed on first use at open; NULL when the folder
+ * has none or the source is of another kind. */
 const nib_json *nib_source_json(const nib_source *s, const char *name);
 /* Hugging Face folders: text of a small file beside the weights ("chat_template.jinja"); borrowed;
  * NULL when there is none. */

@@ -20,18 +20,28 @@ float nib_int_scale(nib_type type, float scale)
     }
 }
 
+/* What takes the place of a scale of 0. */
+static float epsilon(nib_type type)
+{
+    return type == NIB_F16 ? 0x1p-10f : type == NIB_BF16 ? 0x1p-7f : 0x1p-23f;
+}
+
+/* Before it is rounded to the dtype it is stored in. */
+static float range_scale(const nib_int_codec *ic, float lo, float hi)
+{
+    const float top = (float)(ic->codec.n_codes - 1), least = (float)ic->zero_min;
+    const float a = -lo > hi ? -lo : hi, floor = ic->grid == NIB_GRID_AWQ ? 1e-5f : 0;
+    if (ic->sym && ic->grid == NIB_GRID_AWQ) return (a > floor ? a : floor) / ((top - 1) / 2);
+    if (ic->sym) return 2 * a / top;
+    const float scale = (hi - lo > floor ? hi - lo : floor) / top;
+    return rintf(-lo / scale) < least ? hi / (top - least) : scale;
+}
+
 static grid make_grid(const nib_int_codec *ic, float lo, float hi)
 {
     const float top = (float)(ic->codec.n_codes - 1), least = (float)ic->zero_min;
-    float scale;
-    if (ic->sym) {
-        float a = -lo > hi ? -lo : hi;
-        scale = 2 * a / top;
-    } else {
-        scale = (hi - lo) / top;
-        if (rintf(-lo / scale) < least) scale = hi / (top - least);
-    }
-    scale = nib_int_scale(ic->scale_type, scale);
+    float scale = nib_int_scale(ic->scale_type, range_scale(ic, lo, hi));
+    if (ic->grid == NIB_GRID_CT && scale == 0) scale = epsilon(ic->scale_type);
     float zero = ic->sym ? (top + 1) / 2 : scale > 0 ? rintf(-lo / scale) : 0;
     return (grid){scale, zero < least ? least : zero > top ? top : zero};
 }
@@ -70,7 +80,7 @@ static void fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in)
         lo = in->w[i] < lo ? in->w[i] : lo;
         hi = in->w[i] > hi ? in->w[i] : hi;
     }
-    if (lo == 0 && hi == 0) lo = -1, hi = 1;
+    if (lo == 0 && hi == 0 && ic->grid == NIB_GRID_GPTQ) lo = -1, hi = 1;
     grid g = ic->search ? search_grid(ic, lo, hi, in->w, c->block) : make_grid(ic, lo, hi);
     *p = (nib_block_param){.d = g.scale, .zero = (int32_t)g.zero, .sc = {1}};
 }

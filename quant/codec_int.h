@@ -5,18 +5,29 @@
  * most integer checkpoints. Made on demand, since bits and group size are the user's; how codes are
  * packed into words is the container's business, so pack, unpack, encode and decode are not there.
  *
- * Grid (arXiv:2210.17323 and its public code): lo = min(0, min w), hi = max(0, max w);
- * asymmetric: scale = (hi - lo) / (2^b - 1), zero = round(-lo / scale);
- * symmetric: scale = 2 max(-lo, hi) / (2^b - 1), zero = 2^(b-1). */
+ * Grids, with lo = min(0, min w), hi = max(0, max w), a = max(-lo, hi):
+ *
+ *                  asymmetric: scale        zero                   symmetric: scale, zero = 2^(b-1)
+ *   GPTQ           (hi - lo) / (2^b - 1)    round(-lo / scale)     2 a / (2^b - 1)
+ *   AWQ            the same, floor 1e-5     the same, in range     a / (2^(b-1) - 1), floor 1e-5
+ *   compressed-t.  as GPTQ                  as GPTQ                as GPTQ
+ *
+ * They differ too where all weights are 0: GPTQ (arXiv:2210.17323 and its public code) then takes
+ * lo = -1 and hi = 1, compressed-tensors the epsilon of the scale's dtype as scale; AWQ's floors
+ * (AutoAWQ) are of the range, before it is divided. AutoAWQ does not take lo and hi to 0; where all
+ * weights of a group are of one sign it clips them, so that is not followed. */
 #ifndef NIB_QUANT_CODEC_INT_H
 #define NIB_QUANT_CODEC_INT_H
 
 #include "quant/codec.h"
 
+typedef enum { NIB_GRID_GPTQ, NIB_GRID_AWQ, NIB_GRID_CT } nib_int_grid;
+
 typedef struct {
     nib_codec codec; /* first: fit() finds the rest from it */
     bool sym;
-    /* Set by nib_int_codec_make() to f32, 0 and false, and the caller's to change. */
+    /* The caller's to change; nib_int_codec_make() sets GPTQ's grid, f32, 0 and false. */
+    nib_int_grid grid;
     nib_type scale_type; /* f32, f16 or bf16: scales are rounded to it before they are used      */
     unsigned zero_min;   /* least zero point of an asymmetric grid: 1 where 0 cannot be stored  */
     bool search;         /* shrink the range for the least error of power 2.4, 80 steps of 1/100 */

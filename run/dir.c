@@ -170,8 +170,8 @@ static nib_code add_packed(job *j, const nib_plan_tensor *t, uint32_t file, nib_
 static nib_code list_entries(job *j, nib_err *err)
 {
     const nib_plan *p = j->p;
-    j->e = nib_alloc(p->n * NIB_LAYOUT_PARTS_MAX, sizeof *j->e);
-    j->st = nib_alloc(p->n * NIB_LAYOUT_PARTS_MAX, sizeof *j->st);
+    j->e = nib_alloc(p->n * NIB_PART_ROLES, sizeof *j->e);
+    j->st = nib_alloc(p->n * NIB_PART_ROLES, sizeof *j->st);
     j->piece = nib_alloc(PIECE, 1);
     if (!j->e || !j->st || !j->piece) return nib_fail_nomem(err, "the list of tensors");
     nib_code rc = NIB_OK;
@@ -336,17 +336,48 @@ static nib_code extend_config(const job *j, const char *config, nib_err *err)
     return rc;
 }
 
-static nib_code put_configs(const job *j, const nib_layout_note *note, nib_err *err)
+/* The layer of a weight: its name without ".weight". */
+static const char *layer_name(nib_arena *names, const char *weight)
+{
+    return nib_arena_str(names, weight, strlen(weight) - (sizeof ".weight" - 1));
+}
+
+/* The linear layers that are not packed: the output matrix, even where it is the embedding, and
+ * what the plan left out. Readers would expect all others to be. */
+static nib_code list_ignored(job *j, nib_layout_note *note, nib_err *err)
+{
+    const nib_plan *p = j->p;
+    char output[64];
+    const char **list = nib_arena_alloc(&j->names, p->n + 1, sizeof *list, sizeof *list);
+    if (!list) return nib_fail_nomem(err, "the list of layers");
+    nib_place_hf_name((nib_place){.role = NIB_ROLE_OUTPUT}, output, sizeof output);
+    note->ignore = list;
+    list[note->n_ignore++] = layer_name(&j->names, output);
+    for (size_t i = 0; i < p->n; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        if (t->solve || t->place.role < NIB_ROLE_FIRST_BLOCK || t->src->n_dims != 2) continue;
+        list[note->n_ignore++] = layer_name(&j->names, t->src->name);
+    }
+    for (size_t i = 0; i < note->n_ignore; i++)
+        if (!list[i]) return nib_fail_nomem(err, "the list of layers");
+    return NIB_OK;
+}
+
+static nib_code put_configs(job *j, const nib_layout_note *given, nib_err *err)
 {
     const nib_json *config = nib_source_json(j->p->model->src, "config.json");
+    nib_layout_note note = *given;
+    nib_code listed = list_ignored(j, &note, err);
+    if (listed) return listed;
     nib_json *root = nib_json_new_object();
-    bool ok = root && nib_layout_config_write(root, &j->p->recipe.layout, note);
+    bool ok = root && nib_layout_config_write(root, &j->p->recipe.layout, &note);
     char *text = ok ? nib_json_print(root, true) : NULL;
     nib_code rc = !text                                         ? nib_fail_nomem(err, "config.json")
                   : nib_json_get(config, "quantization_config") ? replace_config(j, text, err)
                                                                 : extend_config(j, text, err);
-    const char *own = nib_layout_config_file(j->p->recipe.layout.kind);
-    if (!rc && own) rc = put_file(j, own, text, strlen(text), err);
+    const nib_layout_kind kind = j->p->recipe.layout.kind;
+    if (!rc && nib_layout_config_twice(kind))
+        rc = put_file(j, nib_layout_config_file(kind), text, strlen(text), err);
     nib_free(text);
     nib_json_free(root);
     return rc;
@@ -356,7 +387,7 @@ static nib_code put_configs(const job *j, const nib_layout_note *note, nib_err *
 static bool carried_along(const char *name)
 {
     static const char *const ends[] = {".json", ".txt", ".jinja", ".md", ".model", ".py"};
-    static const char *const made[] = {"config.json", "quantize_config.json",
+    static const char *const made[] = {"config.json", "quantize_config.json", "quant_config.json",
                                        "model.safetensors.index.json"};
     size_t n = strlen(name);
     if (*name == '.') return false;

@@ -106,7 +106,7 @@ static nib_code write_folder(nib_keep *k, const nib_plan_tensor *t, const uint8_
                              const nib_block_param *param, const uint32_t *outer, float *w,
                              nib_err *err)
 {
-    const nib_layout_values v = {code, param, outer};
+    const nib_layout_values v = {code, param, outer, t->act};
     nib_code rc = nib_layout_pack(k->packed.p, &t->layout, &v, err);
     if (!rc && w) rc = nib_layout_unpack(w, &t->layout, k->packed.p, &k->raw, err);
     return rc ? nib_wrap(err, "tensor '%s'", t->src->name) : NIB_OK;

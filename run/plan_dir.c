@@ -47,9 +47,8 @@ static nib_code check_recipe(const nib_plan *p, const nib_imatrix *im, nib_err *
 
 /* ---- tensors ---- */
 
-static nib_code check_group(const nib_plan_tensor *t, nib_err *err)
+static nib_code check_group(const nib_plan_tensor *t, uint64_t group, nib_err *err)
 {
-    const uint64_t group = t->layout.format.group;
     if (group && t->cols % group)
         return nib_fail(
             err, NIB_EINVAL,
@@ -64,9 +63,10 @@ static nib_code pack_tensor(nib_plan *p, nib_plan_tensor *t, nib_int_codec *c, n
 {
     nib_layout_format f = p->recipe.layout;
     f.scale_type = nib_layout_scale_type(f.kind, t->src->codec->type);
-    nib_code rc = nib_layout_make(&t->layout, &f, t->rows, t->cols, err);
+    nib_code rc = check_group(t, f.group, err);
+    if (rc) return rc;
+    rc = nib_layout_make(&t->layout, &f, t->rows, t->cols, err);
     if (rc) return nib_wrap(err, "tensor '%s'", t->src->name);
-    if ((rc = check_group(t, err))) return rc;
     *c = nib_layout_codec(&t->layout);
     c->codec.name = p->label;
     t->codec = &c->codec;

@@ -51,8 +51,8 @@ void nib_solve_report_free(nib_solve_report *r)
 /* All zero where a GGUF file is written. */
 static uint64_t hash_layout(uint64_t seed, const nib_layout_format *f)
 {
-    const double numbers[] = {f->kind,     f->bits, (double)f->group, f->sym,
-                              f->desc_act, f->v2,   f->scale_type};
+    const double numbers[] = {f->kind, f->bits,       (double)f->group, f->sym,    f->desc_act,
+                              f->v2,   f->scale_type, f->act,           f->act_sym};
     return nib_hash(seed, numbers, sizeof numbers);
 }
 

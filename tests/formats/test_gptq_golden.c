@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Do we pack GPTQ tensors as the original does, and read them back? See tests/golden/gptq_pack. */
-#include "formats/layout.h"
-#include "base/file.h"
-#include "formats/source.h"
+#include "tests/formats/golden.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <cmocka.h>
 
 static const struct {
@@ -21,27 +16,6 @@ static const struct {
     {"b4_g128_256x64", 4, 128}, {"b4_g32_128x96_act", 4, 32}, {"b8_g32_96x64_act", 8, 32},
     {"b8_gall_64x32", 8, 0},
 };
-
-static void *bytes_of(const nib_source *s, const char *name)
-{
-    nib_err err;
-    const nib_tensor *t = nib_source_find(s, name);
-    if (!t) fail_msg("no tensor %s", name);
-    void *p = nib_alloc((size_t)t->bytes, 1);
-    assert_int_equal(nib_source_read(s, t, 0, p, (size_t)t->bytes, &err), NIB_OK);
-    return p;
-}
-
-static void expect_part(const nib_source *s, const nib_layout *l, const uint8_t *packed,
-                        nib_part_role role, const char *name)
-{
-    void *want = bytes_of(s, name);
-    size_t i = 0;
-    while (l->part[i].role != role) i++;
-    assert_int_equal(nib_source_find(s, name)->bytes, l->part[i].bytes);
-    assert_memory_equal(packed + l->part[i].at, want, (size_t)l->part[i].bytes);
-    nib_free(want);
-}
 
 /* Columns in the order of their groups, and inside a group as they lie. */
 static uint32_t *outer_of(const int32_t *g_idx, size_t n)
@@ -76,7 +50,8 @@ static void check_version(const nib_source *s, size_t i, bool v2)
     for (size_t k = 0; k < params; k++) param[k].d = scale[k], param[k].zero = zeros[k];
     uint8_t *packed = nib_alloc((size_t)l.bytes, 1);
     float *got = nib_alloc((size_t)(out * in), sizeof *got);
-    if (nib_layout_pack(packed, &l, &(nib_layout_values){code, param, outer}, &err))
+    if (nib_layout_pack(packed, &l,
+                        &(nib_layout_values){.code = code, .param = param, .outer = outer}, &err))
         fail_msg("%s", err.msg);
     expect_part(s, &l, packed, NIB_PART_CODES, "v1.qweight");
     expect_part(s, &l, packed, NIB_PART_ZEROS, v2 ? "v2.qzeros" : "v1.qzeros");
@@ -93,16 +68,10 @@ static void packs_as_the_original(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
-        char name[64];
-        nib_err err = {0};
-        nib_source *s;
-        snprintf(name, sizeof name, "%s.safetensors", vectors[i].file);
-        char *path = nib_path_join(getenv("NIB_GOLDEN"), name);
-        if (nib_source_open(&s, path, &err)) fail_msg("%s", err.msg);
+        nib_source *s = open_golden("gptq_pack", vectors[i].file);
         check_version(s, i, false);
         check_version(s, i, true);
         nib_source_close(s);
-        nib_free(path);
     }
 }
 
@@ -119,7 +88,7 @@ static void refuses_what_it_cannot_hold(void **state)
     assert_int_equal(nib_layout_make(&l, &f, 32, 32, &err), NIB_OK);
     static uint8_t code[32 * 32], packed[4096];
     static nib_block_param param[32];
-    const nib_layout_values v = {code, param, NULL};
+    const nib_layout_values v = {.code = code, .param = param};
     assert_true(l.bytes <= sizeof packed);
     for (int i = 0; i < 32; i++) param[i] = (nib_block_param){.d = 1, .zero = 8};
     assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_OK);

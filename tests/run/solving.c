@@ -39,7 +39,7 @@ nib_code solve(const char *out, const variation *v, nib_solve_report *report, ni
     nib_side side = {.fd = -1};
     nib_quantize_result result;
     uint64_t fingerprint;
-    const nib_layout_note note = {0.01, v->true_sequential};
+    const nib_layout_note note = {.damp = 0.01, .true_sequential = v->true_sequential};
     nib_ctx ctx = {.threads = v->threads ? v->threads : 2, .cpu = nib_cpu_detect()};
     nib_solve_opts opts = nib_solve_defaults();
     nib_recipe r = {.out = out,

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* GPTQ folders: written, read back, refused when they are damaged. */
-#include "run/dir.h"
 #include "base/file.h"
-#include "tests/run/fixture.h"
+#include "tests/run/folders.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -14,35 +13,6 @@
 #include <cmocka.h>
 
 static const nib_layout_format INT4 = {.bits = 4, .group = 128, .sym = true};
-
-/* Round the demonstration model into a folder of the scratch folder. */
-static nib_code write_dir(const char *name, nib_recipe r, int threads, nib_err *err)
-{
-    nib_log log = {0};
-    nib_ctx ctx = {.threads = threads, .log = &log};
-    opened o;
-    nib_plan p = {0};
-    nib_side side = {.fd = -1};
-    nib_quantize_result result;
-    const nib_layout_note note = {0.01, false};
-    open_model(&o, tiny_llama());
-    r.format = NIB_FORMAT_DIR;
-    r.out = scratch(name);
-    nib_code rc = nib_plan_make(&p, &r, &o.model, NULL, &ctx, err);
-    if (!rc) rc = nib_side_open(&side, r.out, 0, false, err);
-    if (!rc) rc = nib_dir_round(&side, &p, &ctx, err);
-    if (!rc) rc = nib_dir_write(&result, &p, &side, &note, &ctx, err);
-    nib_side_close(&side, true);
-    nib_plan_free(&p);
-    close_model(&o);
-    return rc;
-}
-
-static void write_ok(const char *name, nib_recipe r, int threads)
-{
-    nib_err err = {0};
-    if (write_dir(name, r, threads, &err)) fail_msg("%s", err.msg);
-}
 
 /* Packed weights are within `most` of the tensor's largest value of the original's, everything else
  * is the same. Reads in strips of another height give the same. */
@@ -85,10 +55,10 @@ static void folder_holds_the_model(void **state)
 {
     (void)state;
     nib_layout_format f = {.bits = 8, .group = 0, .sym = true};
-    write_ok("eight", (nib_recipe){.layout = f}, 2);
+    write_folder_ok("eight", (nib_recipe){.layout = f}, 2);
     check_weights(scratch("eight"), 0.6f / 127.5f);
     f = (nib_layout_format){.bits = 3, .group = 64, .v2 = true};
-    write_ok("three", (nib_recipe){.layout = f, .split_max = 300000}, 2);
+    write_folder_ok("three", (nib_recipe){.layout = f, .split_max = 300000}, 2);
     check_weights(scratch("three"), 1.05f / 3.5f);
     assert_true(nib_file_exists(scratch("three/model.safetensors.index.json")));
     assert_false(nib_file_exists(scratch("three/model.safetensors")));
@@ -101,7 +71,7 @@ static void configuration_says_what_it_is(void **state)
     nib_json *root;
     nib_layout_format f;
     const char *text;
-    write_ok("config", (nib_recipe){.layout = INT4}, 1);
+    write_folder_ok("config", (nib_recipe){.layout = INT4}, 1);
     assert_int_equal(nib_json_load(&root, scratch("config/config.json"), 1 << 20, &err), NIB_OK);
     const nib_json *c = nib_json_get(root, "quantization_config");
     assert_true(nib_json_str(nib_json_get(c, "quant_method"), &text));
@@ -119,8 +89,8 @@ static void configuration_says_what_it_is(void **state)
 static void threads_give_the_same_bytes(void **state)
 {
     (void)state;
-    write_ok("t1", (nib_recipe){.layout = INT4}, 1);
-    write_ok("t2", (nib_recipe){.layout = INT4}, 2);
+    write_folder_ok("t1", (nib_recipe){.layout = INT4}, 1);
+    write_folder_ok("t2", (nib_recipe){.layout = INT4}, 2);
     assert_true(same_files(scratch("t1/model.safetensors"), scratch("t2/model.safetensors")));
 }
 
@@ -129,13 +99,13 @@ static void existing_folders_are_safe(void **state)
     (void)state;
     nib_err err;
     nib_recipe r = {.layout = INT4};
-    write_ok("there", r, 1);
-    assert_int_equal(write_dir("there", r, 1, &err), NIB_EIO);
+    write_folder_ok("there", r, 1);
+    assert_int_equal(write_folder("there", r, 1, &err), NIB_EIO);
     expect_text(err.msg, "--force");
     r.force = true;
-    write_ok("there", r, 1);
+    write_folder_ok("there", r, 1);
     unlink(scratch("there/config.json"));
-    assert_int_equal(write_dir("there", r, 1, &err), NIB_EIO);
+    assert_int_equal(write_folder("there", r, 1, &err), NIB_EIO);
     expect_text(err.msg, "no config.json");
     assert_int_equal(scratch_count("nibble-"), 0);
 }
@@ -146,38 +116,13 @@ static void bad_recipes_are_refused(void **state)
     nib_err err;
     nib_recipe r = {.layout = INT4};
     r.layout.bits = 5;
-    assert_int_equal(write_dir("bad", r, 1, &err), NIB_EINVAL);
+    assert_int_equal(write_folder("bad", r, 1, &err), NIB_EINVAL);
     r.layout = (nib_layout_format){.bits = 4, .group = 96, .sym = true};
-    assert_int_equal(write_dir("bad", r, 1, &err), NIB_EINVAL);
+    assert_int_equal(write_folder("bad", r, 1, &err), NIB_EINVAL);
     expect_text(err.msg, "--group-size");
     r = (nib_recipe){.layout = INT4, .type = "q4_0"};
-    assert_int_equal(write_dir("bad", r, 1, &err), NIB_EINVAL);
+    assert_int_equal(write_folder("bad", r, 1, &err), NIB_EINVAL);
     assert_false(nib_file_exists(scratch("bad")));
-}
-
-/* Replace the first `from` in a file of the scratch folder by `to`, which is as long. */
-static void patch(const char *name, const char *from, const char *to)
-{
-    char *data;
-    size_t n, k = strlen(from);
-    nib_err err;
-    assert_int_equal(nib_file_slurp(&data, &n, scratch(name), 1 << 24, &err), NIB_OK);
-    size_t at = 0;
-    while (at + k <= n && memcmp(data + at, from, k)) at++;
-    assert_true(at + k <= n);
-    memcpy(data + at, to, k);
-    FILE *f = fopen(scratch(name), "wb");
-    assert_int_equal(fwrite(data, 1, n, f), n);
-    fclose(f);
-    nib_free(data);
-}
-
-static void refuse_folder(const char *part)
-{
-    nib_source *s;
-    nib_err err;
-    assert_int_equal(nib_source_open(&s, scratch("hurt"), &err), NIB_EFORMAT);
-    expect_text(err.msg, part);
 }
 
 static void damaged_folders_are_refused(void **state)
@@ -195,32 +140,18 @@ static void damaged_folders_are_refused(void **state)
         {"hurt/model.safetensors", "q_proj.qweight", "q_proj.qweighx", "qweight' is missing"},
     };
     for (size_t i = 0; i < sizeof hurt / sizeof *hurt; i++) {
-        write_ok("hurt", (nib_recipe){.layout = INT4, .force = true}, 1);
+        write_folder_ok("hurt", (nib_recipe){.layout = INT4, .force = true}, 1);
         patch(hurt[i].file, hurt[i].from, hurt[i].to);
-        refuse_folder(hurt[i].says);
+        refuse_folder("hurt", hurt[i].says);
     }
 }
 
 static void group_out_of_range_is_refused(void **state)
 {
     (void)state;
-    nib_source *s;
-    nib_err err;
-    write_ok("hurt", (nib_recipe){.layout = INT4, .force = true}, 1);
-    if (nib_source_open(&s, scratch("hurt"), &err)) fail_msg("%s", err.msg);
-    nib_source_close(s);
-    char *data;
-    size_t n;
-    assert_int_equal(nib_file_slurp(&data, &n, scratch("hurt/model.safetensors"), 1 << 24, &err),
-                     NIB_OK);
-    uint64_t head;
-    memcpy(&head, data, sizeof head);
-    data[8 + head] = 9;
-    FILE *f = fopen(scratch("hurt/model.safetensors"), "wb");
-    assert_int_equal(fwrite(data, 1, n, f), n);
-    fclose(f);
-    nib_free(data);
-    refuse_folder("is in group 9");
+    write_folder_ok("hurt", (nib_recipe){.layout = INT4, .force = true}, 1);
+    patch_tensor("hurt", "model.layers.0.self_attn.q_proj.g_idx", "\t", 1);
+    refuse_folder("hurt", "is in group 9");
 }
 
 int main(void)

@@ -41,7 +41,7 @@ static void make_windows(nib_windows *w, const nib_model *m)
 static nib_code carry_out(const nib_plan *p, nib_side *side, const nib_ctx *ctx, nib_err *err)
 {
     nib_quantize_result result;
-    const nib_layout_note note = {0.01, false};
+    const nib_layout_note note = {.damp = 0.01};
     return p->recipe.format == NIB_FORMAT_GGUF ? nib_quantize_run(&result, p, side, ctx, err)
                                                : nib_dir_write(&result, p, side, &note, ctx, err);
 }

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/* formats/dir_ct_config.c - the configuration of compressed-tensors folders: see dir_ct.h.
+ *
+ * One group of settings, "config_groups": {"group_0": ...}, for all linear layers but those of
+ * "ignore". Which layers are packed is seen from the tensors, so "targets" and "ignore" are written
+ * but not read. */
+#include "formats/dir_ct.h"
+
+#include <string.h>
+
+static const char PACKED[] = "pack-quantized", INT[] = "int-quantized";
+
+/* ---- reading ---- */
+
+/* How weights or inputs are rounded. */
+typedef struct {
+    uint64_t bits, group;
+    const char *strategy;
+    bool sym, dynamic, by_activation;
+} args;
+
+static nib_code read_strategy(args *a, const nib_json *j, nib_err *err)
+{
+    const char *actorder = NULL;
+    const nib_json *order = nib_json_get(j, "actorder");
+    if (!nib_json_str(nib_json_get(j, "strategy"), &a->strategy))
+        return nib_fail(err, NIB_EFORMAT, "'strategy' is missing or not a string");
+    if (order && !nib_json_is_null(order) && !nib_json_str(order, &actorder))
+        return nib_fail(err, NIB_EFORMAT, "'actorder' is not a string");
+    a->by_activation = actorder && (!strcmp(actorder, "group") || !strcmp(actorder, "dynamic"));
+    if (strcmp(a->strategy, "group")) return NIB_OK;
+    nib_code rc = nib_config_group(&a->group, nib_json_get(j, "group_size"), err);
+    if (!rc && !a->group) a->strategy = "channel";
+    return rc;
+}
+
+static nib_code read_args(args *a, const nib_json *j, nib_err *err)
+{
+    const char *type = "int";
+    *a = (args){.sym = true};
+    if (!nib_json_u64(nib_json_get(j, "num_bits"), &a->bits) || a->bits < 1 || a->bits > 8)
+        return nib_fail(err, NIB_EFORMAT, "'num_bits' is missing or not from 1 to 8");
+    nib_json_str(nib_json_get(j, "type"), &type);
+    if (strcmp(type, "int"))
+        return nib_fail(err, NIB_EFORMAT, "'type' is '%.60s'; nibble reads int", type);
+    nib_code rc = nib_config_flag(&a->sym, j, "symmetric", err);
+    if (!rc) rc = nib_config_flag(&a->dynamic, j, "dynamic", err);
+    return rc ? rc : read_strategy(a, j, err);
+}
+
+static nib_code read_weights(nib_layout_format *f, const nib_json *j, nib_err *err)
+{
+    args a;
+    const bool packed = f->kind == NIB_LAYOUT_CT_PACKED;
+    nib_code rc = read_args(&a, j, err);
+    if (rc) return rc;
+    if (a.dynamic || (strcmp(a.strategy, "channel") && (!packed || strcmp(a.strategy, "group"))))
+        return nib_fail(err, NIB_EFORMAT, "strategy '%.60s'%s; nibble reads %schannel for %s",
+                        a.strategy, a.dynamic ? ", dynamic" : "", packed ? "group and " : "",
+                        packed ? PACKED : INT);
+    if (a.bits != 8 && (!packed || a.bits != 4))
+        return nib_fail(err, NIB_EFORMAT, "'num_bits' is %u; nibble reads %s for %s",
+                        (unsigned)a.bits, packed ? "4 and 8" : "8", packed ? PACKED : INT);
+    f->bits = (unsigned)a.bits;
+    f->group = a.group;
+    f->sym = a.sym;
+    f->desc_act = a.by_activation;
+    return NIB_OK;
+}
+
+static nib_code read_inputs(nib_layout_format *f, const nib_json *j, nib_err *err)
+{
+    args a;
+    if (!j || nib_json_is_null(j)) return NIB_OK;
+    nib_code rc = read_args(&a, j, err);
+    if (rc) return rc;
+    if (a.bits != 8 || strcmp(a.strategy, a.dynamic ? "token" : "tensor"))
+        return nib_fail(err, NIB_EFORMAT,
+                        "%u bits, strategy '%.60s'%s; nibble reads 8 bits, dynamic by token or "
+                        "static by tensor",
+                        (unsigned)a.bits, a.strategy, a.dynamic ? ", dynamic" : "");
+    f->act = a.dynamic ? NIB_ACT_TOKEN : NIB_ACT_TENSOR;
+    f->act_sym = a.sym;
+    return NIB_OK;
+}
+
+static nib_code read_format(nib_layout_format *f, const nib_json *config, const nib_json *group,
+                            nib_err *err)
+{
+    const char *name = "";
+    if (!nib_json_str(nib_json_get(group, "format"), &name))
+        nib_json_str(nib_json_get(config, "format"), &name);
+    f->kind = strcmp(name, INT) ? NIB_LAYOUT_CT_PACKED : NIB_LAYOUT_CT_INT;
+    if (!strcmp(name, INT) || !strcmp(name, PACKED)) return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT, "'format' is '%.60s'; nibble reads %s and %s", name, PACKED,
+                    INT);
+}
+
+static nib_code refuse_extras(const nib_json *config, const nib_json *group, nib_err *err)
+{
+    const nib_json *out = nib_json_get(group, "output_activations");
+    if (nib_json_count(nib_json_get(config, "transform_config")))
+        return nib_fail(err, NIB_EFORMAT, "'transform_config' is set, which nibble cannot follow");
+    if (nib_json_count(nib_json_get(config, "sparsity_config")))
+        return nib_fail(err, NIB_EFORMAT, "'sparsity_config' is set, which nibble cannot read");
+    if (out && !nib_json_is_null(out))
+        return nib_fail(err, NIB_EFORMAT,
+                        "'output_activations' is set, which nibble cannot follow");
+    return NIB_OK;
+}
+
+nib_code nib_ct_config_read(nib_layout_format *f, const nib_json *config, nib_err *err)
+{
+    const nib_json *groups = nib_json_get(config, "config_groups"), *group = nib_json_first(groups);
+    *f = (nib_layout_format){.scale_type = NIB_BF16};
+    if (!nib_json_is_object(groups) || !nib_json_is_object(group))
+        return nib_fail(err, NIB_EFORMAT, "'config_groups' holds no object");
+    if (nib_json_next(group))
+        return nib_fail(err, NIB_EFORMAT,
+                        "'config_groups' has more than one group, which nibble cannot read yet");
+    nib_code rc = read_format(f, config, group, err);
+    if (!rc) rc = refuse_extras(config, group, err);
+    if (rc) return rc;
+    if (read_weights(f, nib_json_get(group, "weights"), err)) return nib_wrap(err, "weights");
+    if (read_inputs(f, nib_json_get(group, "input_activations"), err))
+        return nib_wrap(err, "input_activations");
+    return NIB_OK;
+}
+
+/* ---- writing ---- */
+
+static bool write_args(nib_json *group, const char *key, const args *a, const char *observer)
+{
+    nib_json *j = nib_json_add_object(group, key);
+    bool ok =
+        j && nib_json_add_num(j, "num_bits", (double)a->bits) &&
+        nib_json_add_str(j, "type", "int") && nib_json_add_bool(j, "symmetric", a->sym) &&
+        nib_json_add_str(j, "strategy", a->strategy) &&
+        (a->group ? nib_json_add_num(j, "group_size", (double)a->group)
+                  : nib_json_add_null(j, "group_size")) &&
+        nib_json_add_null(j, "block_structure") && nib_json_add_bool(j, "dynamic", a->dynamic) &&
+        (a->by_activation ? nib_json_add_str(j, "actorder", "group")
+                          : nib_json_add_null(j, "actorder")) &&
+        (a->dynamic ? nib_json_add_null(j, "observer") : nib_json_add_str(j, "observer", observer));
+    return ok && nib_json_add_object(j, "observer_kwargs");
+}
+
+static bool write_group(nib_json *groups, const char *format, const nib_layout_format *f)
+{
+    const args weights = {.bits = f->bits,
+                          .group = f->group,
+                          .strategy = f->group ? "group" : "channel",
+                          .sym = f->sym,
+                          .by_activation = f->desc_act};
+    const args inputs = {.bits = 8,
+                         .strategy = f->act == NIB_ACT_TOKEN ? "token" : "tensor",
+                         .sym = f->act_sym,
+                         .dynamic = f->act == NIB_ACT_TOKEN};
+    nib_json *group = nib_json_add_object(groups, "group_0");
+    nib_json *targets = group ? nib_json_add_array(group, "targets") : NULL;
+    return targets && nib_json_add_str(targets, NULL, "Linear") &&
+           nib_json_add_str(group, "format", format) &&
+           write_args(group, "weights", &weights, "memoryless_minmax") &&
+           (f->act ? write_args(group, "input_activations", &inputs, "static_minmax")
+                   : nib_json_add_null(group, "input_activations")) &&
+           nib_json_add_null(group, "output_activations");
+}
+
+bool nib_ct_config_write(nib_json *config, const nib_layout_format *f, const nib_layout_note *note)
+{
+    const char *format = f->kind == NIB_LAYOUT_CT_INT ? INT : PACKED;
+    bool ok = nib_json_add_str(config, "version", "0.12.2") &&
+              nib_json_add_str(config, "format", format) &&
+              nib_json_add_str(config, "quantization_status", "compressed") &&
+              nib_json_add_null(config, "global_compression_ratio") &&
+              nib_json_add_null(config, "kv_cache_scheme") &&
+              nib_json_add_object(config, "sparsity_config") &&
+              nib_json_add_object(config, "transform_config") &&
+              nib_config_names(config, "ignore", note);
+    nib_json *groups = ok ? nib_json_add_object(config, "config_groups") : NULL;
+    return groups && write_group(groups, format, f);
+}

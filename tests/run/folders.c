@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/run/folders.h"
+
+#include "base/file.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+nib_code write_folder(const char *name, nib_recipe r, int threads, nib_err *err)
+{
+    nib_log log = {0};
+    nib_ctx ctx = {.threads = threads, .log = &log};
+    opened o;
+    nib_plan p = {0};
+    nib_side side = {.fd = -1};
+    nib_quantize_result result;
+    const nib_layout_note note = {.damp = 0.01};
+    open_model(&o, tiny_llama());
+    r.format = NIB_FORMAT_DIR;
+    r.out = scratch(name);
+    nib_code rc = nib_plan_make(&p, &r, &o.model, NULL, &ctx, err);
+    if (!rc) rc = nib_side_open(&side, r.out, 0, false, err);
+    if (!rc) rc = nib_dir_round(&side, &p, &ctx, err);
+    if (!rc) rc = nib_dir_write(&result, &p, &side, &note, &ctx, err);
+    nib_side_close(&side, true);
+    nib_plan_free(&p);
+    close_model(&o);
+    return rc;
+}
+
+void write_folder_ok(const char *name, nib_recipe r, int threads)
+{
+    nib_err err = {0};
+    if (write_folder(name, r, threads, &err)) fail_msg("%s", err.msg);
+}
+
+/* The file with n bytes at `at` replaced. */
+static void rewrite(const char *path, char *file, size_t size, size_t at, const void *data,
+                    size_t n)
+{
+    assert_true(at + n <= size);
+    memcpy(file + at, data, n);
+    FILE *f = fopen(path, "wb");
+    assert_int_equal(fwrite(file, 1, size, f), size);
+    fclose(f);
+    nib_free(file);
+}
+
+void patch(const char *name, const char *from, const char *to)
+{
+    char *data;
+    size_t n, k = strlen(from), at = 0;
+    nib_err err;
+    assert_int_equal(nib_file_slurp(&data, &n, scratch(name), 1 << 24, &err), NIB_OK);
+    while (at + k <= n && memcmp(data + at, from, k)) at++;
+    if (at + k > n) fail_msg("%s holds no %s", name, from);
+    rewrite(scratch(name), data, n, at, to, k);
+}
+
+void patch_tensor(const char *folder, const char *tensor, const void *data, size_t n)
+{
+    char path[512], *file;
+    size_t size;
+    nib_err err;
+    nib_json *head;
+    uint64_t n_head, at;
+    snprintf(path, sizeof path, "%s/model.safetensors", scratch(folder));
+    assert_int_equal(nib_file_slurp(&file, &size, path, 1 << 24, &err), NIB_OK);
+    memcpy(&n_head, file, sizeof n_head);
+    assert_int_equal(nib_json_parse(&head, file + 8, (size_t)n_head, &err), NIB_OK);
+    const nib_json *offsets = nib_json_get(nib_json_get(head, tensor), "data_offsets");
+    assert_true(nib_json_u64(nib_json_first(offsets), &at));
+    nib_json_free(head);
+    rewrite(path, file, size, (size_t)(8 + n_head + at), data, n);
+}
+
+void refuse_folder(const char *name, const char *part)
+{
+    nib_source *s;
+    nib_err err;
+    if (!nib_source_open(&s, scratch(name), &err)) fail_msg("opens, but should say '%s'", part);
+    assert_int_equal(err.code, NIB_EFORMAT);
+    expect_text(err.msg, part);
+}
