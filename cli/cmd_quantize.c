@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* cli/cmd_quantize.c - write a smaller model: open, plan, run, say what was done. */
 #include "base/mem.h"
+#include "cli/dir_opts.h"
 #include "cli/io.h"
 #include "cli/opts.h"
 #include "cli/windows.h"
@@ -13,16 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NOT_GIVEN UINT64_MAX
-
 static struct {
     const char *out, *type, *imatrix, *output_type, *embedding_type;
     nib_opt_list overrides, tensor_types;
     const char *protect_blocks;
     uint64_t split_max;
-    const char *method, *format, *checkpoint_format;
-    uint64_t bits, group_size, shard_max;
-    bool asym, desc_act;
+    const char *method;
+    nib_dir_opts dir;
     nib_window_opts windows;
     const char *alpha;
     double damp;
@@ -30,9 +28,7 @@ static struct {
     bool no_propagate, true_sequential, resume;
     bool pure, leave_output, dry_run, force, json;
 } opt = {.method = "rtn",
-         .format = "gguf",
-         .checkpoint_format = "gptq",
-         .group_size = NOT_GIVEN,
+         .dir = NIB_DIR_OPTS_DEFAULT,
          .alpha = "0.5",
          .damp = 0.01,
          .sweeps = 8,
@@ -40,8 +36,6 @@ static struct {
 
 static const char *const METHODS[] = {
     "rtn", "gptq", "awq", "awq+gptq", "smoothquant", "smoothquant+gptq", NULL};
-static const char *const FORMATS[] = {"gguf", "gptq", NULL};
-static const char *const CHECKPOINT_FORMATS[] = {"gptq", "gptq_v2", NULL};
 
 static const char *file_type_name(size_t i)
 {
@@ -57,10 +51,10 @@ static const nib_opt rows[] = {
      .help = "the file or folder to write"},
     {.name = "format",
      .kind = NIB_OPT_CHOICE,
-     .target = &opt.format,
-     .choices = FORMATS,
+     .target = &opt.dir.format,
+     .choices = nib_dir_formats,
      .metavar = "FORMAT",
-     .help = "gguf; or gptq, a folder of packed integers (gguf)"},
+     .help = "gguf; folders: gptq, awq, compressed-tensors (gguf)"},
     {.name = "type",
      .letter = 't',
      .kind = NIB_OPT_STR,
@@ -68,38 +62,7 @@ static const nib_opt rows[] = {
      .offer = file_type_name,
      .metavar = "TYPE",
      .help = "gguf: q8_0, q4_k_m, iq4_xs, q3_k_m ... (q4_k_m)"},
-    {.name = "bits",
-     .kind = NIB_OPT_UINT,
-     .target = &opt.bits,
-     .min = 2,
-     .max = 8,
-     .metavar = "N",
-     .help = "gptq folder: 2, 3, 4 or 8 (4)"},
-    {.name = "group-size",
-     .kind = NIB_OPT_UINT,
-     .target = &opt.group_size,
-     .max = 1 << 24,
-     .metavar = "N",
-     .help = "gptq folder: columns of a group, 0: rows (128)"},
-    {.name = "asym",
-     .kind = NIB_OPT_FLAG,
-     .target = &opt.asym,
-     .help = "gptq folder: groups have a zero point"},
-    {.name = "desc-act",
-     .kind = NIB_OPT_FLAG,
-     .target = &opt.desc_act,
-     .help = "gptq folder: groups in order of activation"},
-    {.name = "checkpoint-format",
-     .kind = NIB_OPT_CHOICE,
-     .target = &opt.checkpoint_format,
-     .choices = CHECKPOINT_FORMATS,
-     .metavar = "F",
-     .help = "gptq folder: gptq or gptq_v2 (gptq)"},
-    {.name = "max-shard-size",
-     .kind = NIB_OPT_SIZE,
-     .target = &opt.shard_max,
-     .metavar = "SIZE",
-     .help = "gptq folder: most data in one file (5G)"},
+    NIB_DIR_OPTS(opt.dir),
     {.name = "method",
      .letter = 'm',
      .kind = NIB_OPT_CHOICE,
@@ -296,7 +259,7 @@ static double alpha(void)
 static nib_solve_opts solve_opts(void)
 {
     nib_solve_opts o = nib_solve_defaults();
-    if (opt.desc_act) o.gptq.when = NIB_PARAMS_REACHED;
+    if (opt.dir.desc_act) o.gptq.when = NIB_PARAMS_REACHED;
     o.rescale.alpha = alpha();
     o.gptq.damp = opt.damp;
     o.gptq.sweeps = (unsigned)opt.sweeps;
@@ -404,13 +367,9 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
     nib_model model = {0};
     nib_imatrix imatrix = {0};
     nib_plan plan = {0};
-    const bool folder = !strcmp(opt.format, "gptq");
+    const bool folder = nib_dir_opts_folder(&opt.dir);
     nib_recipe recipe = {.format = folder ? NIB_FORMAT_DIR : NIB_FORMAT_GGUF,
-                         .layout = {.bits = opt.bits ? (unsigned)opt.bits : 4,
-                                    .group = opt.group_size == NOT_GIVEN ? 128 : opt.group_size,
-                                    .v2 = !strcmp(opt.checkpoint_format, "gptq_v2"),
-                                    .sym = !opt.asym,
-                                    .desc_act = opt.desc_act},
+                         .layout = nib_dir_opts_layout(&opt.dir),
                          .out = opt.out,
                          .type = opt.type,
                          .overrides = opt.overrides.v,
@@ -425,7 +384,7 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
                          .pure = opt.pure,
                          .leave_output = opt.leave_output,
                          .force = opt.force,
-                         .split_max = folder ? opt.shard_max : opt.split_max};
+                         .split_max = folder ? opt.dir.shard_max : opt.split_max};
     char *out = folder && opt.out ? without_slash(opt.out) : NULL;
 
     if (out) recipe.out = out;
@@ -449,20 +408,22 @@ done:
     return rc;
 }
 
-/* Options of a folder are no use to a file, and the other way round. */
-static const char *misplaced(void)
+/* Is something wrong with the options together? Then what, into text. */
+static bool wrong(char *text, size_t n)
 {
-    if (!strcmp(opt.format, "gptq"))
-        return opt.split_max ? "--split-max-size is for GGUF files; use --max-shard-size" : NULL;
-    if (opt.desc_act)
-        return "--desc-act needs --format gptq: GGUF has no index of columns, and --method gptq "
-               "rounds "
-               "them in order of activation anyway";
-    bool folder = opt.bits || opt.group_size != NOT_GIVEN || opt.asym || opt.shard_max ||
-                  strcmp(opt.checkpoint_format, "gptq");
-    return folder ? "--bits, --group-size, --asym, --checkpoint-format and --max-shard-size need "
-                    "--format gptq"
-                  : NULL;
+    const char *folder = nib_dir_opts_wrong(&opt.dir);
+    *text = 0;
+    if (!opt.out && !opt.dry_run)
+        snprintf(text, n, "-o FILE is missing");
+    else if (strcmp(opt.method, "rtn") && !opt.windows.texts.n && !opt.dry_run)
+        snprintf(text, n, "--method %s needs --text FILE", opt.method);
+    else if (isnan(alpha()))
+        snprintf(text, n, "--alpha '%s': should be from 0 to 1, or auto", opt.alpha);
+    else if (nib_dir_opts_folder(&opt.dir) && opt.split_max)
+        snprintf(text, n, "--split-max-size is for GGUF files; use --max-shard-size");
+    else if (folder)
+        snprintf(text, n, "%s", folder);
+    return *text;
 }
 
 static int run(int argc, char **argv)
@@ -471,19 +432,12 @@ static int run(int argc, char **argv)
     nib_ctx ctx;
     nib_log log;
     nib_err err;
+    char text[256];
     int status = nib_opts_parse(&nib_cmd_quantize, argc, argv, &operands, &ctx, &log);
     if (status >= 0) goto done;
     status = NIB_EXIT_OK;
-    if (!opt.out && !opt.dry_run)
-        status = nib_usage(&nib_cmd_quantize, "quantize: -o FILE is missing");
-    else if (strcmp(opt.method, "rtn") && !opt.windows.texts.n && !opt.dry_run)
-        status =
-            nib_usage(&nib_cmd_quantize, "quantize: --method %s needs --text FILE", opt.method);
-    else if (isnan(alpha()))
-        status = nib_usage(&nib_cmd_quantize,
-                           "quantize: --alpha '%s': should be from 0 to 1, or auto", opt.alpha);
-    else if (misplaced())
-        status = nib_usage(&nib_cmd_quantize, "quantize: %s", misplaced());
+    if (wrong(text, sizeof text))
+        status = nib_usage(&nib_cmd_quantize, "quantize: %s", text);
     else if (quantize(operands.v[0], &ctx, &err))
         status = nib_report(&err);
 done:
@@ -503,7 +457,7 @@ const nib_cmd nib_cmd_quantize = {
     .max_operands = 1,
     .usage = "MODEL -o FILE [--type TYPE]",
     .about = "Read a model (Hugging Face folder or .gguf) and write it as a GGUF file for "
-             "llama.cpp, or as a GPTQ folder for Transformers and vLLM.",
+             "llama.cpp, or as a folder of packed integers for Transformers and vLLM.",
     .example = "nibble quantize data/tiny-llama -o tiny-q4_k_m.gguf --type q4_k_m",
     .options = rows,
 };

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* cli/dir_opts.c - see dir_opts.h. */
+#include "cli/dir_opts.h"
+
+#include <string.h>
+
+enum { USUAL_GROUP = 128 };
+
+const char *const nib_dir_formats[] = {"gguf", "gptq", "awq", "compressed-tensors", NULL};
+const char *const nib_dir_schemes[] = {"w4a16", "w8a16", "w8a8", NULL};
+const char *const nib_dir_checkpoint_formats[] = {"gptq", "gptq_v2", NULL};
+
+static bool is(const char *value, const char *name)
+{
+    return value && !strcmp(value, name);
+}
+
+static bool group_given(const nib_dir_opts *o)
+{
+    return o->group_size != UINT64_MAX;
+}
+
+bool nib_dir_opts_folder(const nib_dir_opts *o)
+{
+    return !is(o->format, "gguf");
+}
+
+const char *nib_dir_opts_wrong(const nib_dir_opts *o)
+{
+    const bool compressed = is(o->format, "compressed-tensors");
+    const bool any =
+        o->scheme || o->bits || group_given(o) || o->asym || o->shard_max || o->checkpoint_format;
+    if (!nib_dir_opts_folder(o) && o->desc_act)
+        return "--desc-act needs --format gptq or compressed-tensors: GGUF has no index of "
+               "columns, and --method gptq rounds them in order of activation anyway";
+    if (!nib_dir_opts_folder(o) && any)
+        return "--scheme, --bits, --group-size, --asym, --checkpoint-format and --max-shard-size "
+               "need --format gptq, awq or compressed-tensors";
+    if (o->checkpoint_format && !is(o->format, "gptq"))
+        return "--checkpoint-format needs --format gptq";
+    if (o->scheme && !compressed) return "--scheme needs --format compressed-tensors";
+    if (compressed && !o->scheme)
+        return "--format compressed-tensors needs --scheme w4a16, w8a16 or w8a8";
+    if (compressed && o->bits) return "--bits is said by --scheme";
+    if (is(o->scheme, "w8a8") && (group_given(o) || o->asym || o->desc_act))
+        return "--scheme w8a8 has whole symmetric rows: --group-size, --asym and --desc-act are "
+               "for others";
+    return NULL;
+}
+
+static nib_layout_format compressed_layout(const nib_dir_opts *o)
+{
+    if (is(o->scheme, "w8a8"))
+        return (nib_layout_format){.kind = NIB_LAYOUT_CT_INT,
+                                   .bits = 8,
+                                   .sym = true,
+                                   .act = NIB_ACT_TOKEN,
+                                   .act_sym = true};
+    return (nib_layout_format){.kind = NIB_LAYOUT_CT_PACKED,
+                               .bits = is(o->scheme, "w8a16") ? 8 : 4,
+                               .group = group_given(o) ? o->group_size : USUAL_GROUP,
+                               .sym = !o->asym,
+                               .desc_act = o->desc_act};
+}
+
+nib_layout_format nib_dir_opts_layout(const nib_dir_opts *o)
+{
+    if (is(o->format, "compressed-tensors")) return compressed_layout(o);
+    const bool awq = is(o->format, "awq");
+    return (nib_layout_format){.kind = awq ? NIB_LAYOUT_AWQ : NIB_LAYOUT_GPTQ,
+                               .bits = o->bits ? (unsigned)o->bits : 4,
+                               .group = group_given(o) ? o->group_size : USUAL_GROUP,
+                               .sym = !awq && !o->asym,
+                               .desc_act = o->desc_act,
+                               .v2 = is(o->checkpoint_format, "gptq_v2")};
+}

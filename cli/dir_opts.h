@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/* cli/dir_opts.h - packed folders on the command line: which checkpoint format, and its settings.
+ */
+#ifndef NIB_CLI_DIR_OPTS_H
+#define NIB_CLI_DIR_OPTS_H
+
+#include "cli/opts.h"
+#include "formats/layout.h"
+
+/* Targets of the options; start with NIB_DIR_OPTS_DEFAULT. */
+typedef struct {
+    const char *format, *scheme, *checkpoint_format;
+    uint64_t bits, group_size, shard_max;
+    bool asym, desc_act;
+} nib_dir_opts;
+
+#define NIB_DIR_OPTS_DEFAULT                                                                       \
+    {                                                                                              \
+        .format = "gguf", .group_size = UINT64_MAX                                                 \
+    }
+
+/* NULL-terminated. */
+extern const char *const nib_dir_formats[], *const nib_dir_schemes[],
+                                                *const nib_dir_checkpoint_formats[];
+
+/* The rows, for a command's table; `o` is a static nib_dir_opts. */
+#define NIB_DIR_OPTS(o)                                                                            \
+    {.name = "scheme",                                                                             \
+     .kind = NIB_OPT_CHOICE,                                                                       \
+     .target = &(o).scheme,                                                                        \
+     .choices = nib_dir_schemes,                                                                   \
+     .metavar = "S",                                                                               \
+     .help = "compressed-tensors: w4a16, w8a16 or w8a8"},                                          \
+        {.name = "bits",                                                                           \
+         .kind = NIB_OPT_UINT,                                                                     \
+         .target = &(o).bits,                                                                      \
+         .min = 2,                                                                                 \
+         .max = 8,                                                                                 \
+         .metavar = "N",                                                                           \
+         .help = "gptq folder: 2, 3, 4 or 8 (4)"},                                                 \
+        {.name = "group-size",                                                                     \
+         .kind = NIB_OPT_UINT,                                                                     \
+         .target = &(o).group_size,                                                                \
+         .max = 1 << 24,                                                                           \
+         .metavar = "N",                                                                           \
+         .help = "folder: columns of a group, 0: rows (128)"},                                     \
+        {.name = "asym",                                                                           \
+         .kind = NIB_OPT_FLAG,                                                                     \
+         .target = &(o).asym,                                                                      \
+         .help = "folder: groups have a zero point"},                                              \
+        {.name = "desc-act",                                                                       \
+         .kind = NIB_OPT_FLAG,                                                                     \
+         .target = &(o).desc_act,                                                                  \
+         .help = "folder: groups in order of activation"},                                         \
+        {.name = "checkpoint-format",                                                              \
+         .kind = NIB_OPT_CHOICE,                                                                   \
+         .target = &(o).checkpoint_format,                                                         \
+         .choices = nib_dir_checkpoint_formats,                                                    \
+         .metavar = "F",                                                                           \
+         .help = "gptq folder: gptq or gptq_v2 (gptq)"},                                           \
+    {                                                                                              \
+        .name = "max-shard-size", .kind = NIB_OPT_SIZE, .target = &(o).shard_max,                  \
+        .metavar = "SIZE", .help = "folder: most data in one file (5G)"                            \
+    }
+
+/* Is a folder asked for, and not a GGUF file? */
+bool nib_dir_opts_folder(const nib_dir_opts *o);
+/* What is wrong with the options together, for a usage message; NULL: nothing. */
+const char *nib_dir_opts_wrong(const nib_dir_opts *o);
+/* What they ask for, where nothing is wrong. */
+nib_layout_format nib_dir_opts_layout(const nib_dir_opts *o);
+
+#endif
