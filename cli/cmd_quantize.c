@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { CTX = 2048, SAMPLES = 128 }; /* usual windows */
+
 static struct {
     const char *out, *type, *imatrix, *output_type, *embedding_type;
     nib_opt_list overrides, tensor_types;
@@ -269,6 +271,28 @@ static nib_solve_opts solve_opts(void)
     return o;
 }
 
+/* Does it need sample text? */
+static bool looks_at_activations(const nib_recipe *r)
+{
+    return r->method != NIB_METHOD_RTN || r->transform != NIB_TRANSFORM_NONE;
+}
+
+/* Folders are packed whole, but not always by the solver. */
+static bool needs_solver(const nib_plan *p)
+{
+    return p->n_solved && (p->recipe.format == NIB_FORMAT_GGUF || looks_at_activations(&p->recipe));
+}
+
+/* What solving keeps in memory depends on the options of the windows too. */
+static void count_solving(nib_plan *p, const nib_ctx *ctx)
+{
+    const nib_solve_opts o = solve_opts();
+    const size_t samples = opt.windows.samples ? opt.windows.samples : SAMPLES,
+                 n_ctx = nib_window_ctx(&opt.windows, p->model, CTX);
+    uint64_t peak = nib_mem_peak() + nib_solve_memory(p, samples, n_ctx, &o, ctx->threads);
+    if (needs_solver(p) && peak > p->peak_memory) p->peak_memory = peak;
+}
+
 static void print_report(const nib_solve_report *r)
 {
     double rtn = 0, solved = 0;
@@ -294,7 +318,7 @@ static nib_code solve(nib_solve_report *report, nib_side *side, const nib_plan *
     uint64_t fingerprint;
     nib_solve_opts o = solve_opts();
     nib_code rc = nib_tokenizer_open(&tok, p->model->src, err);
-    if (!rc) rc = nib_windows_from_opts(&w, &opt.windows, p->model, tok, 2048, 128, ctx, err);
+    if (!rc) rc = nib_windows_from_opts(&w, &opt.windows, p->model, tok, CTX, SAMPLES, ctx, err);
     if (!rc) rc = nib_solve_fingerprint(&fingerprint, p, &w, &o, err);
     if (!rc) rc = nib_side_open(side, p->recipe.out, fingerprint, opt.resume, err);
     if (!rc) rc = nib_solve_run(report, side, p, &w, &o, ctx, err);
@@ -304,11 +328,6 @@ static nib_code solve(nib_solve_report *report, nib_side *side, const nib_plan *
 }
 
 /* The packed weights of a folder, and the folder. */
-static bool looks_at_activations(const nib_recipe *r)
-{
-    return r->method != NIB_METHOD_RTN || r->transform != NIB_TRANSFORM_NONE;
-}
-
 static nib_code write_folder(nib_quantize_result *r, nib_side *side, const nib_plan *p,
                              const nib_ctx *ctx, nib_err *err)
 {
@@ -327,7 +346,7 @@ static nib_code carry_out(const nib_plan *p, const nib_ctx *ctx, nib_err *err)
     nib_solve_report report = {0};
     nib_side side = {.fd = -1};
     const bool folder = p->recipe.format != NIB_FORMAT_GGUF;
-    const bool solves = p->n_solved && (!folder || looks_at_activations(&p->recipe));
+    const bool solves = needs_solver(p);
     if (solves && !opt.windows.texts.n)
         return nib_fail(err, NIB_EINVAL, "method gptq needs --text FILE");
     nib_code rc = solves ? solve(&report, &side, p, ctx, err) : NIB_OK;
@@ -393,6 +412,7 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
     if (opt.imatrix && (rc = nib_imatrix_load(&imatrix, opt.imatrix, err))) goto done;
     rc = nib_plan_make(&plan, &recipe, &model, opt.imatrix ? &imatrix : NULL, ctx, err);
     if (rc) goto done;
+    count_solving(&plan, ctx);
     if (!opt.dry_run)
         rc = carry_out(&plan, ctx, err);
     else if (opt.json)

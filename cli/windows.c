@@ -44,14 +44,18 @@ static nib_code pick(nib_windows *w, const nib_window_opts *o, const nib_tokeniz
     return rc;
 }
 
+size_t nib_window_ctx(const nib_window_opts *o, const nib_model *m, size_t usual_ctx)
+{
+    if (o->ctx) return o->ctx;
+    return usual_ctx < m->hp.n_ctx_train ? usual_ctx : m->hp.n_ctx_train;
+}
+
 nib_code nib_windows_from_opts(nib_windows *w, const nib_window_opts *o, const nib_model *m,
                                const nib_tokenizer *tok, size_t usual_ctx, size_t usual_samples,
                                const nib_ctx *ctx, nib_err *err)
 {
-    size_t longest = m->hp.n_ctx_train, n_ctx = o->ctx                ? o->ctx
-                                                : usual_ctx < longest ? usual_ctx
-                                                                      : longest;
-    nib_code rc = pick(w, o, tok, n_ctx, o->samples ? o->samples : usual_samples, err);
+    nib_code rc = pick(w, o, tok, nib_window_ctx(o, m, usual_ctx),
+                       o->samples ? o->samples : usual_samples, err);
     if (rc) return rc;
     if (w->n < o->samples)
         nib_warn(ctx->log, "the texts give %zu windows of %zu tokens in their proportions, not %zu",

@@ -43,8 +43,9 @@ enum { NIB_CTX_MIN = 16, NIB_CTX_MAX = 1 << 20, NIB_SAMPLES_MAX = 1 << 24 };
         .help = "of the random choice of windows (0)"                                              \
     }
 
-/* Windows of o->ctx tokens (usual_ctx, or the model's context if shorter, when 0), o->samples of
- * them (usual_samples when 0). Says on ctx->log what it took. */
+/* Tokens of a window: o->ctx, or when 0 usual_ctx, or the model's context if shorter. */
+size_t nib_window_ctx(const nib_window_opts *o, const nib_model *m, size_t usual_ctx);
+/* o->samples of such windows (usual_samples when 0). Says on ctx->log what it took. */
 NIB_MUST_USE nib_code nib_windows_from_opts(nib_windows *w, const nib_window_opts *o,
                                             const nib_model *m, const nib_tokenizer *tok,
                                             size_t usual_ctx, size_t usual_samples,

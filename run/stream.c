@@ -6,6 +6,11 @@
 
 enum { BATCH_ROWS = 4096 }; /* tokens that run through a block at a time */
 
+size_t nib_runner_rows(size_t n_ctx)
+{
+    return n_ctx < BATCH_ROWS ? BATCH_ROWS / n_ctx * n_ctx : n_ctx;
+}
+
 nib_code nib_runner_new(nib_runner *r, const nib_model *m, const nib_windows *w, const nib_ctx *ctx,
                         nib_err *err)
 {
@@ -13,7 +18,7 @@ nib_code nib_runner_new(nib_runner *r, const nib_model *m, const nib_windows *w,
     nib_code rc = nib_pass_check(m, w, err);
     if (rc) return rc;
     r->w = w;
-    r->batch = BATCH_ROWS / w->n_ctx ? BATCH_ROWS / w->n_ctx : 1;
+    r->batch = nib_runner_rows(w->n_ctx) / w->n_ctx;
     r->now = nib_alloc(r->batch * w->n_ctx, m->hp.n_embd * sizeof *r->now);
     if (!r->now) return nib_fail_nomem(err, "activations");
     return nib_graph_new(&r->graph, m, ctx, r->batch, w->n_ctx, false, err);

@@ -17,6 +17,8 @@ typedef struct {
     double done; /* units of progress: windows through a block  */
 } nib_runner;
 
+/* Tokens that run through a block at a time, in windows of n_ctx. */
+size_t nib_runner_rows(size_t n_ctx);
 /* Fails when the model cannot run over them, as nib_pass_check() says. */
 NIB_MUST_USE nib_code nib_runner_new(nib_runner *r, const nib_model *m, const nib_windows *w,
                                      const nib_ctx *ctx, nib_err *err);

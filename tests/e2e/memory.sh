@@ -45,20 +45,24 @@ bound() {
         }'
 }
 
-# measured KEPT OPTION...: solve, hold the peak to the bound with KEPT bytes of activations, and leave it in $peak.
+# measured KEPT OPTION...: solve, hold the peak to the bound with KEPT bytes of activations, and leave it in $peak. What
+# --dry-run promises is no bound but an estimate, by the same parts.
 measured() {
-    local kept=$1 limit said
+    local kept=$1 limit said planned command
     shift
     rm -rf "$work/out"
-    "$build/tests/support/peak_memory" "$work/peak" "$nibble" quantize "$model" -o "$work/out" --method gptq \
-        --text "$src/data/calibration.txt" --ctx 256 --samples $windows --sweeps 0 --threads $threads --verbose "$@" \
-        >/dev/null 2>"$work/log" || { cat "$work/log"; exit 1; }
+    command=("$nibble" quantize "$model" -o "$work/out" --method gptq --text "$src/data/calibration.txt" --ctx 256
+        --samples $windows --sweeps 0 --threads $threads "$@")
+    planned=$("${command[@]}" --dry-run | sed -n 's/^about \([0-9]*\) MB of memory.*/\1/p')
+    "$build/tests/support/peak_memory" "$work/peak" "${command[@]}" --verbose >/dev/null 2>"$work/log" ||
+        { cat "$work/log"; exit 1; }
     peak=$(cat "$work/peak") limit=$(bound "$kept")
     said=$(sed -n 's/.* s, \([0-9]*\) MB of memory at most/\1/p' "$work/log")
-    echo "$*: $peak bytes, bound $limit; the program says $said MB"
+    echo "$*: $peak bytes, bound $limit; the program says $said MB, and expected $planned MB"
     [ "$peak" -le "$limit" ] || fail "$*: more memory than the bound"
     # The program asks before it ends, and counts in other pages than the kernel's sum.
     holds "$said * 1e6 > 0.97 * $peak - 1e6 && $said * 1e6 < 1.03 * $peak + 1e6" || fail "$*: the program says $said MB"
+    holds "$planned * 1e6 > 0.9 * $peak && $planned * 1e6 < 1.3 * $peak" || fail "$*: --dry-run says $planned MB"
 }
 
 if [ $# -gt 2 ]; then

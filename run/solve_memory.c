@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* run/solve_memory.c - what solving a plan will keep in memory, from the model's shapes alone.
+ *
+ * Roles that are not solved are counted as if they were. tests/e2e/memory.sh holds the sum against
+ * what runs really take. */
+#include "run/solve.h"
+#include "run/stream.h"
+
+enum {
+    BLAS_BYTES = 16 << 20,   /* each thread's copies of parts of a product, about   */
+    SLAB_WEIGHTS = 8 << 20,  /* decoded at a time where the source's weights serve  */
+    PER_SOLVER_ELEMENT = 12, /* moments in f32 and their factor in f64              */
+    PER_WEIGHT = 7,          /* of one matrix: as stored, codes, parameters, packed */
+};
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+uint64_t nib_solve_memory(const nib_plan *p, size_t windows, size_t n_ctx,
+                          const nib_solve_opts *opts, int threads)
+{
+    const nib_hparams *hp = &p->model->hp;
+    const uint64_t embd = hp->n_embd, ff = hp->n_ff, q = (uint64_t)hp->n_head * hp->head_dim,
+                   kv = (uint64_t)hp->n_head_kv * hp->head_dim;
+    const uint64_t widest = larger(embd, larger(q, ff)), matrix = embd * larger(q, ff);
+    const uint64_t weights = 2 * embd * q + 2 * embd * kv + 3 * embd * ff,
+                   moments = 2 * embd * embd + q * q + ff * ff,
+                   batch = nib_runner_rows(n_ctx) * (2 * embd + larger(q + 2 * kv, 2 * ff)),
+                   kept = (windows + smaller(opts->held_out, windows / 8)) * n_ctx * embd;
+    return sizeof(float) * (weights + moments + batch + smaller(matrix, SLAB_WEIGHTS)) +
+           smaller(sizeof(float) * kept, opts->memory) + PER_SOLVER_ELEMENT * widest * widest +
+           PER_WEIGHT * matrix + (uint64_t)threads * BLAS_BYTES;
+}
