@@ -16,7 +16,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { N_CTX = 64, WINDOWS = 16 };
+enum { N_CTX = 32, WINDOWS = 16 };
 
 typedef struct {
     const char *model;    /* NULL: the demonstration model                        */
