@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# What quantizing costs: rounding to nearest, the same with importances, and GPTQ, on the demonstration model and on a
-# twin that computes the same but has a few channels 20 to 60 times larger; GGUF types, and groups of integers in GPTQ
-# folders. Prints; judges nothing. Takes minutes.
+# What quantizing costs: rounding to nearest, the same with importances, AWQ, GPTQ and both, on the demonstration model
+# and on a twin that computes the same but has a few channels 20 to 60 times larger; GGUF types, and groups of integers in
+# GPTQ folders. Then 8-bit weights and activations without and with SmoothQuant. Prints; judges nothing. Takes minutes.
 #   scripts/bench-quality.sh BUILD [TEXT]
 # TEXT: what is measured on, data/eval.txt unless given. NIB_QUALITY_CHUNKS: windows of it (all). NIB_QUALITY_TYPES: types.
 # NIB_QUALITY_CALIBRATION: what is calibrated on, data/calibration.txt unless set.
@@ -45,22 +45,22 @@ report() {
     awk -v type="$1" '
         $1 == "base" { base = $2; next }
         { ppl[$1] = $2; kl[$1] = $5
-          printf "%-9s %-10s %9.3f  %+6.2f +/- %4.2f %%  %.5f +/- %.5f  %6.2f %%", type, $1, $2, $3, $4, $5, $6, $7 }
-        $1 == "gptq" { printf "  %5.1f %%", (1 - $5 / kl["importance" in kl ? "importance" : "rtn"]) * 100 }
-        $1 == "gptq" && ppl["rtn"] > base { printf "  %5.1f %%", (ppl["rtn"] - $2) / (ppl["rtn"] - base) * 100 }
+          printf "%-9s %-16s %9.3f  %+6.2f +/- %4.2f %%  %.5f +/- %.5f  %6.2f %%", type, $1, $2, $3, $4, $5, $6, $7 }
+        $1 ~ /awq|gptq/ { printf "  %5.1f %%", (1 - $5 / kl["importance" in kl ? "importance" : "rtn"]) * 100 }
+        $1 ~ /awq|gptq/ && ppl["rtn"] > base { printf "  %5.1f %%", (ppl["rtn"] - $2) / (ppl["rtn"] - base) * 100 }
         { print "" }'
 }
 
 one_type() {
     local model=$1 type=$2 files=() names=(base)
-    for method in rtn importance gptq; do
+    for method in rtn importance awq gptq awq+gptq; do
         local options=() target=$scratch/$method.gguf
         case $type,$method in
         int*,importance) continue ;; # groups of integers are fitted without importances
         int*) target=$scratch/$method ;;
         *,importance) options=(--imatrix "$scratch/stats.gguf") ;;
         esac
-        [ "$method" != gptq ] || options=(--text "$calibration" "${windows[@]}")
+        case $method in *awq* | *gptq*) options=(--text "$calibration" "${windows[@]}") ;; esac
         rm -rf "$target"
         quantized "$model" "$type" "${method/importance/rtn}" "$target" "${options[@]}"
         files+=("$target") names+=("$method")
@@ -73,8 +73,8 @@ one_type() {
 for model in data/tiny-llama "$scratch/twin"; do
     "$nibble" calibrate "$model" --text "$calibration" "${windows[@]}" -o "$scratch/stats.gguf" --force --quiet >"$scratch/out"
     printf '\n%s on %s, calibrated on %s\n' "${model##*/}" "$text" "$calibration"
-    printf '%-9s %-10s %9s  %-17s  %-19s  %8s  %7s  %8s\n' '' '' perplex- '' 'KL divergence' 'same top' 'KL' 'ppl loss'
-    printf '%-9s %-10s %9s  %-17s  %-19s  %8s  %7s  %8s\n' type method ity change '' token removed 'regained'
+    printf '%-9s %-16s %9s  %-17s  %-19s  %8s  %7s  %8s\n' '' '' perplex- '' 'KL divergence' 'same top' 'KL' 'ppl loss'
+    printf '%-9s %-16s %9s  %-17s  %-19s  %8s  %7s  %8s\n' type method ity change '' token removed 'regained'
     for type in $types; do one_type "$model" "$type"; done
     head -n 1 "$scratch/table"
 done
