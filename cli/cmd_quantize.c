@@ -25,6 +25,7 @@ static struct {
     nib_dir_opts dir;
     nib_window_opts windows;
     const char *alpha;
+    double percentile;
     double damp;
     uint64_t sweeps, memory;
     bool no_propagate, true_sequential, resume;
@@ -92,6 +93,13 @@ static const nib_opt rows[] = {
      .max = 1000,
      .metavar = "N",
      .help = "gptq: descent sweeps; 0 for plain GPTQ (8)"},
+    {.name = "percentile",
+     .kind = NIB_OPT_NUM,
+     .target = &opt.percentile,
+     .min = 50,
+     .max = 99.9999,
+     .metavar = "P",
+     .help = "w8a8: share of values within a percentile range (99.99)"},
     {.name = "no-propagate",
      .kind = NIB_OPT_FLAG,
      .target = &opt.no_propagate,
@@ -263,6 +271,8 @@ static nib_solve_opts solve_opts(void)
     nib_solve_opts o = nib_solve_defaults();
     if (opt.dir.desc_act) o.gptq.when = NIB_PARAMS_REACHED;
     o.rescale.alpha = alpha();
+    if (!nib_dir_opts_dynamic(&opt.dir)) o.range = nib_range_method_find(opt.dir.activations);
+    if (opt.percentile > 0) o.percentile = opt.percentile;
     o.gptq.damp = opt.damp;
     o.gptq.sweeps = (unsigned)opt.sweeps;
     o.propagate = !opt.no_propagate;
@@ -274,7 +284,8 @@ static nib_solve_opts solve_opts(void)
 /* Does it need sample text? */
 static bool looks_at_activations(const nib_recipe *r)
 {
-    return r->method != NIB_METHOD_RTN || r->transform != NIB_TRANSFORM_NONE;
+    return r->method != NIB_METHOD_RTN || r->transform != NIB_TRANSFORM_NONE ||
+           r->layout.act == NIB_ACT_TENSOR;
 }
 
 /* Folders are packed whole, but not always by the solver. */
@@ -297,13 +308,13 @@ static void print_report(const nib_solve_report *r)
 {
     double rtn = 0, solved = 0;
     for (size_t i = 0; i < r->n; i++) rtn += r->line[i].rtn, solved += r->line[i].solved;
-    printf("%zu windows of %zu tokens: ", r->windows, r->n_ctx);
-    if (r->n_rescaled)
-        printf("%zu inputs of linear layers rescaled%s", r->n_rescaled, r->n ? ", " : "");
+    printf("%zu windows of %zu tokens", r->windows, r->n_ctx);
+    if (r->n_rescaled) printf(", %zu inputs of linear layers rescaled", r->n_rescaled);
     if (r->n)
-        printf(
-            "%zu weights solved, output error %.0f %% below rounding to nearest with importances",
-            r->n, rtn > 0 ? 100 * (1 - solved / rtn) : 0);
+        printf(", %zu weights solved with an output error %.0f %% below rounding to nearest with "
+               "importances",
+               r->n, rtn > 0 ? 100 * (1 - solved / rtn) : 0);
+    if (!nib_dir_opts_dynamic(&opt.dir)) printf(", ranges by %s", opt.dir.activations);
     putchar('\n');
     if (r->kl.n)
         printf("on %zu held-out windows: KL divergence %.5f +/- %.5f, same top token %.2f %%\n",
@@ -348,7 +359,8 @@ static nib_code carry_out(const nib_plan *p, const nib_ctx *ctx, nib_err *err)
     const bool folder = p->recipe.format != NIB_FORMAT_GGUF;
     const bool solves = needs_solver(p);
     if (solves && !opt.windows.texts.n)
-        return nib_fail(err, NIB_EINVAL, "method gptq needs --text FILE");
+        return nib_fail(err, NIB_EINVAL, "%s needs --text FILE",
+                        nib_dir_opts_dynamic(&opt.dir) ? "method gptq" : "--activations");
     nib_code rc = solves ? solve(&report, &side, p, ctx, err) : NIB_OK;
     if (!rc)
         rc = folder ? write_folder(&r, &side, p, ctx, err)

@@ -8,6 +8,8 @@ enum { USUAL_GROUP = 128 };
 
 const char *const nib_dir_formats[] = {"gguf", "gptq", "awq", "compressed-tensors", NULL};
 const char *const nib_dir_schemes[] = {"w4a16", "w8a16", "w8a8", NULL};
+const char *const nib_dir_activations[] = {"dynamic", "minmax", "average", "percentile",
+                                           "mse",     "kl",     NULL};
 const char *const nib_dir_checkpoint_formats[] = {"gptq", "gptq_v2", NULL};
 
 static bool is(const char *value, const char *name)
@@ -23,6 +25,11 @@ static bool group_given(const nib_dir_opts *o)
 bool nib_dir_opts_folder(const nib_dir_opts *o)
 {
     return !is(o->format, "gguf");
+}
+
+bool nib_dir_opts_dynamic(const nib_dir_opts *o)
+{
+    return !o->activations || is(o->activations, nib_dir_activations[0]);
 }
 
 const char *nib_dir_opts_wrong(const nib_dir_opts *o)
@@ -41,6 +48,7 @@ const char *nib_dir_opts_wrong(const nib_dir_opts *o)
     if (o->scheme && !compressed) return "--scheme needs --format compressed-tensors";
     if (compressed && !o->scheme)
         return "--format compressed-tensors needs --scheme w4a16, w8a16 or w8a8";
+    if (o->activations && !is(o->scheme, "w8a8")) return "--activations needs --scheme w8a8";
     if (compressed && o->bits) return "--bits is said by --scheme";
     if (is(o->scheme, "w8a8") && (group_given(o) || o->asym || o->desc_act))
         return "--scheme w8a8 has whole symmetric rows: --group-size, --asym and --desc-act are "
@@ -54,7 +62,7 @@ static nib_layout_format compressed_layout(const nib_dir_opts *o)
         return (nib_layout_format){.kind = NIB_LAYOUT_CT_INT,
                                    .bits = 8,
                                    .sym = true,
-                                   .act = NIB_ACT_TOKEN,
+                                   .act = nib_dir_opts_dynamic(o) ? NIB_ACT_TOKEN : NIB_ACT_TENSOR,
                                    .act_sym = true};
     return (nib_layout_format){.kind = NIB_LAYOUT_CT_PACKED,
                                .bits = is(o->scheme, "w8a16") ? 8 : 4,

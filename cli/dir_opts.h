@@ -9,7 +9,7 @@
 
 /* Targets of the options; start with NIB_DIR_OPTS_DEFAULT. */
 typedef struct {
-    const char *format, *scheme, *checkpoint_format;
+    const char *format, *scheme, *activations, *checkpoint_format;
     uint64_t bits, group_size, shard_max;
     bool asym, desc_act;
 } nib_dir_opts;
@@ -20,8 +20,8 @@ typedef struct {
     }
 
 /* NULL-terminated. */
-extern const char *const nib_dir_formats[], *const nib_dir_schemes[],
-                                                *const nib_dir_checkpoint_formats[];
+extern const char *const nib_dir_formats[],
+    *const nib_dir_schemes[], *const nib_dir_activations[], *const nib_dir_checkpoint_formats[];
 
 /* The rows, for a command's table; `o` is a static nib_dir_opts. */
 #define NIB_DIR_OPTS(o)                                                                            \
@@ -31,6 +31,12 @@ extern const char *const nib_dir_formats[], *const nib_dir_schemes[],
      .choices = nib_dir_schemes,                                                                   \
      .metavar = "S",                                                                               \
      .help = "compressed-tensors: w4a16, w8a16 or w8a8"},                                          \
+        {.name = "activations",                                                                    \
+         .kind = NIB_OPT_CHOICE,                                                                   \
+         .target = &(o).activations,                                                               \
+         .choices = nib_dir_activations,                                                           \
+         .metavar = "M",                                                                           \
+         .help = "w8a8: dynamic, or by a range: minmax, kl ... (dynamic)"},                        \
         {.name = "bits",                                                                           \
          .kind = NIB_OPT_UINT,                                                                     \
          .target = &(o).bits,                                                                      \
@@ -67,6 +73,8 @@ extern const char *const nib_dir_formats[], *const nib_dir_schemes[],
 bool nib_dir_opts_folder(const nib_dir_opts *o);
 /* What is wrong with the options together, for a usage message; NULL: nothing. */
 const char *nib_dir_opts_wrong(const nib_dir_opts *o);
+/* Are activations, where they are rounded, rounded by a range of each token's own? */
+bool nib_dir_opts_dynamic(const nib_dir_opts *o);
 /* What they ask for, where nothing is wrong. */
 nib_layout_format nib_dir_opts_layout(const nib_dir_opts *o);
 

@@ -29,9 +29,9 @@ void nib_act_ranges_start(nib_act_ranges *a);
 nib_observer nib_act_ranges_observer(nib_act_ranges *a);
 /* Scale and zero point for the input of `role`, by a method of quant/range.h. NIB_ENUMERIC when it
  * was always 0. */
-NIB_MUST_USE nib_code nib_act_ranges_find(nib_act_range *out, const nib_act_ranges *a, nib_role role,
-                                          nib_range_method method, double percentile, bool sym,
-                                          nib_err *err);
+NIB_MUST_USE nib_code nib_act_ranges_find(nib_act_range *out, const nib_act_ranges *a,
+                                          nib_role role, nib_range_method method, double percentile,
+                                          bool sym, nib_err *err);
 void nib_act_ranges_free(nib_act_ranges *a);
 
 #endif

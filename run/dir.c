@@ -97,7 +97,9 @@ static nib_code round_tensor(const nib_plan_tensor *t, nib_keep *keep, round_wor
         rc = nib_fail(err, NIB_ENUMERIC, "tensor '%s': row %zu, column %zu is not finite",
                       t->src->name, bad / (size_t)t->cols, bad % (size_t)t->cols);
     if (!rc) rc = nib_par_for(ctx->threads, (size_t)t->rows, ROUND_ROWS, round_rows, &k, err);
-    return rc ? rc : nib_keep_write(keep, t, k.code, k.param, NULL, NULL, err);
+    return rc ? rc
+              : nib_keep_write(keep, t, &(nib_layout_values){.code = k.code, .param = k.param},
+                               NULL, err);
 }
 
 nib_code nib_dir_round(nib_side *side, const nib_plan *p, const nib_ctx *ctx, nib_err *err)

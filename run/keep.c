@@ -102,12 +102,10 @@ nib_code nib_keep_round(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err
 
 /* ---- folders ---- */
 
-static nib_code write_folder(nib_keep *k, const nib_plan_tensor *t, const uint8_t *code,
-                             const nib_block_param *param, const uint32_t *outer, float *w,
-                             nib_err *err)
+static nib_code write_folder(nib_keep *k, const nib_plan_tensor *t, const nib_layout_values *v,
+                             float *w, nib_err *err)
 {
-    const nib_layout_values v = {code, param, outer, t->act};
-    nib_code rc = nib_layout_pack(k->packed.p, &t->layout, &v, err);
+    nib_code rc = nib_layout_pack(k->packed.p, &t->layout, v, err);
     if (!rc && w) rc = nib_layout_unpack(w, &t->layout, k->packed.p, &k->raw, err);
     return rc ? nib_wrap(err, "tensor '%s'", t->src->name) : NIB_OK;
 }
@@ -119,13 +117,13 @@ static bool is_folder(const nib_keep *k)
     return k->p->recipe.format != NIB_FORMAT_GGUF;
 }
 
-nib_code nib_keep_write(nib_keep *k, const nib_plan_tensor *t, const uint8_t *code,
-                        const nib_block_param *param, const uint32_t *outer, float *w, nib_err *err)
+nib_code nib_keep_write(nib_keep *k, const nib_plan_tensor *t, const nib_layout_values *v, float *w,
+                        nib_err *err)
 {
     if (!nib_buf_reserve(&k->packed, (size_t)t->bytes, 1))
         return nib_fail_nomem(err, "packed weights");
-    nib_code rc = is_folder(k) ? write_folder(k, t, code, param, outer, w, err)
-                               : write_gguf(k, t, code, param, w, err);
+    nib_code rc =
+        is_folder(k) ? write_folder(k, t, v, w, err) : write_gguf(k, t, v->code, v->param, w, err);
     return rc ? rc : nib_side_write(k->side, t->solved_at, k->packed.p, (size_t)t->bytes, err);
 }
 

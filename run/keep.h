@@ -18,13 +18,12 @@ typedef struct {
 
 void nib_keep_free(nib_keep *k);
 
-/* code[rows][cols] and param[rows][cols / block] of tensor t, rows in the source's order. outer:
- * nib_gptq_outer() of the solver, or NULL. w[rows][cols], if not NULL, becomes the values that a
- * reader of the output will see. NIB_ENUMERIC names the tensor when its values are too large for
- * the format. */
-NIB_MUST_USE nib_code nib_keep_write(nib_keep *k, const nib_plan_tensor *t, const uint8_t *code,
-                                     const nib_block_param *param, const uint32_t *outer, float *w,
-                                     nib_err *err);
+/* v->code[rows][cols] and v->param[rows][cols / block] of tensor t, rows in the source's order;
+ * v->outer is nib_gptq_outer() of the solver, v->act for layouts that round inputs by a range.
+ * w[rows][cols], if not NULL, becomes the values that a reader of the output will see. NIB_ENUMERIC
+ * names the tensor when its values are too large for the format. */
+NIB_MUST_USE nib_code nib_keep_write(nib_keep *k, const nib_plan_tensor *t,
+                                     const nib_layout_values *v, float *w, nib_err *err);
 /* The same for a weight of a GGUF file that the solver has no part in: w becomes what encoding it
  * will make of it. Nothing is written. */
 NIB_MUST_USE nib_code nib_keep_round(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err *err);

@@ -29,7 +29,6 @@ typedef struct {
     bool solve;                       /* made by the solver: its bytes wait in the side    */
     uint64_t solved_at;               /* file (run/side.h) at this offset                  */
     nib_layout layout;                /* of folders: how it is packed, where solve is set  */
-    nib_act_range act;                /* of its inputs, where the layout wants one         */
     const float *importance;          /* [cols] or NULL                                     */
     uint64_t bytes;
     char reason[112];

@@ -3,7 +3,9 @@
 #include "run/rescale.h"
 
 #include "base/par.h"
+#include "infer/int8.h"
 #include "quant/awq.h"
+#include "quant/range.h"
 #include "quant/round.h"
 #include "quant/smooth.h"
 
@@ -28,6 +30,7 @@ struct nib_rescaler {
     nib_buf y;                  /* [n_seq * n_ctx][n_embd] output that is aimed at             */
     nib_buf trial[READERS_MAX]; /* weights on trial                                            */
     nib_buf vectors;            /* [VECTORS][cols]                                             */
+    nib_buf *codes;             /* [threads] a row of rounded inputs                           */
 };
 
 /* One scaling of the block at work. */
@@ -48,13 +51,11 @@ enum { VECTORS = 5 };
 nib_code nib_rescaler_new(nib_rescaler **out, const nib_plan *p, const nib_rescale_opts *opts,
                           nib_runner *runner, const nib_ctx *ctx, nib_err *err)
 {
-    *out = nib_calloc(1, sizeof **out);
-    if (!*out) return nib_fail_nomem(err, "rescaling");
-    (*out)->p = p;
-    (*out)->opts = *opts;
-    (*out)->runner = runner;
-    (*out)->ctx = ctx;
-    return NIB_OK;
+    nib_rescaler *r = *out = nib_calloc(1, sizeof *r);
+    if (!r) return nib_fail_nomem(err, "rescaling");
+    *r = (nib_rescaler){.p = p, .opts = *opts, .runner = runner, .ctx = ctx};
+    r->codes = nib_calloc((size_t)ctx->threads, sizeof *r->codes);
+    return r->codes ? NIB_OK : nib_fail_nomem(err, "rescaling");
 }
 
 void nib_rescaler_free(nib_rescaler *r)
@@ -63,6 +64,8 @@ void nib_rescaler_free(nib_rescaler *r)
     nib_buf *all[] = {&r->block_in, &r->block_out, &r->x, &r->scaled_x, &r->y, &r->vectors};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) nib_buf_free(all[i]);
     for (int i = 0; i < READERS_MAX; i++) nib_buf_free(&r->trial[i]);
+    for (int i = 0; r->codes && i < r->ctx->threads; i++) nib_buf_free(&r->codes[i]);
+    nib_free(r->codes);
     nib_free(r);
 }
 
@@ -127,6 +130,44 @@ static double mean_square_difference(const float *a, const float *b, size_t n)
     return sum / (double)n;
 }
 
+typedef struct {
+    const nib_int8 *kern;
+    float *x;
+    size_t cols;
+    float lo, hi; /* of all rows; both 0: each by its own range */
+    bool sym;
+    nib_buf *work; /* [threads] */
+} rounding;
+
+/* Rows to the values that 8-bit integers stand for. */
+static nib_code round_tokens(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const rounding *k = arg;
+    int16_t *code = nib_buf_reserve(&k->work[thread], nib_int8_stride(k->cols), sizeof *code);
+    if (!code) return nib_fail_nomem(err, "rounded activations");
+    for (size_t i = begin; i < end; i++) {
+        float *x = k->x + i * k->cols, lo = k->lo, hi = k->hi;
+        if (lo == 0 && hi == 0 && !k->kern->range(&lo, &hi, x, k->cols)) continue;
+        if (lo == 0 && hi == 0) continue;
+        const nib_range r = nib_range_make(lo, hi, fmaxf(-lo, hi));
+        const float scale = k->sym ? r.scale : r.asym_scale;
+        k->kern->round(code, x, k->cols, scale, k->sym ? 0 : r.zero);
+        for (size_t j = 0; j < k->cols; j++) x[j] = (float)code[j] * scale;
+    }
+    return NIB_OK;
+}
+
+/* Round the divided inputs as the engine of the output will, if it does. */
+static nib_code round_inputs(const scaling *k, nib_err *err)
+{
+    nib_rescaler *r = k->r;
+    const nib_layout_format *f = &k->b->weight[k->sc->reader[0]].tensor->layout.format;
+    rounding job = {nib_int8_get(r->ctx->cpu), r->scaled_x.p, k->cols, 0, 0, f->act_sym, r->codes};
+    if (f->act == NIB_ACT_NONE) return NIB_OK;
+    if (f->act == NIB_ACT_TENSOR) job.kern->range(&job.lo, &job.hi, job.x, k->rows * k->cols);
+    return nib_par_for(r->ctx->threads, k->rows, ROW_CHUNK, round_tokens, &job, err);
+}
+
 /* The readers' weights times s, rounded, into the graph. */
 static nib_code round_readers(scaling *k, const float *s, nib_err *err)
 {
@@ -166,6 +207,7 @@ static nib_code loss_under(void *arg, const float *s, double *loss, nib_err *err
     float *y = k->r->runner->now;
     nib_code rc = round_readers(k, s, err);
     if (!rc) rc = scale_columns(k, k->r->scaled_x.p, k->r->x.p, s, k->rows, true, err);
+    if (!rc) rc = round_inputs(k, err);
     if (!rc) rc = branch(k, k->r->scaled_x.p, y, err);
     restore_readers(k);
     if (!rc) *loss = mean_square_difference(y, k->r->y.p, k->rows * k->b->p->model->hp.n_embd);

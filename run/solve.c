@@ -5,6 +5,7 @@
 #include "calib/fingerprint.h"
 #include "quant/awq.h"
 #include "quant/round.h"
+#include "run/act_ranges.h"
 #include "run/block.h"
 #include "run/stream.h"
 
@@ -26,6 +27,7 @@ typedef struct {
     nib_moments moments;
     nib_keep keep;
     nib_block block;
+    nib_act_ranges act;
     nib_rescaler *rescaler;     /* NULL: blocks are not rescaled                       */
     nib_stream plain, rescaled; /* with it, one window: in the original model, in the rescaled
                                    one before rounding                                 */
@@ -38,7 +40,8 @@ nib_solve_opts nib_solve_defaults(void)
                             .propagate = true,
                             .held_out = 8,
                             .memory = (uint64_t)1 << 30,
-                            .rescale = {.alpha = 0.5}};
+                            .rescale = {.alpha = 0.5},
+                            .percentile = 99.99};
 }
 
 void nib_solve_report_free(nib_solve_report *r)
@@ -71,7 +74,9 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
                               (double)opts->held_out,
                               (double)p->recipe.format,
                               (double)p->recipe.transform,
-                              opts->rescale.alpha};
+                              opts->rescale.alpha,
+                              opts->range,
+                              opts->percentile};
     nib_code rc = nib_model_fingerprint(out, p->model, err);
     if (rc) return rc;
     for (size_t i = 0; i < p->n; i++) {
@@ -90,7 +95,23 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
 
 /* ---- one weight ---- */
 
-static nib_code solve_weight(solver *s, const nib_block_tensor *b, nib_err *err)
+static bool has_ranges(const nib_plan_tensor *t)
+{
+    return t->layout.format.act == NIB_ACT_TENSOR;
+}
+
+/* To the side file; the weight becomes what readers will see. */
+static nib_code keep_weight(solver *s, nib_block_tensor *b, const uint32_t *outer, nib_err *err)
+{
+    nib_layout_values v = {.code = s->code.p, .param = s->param.p, .outer = outer};
+    nib_code rc = NIB_OK;
+    if (has_ranges(b->tensor))
+        rc = nib_act_ranges_find(&v.act, &s->act, b->tensor->place.role, s->opts->range,
+                                 s->opts->percentile, b->tensor->layout.format.act_sym, err);
+    return rc ? rc : nib_keep_write(&s->keep, b->tensor, &v, b->v, err);
+}
+
+static nib_code solve_weight(solver *s, nib_block_tensor *b, nib_err *err)
 {
     const nib_plan_tensor *t = b->tensor;
     const size_t n = (size_t)(t->rows * t->cols);
@@ -101,7 +122,7 @@ static nib_code solve_weight(solver *s, const nib_block_tensor *b, nib_err *err)
     double started = nib_now();
     if (!code || !param) return nib_fail_nomem(err, "codes");
     nib_code rc = nib_gptq_solve(s->gptq, t->codec, b->v, (size_t)t->rows, code, param, &r, err);
-    if (!rc) rc = nib_keep_write(&s->keep, t, code, param, nib_gptq_outer(s->gptq), b->v, err);
+    if (!rc) rc = keep_weight(s, b, nib_gptq_outer(s->gptq), err);
     if (rc) return rc;
     *line = (nib_solve_line){
         t->name, t->codec, r.rtn, r.solved, nib_gptq_damp(s->gptq), nib_now() - started};
@@ -129,7 +150,7 @@ static nib_code round_weight(solver *s, nib_block_tensor *b, const nib_moments_i
     if (!code || !param || !imp) return nib_fail_nomem(err, "codes");
     for (size_t i = 0; i < cols; i++) imp[i] = h[i * cols + i];
     nib_code rc = nib_round_rows(t->codec, b->v, imp, rows, cols, b->v, code, param, s->ctx, err);
-    return rc ? rc : nib_keep_write(&s->keep, t, code, param, NULL, b->v, err);
+    return rc ? rc : keep_weight(s, b, NULL, err);
 }
 
 /* AWQ's clipping, for formats whose fit is the range of the weights alone. Not for q and k: what
@@ -201,13 +222,24 @@ static nib_code rescale_block(solver *s, nib_err *err)
                                  NULL, err);
 }
 
-/* Moments of the loaded block's inputs; the block is rescaled by them. */
+/* Ranges of the loaded block's inputs. */
+static nib_code observe_ranges(solver *s, uint32_t layer, bool keep, nib_err *err)
+{
+    const nib_observer obs = nib_act_ranges_observer(&s->act);
+    nib_act_ranges_start(&s->act);
+    return nib_stream_block(&s->x, &s->runner, layer, 0, s->n_calib, keep, &obs, err);
+}
+
+/* Moments of the loaded block's inputs; the block is rescaled by them; ranges of the new inputs.
+ * Without propagation the windows move on in the last pass: the block still computes the same. */
 static nib_code study_block(solver *s, uint32_t layer, nib_err *err)
 {
+    const bool ranges = s->p->recipe.layout.act == NIB_ACT_TENSOR, move = !s->opts->propagate;
     nib_code rc = NIB_OK;
     if (s->rescaler) rc = nib_rescale_begin(s->rescaler, &s->block, &s->x, s->n_calib, err);
-    if (!rc) rc = gather(s, layer, -1, !s->opts->propagate, err);
-    return rc || !s->rescaler ? rc : rescale_block(s, err);
+    if (!rc) rc = gather(s, layer, -1, move && !ranges, err);
+    if (!rc && s->rescaler) rc = rescale_block(s, err);
+    return rc || !ranges ? rc : observe_ranges(s, layer, move, err);
 }
 
 static nib_code solve_block(solver *s, uint32_t layer, nib_err *err)
@@ -288,6 +320,7 @@ static void tear_down(solver *s)
     nib_moments_free(&s->moments);
     nib_keep_free(&s->keep);
     nib_block_free(&s->block);
+    nib_act_ranges_free(&s->act);
     nib_buf_free(&s->code);
     nib_buf_free(&s->param);
     nib_buf_free(&s->importance);
@@ -338,7 +371,8 @@ nib_code nib_solve_run(nib_solve_report *r, nib_side *side, const nib_plan *p, c
                 .report = r,
                 .moments = {.ctx = ctx},
                 .keep = {.p = p, .side = side, .ctx = ctx},
-                .block = {.p = p, .ctx = ctx}};
+                .block = {.p = p, .ctx = ctx},
+                .act = {.ctx = ctx, .n_ctx = w->n_ctx}};
     nib_code rc = solve_all(&s, err);
     r->windows = s.n_calib;
     r->held_out = w->n - s.n_calib;

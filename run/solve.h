@@ -16,6 +16,7 @@
 #include "calib/text.h"
 #include "quant/gptq.h"
 #include "run/kl.h"
+#include "quant/range.h"
 #include "run/plan.h"
 #include "run/rescale.h"
 #include "run/side.h"
@@ -27,6 +28,8 @@ typedef struct {
                              off */
     size_t held_out; /* windows not calibrated on, default 8, at most an eighth of all           */
     nib_rescale_opts rescale;
+    nib_range_method range; /* for layouts that round inputs by a range; default minmax, and ... */
+    double percentile;      /* ... 99.99, for the method of that name                             */
     uint64_t memory; /* bytes of activations to keep in memory, default 1 GiB                    */
 } nib_solve_opts;
 

@@ -160,11 +160,13 @@ static void write_by_hand(const char *name, nib_layout_format f, const nib_act_r
     for (size_t i = 0; i < p.n && !rc; i++) {
         nib_plan_tensor *t = &p.tensor[i];
         if (!t->solve) continue;
-        if (act) t->act = *act;
         float *w = tensor_values(o.src, t->src), *kept = nib_alloc(t->rows * t->cols, sizeof *kept);
         for (size_t c = 0; c < t->cols; c++) order[c] = (uint32_t)(t->cols - 1 - c);
         rounded x = round_by_hand(&t->layout, w, f.desc_act ? order : NULL);
-        rc = nib_keep_write(&keep, t, x.code, x.param, f.desc_act ? order : NULL, kept, &err);
+        nib_layout_values v = {
+            .code = x.code, .param = x.param, .outer = f.desc_act ? order : NULL};
+        if (act) v.act = *act;
+        rc = nib_keep_write(&keep, t, &v, kept, &err);
         if (!rc) assert_memory_equal(kept, x.value, t->rows * t->cols * sizeof *kept);
         free_rounded(x);
         nib_free(w);
