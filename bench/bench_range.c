@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <time.h>
 
-enum { ROWS = 2048, COLS = 2048, RUNS = 5 };
+enum { ROWS = 512, COLS = 2048, RUNS = 20 };
 
 static double cpu_seconds(void)
 {
@@ -35,13 +35,13 @@ static void fill(float *x, size_t n, unsigned zeros)
 }
 
 /* Nanoseconds per value. */
-static double observe(nib_hist *h, const float *x, const nib_ctx *ctx)
+static double observe(nib_hist *h, const float *x, nib_buf *work, const nib_ctx *ctx)
 {
     double least = 0;
     nib_err err;
     for (int i = 0; i < RUNS; i++) {
         double from = cpu_seconds();
-        if (nib_hist_add(h, x, ROWS, COLS, ctx, &err)) return 0;
+        if (nib_hist_add(h, x, ROWS, COLS, work, ctx, &err)) return 0;
         double took = cpu_seconds() - from;
         if (i == 0 || took < least) least = took;
     }
@@ -76,6 +76,7 @@ int main(int argc, char **argv)
 {
     float *x = nib_alloc((size_t)ROWS * COLS, sizeof *x);
     nib_hist dense = {0}, sparse = {0};
+    nib_buf work = {0};
     nib_ctx ctx = {.threads = 1};
     nib_err err;
     if (nib_cpu_parse(&ctx.cpu, argc > 1 ? argv[1] : "native", &err)) {
@@ -85,16 +86,17 @@ int main(int argc, char **argv)
     if (!x) return 1;
     printf("kernels %s, one core, batches of %d x %d\n", nib_cpu_name(ctx.cpu), ROWS, COLS);
     fill(x, (size_t)ROWS * COLS, 0);
-    printf("normal values:   %.3f ns each\n", observe(&dense, x, &ctx));
+    printf("normal values:   %.3f ns each\n", observe(&dense, x, &work, &ctx));
     print_choices(&dense);
     fill(x, (size_t)ROWS * COLS, 12);
-    printf("mostly zeros:    %.3f ns each\n", observe(&sparse, x, &ctx));
+    printf("mostly zeros:    %.3f ns each\n", observe(&sparse, x, &work, &ctx));
     fill(x, (size_t)ROWS * COLS, 0);
     for (size_t i = 0; i < (size_t)ROWS * COLS; i++) x[i] *= 7.9f;
-    printf("8 times farther: %.3f ns each\n", observe(&dense, x, &ctx));
+    printf("8 times farther: %.3f ns each\n", observe(&dense, x, &work, &ctx));
     print_choices(&dense);
     nib_hist_free(&dense);
     nib_hist_free(&sparse);
+    nib_buf_free(&work);
     nib_free(x);
     return 0;
 }

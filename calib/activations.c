@@ -11,6 +11,7 @@
 typedef struct {
     nib_ranges *out;
     nib_hist *hist; /* one for each of out->input */
+    nib_buf work;
     size_t n_ctx;
     const nib_ctx *ctx;
 } watch;
@@ -38,10 +39,11 @@ static size_t entry_of(nib_ranges *r, uint32_t layer, const nib_role *roles, siz
 static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
                          const float *x, size_t rows, size_t cols, nib_err *err)
 {
-    const watch *w = arg;
+    watch *w = arg;
     const size_t i = entry_of(w->out, layer, roles, n_roles);
     for (size_t row = 0; row < rows; row += w->n_ctx) {
-        nib_code rc = nib_hist_add(&w->hist[i], x + row * cols, w->n_ctx, cols, w->ctx, err);
+        nib_code rc =
+            nib_hist_add(&w->hist[i], x + row * cols, w->n_ctx, cols, &w->work, w->ctx, err);
         if (rc) return wrap_input(&w->out->input[i], err);
     }
     return NIB_OK;
@@ -83,11 +85,13 @@ nib_code nib_measure_ranges(nib_ranges *out, const nib_model *m, const nib_windo
                         .n_ctx = w->n_ctx,
                         .text = nib_hash(NIB_HASH_START, w->id, w->n * w->n_ctx * sizeof *w->id),
                         .input = nib_alloc(most, sizeof *out->input)};
-    watch seen = {out, nib_calloc(most, sizeof *seen.hist), w->n_ctx, ctx};
+    watch seen = {
+        .out = out, .hist = nib_calloc(most, sizeof *seen.hist), .n_ctx = w->n_ctx, .ctx = ctx};
     nib_code rc = seen.hist && out->input ? measure(&seen, m, w, err)
                                           : nib_fail_nomem(err, "activation ranges");
     for (size_t i = 0; i < out->n; i++) nib_hist_free(&seen.hist[i]);
     nib_free(seen.hist);
+    nib_buf_free(&seen.work);
     if (rc) nib_ranges_free(out);
     return rc;
 }

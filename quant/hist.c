@@ -8,8 +8,9 @@
 #include <string.h>
 
 enum {
-    CHUNK = 1 << 16, /* values of a task                                              */
-    PIECE = 1 << 30, /* values between two emptyings of the counters, which are 32-bit */
+    CHUNK = 1 << 16,  /* values of a task                                              */
+    PIECE = 1 << 30,  /* values between two emptyings of the counters, which are 32-bit */
+    MOST_THREADS = 8, /* that count; more would cost more to add up than they save      */
 };
 
 /* Weight of a batch in the moving average. */
@@ -25,7 +26,6 @@ const nib_hist_kern *nib_hist_kern_get(unsigned cpu)
 void nib_hist_free(nib_hist *h)
 {
     nib_free(h->count);
-    nib_buf_free(&h->work);
     *h = (nib_hist){0};
 }
 
@@ -55,12 +55,12 @@ static nib_code chunk_extremes(void *arg, size_t begin, size_t end, int thread, 
 }
 
 /* Smallest and largest of x[n], n >= 1. */
-static nib_code find_extremes(nib_hist *h, float *lo, float *hi, const float *x, size_t n,
-                              size_t cols, const nib_ctx *ctx, nib_err *err)
+static nib_code find_extremes(float *lo, float *hi, const float *x, size_t n, size_t cols,
+                              nib_buf *work, const nib_ctx *ctx, nib_err *err)
 {
     const size_t chunks = (n - 1) / CHUNK + 1;
     extremes_job job = {nib_hist_kern_get(ctx->cpu), x, cols,
-                        nib_buf_reserve(&h->work, chunks, sizeof *job.reach)};
+                        nib_buf_reserve(work, chunks, sizeof *job.reach)};
     if (!job.reach) return nib_fail_nomem(err, "extremes of activations");
     nib_code rc = nib_par_for(ctx->threads, n, CHUNK, chunk_extremes, &job, err);
     if (rc) return rc;
@@ -119,34 +119,40 @@ static nib_code chunk_count(void *arg, size_t begin, size_t end, int thread, nib
     return NIB_OK;
 }
 
-static nib_code add_counts(nib_hist *h, const float *x, size_t n, const nib_ctx *ctx, nib_err *err)
+static nib_code add_counts(nib_hist *h, const float *x, size_t n, nib_buf *work, const nib_ctx *ctx,
+                           nib_err *err)
 {
-    const size_t counters = (size_t)ctx->threads * h->n * 4;
+    const int threads = ctx->threads < MOST_THREADS ? ctx->threads : MOST_THREADS;
+    const size_t counters = (size_t)threads * h->n * 4;
     count_job job = {h, nib_hist_kern_get(ctx->cpu), x,
-                     nib_buf_reserve(&h->work, counters, sizeof *job.count)};
+                     nib_buf_reserve(work, counters, sizeof *job.count)};
     if (!job.count) return nib_fail_nomem(err, "a histogram of activations");
     memset(job.count, 0, counters * sizeof *job.count);
-    nib_code rc = nib_par_for(ctx->threads, n, CHUNK, chunk_count, &job, err);
+    nib_code rc = nib_par_for(threads, n, CHUNK, chunk_count, &job, err);
     if (rc) return rc;
-    for (size_t i = 0; i < counters; i++) h->count[i / 4 % h->n] += job.count[i];
+    for (int t = 0; t < threads; t++) {
+        const uint32_t *c = job.count + (size_t)t * h->n * 4;
+        for (size_t k = 0; k < h->n; k++, c += 4)
+            h->count[k] += (uint64_t)c[0] + c[1] + c[2] + c[3];
+    }
     h->values += n;
     return NIB_OK;
 }
 
-nib_code nib_hist_add(nib_hist *h, const float *x, size_t rows, size_t cols, const nib_ctx *ctx,
-                      nib_err *err)
+nib_code nib_hist_add(nib_hist *h, const float *x, size_t rows, size_t cols, nib_buf *work,
+                      const nib_ctx *ctx, nib_err *err)
 {
     const size_t n = rows * cols;
     float lo = 0, hi = 0;
     if (!n) return NIB_OK;
     if (!h->count) h->count = nib_calloc(NIB_HIST_MAX, sizeof *h->count);
     if (!h->count) return nib_fail_nomem(err, "a histogram of activations");
-    nib_code rc = find_extremes(h, &lo, &hi, x, n, cols, ctx, err);
+    nib_code rc = find_extremes(&lo, &hi, x, n, cols, work, ctx, err);
     if (rc) return rc;
     add_extremes(h, lo, hi);
     if (!h->n) h->n = NIB_HIST_START;
     make_room(h, fmax(fabs((double)lo), fabs((double)hi)));
     for (size_t i = 0; i < n && !rc; i += PIECE)
-        rc = add_counts(h, x + i, n - i < PIECE ? n - i : PIECE, ctx, err);
+        rc = add_counts(h, x + i, n - i < PIECE ? n - i : PIECE, work, ctx, err);
     return rc;
 }

@@ -28,13 +28,13 @@ typedef struct {
     uint64_t *count;         /* [NIB_HIST_MAX] owned; zeros from n on                     */
     size_t n;                /* bins in use                                               */
     double width;            /* of a bin; 0 while there are only zeros, all of them bin 0's */
-    nib_buf work;
 } nib_hist;
 
-/* Add a batch x[rows][cols]. Only the moving average depends on how values are cut into batches.
- * NIB_ENUMERIC, and nothing added, when a value is NaN or infinite: says where. */
+/* Add a batch x[rows][cols]; `work` is scratch that any number of histograms may share. Only the
+ * moving average depends on how values are cut into batches. NIB_ENUMERIC, and nothing added, when
+ * a value is NaN or infinite: says where. */
 NIB_MUST_USE nib_code nib_hist_add(nib_hist *h, const float *x, size_t rows, size_t cols,
-                                   const nib_ctx *ctx, nib_err *err);
+                                   nib_buf *work, const nib_ctx *ctx, nib_err *err);
 void nib_hist_free(nib_hist *h); /* accepts {0} */
 
 /* The inner loops, for a NIB_CPU_* mask: one source (hist_kern.c), compiled for each instruction

@@ -16,12 +16,13 @@ enum { MANY = 3 * 65536 + 77 }; /* values: chunks of 65,536 and a rest */
 
 static nib_err err;
 static float x[MANY];
+static nib_buf work;
 static uint64_t want[NIB_HIST_MAX];
 
 static void add_with(nib_hist *h, const float *v, size_t n, int threads, unsigned cpu)
 {
     const nib_ctx ctx = {.threads = threads, .cpu = cpu};
-    if (nib_hist_add(h, v, 1, n, &ctx, &err)) fail_msg("%s", err.msg);
+    if (nib_hist_add(h, v, 1, n, &work, &ctx, &err)) fail_msg("%s", err.msg);
 }
 
 static void add(nib_hist *h, const float *v, size_t n)
@@ -86,7 +87,7 @@ static void kernels_and_threads_do_not_matter(void **state)
         expect_counts(&plain);
         for (int i = 0; i < TEST_CPUS; i++) {
             if (test_cpu_missing(test_cpus[i])) continue;
-            for (int threads = 1; threads <= 7; threads += 3) {
+            for (int threads = 1; threads <= 10; threads += 3) {
                 nib_hist h = {0};
                 add_with(&h, v, sizes[s], threads, test_cpus[i]);
                 expect_same(&h, &plain);
@@ -326,10 +327,10 @@ static void values_that_are_not_finite_are_refused(void **state)
     add(&before, x, 100);
     x[1800 * COLS + 5] = NAN;
     x[1900 * COLS + 6] = INFINITY;
-    assert_int_equal(nib_hist_add(&h, x, ROWS, COLS, &ctx, &err), NIB_ENUMERIC);
+    assert_int_equal(nib_hist_add(&h, x, ROWS, COLS, &work, &ctx, &err), NIB_ENUMERIC);
     assert_non_null(strstr(err.msg, "NaN in row 1800, channel 5"));
     x[1800 * COLS + 5] = 0;
-    assert_int_equal(nib_hist_add(&h, x, ROWS, COLS, &ctx, &err), NIB_ENUMERIC);
+    assert_int_equal(nib_hist_add(&h, x, ROWS, COLS, &work, &ctx, &err), NIB_ENUMERIC);
     assert_non_null(strstr(err.msg, "an infinite value in row 1900, channel 6"));
     expect_same(&h, &before);
     assert_int_equal(h.batches, 1);
@@ -342,12 +343,14 @@ static void memory_may_run_out(void **state)
     (void)state;
     const nib_ctx ctx = {.threads = 2};
     nib_hist h = {0};
+    nib_buf fresh = {0};
     nib_range r;
     fill(x, 1000, 10);
-    for (long n = 1; n <= 2; n++) {
+    for (long n = 1; n <= 3; n++) {
         nib_mem_fail_at(n);
-        assert_int_equal(nib_hist_add(&h, x, 10, 100, &ctx, &err), NIB_ENOMEM);
+        assert_int_equal(nib_hist_add(&h, x, 10, 100, &fresh, &ctx, &err), NIB_ENOMEM);
         nib_hist_free(&h);
+        nib_buf_free(&fresh);
     }
     nib_mem_fail_at(0);
     add(&h, x, 1000);
@@ -381,5 +384,7 @@ int main(void)
         cmocka_unit_test(values_that_are_not_finite_are_refused),
         cmocka_unit_test(memory_may_run_out),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    nib_buf_free(&work);
+    return failed;
 }

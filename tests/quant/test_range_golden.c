@@ -136,13 +136,14 @@ static void running_extremes(void **state)
     const nib_ctx ctx = {.threads = 2, .cpu = nib_cpu_detect()};
     nib_source *s = open_vector(*state);
     nib_hist h = {0};
+    nib_buf work = {0};
     read_tensor(s, "static_minmax", extremes, sizeof extremes);
     read_tensor(s, "moving_average_minmax", mean, sizeof mean);
     for (int i = 0; i < BATCHES; i++) {
         char name[3] = {'x', (char)('0' + i), 0};
         nib_range r;
         read_tensor(s, name, x, sizeof x);
-        if (nib_hist_add(&h, x, ROWS, COLS, &ctx, &err)) fail_msg("%s", err.msg);
+        if (nib_hist_add(&h, x, ROWS, COLS, &work, &ctx, &err)) fail_msg("%s", err.msg);
         assert_int_equal(nib_range_find(&r, &h, NIB_RANGE_MINMAX, 0, &err), NIB_OK);
         expect_near((double)r.lo, extremes[i][0]);
         expect_near((double)r.hi, extremes[i][1]);
@@ -151,6 +152,7 @@ static void running_extremes(void **state)
         expect_near((double)r.hi, mean[i][1]);
     }
     nib_hist_free(&h);
+    nib_buf_free(&work);
     nib_source_close(s);
 }
 
