@@ -11,6 +11,7 @@ void nib_act_ranges_free(nib_act_ranges *a)
 {
     for (size_t i = 0; a->input && i < INPUTS_MAX; i++) nib_hist_free(&a->input[i].hist);
     nib_free(a->input);
+    nib_buf_free(&a->work);
     a->input = NULL;
     a->n = 0;
 }
@@ -48,7 +49,7 @@ static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_
     nib_act_input *in = find(a, roles[0]);
     nib_code rc = in ? NIB_OK : new_input(a, roles, n_roles, &in, err);
     for (size_t row = 0; row < rows && !rc; row += a->n_ctx)
-        rc = nib_hist_add(&in->hist, x + row * cols, a->n_ctx, cols, a->ctx, err);
+        rc = nib_hist_add(&in->hist, x + row * cols, a->n_ctx, cols, &a->work, a->ctx, err);
     return rc;
 }
 

@@ -21,6 +21,7 @@ typedef struct {
     size_t n_ctx; /* rows of a window: a batch of the moving average */
     nib_act_input *input;
     size_t n;
+    nib_buf work; /* of all histograms */
 } nib_act_ranges;
 
 /* A block from its beginning: forget what was seen. */
