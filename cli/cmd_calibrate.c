@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* cli/cmd_calibrate.c - collect statistics of a model on sample text: the importance matrix, or
- * ranges of activations. */
+ * ranges of activations, or second moments. */
 #include "base/file.h"
 #include "base/mem.h"
 #include "calib/activations.h"
 #include "calib/calibrate.h"
+#include "cli/io.h"
 #include "cli/opts.h"
 #include "cli/windows.h"
+#include "run/collect.h"
+#include "run/solve.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -15,8 +18,9 @@ static struct {
     nib_window_opts windows;
     const char *out, *activations;
     double percentile; /* 0: not given */
-    bool output, force;
-} opt;
+    uint64_t memory;
+    bool hessians, output, force;
+} opt = {.memory = (uint64_t)1 << 30};
 
 static const double PERCENTILE = 99.99;
 static const char *const methods[] = {"minmax", "average", "percentile", "mse", "kl", NULL};
@@ -42,6 +46,16 @@ static const nib_opt rows[] = {
      .max = 99.9999,
      .metavar = "P",
      .help = "for percentile: share of values within the range (99.99)"},
+    {.name = "hessians",
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.hessians,
+     .help = "a folder of second moments instead, for 'nibble quantize --stats'; windows are then "
+             "128 of 2048 tokens unless said otherwise"},
+    {.name = "memory",
+     .kind = NIB_OPT_SIZE,
+     .target = &opt.memory,
+     .metavar = "SIZE",
+     .help = "with --hessians: activations to keep in memory (1Gi)"},
     {.name = "process-output",
      .kind = NIB_OPT_FLAG,
      .target = &opt.output,
@@ -103,7 +117,20 @@ static nib_code write_ranges(const nib_model *m, const nib_windows *w, const nib
     return rc;
 }
 
-static nib_code calibrate(const char *path, const char *partial, const nib_ctx *ctx, nib_err *err)
+static nib_code write_hessians(const nib_model *m, const nib_windows *w, const char *dir,
+                               const nib_ctx *ctx, nib_err *err)
+{
+    nib_collect_report r;
+    const nib_collect_opts how = {.memory = opt.memory, .force = opt.force};
+    nib_code rc = nib_collect_run(&r, dir, m, w, &how, ctx, err);
+    if (!rc)
+        printf("%s: second moments of %zu inputs, from %zu windows of %zu tokens; %.1f MB\n", dir,
+               r.inputs, w->n, w->n_ctx, (double)r.bytes / 1e6);
+    return rc;
+}
+
+/* beside: the folder of second moments, or the unfinished run of an importance matrix. */
+static nib_code calibrate(const char *path, const char *beside, const nib_ctx *ctx, nib_err *err)
 {
     nib_code rc;
     nib_source *src = NULL;
@@ -114,11 +141,13 @@ static nib_code calibrate(const char *path, const char *partial, const nib_ctx *
     if ((rc = nib_source_open(&src, path, err))) goto done;
     if ((rc = nib_model_open(&model, src, err))) goto done;
     if ((rc = nib_tokenizer_open(&tok, src, err))) goto done;
-    if ((rc = nib_windows_from_opts(&windows, &opt.windows, &model, tok, NIB_CALIB_CTX,
-                                    NIB_CALIB_MAX_WINDOWS, ctx, err)))
-        goto done;
-    rc = opt.activations ? write_ranges(&model, &windows, ctx, err)
-                         : write_importances(&model, &windows, partial, ctx, err);
+    rc = nib_windows_from_opts(&windows, &opt.windows, &model, tok,
+                               opt.hessians ? NIB_SOLVE_CTX : NIB_CALIB_CTX,
+                               opt.hessians ? NIB_SOLVE_WINDOWS : NIB_CALIB_MAX_WINDOWS, ctx, err);
+    if (rc) goto done;
+    rc = opt.hessians      ? write_hessians(&model, &windows, beside, ctx, err)
+         : opt.activations ? write_ranges(&model, &windows, ctx, err)
+                           : write_importances(&model, &windows, beside, ctx, err);
 done:
     nib_windows_free(&windows);
     nib_tokenizer_close(tok);
@@ -136,10 +165,21 @@ static nib_code check_target(nib_err *err)
     return rc;
 }
 
+static nib_code work_on_hessians(const char *model, const nib_ctx *ctx, nib_err *err)
+{
+    char *dir;
+    nib_code rc = nib_folder_name(&dir, opt.out, err);
+    if (!rc) rc = nib_collect_check(dir, opt.force, err);
+    if (!rc) rc = calibrate(model, dir, ctx, err);
+    nib_free(dir);
+    return rc;
+}
+
 static nib_code work(const char *model, const nib_ctx *ctx, nib_err *err)
 {
     static const char SUFFIX[] = ".partial";
     size_t n = strlen(opt.out);
+    if (opt.hessians) return work_on_hessians(model, ctx, err);
     nib_code rc = check_target(err);
     if (rc) return rc;
     char *partial = nib_alloc(n + sizeof SUFFIX, 1);
@@ -169,6 +209,11 @@ static int run(int argc, char **argv)
     else if (opt.output && opt.activations)
         status = nib_usage(&nib_cmd_calibrate,
                            "calibrate: --process-output is for importances, not for --activations");
+    else if (opt.hessians && opt.activations)
+        status = nib_usage(&nib_cmd_calibrate, "calibrate: --hessians or --activations, not both");
+    else if (opt.output && opt.hessians)
+        status = nib_usage(&nib_cmd_calibrate,
+                           "calibrate: --process-output is for importances, not for --hessians");
     else
         status = work(operands.v[0], &ctx, &err) ? nib_report(&err) : NIB_EXIT_OK;
 done:
@@ -185,11 +230,13 @@ const nib_cmd nib_cmd_calibrate = {
     .min_operands = 1,
     .max_operands = 1,
     .usage = "MODEL --text FILE -o FILE",
-    .about = "Run a model over sample text and write its importance matrix: how much each input "
-             "channel of each linear weight carries. 'nibble quantize --imatrix' rounds by it, and "
-             "so does llama.cpp. A run that was interrupted goes on where it was when the same "
-             "command is given again. With --activations write instead, as JSON, the range that "
-             "8-bit integers should cover in the input of each linear weight.",
+    .about =
+        "Run a model over sample text and write its importance matrix: how much each input "
+        "channel of each linear weight carries. 'nibble quantize --imatrix' rounds by it, and "
+        "so does llama.cpp. A run that was interrupted goes on where it was when the same "
+        "command is given again. With --activations write instead, as JSON, the range that "
+        "8-bit integers should cover in the input of each linear weight; with --hessians, as a "
+        "folder, what 'quantize --method gptq' needs, once for many runs of it.",
     .example = "nibble calibrate data/tiny-llama --text data/calibration.txt -o stats.gguf",
     .options = rows,
 };

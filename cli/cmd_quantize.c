@@ -14,8 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CTX = 2048, SAMPLES = 128 }; /* usual windows */
-
 static struct {
     const char *out, *type, *imatrix, *output_type, *embedding_type;
     nib_opt_list overrides, tensor_types;
@@ -24,7 +22,7 @@ static struct {
     const char *method;
     nib_dir_opts dir;
     nib_window_opts windows;
-    const char *alpha;
+    const char *alpha, *stats;
     double percentile;
     double damp;
     uint64_t sweeps, memory;
@@ -80,6 +78,11 @@ static const nib_opt rows[] = {
      .help = "smoothquant: from 0 to 1, or auto (0.5)"},
     NIB_WINDOW_OPTS(opt.windows, "tokens in a window (2048, or the model's context)", 0,
                     "windows, chosen at random (128)"),
+    {.name = "stats",
+     .kind = NIB_OPT_STR,
+     .target = &opt.stats,
+     .metavar = "DIR",
+     .help = "in place of --text: 'nibble calibrate --hessians'"},
     {.name = "damp",
      .kind = NIB_OPT_NUM,
      .target = &opt.damp,
@@ -266,7 +269,7 @@ static double alpha(void)
     return end != opt.alpha && !*end && a >= 0 && a <= 1 ? a : NAN;
 }
 
-static nib_solve_opts solve_opts(void)
+static nib_solve_opts solve_opts(const nib_stats *stats)
 {
     nib_solve_opts o = nib_solve_defaults();
     if (opt.dir.desc_act) o.gptq.when = NIB_PARAMS_REACHED;
@@ -278,6 +281,7 @@ static nib_solve_opts solve_opts(void)
     o.propagate = !opt.no_propagate;
     o.true_sequential = opt.true_sequential;
     o.memory = opt.memory;
+    o.stats = stats;
     return o;
 }
 
@@ -295,11 +299,11 @@ static bool needs_solver(const nib_plan *p)
 }
 
 /* What solving keeps in memory depends on the options of the windows too. */
-static void count_solving(nib_plan *p, const nib_ctx *ctx)
+static void count_solving(nib_plan *p, const nib_stats *stats, const nib_ctx *ctx)
 {
-    const nib_solve_opts o = solve_opts();
-    const size_t samples = opt.windows.samples ? opt.windows.samples : SAMPLES,
-                 n_ctx = nib_window_ctx(&opt.windows, p->model, CTX);
+    const nib_solve_opts o = solve_opts(stats);
+    const size_t samples = opt.windows.samples ? opt.windows.samples : NIB_SOLVE_WINDOWS,
+                 n_ctx = nib_window_ctx(&opt.windows, p->model, NIB_SOLVE_CTX);
     uint64_t peak = nib_mem_peak() + nib_solve_memory(p, samples, n_ctx, &o, ctx->threads);
     if (needs_solver(p) && peak > p->peak_memory) p->peak_memory = peak;
 }
@@ -319,20 +323,37 @@ static void print_report(const nib_solve_report *r)
     if (r->kl.n)
         printf("on %zu held-out windows: KL divergence %.5f +/- %.5f, same top token %.2f %%\n",
                r->held_out, r->kl.kl, r->kl.error, 100 * r->kl.same_top);
+    if (r->from_stats)
+        puts(
+            "no windows were held out of the statistics; 'nibble compare' measures the divergence");
+}
+
+/* w: NULL with statistics. */
+static nib_code solve_with(nib_solve_report *report, nib_side *side, const nib_plan *p,
+                           const nib_windows *w, const nib_stats *stats, const nib_ctx *ctx,
+                           nib_err *err)
+{
+    uint64_t fingerprint;
+    const nib_solve_opts o = solve_opts(stats);
+    nib_code rc = nib_solve_fingerprint(&fingerprint, p, w, &o, err);
+    if (!rc) rc = nib_side_open(side, p->recipe.out, fingerprint, opt.resume, err);
+    return rc ? rc : nib_solve_run(report, side, p, w, &o, ctx, err);
 }
 
 static nib_code solve(nib_solve_report *report, nib_side *side, const nib_plan *p,
-                      const nib_ctx *ctx, nib_err *err)
+                      const nib_stats *stats, const nib_ctx *ctx, nib_err *err)
 {
     nib_tokenizer *tok = NULL;
     nib_windows w = {0};
-    uint64_t fingerprint;
-    nib_solve_opts o = solve_opts();
+    if (stats) return solve_with(report, side, p, NULL, stats, ctx, err);
+    if (!opt.windows.texts.n)
+        return nib_fail(err, NIB_EINVAL, "%s needs --text FILE",
+                        nib_dir_opts_dynamic(&opt.dir) ? "method gptq" : "--activations");
     nib_code rc = nib_tokenizer_open(&tok, p->model->src, err);
-    if (!rc) rc = nib_windows_from_opts(&w, &opt.windows, p->model, tok, CTX, SAMPLES, ctx, err);
-    if (!rc) rc = nib_solve_fingerprint(&fingerprint, p, &w, &o, err);
-    if (!rc) rc = nib_side_open(side, p->recipe.out, fingerprint, opt.resume, err);
-    if (!rc) rc = nib_solve_run(report, side, p, &w, &o, ctx, err);
+    if (!rc)
+        rc = nib_windows_from_opts(&w, &opt.windows, p->model, tok, NIB_SOLVE_CTX,
+                                   NIB_SOLVE_WINDOWS, ctx, err);
+    if (!rc) rc = solve_with(report, side, p, &w, NULL, ctx, err);
     nib_windows_free(&w);
     nib_tokenizer_close(tok);
     return rc;
@@ -351,17 +372,18 @@ static nib_code write_folder(nib_quantize_result *r, nib_side *side, const nib_p
     return rc ? rc : nib_dir_write(r, p, side, &note, ctx, err);
 }
 
-static nib_code carry_out(const nib_plan *p, const nib_ctx *ctx, nib_err *err)
+static nib_code carry_out(const nib_plan *p, const nib_stats *stats, const nib_ctx *ctx,
+                          nib_err *err)
 {
     nib_quantize_result r;
     nib_solve_report report = {0};
     nib_side side = {.fd = -1};
     const bool folder = p->recipe.format != NIB_FORMAT_GGUF;
     const bool solves = needs_solver(p);
-    if (solves && !opt.windows.texts.n)
-        return nib_fail(err, NIB_EINVAL, "%s needs --text FILE",
-                        nib_dir_opts_dynamic(&opt.dir) ? "method gptq" : "--activations");
-    nib_code rc = solves ? solve(&report, &side, p, ctx, err) : NIB_OK;
+    if (stats && !solves)
+        return nib_fail(err, NIB_EINVAL,
+                        "--stats is of no use where no weight is solved: add --method gptq");
+    nib_code rc = solves ? solve(&report, &side, p, stats, ctx, err) : NIB_OK;
     if (!rc)
         rc = folder ? write_folder(&r, &side, p, ctx, err)
                     : nib_quantize_run(&r, p, &side, ctx, err);
@@ -383,20 +405,13 @@ done:
     return rc;
 }
 
-/* "out/" is the folder "out"; NULL: no memory, and the name stays as it is. */
-static char *without_slash(const char *path)
-{
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/') n--;
-    return nib_strndup(path, n);
-}
-
 static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
 {
     nib_code rc;
     nib_source *src = NULL;
     nib_model model = {0};
     nib_imatrix imatrix = {0};
+    nib_stats stats = {0};
     nib_plan plan = {0};
     const bool folder = nib_dir_opts_folder(&opt.dir);
     nib_recipe recipe = {.format = folder ? NIB_FORMAT_DIR : NIB_FORMAT_GGUF,
@@ -416,17 +431,20 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
                          .leave_output = opt.leave_output,
                          .force = opt.force,
                          .split_max = folder ? opt.dir.shard_max : opt.split_max};
-    char *out = folder && opt.out ? without_slash(opt.out) : NULL;
+    char *out = NULL;
 
+    if (folder && opt.out && (rc = nib_folder_name(&out, opt.out, err))) goto done;
     if (out) recipe.out = out;
     if ((rc = nib_source_open(&src, path, err))) goto done;
     if ((rc = nib_model_open(&model, src, err))) goto done;
     if (opt.imatrix && (rc = nib_imatrix_load(&imatrix, opt.imatrix, err))) goto done;
+    if (opt.stats && (rc = nib_stats_open(&stats, opt.stats, &model, err))) goto done;
     rc = nib_plan_make(&plan, &recipe, &model, opt.imatrix ? &imatrix : NULL, ctx, err);
     if (rc) goto done;
-    count_solving(&plan, ctx);
+    const nib_stats *given = opt.stats ? &stats : NULL;
+    count_solving(&plan, given, ctx);
     if (!opt.dry_run)
-        rc = carry_out(&plan, ctx, err);
+        rc = carry_out(&plan, given, ctx, err);
     else if (opt.json)
         rc = print_json(&plan, NULL, NULL, err);
     else
@@ -434,10 +452,23 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
 done:
     nib_plan_free(&plan);
     nib_free(out);
+    nib_stats_close(&stats);
     nib_imatrix_free(&imatrix);
     nib_model_close(&model);
     nib_source_close(src);
     return rc;
+}
+
+static const char *misplaced_stats(void)
+{
+    if (!opt.stats) return NULL;
+    if (opt.windows.texts.n) return "--stats takes the place of --text";
+    if (opt.true_sequential)
+        return "--true-sequential runs the model, so it needs --text, not --stats";
+    if (transform() != NIB_TRANSFORM_NONE)
+        return "rescaling runs the model, so it needs --text, not --stats";
+    if (!nib_dir_opts_dynamic(&opt.dir)) return "ranges of activations need --text, not --stats";
+    return NULL;
 }
 
 /* Is something wrong with the options together? Then what, into text. */
@@ -447,8 +478,11 @@ static bool wrong(char *text, size_t n)
     *text = 0;
     if (!opt.out && !opt.dry_run)
         snprintf(text, n, "-o FILE is missing");
-    else if (strcmp(opt.method, "rtn") && !opt.windows.texts.n && !opt.dry_run)
-        snprintf(text, n, "--method %s needs --text FILE", opt.method);
+    else if (strcmp(opt.method, "rtn") && !opt.windows.texts.n && !opt.stats && !opt.dry_run)
+        snprintf(text, n, "--method %s needs --text FILE%s", opt.method,
+                 strcmp(opt.method, "gptq") ? "" : " or --stats DIR");
+    else if (misplaced_stats())
+        snprintf(text, n, "%s", misplaced_stats());
     else if (isnan(alpha()))
         snprintf(text, n, "--alpha '%s': should be from 0 to 1, or auto", opt.alpha);
     else if (nib_dir_opts_folder(&opt.dir) && opt.split_max)

@@ -44,6 +44,14 @@ nib_code nib_read_text(char **text, size_t *n, const char *path, nib_err *err)
     return nib_file_slurp(text, n, path, max_text_bytes, err);
 }
 
+nib_code nib_folder_name(char **name, const char *arg, nib_err *err)
+{
+    size_t n = strlen(arg);
+    while (n > 1 && arg[n - 1] == '/') n--;
+    *name = nib_strndup(arg, n);
+    return *name ? NIB_OK : nib_fail_nomem(err, "a path");
+}
+
 nib_code nib_print_json(nib_json *root, bool built, nib_err *err)
 {
     char *text = root && built ? nib_json_print(root, true) : NULL;

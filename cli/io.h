@@ -12,6 +12,9 @@
  * counted. *text is the caller's (nib_free). */
 NIB_MUST_USE nib_code nib_read_text(char **text, size_t *n, const char *path, nib_err *err);
 
+/* A folder's name without slashes at its end: "out/" is the folder "out". The caller frees it. */
+NIB_MUST_USE nib_code nib_folder_name(char **name, const char *arg, nib_err *err);
+
 /* Print indented JSON on standard output and free it. `built`: every addition worked; false, or a
  * NULL root, is the error "out of memory". */
 NIB_MUST_USE nib_code nib_print_json(nib_json *root, bool built, nib_err *err);

@@ -199,12 +199,12 @@ const nib_model *nib_graph_model(const nib_graph *g)
 
 void nib_graph_replace(nib_graph *g, nib_role role, const float *w)
 {
-    g->replaced[role].weight = w;
+    if (g) g->replaced[role].weight = w;
 }
 
 void nib_graph_replace_bias(nib_graph *g, nib_role role, const float *bias)
 {
-    g->replaced[role].bias = bias;
+    if (g) g->replaced[role].bias = bias;
 }
 
 /* ---- embedding ---- */

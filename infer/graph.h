@@ -49,7 +49,7 @@ NIB_MUST_USE nib_code nib_graph_block(nib_graph *g, uint32_t layer, float *x, si
 
 /* From now on use these, borrowed, in place of the source's weight (w[out][in], or a norm's w[n])
  * or bias for this role of every block; NULL: the source's again. For callers that go block by
- * block with weights of their own. */
+ * block with weights of their own, with or without a forward pass: g may be NULL. */
 void nib_graph_replace(nib_graph *g, nib_role role, const float *w);
 void nib_graph_replace_bias(nib_graph *g, nib_role role, const float *bias);
 

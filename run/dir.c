@@ -15,6 +15,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+/* What makes a folder a model. */
+static const char MARK[] = "config.json";
+
 enum { PIECE = 4 << 20, SMALL_FILE_MAX = 256 << 20, ROUND_ROWS = 16 };
 
 /* ---- checks before the work ---- */
@@ -45,7 +48,7 @@ nib_code nib_dir_check(const nib_plan *p, nib_err *err)
     const uint64_t bytes = p->layout.total_bytes;
     nib_code rc = nib_target_folder(p->recipe.out, err);
     if (!rc) rc = check_not_source(p, err);
-    if (!rc) rc = nib_stage_check(p->recipe.out, p->recipe.force, err);
+    if (!rc) rc = nib_stage_check(p->recipe.out, MARK, p->recipe.force, err);
     if (!rc && bytes > p->disk_free)
         rc = nib_fail(err, NIB_EIO, "%s: needs %.1f MB of disk, and %.1f MB are free",
                       p->recipe.out, (double)bytes / 1e6, (double)p->disk_free / 1e6);
@@ -465,7 +468,7 @@ nib_code nib_dir_write(nib_quantize_result *r, const nib_plan *p, const nib_side
     job j = {.p = p, .side = side, .ctx = ctx, .stage = {.fd = -1}};
     *r = (nib_quantize_result){0};
     nib_code rc = list_entries(&j, err);
-    if (!rc) rc = nib_stage_open(&j.stage, p->recipe.out, err);
+    if (!rc) rc = nib_stage_open(&j.stage, p->recipe.out, MARK, err);
     if (!rc) rc = write_files(&j, err);
     if (!rc) rc = put_index(&j, err);
     if (!rc) rc = put_configs(&j, note, err);

@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-static nib_code new_input(nib_moments *m, const nib_role *roles, size_t n_roles, size_t cols,
-                          nib_err *err)
+nib_code nib_moments_add(nib_moments *m, const nib_role *roles, size_t n_roles, size_t cols,
+                         nib_moments_input **out, nib_err *err)
 {
     if (m->n == NIB_INPUTS_MAX)
         return nib_fail(err, NIB_EINVAL, "more than %d inputs of linear layers in a block",
@@ -25,6 +25,7 @@ static nib_code new_input(nib_moments *m, const nib_role *roles, size_t n_roles,
     in->n_roles = n_roles;
     in->cols = cols;
     m->n++;
+    *out = in;
     return NIB_OK;
 }
 
@@ -35,9 +36,9 @@ static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_
     (void)layer;
     size_t i = 0;
     while (i < m->n && m->input[i].role[0] != roles[0]) i++;
-    nib_code rc = i == m->n ? new_input(m, roles, n_roles, cols, err) : NIB_OK;
-    if (rc || (m->only >= 0 && (size_t)m->only != i)) return rc;
     nib_moments_input *in = &m->input[i];
+    nib_code rc = i == m->n ? nib_moments_add(m, roles, n_roles, cols, &in, err) : NIB_OK;
+    if (rc || (m->only >= 0 && (size_t)m->only != i)) return rc;
     in->rows += rows;
     if (m->sizes) rc = nib_observe_sizes(in->sum.p, in->most.p, x, rows, cols, m->ctx, err);
     return rc ? rc : nib_observe_moments(in->h.p, x, rows, cols, m->ctx, err);

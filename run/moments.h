@@ -30,6 +30,9 @@ typedef struct {
 /* A block from its beginning. only: sum up this input alone, -1: all. Inputs are found again, and
  * zeroed, as they are met, but for only > 0, which follows a pass over the same block. */
 void nib_moments_start(nib_moments *m, int only);
+/* An input more, its moments zero; roles are copied. Valid until the next start. */
+NIB_MUST_USE nib_code nib_moments_add(nib_moments *m, const nib_role *roles, size_t n_roles,
+                                      size_t cols, nib_moments_input **out, nib_err *err);
 /* For the pass through the block. Keeps a pointer to m. */
 nib_observer nib_moments_observer(nib_moments *m);
 void nib_moments_free(nib_moments *m);

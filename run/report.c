@@ -106,6 +106,7 @@ bool nib_solve_report_json(nib_json *parent, const nib_solve_report *r)
     bool ok = j && nib_json_add_num(j, "windows", (double)r->windows) &&
               nib_json_add_num(j, "held_out", (double)r->held_out) &&
               nib_json_add_num(j, "context", (double)r->n_ctx) &&
+              nib_json_add_bool(j, "statistics", r->from_stats) &&
               nib_json_add_num(j, "seconds", r->seconds);
     if (ok && r->kl.n)
         ok = nib_json_add_num(j, "kl", r->kl.kl) && nib_json_add_num(j, "kl_error", r->kl.error) &&

@@ -63,13 +63,14 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
                                const nib_solve_opts *opts, nib_err *err)
 {
     const nib_gptq_opts *q = &opts->gptq;
+    const size_t n_ctx = opts->stats ? opts->stats->head.n_ctx : w->n_ctx;
     const double numbers[] = {q->damp,
                               (double)q->order,
                               (double)q->when,
                               (double)q->lazy,
                               q->sweeps,
                               opts->propagate,
-                              (double)w->n_ctx,
+                              (double)n_ctx,
                               opts->true_sequential,
                               (double)opts->held_out,
                               (double)p->recipe.format,
@@ -89,7 +90,8 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
         if (t->importance) *out = nib_hash(*out, t->importance, t->cols * sizeof *t->importance);
     }
     *out = nib_hash(*out, numbers, sizeof numbers);
-    *out = nib_hash(*out, w->id, w->n * w->n_ctx * sizeof *w->id);
+    *out = opts->stats ? nib_hash(*out, &opts->stats->head, sizeof opts->stats->head)
+                       : nib_hash(*out, w->id, w->n * n_ctx * sizeof *w->id);
     return NIB_OK;
 }
 
@@ -205,6 +207,21 @@ static nib_code gather(solver *s, uint32_t layer, int only, bool keep, nib_err *
     return nib_stream_block(&s->x, &s->runner, layer, 0, s->n_calib, keep, &obs, err);
 }
 
+static nib_code read_moments(solver *s, uint32_t layer, nib_err *err)
+{
+    nib_stats_block b;
+    nib_code rc = nib_stats_block_open(&b, s->opts->stats, layer, err);
+    nib_moments_start(&s->moments, -1);
+    for (size_t i = 0; i < b.n && !rc; i++) {
+        nib_moments_input *in = NULL;
+        rc = nib_moments_add(&s->moments, b.input[i].role, b.input[i].n_roles, b.input[i].cols, &in,
+                             err);
+        if (!rc) rc = nib_stats_block_read(&b, i, in->h.p, err);
+    }
+    nib_stats_block_close(&b);
+    return rc;
+}
+
 /* Rescaled, the block computes the same; the moments are those of its new inputs. */
 static nib_code rescale_block(solver *s, nib_err *err)
 {
@@ -236,6 +253,7 @@ static nib_code study_block(solver *s, uint32_t layer, nib_err *err)
 {
     const bool ranges = s->p->recipe.layout.act == NIB_ACT_TENSOR, move = !s->opts->propagate;
     nib_code rc = NIB_OK;
+    if (s->opts->stats) return read_moments(s, layer, err);
     if (s->rescaler) rc = nib_rescale_begin(s->rescaler, &s->block, &s->x, s->n_calib, err);
     if (!rc) rc = gather(s, layer, -1, move && !ranges, err);
     if (!rc && s->rescaler) rc = rescale_block(s, err);
@@ -257,6 +275,7 @@ static nib_code solve_block(solver *s, uint32_t layer, nib_err *err)
 static nib_code run_block(solver *s, uint32_t layer, nib_err *err)
 {
     nib_code rc = NIB_OK;
+    if (s->opts->stats) return layer < s->side->done ? NIB_OK : solve_block(s, layer, err);
     nib_block_release(&s->block);
     rc = nib_stream_block(&s->original, &s->runner, layer, 0, s->original.n, true, NULL, err);
     if (!rc) rc = nib_stream_block(&s->plain, &s->runner, layer, 0, s->plain.n, true, NULL, err);
@@ -291,21 +310,26 @@ static nib_code set_up_rescaling(solver *s, nib_err *err)
     return rc;
 }
 
-static nib_code set_up(solver *s, nib_err *err)
+static nib_code set_up_windows(solver *s, nib_err *err)
 {
     const size_t n = s->w->n, held = s->opts->held_out < n / 8 ? s->opts->held_out : n / 8;
     const char *beside = s->p->recipe.out;
     s->n_calib = n - held;
-    s->report->line = nib_calloc(s->p->n, sizeof *s->report->line);
-    if (!s->report->line) return nib_fail_nomem(err, "a report");
     nib_code rc = nib_runner_new(&s->runner, s->m, s->w, s->ctx, err);
     if (!rc) rc = nib_stream_open(&s->x, &s->runner, 0, n, s->opts->memory, beside, err);
     if (!rc)
         rc = nib_stream_open(&s->original, &s->runner, s->n_calib, held,
                              s->opts->memory - s->x.rows.ram_bytes, beside, err);
-    if (!rc) rc = nib_gptq_new(&s->gptq, &s->opts->gptq, s->ctx, err);
     s->block.graph = s->runner.graph;
     return rc || s->p->recipe.transform == NIB_TRANSFORM_NONE ? rc : set_up_rescaling(s, err);
+}
+
+static nib_code set_up(solver *s, nib_err *err)
+{
+    s->report->line = nib_calloc(s->p->n, sizeof *s->report->line);
+    if (!s->report->line) return nib_fail_nomem(err, "a report");
+    nib_code rc = nib_gptq_new(&s->gptq, &s->opts->gptq, s->ctx, err);
+    return rc || s->opts->stats ? rc : set_up_windows(s, err);
 }
 
 static void tear_down(solver *s)
@@ -342,12 +366,14 @@ static nib_code solve_all(solver *s, nib_err *err)
 {
     nib_code rc = set_up(s, err);
     const double passes = s->opts->true_sequential ? 5 : s->opts->propagate ? 2 : 1;
+    const bool stats = s->opts->stats;
     nib_progress *progress = &s->runner.progress;
-    nib_progress_begin(progress, s->ctx->log, "solving", "windows",
-                       s->m->hp.n_layer * passes * (double)s->w->n);
+    nib_progress_begin(progress, s->ctx->log, "solving", stats ? "blocks" : "windows",
+                       s->m->hp.n_layer * (stats ? 1 : passes * (double)s->w->n));
     for (uint32_t layer = 0; layer < s->m->hp.n_layer && !rc; layer++) {
         nib_progress_note(progress, "block %u of %u", layer + 1, s->m->hp.n_layer);
         rc = run_block(s, layer, err);
+        if (stats) nib_progress_at(progress, layer + 1);
     }
     nib_progress_end(progress);
     if (!rc && s->rescaled.n) rc = check_rescaled(s, err);
@@ -374,9 +400,10 @@ nib_code nib_solve_run(nib_solve_report *r, nib_side *side, const nib_plan *p, c
                 .block = {.p = p, .ctx = ctx},
                 .act = {.ctx = ctx, .n_ctx = w->n_ctx}};
     nib_code rc = solve_all(&s, err);
-    r->windows = s.n_calib;
-    r->held_out = w->n - s.n_calib;
-    r->n_ctx = w->n_ctx;
+    r->from_stats = opts->stats;
+    r->windows = opts->stats ? opts->stats->head.windows : s.n_calib;
+    r->held_out = opts->stats ? 0 : w->n - s.n_calib;
+    r->n_ctx = opts->stats ? opts->stats->head.n_ctx : w->n_ctx;
     r->seconds = nib_now() - started;
     tear_down(&s);
     if (rc) nib_solve_report_free(r);

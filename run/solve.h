@@ -13,13 +13,15 @@
 #ifndef NIB_RUN_SOLVE_H
 #define NIB_RUN_SOLVE_H
 
-#include "calib/text.h"
+#include "calib/stats.h"
 #include "quant/gptq.h"
 #include "run/kl.h"
 #include "quant/range.h"
 #include "run/plan.h"
 #include "run/rescale.h"
 #include "run/side.h"
+
+enum { NIB_SOLVE_CTX = 2048, NIB_SOLVE_WINDOWS = 128 }; /* when the user does not say */
 
 typedef struct {
     nib_gptq_opts gptq;
@@ -31,6 +33,8 @@ typedef struct {
     nib_range_method range; /* for layouts that round inputs by a range; default minmax, and ... */
     double percentile;      /* ... 99.99, for the method of that name                             */
     uint64_t memory; /* bytes of activations to keep in memory, default 1 GiB                    */
+    const nib_stats *stats; /* moments that were collected earlier; default NULL: from windows.   */
+                            /* The model does not run, and what the three above say has no use    */
 } nib_solve_opts;
 
 nib_solve_opts nib_solve_defaults(void);
@@ -48,11 +52,13 @@ typedef struct {
     nib_rescale_line *rescaled;
     size_t n_rescaled;
     size_t windows, held_out, n_ctx;
-    nib_kl kl; /* n = 0: no windows were held out */
+    bool from_stats; /* of nib_solve_opts */
+    nib_kl kl;       /* n = 0: no windows were held out */
     double seconds;
 } nib_solve_report;
 
-/* Of what decides the result: model, windows, formats, options. */
+/* Of what decides the result: model, windows, formats, options. No windows with opts->stats, here
+ * and in the run: w is NULL. */
 NIB_MUST_USE nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windows *w,
                                             const nib_solve_opts *opts, nib_err *err);
 

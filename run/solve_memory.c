@@ -33,8 +33,11 @@ uint64_t nib_solve_memory(const nib_plan *p, size_t windows, size_t n_ctx,
     const uint64_t weights = 2 * embd * q + 2 * embd * kv + 3 * embd * ff,
                    moments = 2 * embd * embd + q * q + ff * ff,
                    batch = nib_runner_rows(n_ctx) * (2 * embd + larger(q + 2 * kv, 2 * ff)),
-                   kept = (windows + smaller(opts->held_out, windows / 8)) * n_ctx * embd;
-    return sizeof(float) * (weights + moments + batch + smaller(matrix, SLAB_WEIGHTS)) +
-           smaller(sizeof(float) * kept, opts->memory) + PER_SOLVER_ELEMENT * widest * widest +
-           PER_WEIGHT * matrix + (uint64_t)threads * BLAS_BYTES;
+                   kept = (windows + smaller(opts->held_out, windows / 8)) * n_ctx * embd,
+                   run = opts->stats
+                             ? 0
+                             : sizeof(float) * batch + smaller(sizeof(float) * kept, opts->memory);
+    return sizeof(float) * (weights + moments + smaller(matrix, SLAB_WEIGHTS)) + run +
+           PER_SOLVER_ELEMENT * widest * widest + PER_WEIGHT * matrix +
+           (uint64_t)threads * BLAS_BYTES;
 }

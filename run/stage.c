@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char MARK[] = ".nibble-tmp.", OLD[] = ".old";
+static const char TEMPORARY[] = ".nibble-tmp.", OLD[] = ".old";
 
 static bool is_dots(const char *name)
 {
@@ -44,16 +44,16 @@ static void remove_flat(const char *dir)
 
 /* ---- may it be made ---- */
 
-static nib_code check_replaceable(const char *target, nib_err *err)
+static nib_code check_replaceable(const char *target, const char *mark, nib_err *err)
 {
     DIR *d = opendir(target);
     if (!d) return nib_fail_sys(err, errno, "%s", target);
-    bool config = false, empty = true;
+    bool marked = false, empty = true;
     nib_code rc = NIB_OK;
     for (struct dirent *e; !rc && (e = readdir(d));) {
         if (is_dots(e->d_name)) continue;
         empty = false;
-        config |= !strcmp(e->d_name, "config.json");
+        marked |= !strcmp(e->d_name, mark);
         char *path = nib_path_join(target, e->d_name);
         if (!path)
             rc = nib_fail_nomem(err, "a path");
@@ -63,20 +63,20 @@ static nib_code check_replaceable(const char *target, nib_err *err)
         nib_free(path);
     }
     closedir(d);
-    if (!rc && !config && !empty)
-        rc = nib_fail(err, NIB_EIO, "%s: holds no config.json, so --force does not replace it",
-                      target);
+    if (!rc && !marked && !empty)
+        rc =
+            nib_fail(err, NIB_EIO, "%s: holds no %s, so --force does not replace it", target, mark);
     return rc;
 }
 
-nib_code nib_stage_check(const char *target, bool force, nib_err *err)
+nib_code nib_stage_check(const char *target, const char *mark, bool force, nib_err *err)
 {
     struct stat st;
     if (lstat(target, &st))
         return errno == ENOENT ? NIB_OK : nib_fail_sys(err, errno, "%s", target);
     if (!S_ISDIR(st.st_mode)) return nib_fail(err, NIB_EIO, "%s: is no folder", target);
     if (!force) return nib_fail(err, NIB_EIO, "%s: exists already; --force replaces it", target);
-    return check_replaceable(target, err);
+    return check_replaceable(target, mark, err);
 }
 
 /* ---- what dead runs left ---- */
@@ -103,7 +103,7 @@ static void sweep(const char *target)
     DIR *d = dir ? opendir(dir) : NULL;
     for (struct dirent *e; d && (e = readdir(d));) {
         if (e->d_name[0] != '.' || strncmp(e->d_name + 1, base, n) ||
-            strncmp(e->d_name + 1 + n, MARK, sizeof MARK - 1))
+            strncmp(e->d_name + 1 + n, TEMPORARY, sizeof TEMPORARY - 1))
             continue;
         char *path = nib_path_join(dir, e->d_name);
         if (path) sweep_one(path, target);
@@ -130,19 +130,20 @@ void nib_stage_abort(nib_stage *s)
     stage_free(s);
 }
 
-nib_code nib_stage_open(nib_stage *s, const char *target, nib_err *err)
+nib_code nib_stage_open(nib_stage *s, const char *target, const char *mark, nib_err *err)
 {
-    const size_t room = strlen(target) + sizeof MARK + sizeof OLD + 32;
+    const size_t room = strlen(target) + sizeof TEMPORARY + sizeof OLD + 32;
     const char *base = nib_path_base(target);
     *s = (nib_stage){.target = nib_strdup(target),
                      .dir = nib_alloc(room, 1),
                      .old = nib_alloc(room, 1),
+                     .mark = mark,
                      .fd = -1};
     if (!s->target || !s->dir || !s->old) {
         stage_free(s);
         return nib_fail_nomem(err, "a path");
     }
-    snprintf(s->dir, room, "%.*s.%s%s%ld", (int)(base - target), target, base, MARK,
+    snprintf(s->dir, room, "%.*s.%s%s%ld", (int)(base - target), target, base, TEMPORARY,
              (long)getpid());
     snprintf(s->old, room, "%s%s", s->dir, OLD);
     sweep(target);
@@ -171,7 +172,7 @@ static void sync_parent(const char *path)
 
 nib_code nib_stage_commit(nib_stage *s, bool force, nib_err *err)
 {
-    nib_code rc = nib_stage_check(s->target, force, err);
+    nib_code rc = nib_stage_check(s->target, s->mark, force, err);
     bool replaces = !rc && nib_file_is_dir(s->target);
     fsync(s->fd);
     if (!rc && replaces && rename(s->target, s->old))

@@ -13,13 +13,17 @@
 
 typedef struct {
     char *target, *dir, *old; /* final, temporary, and where a replaced one waits */
+    const char *mark;         /* a file that only folders of this kind hold       */
     int fd;                   /* of dir, holds the lock; -1: none                 */
 } nib_stage;
 
 /* May `target` be made? It must not exist, or, with `force`, be an empty folder or one of files
- * alone that holds a config.json, so that a slip does not cost somebody's home. */
-NIB_MUST_USE nib_code nib_stage_check(const char *target, bool force, nib_err *err);
-NIB_MUST_USE nib_code nib_stage_open(nib_stage *s, const char *target, nib_err *err);
+ * alone that holds one named `mark`, so that a slip does not cost somebody's home. */
+NIB_MUST_USE nib_code nib_stage_check(const char *target, const char *mark, bool force,
+                                      nib_err *err);
+/* `mark` is borrowed. */
+NIB_MUST_USE nib_code nib_stage_open(nib_stage *s, const char *target, const char *mark,
+                                     nib_err *err);
 /* Rename over the target, which is replaced as a whole; sync. Frees s in every case. */
 NIB_MUST_USE nib_code nib_stage_commit(nib_stage *s, bool force, nib_err *err);
 /* Remove the temporary folder; accepts a closed one. */

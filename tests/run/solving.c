@@ -34,8 +34,9 @@ void pick_windows(nib_windows *w, const opened *o, const char *name, size_t n)
 nib_code solve(const char *out, const variation *v, nib_solve_report *report, nib_err *err)
 {
     opened o;
-    nib_plan plan;
+    nib_plan plan = {0};
     nib_windows w = {0};
+    nib_stats stats = {0};
     nib_side side = {.fd = -1};
     nib_quantize_result result;
     uint64_t fingerprint;
@@ -51,6 +52,8 @@ nib_code solve(const char *out, const variation *v, nib_solve_report *report, ni
     opts.gptq.sweeps = v->sweeps ? v->sweeps : 1;
     opts.propagate = !v->no_propagate;
     opts.true_sequential = v->true_sequential;
+    opts.stats = v->stats ? &stats : NULL;
+    if (v->hold_out_none) opts.held_out = 0;
     if (v->memory) opts.memory = v->memory;
     if (v->folder) {
         r.format = NIB_FORMAT_DIR;
@@ -60,7 +63,8 @@ nib_code solve(const char *out, const variation *v, nib_solve_report *report, ni
     }
     open_model(&o, v->model ? v->model : tiny_llama());
     pick_windows(&w, &o, "calibration.txt", v->windows ? v->windows : WINDOWS);
-    nib_code rc = nib_plan_make(&plan, &r, &o.model, NULL, &ctx, err);
+    nib_code rc = v->stats ? nib_stats_open(&stats, v->stats, &o.model, err) : NIB_OK;
+    if (!rc) rc = nib_plan_make(&plan, &r, &o.model, NULL, &ctx, err);
     if (!rc) rc = nib_solve_fingerprint(&fingerprint, &plan, &w, &opts, err);
     if (!rc) rc = nib_side_open(&side, out, fingerprint, v->resume, err);
     if (!rc) rc = nib_solve_run(report, &side, &plan, &w, &opts, &ctx, err);
@@ -69,6 +73,7 @@ nib_code solve(const char *out, const variation *v, nib_solve_report *report, ni
                        : nib_quantize_run(&result, &plan, &side, &ctx, err);
     nib_side_close(&side, !rc);
     nib_plan_free(&plan);
+    nib_stats_close(&stats);
     nib_windows_free(&w);
     close_model(&o);
     return rc;

@@ -21,6 +21,8 @@ typedef struct {
     const char *override;            /* NULL: none */
     bool rtn;                        /* for weights that no override speaks of */
     const nib_layout_format *folder; /* NULL: a GGUF file */
+    const char *stats;               /* NULL: from windows             */
+    bool hold_out_none;
 } variation;
 
 /* n windows of data/NAME. */

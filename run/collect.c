@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/* run/collect.c - see collect.h. */
+#include "run/collect.h"
+
+#include "base/file.h"
+#include "run/moments.h"
+#include "run/stage.h"
+#include "run/stream.h"
+#include "run/target.h"
+
+typedef struct {
+    const char *target;
+    const nib_model *m;
+    const nib_windows *w;
+    nib_collect_report *report;
+    nib_stage stage;
+    nib_runner runner;
+    nib_stream x;
+    nib_moments moments;
+} collector;
+
+nib_code nib_collect_check(const char *dir, bool force, nib_err *err)
+{
+    nib_code rc = nib_target_folder(dir, err);
+    return rc ? rc : nib_stage_check(dir, NIB_STATS_HEAD_FILE, force, err);
+}
+
+/* All blocks are alike, so the first one says what is needed. */
+static nib_code check_disk(const collector *c, uint64_t block_bytes, nib_err *err)
+{
+    const uint64_t all = block_bytes * c->m->hp.n_layer, disk_free = nib_disk_free(c->target);
+    if (all <= disk_free) return NIB_OK;
+    return nib_fail(err, NIB_EIO, "%s: needs %.1f MB of disk, and %.1f MB are free", c->target,
+                    (double)all / 1e6, (double)disk_free / 1e6);
+}
+
+static nib_code write_block(collector *c, uint32_t layer, nib_err *err)
+{
+    nib_stats_input in[NIB_INPUTS_MAX];
+    const size_t n = c->moments.n;
+    for (size_t i = 0; i < n; i++) {
+        const nib_moments_input *from = &c->moments.input[i];
+        in[i] = (nib_stats_input){from->role, from->n_roles, from->cols, from->h.p};
+    }
+    const uint64_t bytes = nib_stats_bytes(in, n);
+    nib_code rc = layer ? NIB_OK : check_disk(c, bytes, err);
+    if (!rc) rc = nib_stats_write_block(c->stage.dir, layer, in, n, err);
+    c->report->inputs += n;
+    c->report->bytes += bytes;
+    return rc;
+}
+
+static nib_code collect_blocks(collector *c, nib_err *err)
+{
+    const nib_observer obs = nib_moments_observer(&c->moments);
+    nib_progress *progress = &c->runner.progress;
+    nib_code rc = NIB_OK;
+    nib_progress_begin(progress, c->moments.ctx->log, "collecting", "windows",
+                       c->m->hp.n_layer * (double)c->w->n);
+    for (uint32_t layer = 0; layer < c->m->hp.n_layer && !rc; layer++) {
+        nib_progress_note(progress, "block %u of %u", layer + 1, c->m->hp.n_layer);
+        nib_moments_start(&c->moments, -1);
+        rc = nib_stream_block(&c->x, &c->runner, layer, 0, c->w->n, true, &obs, err);
+        if (!rc) rc = write_block(c, layer, err);
+    }
+    nib_progress_end(progress);
+    return rc;
+}
+
+static nib_code write_head(collector *c, nib_err *err)
+{
+    nib_stats_head head;
+    nib_code rc = nib_stats_head_make(&head, c->m, c->w, err);
+    return rc ? rc : nib_stats_write_head(c->stage.dir, &head, err);
+}
+
+nib_code nib_collect_run(nib_collect_report *r, const char *dir, const nib_model *m,
+                         const nib_windows *w, const nib_collect_opts *opts, const nib_ctx *ctx,
+                         nib_err *err)
+{
+    collector c = {
+        .target = dir, .m = m, .w = w, .report = r, .stage = {.fd = -1}, .moments = {.ctx = ctx}};
+    *r = (nib_collect_report){0};
+    nib_code rc = nib_runner_new(&c.runner, m, w, ctx, err);
+    if (!rc) rc = nib_stream_open(&c.x, &c.runner, 0, w->n, opts->memory, dir, err);
+    if (!rc) rc = nib_stage_open(&c.stage, dir, NIB_STATS_HEAD_FILE, err);
+    if (!rc) rc = collect_blocks(&c, err);
+    if (!rc) rc = write_head(&c, err);
+    if (rc)
+        nib_stage_abort(&c.stage);
+    else
+        rc = nib_stage_commit(&c.stage, opts->force, err);
+    nib_moments_free(&c.moments);
+    nib_stream_close(&c.x);
+    nib_runner_free(&c.runner);
+    return rc;
+}
