@@ -350,6 +350,29 @@ static void damaged_numbers_are_refused(void **state)
     refuse_folder("numbers", "up_proj.input_scale': the scale is nan");
 }
 
+/* Opening fails with a message whichever allocation does, and leaves nothing behind. */
+static void memory_is_short(void **state)
+{
+    (void)state;
+    nib_layout_format f = W4_ASYM;
+    nib_code rc = NIB_ENOMEM;
+    char path[256];
+    long n = 0;
+    f.desc_act = true;
+    write_by_hand("short", f, NULL);
+    snprintf(path, sizeof path, "%s", scratch("short"));
+    while (rc) {
+        nib_source *s;
+        nib_err err = {0};
+        nib_mem_fail_at(++n);
+        rc = nib_source_open(&s, path, &err);
+        nib_mem_fail_at(0);
+        assert_true(rc == NIB_OK || (rc == err.code && err.msg[0] && !s));
+        nib_source_close(s);
+    }
+    assert_true(n > 28);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -359,6 +382,7 @@ int main(void)
         cmocka_unit_test(configurations_say_what_they_are),
         cmocka_unit_test(damaged_folders_are_refused),
         cmocka_unit_test(damaged_numbers_are_refused),
+        cmocka_unit_test(memory_is_short),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
