@@ -321,6 +321,7 @@ static nib_code set_up_windows(solver *s, nib_err *err)
         rc = nib_stream_open(&s->original, &s->runner, s->n_calib, held,
                              s->opts->memory - s->x.rows.ram_bytes, beside, err);
     s->block.graph = s->runner.graph;
+    s->act.n_ctx = s->w->n_ctx;
     return rc || s->p->recipe.transform == NIB_TRANSFORM_NONE ? rc : set_up_rescaling(s, err);
 }
 
@@ -398,7 +399,7 @@ nib_code nib_solve_run(nib_solve_report *r, nib_side *side, const nib_plan *p, c
                 .moments = {.ctx = ctx},
                 .keep = {.p = p, .side = side, .ctx = ctx},
                 .block = {.p = p, .ctx = ctx},
-                .act = {.ctx = ctx, .n_ctx = w->n_ctx}};
+                .act = {.ctx = ctx}};
     nib_code rc = solve_all(&s, err);
     r->from_stats = opts->stats;
     r->windows = opts->stats ? opts->stats->head.windows : s.n_calib;
