@@ -5,12 +5,11 @@
 #include "base/file.h"
 #include "base/par.h"
 #include "formats/safetensors.h"
+#include "run/dir_files.h"
 #include "run/keep.h"
 #include "run/stage.h"
 #include "run/target.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,22 +17,14 @@
 /* What makes a folder a model. */
 static const char MARK[] = "config.json";
 
-enum { PIECE = 4 << 20, SMALL_FILE_MAX = 256 << 20, ROUND_ROWS = 16 };
+enum { PIECE = 4 << 20, ROUND_ROWS = 16 };
 
 /* ---- checks before the work ---- */
-
-/* The folder that the source's files lie in; the caller frees it. */
-static char *source_folder(const nib_source *s)
-{
-    const char *file = nib_source_file(s, 0);
-    size_t n = (size_t)(nib_path_base(file) - file);
-    return n ? nib_strndup(file, n) : nib_strdup(".");
-}
 
 static nib_code check_not_source(const nib_plan *p, nib_err *err)
 {
     struct stat a, b;
-    char *dir = source_folder(p->model->src);
+    char *dir = nib_dir_source_folder(p->model->src);
     if (!dir) return nib_fail_nomem(err, "a path");
     bool same =
         !stat(dir, &a) && !stat(p->recipe.out, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
@@ -250,32 +241,7 @@ static nib_code write_files(job *j, nib_err *err)
     return rc;
 }
 
-/* ---- the files beside them ---- */
-
-static nib_code put_file(const job *j, const char *name, const void *data, size_t n, nib_err *err)
-{
-    nib_out *o = NULL;
-    char *path = nib_path_join(j->stage.dir, name);
-    if (!path) return nib_fail_nomem(err, "a path");
-    nib_code rc = nib_out_open(&o, path, false, err);
-    if (!rc) rc = nib_out_write(o, data, n, err);
-    if (rc)
-        nib_out_abort(o);
-    else
-        rc = nib_out_commit(o, err);
-    nib_free(path);
-    return rc;
-}
-
-/* Takes the tree; NULL or !ok: memory was short. */
-static nib_code put_json(const job *j, const char *name, nib_json *root, bool ok, nib_err *err)
-{
-    char *text = ok ? nib_json_print(root, true) : NULL;
-    nib_code rc = text ? put_file(j, name, text, strlen(text), err) : nib_fail_nomem(err, name);
-    nib_free(text);
-    nib_json_free(root);
-    return rc;
-}
+/* ---- the index ---- */
 
 static nib_code put_index(const job *j, nib_err *err)
 {
@@ -288,153 +254,7 @@ static nib_code put_index(const job *j, nib_err *err)
     for (size_t i = 0; i < j->n && ok; i++)
         ok = nib_json_add_str(map, j->e[i].name,
                               nib_path_base(j->p->layout.file_path[j->e[i].file]));
-    return put_json(j, "model.safetensors.index.json", root, ok, err);
-}
-
-/* The text of a non-empty JSON object with a member more; the caller frees it. */
-static char *add_member(const char *object, size_t n, const char *config)
-{
-    static const char before[] = ",\n  \"quantization_config\": ", after[] = "\n}\n";
-    while (n && object[n - 1] != '}') n--;
-    if (n) n--;
-    while (n && strchr(" \t\r\n", object[n - 1])) n--;
-    const size_t room = n + strlen(config) + sizeof before + sizeof after;
-    char *text = nib_alloc(room, 1);
-    if (text) snprintf(text, room, "%.*s%s%s%s", (int)n, object, before, config, after);
-    return text;
-}
-
-/* config.json of a model that was quantized already, with another description. */
-static nib_code replace_config(const job *j, const char *config, nib_err *err)
-{
-    nib_json *root = NULL;
-    char *text = nib_json_print(nib_source_json(j->p->model->src, "config.json"), true), *with;
-    nib_code rc =
-        text ? nib_json_parse(&root, text, strlen(text), err) : nib_fail_nomem(err, "config.json");
-    nib_free(text);
-    if (rc) return rc;
-    nib_json_remove(root, "quantization_config");
-    text = nib_json_print(root, true);
-    with = text ? add_member(text, strlen(text), config) : NULL;
-    rc = with ? put_file(j, "config.json", with, strlen(with), err)
-              : nib_fail_nomem(err, "config.json");
-    nib_free(with);
-    nib_free(text);
-    nib_json_free(root);
-    return rc;
-}
-
-/* The text is kept letter by letter: some readers tell 1.0 from 1. */
-static nib_code extend_config(const job *j, const char *config, nib_err *err)
-{
-    char *data = NULL, *with = NULL, *dir = source_folder(j->p->model->src);
-    char *path = dir ? nib_path_join(dir, "config.json") : NULL;
-    size_t n;
-    nib_code rc =
-        path ? nib_file_slurp(&data, &n, path, SMALL_FILE_MAX, err) : nib_fail_nomem(err, "a path");
-    if (!rc && !(with = add_member(data, n, config))) rc = nib_fail_nomem(err, "config.json");
-    if (!rc) rc = put_file(j, "config.json", with, strlen(with), err);
-    nib_free(with);
-    nib_free(data);
-    nib_free(path);
-    nib_free(dir);
-    return rc;
-}
-
-/* The layer of a weight: its name without ".weight". */
-static const char *layer_name(nib_arena *names, const char *weight)
-{
-    return nib_arena_str(names, weight, strlen(weight) - (sizeof ".weight" - 1));
-}
-
-/* The linear layers that are not packed: the output matrix, even where it is the embedding, and
- * what the plan left out. Readers would expect all others to be. */
-static nib_code list_ignored(job *j, nib_layout_note *note, nib_err *err)
-{
-    const nib_plan *p = j->p;
-    char output[64];
-    const char **list = nib_arena_alloc(&j->names, p->n + 1, sizeof *list, sizeof *list);
-    if (!list) return nib_fail_nomem(err, "the list of layers");
-    nib_place_hf_name((nib_place){.role = NIB_ROLE_OUTPUT}, output, sizeof output);
-    note->ignore = list;
-    list[note->n_ignore++] = layer_name(&j->names, output);
-    for (size_t i = 0; i < p->n; i++) {
-        const nib_plan_tensor *t = &p->tensor[i];
-        if (t->solve || t->place.role < NIB_ROLE_FIRST_BLOCK || t->src->n_dims != 2) continue;
-        list[note->n_ignore++] = layer_name(&j->names, t->src->name);
-    }
-    for (size_t i = 0; i < note->n_ignore; i++)
-        if (!list[i]) return nib_fail_nomem(err, "the list of layers");
-    return NIB_OK;
-}
-
-static nib_code put_configs(job *j, const nib_layout_note *given, nib_err *err)
-{
-    const nib_json *config = nib_source_json(j->p->model->src, "config.json");
-    nib_layout_note note = *given;
-    nib_code listed = list_ignored(j, &note, err);
-    if (listed) return listed;
-    nib_json *root = nib_json_new_object();
-    bool ok = root && nib_layout_config_write(root, &j->p->recipe.layout, &note);
-    char *text = ok ? nib_json_print(root, true) : NULL;
-    nib_code rc = !text                                         ? nib_fail_nomem(err, "config.json")
-                  : nib_json_get(config, "quantization_config") ? replace_config(j, text, err)
-                                                                : extend_config(j, text, err);
-    const nib_layout_kind kind = j->p->recipe.layout.kind;
-    if (!rc && nib_layout_config_twice(kind))
-        rc = put_file(j, nib_layout_config_file(kind), text, strlen(text), err);
-    nib_free(text);
-    nib_json_free(root);
-    return rc;
-}
-
-/* Texts that belong to a model; configurations and indexes are made anew. */
-static bool carried_along(const char *name)
-{
-    static const char *const ends[] = {".json", ".txt", ".jinja", ".md", ".model", ".py"};
-    static const char *const made[] = {"config.json", "quantize_config.json", "quant_config.json",
-                                       "model.safetensors.index.json"};
-    size_t n = strlen(name);
-    if (*name == '.') return false;
-    for (size_t i = 0; i < sizeof made / sizeof *made; i++)
-        if (!strcmp(name, made[i])) return false;
-    if (strstr(name, ".index.json")) return false;
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
-        size_t m = strlen(ends[i]);
-        if (n > m && !strcmp(name + n - m, ends[i])) return true;
-    }
-    return !strncmp(name, "README", 6) || !strncmp(name, "LICENSE", 7) ||
-           !strncmp(name, "NOTICE", 6);
-}
-
-static nib_code carry_one(const job *j, const char *dir, const char *name, nib_err *err)
-{
-    char *data, *path = nib_path_join(dir, name);
-    size_t n;
-    if (!path) return nib_fail_nomem(err, "a path");
-    nib_code rc = NIB_OK;
-    if (!nib_file_is_dir(path) && !(rc = nib_file_slurp(&data, &n, path, SMALL_FILE_MAX, err))) {
-        rc = put_file(j, name, data, n, err);
-        nib_free(data);
-    }
-    nib_free(path);
-    return rc;
-}
-
-static nib_code carry_files(const job *j, nib_err *err)
-{
-    nib_code rc = NIB_OK;
-    char *dir = source_folder(j->p->model->src);
-    DIR *d = dir ? opendir(dir) : NULL;
-    if (!dir)
-        rc = nib_fail_nomem(err, "a path");
-    else if (!d)
-        rc = nib_fail_sys(err, errno, "%s", dir);
-    for (struct dirent *e; d && !rc && (e = readdir(d));)
-        if (carried_along(e->d_name)) rc = carry_one(j, dir, e->d_name, err);
-    if (d) closedir(d);
-    nib_free(dir);
-    return rc;
+    return nib_dir_put_json(j->stage.dir, "model.safetensors.index.json", root, ok, err);
 }
 
 /* ---- the whole ---- */
@@ -471,8 +291,8 @@ nib_code nib_dir_write(nib_quantize_result *r, const nib_plan *p, const nib_side
     if (!rc) rc = nib_stage_open(&j.stage, p->recipe.out, MARK, err);
     if (!rc) rc = write_files(&j, err);
     if (!rc) rc = put_index(&j, err);
-    if (!rc) rc = put_configs(&j, note, err);
-    if (!rc) rc = carry_files(&j, err);
+    if (!rc) rc = nib_dir_put_configs(j.stage.dir, p, note, err);
+    if (!rc) rc = nib_dir_carry_files(j.stage.dir, p->model->src, err);
     if (!rc) rc = verify(&j, err);
     if (rc)
         nib_stage_abort(&j.stage);

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+/* run/dir_files.c - see dir_files.h. */
+#include "run/dir_files.h"
+
+#include "base/arena.h"
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { SMALL_FILE_MAX = 256 << 20 };
+
+char *nib_dir_source_folder(const nib_source *s)
+{
+    const char *file = nib_source_file(s, 0);
+    size_t n = (size_t)(nib_path_base(file) - file);
+    return n ? nib_strndup(file, n) : nib_strdup(".");
+}
+
+static nib_code put_file(const char *to, const char *name, const void *data, size_t n, nib_err *err)
+{
+    nib_out *o = NULL;
+    char *path = nib_path_join(to, name);
+    if (!path) return nib_fail_nomem(err, "a path");
+    nib_code rc = nib_out_open(&o, path, false, err);
+    if (!rc) rc = nib_out_write(o, data, n, err);
+    if (rc)
+        nib_out_abort(o);
+    else
+        rc = nib_out_commit(o, err);
+    nib_free(path);
+    return rc;
+}
+
+/* Takes the tree; NULL or !ok: memory was short. */
+nib_code nib_dir_put_json(const char *to, const char *name, nib_json *root, bool ok, nib_err *err)
+{
+    char *text = ok ? nib_json_print(root, true) : NULL;
+    nib_code rc = text ? put_file(to, name, text, strlen(text), err) : nib_fail_nomem(err, name);
+    nib_free(text);
+    nib_json_free(root);
+    return rc;
+}
+
+/* ---- configuration ---- */
+
+/* The text of a non-empty JSON object with a member more; the caller frees it. */
+static char *add_member(const char *object, size_t n, const char *config)
+{
+    static const char before[] = ",\n  \"quantization_config\": ", after[] = "\n}\n";
+    while (n && object[n - 1] != '}') n--;
+    if (n) n--;
+    while (n && strchr(" \t\r\n", object[n - 1])) n--;
+    const size_t room = n + strlen(config) + sizeof before + sizeof after;
+    char *text = nib_alloc(room, 1);
+    if (text) snprintf(text, room, "%.*s%s%s%s", (int)n, object, before, config, after);
+    return text;
+}
+
+/* config.json of a model that was quantized already, with another description. */
+static nib_code replace_config(const char *to, const nib_source *s, const char *config,
+                               nib_err *err)
+{
+    nib_json *root = NULL;
+    char *text = nib_json_print(nib_source_json(s, "config.json"), true), *with;
+    nib_code rc =
+        text ? nib_json_parse(&root, text, strlen(text), err) : nib_fail_nomem(err, "config.json");
+    nib_free(text);
+    if (rc) return rc;
+    nib_json_remove(root, "quantization_config");
+    text = nib_json_print(root, true);
+    with = text ? add_member(text, strlen(text), config) : NULL;
+    rc = with ? put_file(to, "config.json", with, strlen(with), err)
+              : nib_fail_nomem(err, "config.json");
+    nib_free(with);
+    nib_free(text);
+    nib_json_free(root);
+    return rc;
+}
+
+/* The text is kept letter by letter: some readers tell 1.0 from 1. */
+static nib_code extend_config(const char *to, const nib_source *s, const char *config, nib_err *err)
+{
+    char *data = NULL, *with = NULL, *from = nib_dir_source_folder(s);
+    char *path = from ? nib_path_join(from, "config.json") : NULL;
+    size_t n;
+    nib_code rc =
+        path ? nib_file_slurp(&data, &n, path, SMALL_FILE_MAX, err) : nib_fail_nomem(err, "a path");
+    if (!rc && !(with = add_member(data, n, config))) rc = nib_fail_nomem(err, "config.json");
+    if (!rc) rc = put_file(to, "config.json", with, strlen(with), err);
+    nib_free(with);
+    nib_free(data);
+    nib_free(path);
+    nib_free(from);
+    return rc;
+}
+
+/* The layer of a weight: its name without ".weight". */
+static const char *layer_name(nib_arena *names, const char *weight)
+{
+    return nib_arena_str(names, weight, strlen(weight) - (sizeof ".weight" - 1));
+}
+
+/* The linear layers that are not packed: the output matrix, even where it is the embedding, and
+ * what the plan left out. Readers would expect all others to be. */
+static nib_code list_ignored(const nib_plan *p, nib_arena *names, nib_layout_note *note,
+                             nib_err *err)
+{
+    char output[64];
+    const char **list = nib_arena_alloc(names, p->n + 1, sizeof *list, sizeof *list);
+    if (!list) return nib_fail_nomem(err, "the list of layers");
+    nib_place_hf_name((nib_place){.role = NIB_ROLE_OUTPUT}, output, sizeof output);
+    note->ignore = list;
+    list[note->n_ignore++] = layer_name(names, output);
+    for (size_t i = 0; i < p->n; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        if (t->solve || t->place.role < NIB_ROLE_FIRST_BLOCK || t->src->n_dims != 2) continue;
+        list[note->n_ignore++] = layer_name(names, t->src->name);
+    }
+    for (size_t i = 0; i < note->n_ignore; i++)
+        if (!list[i]) return nib_fail_nomem(err, "the list of layers");
+    return NIB_OK;
+}
+
+static nib_code put_configs(const char *to, const nib_plan *p, const nib_layout_note *note,
+                            nib_err *err)
+{
+    const nib_source *s = p->model->src;
+    const nib_layout_kind kind = p->recipe.layout.kind;
+    nib_json *root = nib_json_new_object();
+    bool ok = root && nib_layout_config_write(root, &p->recipe.layout, note);
+    char *text = ok ? nib_json_print(root, true) : NULL;
+    nib_json_free(root);
+    if (!text) return nib_fail_nomem(err, "config.json");
+    nib_code rc = nib_json_get(nib_source_json(s, "config.json"), "quantization_config")
+                      ? replace_config(to, s, text, err)
+                      : extend_config(to, s, text, err);
+    if (!rc && nib_layout_config_twice(kind))
+        rc = put_file(to, nib_layout_config_file(kind), text, strlen(text), err);
+    nib_free(text);
+    return rc;
+}
+
+nib_code nib_dir_put_configs(const char *to, const nib_plan *p, const nib_layout_note *given,
+                             nib_err *err)
+{
+    nib_layout_note note = *given;
+    nib_arena names = {0};
+    nib_code rc = list_ignored(p, &names, &note, err);
+    if (!rc) rc = put_configs(to, p, &note, err);
+    nib_arena_free(&names);
+    return rc;
+}
+
+/* ---- what is carried along ---- */
+
+/* Texts that belong to a model; configurations and indexes are made anew. */
+static bool carried_along(const char *name)
+{
+    static const char *const ends[] = {".json", ".txt", ".jinja", ".md", ".model", ".py"};
+    static const char *const made[] = {"config.json", "quantize_config.json", "quant_config.json",
+                                       "model.safetensors.index.json"};
+    size_t n = strlen(name);
+    if (*name == '.') return false;
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++)
+        if (!strcmp(name, made[i])) return false;
+    if (strstr(name, ".index.json")) return false;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        size_t m = strlen(ends[i]);
+        if (n > m && !strcmp(name + n - m, ends[i])) return true;
+    }
+    return !strncmp(name, "README", 6) || !strncmp(name, "LICENSE", 7) ||
+           !strncmp(name, "NOTICE", 6);
+}
+
+static nib_code carry_one(const char *to, const char *from, const char *name, nib_err *err)
+{
+    char *data, *path = nib_path_join(from, name);
+    size_t n;
+    if (!path) return nib_fail_nomem(err, "a path");
+    nib_code rc = NIB_OK;
+    if (!nib_file_is_dir(path) && !(rc = nib_file_slurp(&data, &n, path, SMALL_FILE_MAX, err))) {
+        rc = put_file(to, name, data, n, err);
+        nib_free(data);
+    }
+    nib_free(path);
+    return rc;
+}
+
+nib_code nib_dir_carry_files(const char *to, const nib_source *s, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    char *from = nib_dir_source_folder(s);
+    DIR *d = from ? opendir(from) : NULL;
+    if (!from)
+        rc = nib_fail_nomem(err, "a path");
+    else if (!d)
+        rc = nib_fail_sys(err, errno, "%s", from);
+    for (struct dirent *e; d && !rc && (e = readdir(d));)
+        if (carried_along(e->d_name)) rc = carry_one(to, from, e->d_name, err);
+    if (d) closedir(d);
+    nib_free(from);
+    return rc;
+}
