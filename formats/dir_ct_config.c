@@ -99,10 +99,13 @@ static nib_code read_format(nib_layout_format *f, const nib_json *config, const 
 static nib_code refuse_extras(const nib_json *config, const nib_json *group, nib_err *err)
 {
     const nib_json *out = nib_json_get(group, "output_activations");
+    const char *sparsity = "dense";
     if (nib_json_count(nib_json_get(config, "transform_config")))
         return nib_fail(err, NIB_EFORMAT, "'transform_config' is set, which nibble cannot follow");
-    if (nib_json_count(nib_json_get(config, "sparsity_config")))
-        return nib_fail(err, NIB_EFORMAT, "'sparsity_config' is set, which nibble cannot read");
+    nib_json_str(nib_json_get(nib_json_get(config, "sparsity_config"), "format"), &sparsity);
+    if (strcmp(sparsity, "dense"))
+        return nib_fail(err, NIB_EFORMAT,
+                        "'sparsity_config' is of '%.60s', which nibble cannot read", sparsity);
     if (out && !nib_json_is_null(out))
         return nib_fail(err, NIB_EFORMAT,
                         "'output_activations' is set, which nibble cannot follow");
