@@ -5,7 +5,7 @@
 # GPTQ folders. Then 8-bit weights and activations without and with SmoothQuant. Prints; judges nothing. Takes minutes.
 #   scripts/bench-quality.sh BUILD [TEXT]
 # TEXT: what is measured on, data/eval.txt unless given. NIB_QUALITY_CHUNKS: windows of it (all). NIB_QUALITY_TYPES: types.
-# NIB_QUALITY_CALIBRATION: what is calibrated on, data/calibration.txt unless set.
+# NIB_QUALITY_W8A8: empty to leave that part out. NIB_QUALITY_CALIBRATION: what is calibrated on, data/calibration.txt unless set.
 set -eu
 build=$(cd "$1" && pwd)
 text=${2:-$(dirname "$0")/../data/eval.txt}
@@ -14,6 +14,7 @@ cd "$(dirname "$0")/.."
 nibble=$build/nibble
 calibration=${NIB_QUALITY_CALIBRATION:-data/calibration.txt}
 types=${NIB_QUALITY_TYPES:-q4_0 q4_k_s q3_k_s q2_k iq4_xs int4-g128 int3-g128 int2-g64}
+w8a8=${NIB_QUALITY_W8A8-yes}
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -69,6 +70,26 @@ one_type() {
     grep -v '^#' "$scratch/lines" | paste -d ' ' <(printf '%s\n' "${names[@]}") - | cut -d ' ' -f 1,3- | report "$type"
 }
 
+# Weights and activations of 8 bits: each line a method and how the range of activations is found.
+eight_bits() {
+    local model=$1 files=() names=(base) method alpha activations
+    while read -r method alpha activations; do
+        local target=$scratch/$method-$alpha-$activations
+        rm -rf "$target"
+        "$nibble" quantize "$model" -o "$target" --format compressed-tensors --scheme w8a8 --method "$method" \
+            --alpha "$alpha" --activations "$activations" --text "$calibration" "${windows[@]}" --quiet >"$scratch/out"
+        files+=("$target") names+=("$method${alpha:+,$alpha},$activations")
+    done <<VARIANTS
+$(printf '%s\n' "rtn 0 "{dynamic,minmax,average,percentile,mse,kl})
+$(printf '%s\n' "smoothquant "{0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1,auto}" dynamic")
+$(printf '%s\n' "smoothquant 0.5 "{minmax,average,percentile,mse,kl})
+VARIANTS
+    measured "$model" "${files[@]}" >"$scratch/lines"
+    grep -v '^#' "$scratch/lines" | paste -d ' ' <(printf '%s\n' "${names[@]}") - | awk '$1 == "base" { next }
+        { sub(/^rtn,0,/, "rtn,", $1); gsub(",", " ", $1)
+          printf "w8a8 %-26s %9.3f  %+6.2f +/- %4.2f %%  %.5f +/- %.5f  %6.2f %%\n", $1, $3, $4, $5, $6, $7, $8 }'
+}
+
 "$build/tests/support/make_outliers" data/tiny-llama "$scratch/twin"
 for model in data/tiny-llama "$scratch/twin"; do
     "$nibble" calibrate "$model" --text "$calibration" "${windows[@]}" -o "$scratch/stats.gguf" --force --quiet >"$scratch/out"
@@ -76,6 +97,7 @@ for model in data/tiny-llama "$scratch/twin"; do
     printf '%-9s %-16s %9s  %-17s  %-19s  %8s  %7s  %8s\n' '' '' perplex- '' 'KL divergence' 'same top' 'KL' 'ppl loss'
     printf '%-9s %-16s %9s  %-17s  %-19s  %8s  %7s  %8s\n' type method ity change '' token removed 'regained'
     for type in $types; do one_type "$model" "$type"; done
+    [ -z "$w8a8" ] || eight_bits "$model"
     head -n 1 "$scratch/table"
 done
 cat <<'END'
