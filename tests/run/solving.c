@@ -48,12 +48,15 @@ nib_code solve(const char *out, const variation *v, nib_solve_report *report, ni
                     .overrides = &v->override,
                     .n_overrides = v->override != NULL,
                     .method = v->rtn ? NIB_METHOD_RTN : NIB_METHOD_GPTQ,
+                    .transform = v->transform,
+                    .pure = v->pure,
                     .force = true};
     opts.gptq.sweeps = v->sweeps ? v->sweeps : 1;
     opts.propagate = !v->no_propagate;
     opts.true_sequential = v->true_sequential;
     opts.stats = v->stats ? &stats : NULL;
     if (v->hold_out_none) opts.held_out = 0;
+    opts.rescale.alpha = v->alpha;
     if (v->memory) opts.memory = v->memory;
     if (v->folder) {
         r.format = NIB_FORMAT_DIR;
@@ -62,6 +65,7 @@ nib_code solve(const char *out, const variation *v, nib_solve_report *report, ni
         if (r.layout.desc_act) opts.gptq.when = NIB_PARAMS_REACHED;
     }
     open_model(&o, v->model ? v->model : tiny_llama());
+    if (v->arch) o.model.arch = v->arch;
     pick_windows(&w, &o, "calibration.txt", v->windows ? v->windows : WINDOWS);
     nib_code rc = v->stats ? nib_stats_open(&stats, v->stats, &o.model, err) : NIB_OK;
     if (!rc) rc = nib_plan_make(&plan, &r, &o.model, NULL, &ctx, err);

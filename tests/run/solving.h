@@ -23,6 +23,10 @@ typedef struct {
     const nib_layout_format *folder; /* NULL: a GGUF file */
     const char *stats;               /* NULL: from windows             */
     bool hold_out_none;
+    nib_transform transform;
+    double alpha;         /* of SmoothQuant       */
+    const nib_arch *arch; /* NULL: the model's own */
+    bool pure;
 } variation;
 
 /* n windows of data/NAME. */

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Rescaling a model's channels before it is rounded: the rescaled model is the original one, every
  * architecture and container can do it, and a table that is wrong is found out. */
-#include "base/cpu.h"
 #include "base/linalg.h"
-#include "run/dir.h"
-#include "run/solve.h"
-#include "tests/run/fixture.h"
+#include "tests/run/solving.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -16,71 +13,16 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { N_CTX = 32, WINDOWS = 16 };
-
-typedef struct {
-    const char *model;    /* NULL: the demonstration model                        */
-    const nib_arch *arch; /* NULL: the model's own                             */
-    nib_recipe recipe;
-    double alpha;
-    int threads; /* 0: 2 */
-    bool resume;
-} variation;
-
-/* Random tokens, always the same: models without a tokenizer of their own will do. */
-static void make_windows(nib_windows *w, const nib_model *m)
-{
-    uint32_t seed = 1;
-    *w = (nib_windows){nib_alloc(WINDOWS * N_CTX, sizeof *w->id), WINDOWS, N_CTX, WINDOWS, 0};
-    for (size_t i = 0; i < WINDOWS * N_CTX; i++) {
-        seed = seed * 1664525u + 1013904223u;
-        w->id[i] = (int32_t)((seed >> 8) % m->hp.n_vocab);
-    }
-}
-
-static nib_code carry_out(const nib_plan *p, nib_side *side, const nib_ctx *ctx, nib_err *err)
-{
-    nib_quantize_result result;
-    const nib_layout_note note = {.damp = 0.01};
-    return p->recipe.format == NIB_FORMAT_GGUF ? nib_quantize_run(&result, p, side, ctx, err)
-                                               : nib_dir_write(&result, p, side, &note, ctx, err);
-}
-
-static nib_code run(const variation *v, nib_solve_report *report, nib_err *err)
-{
-    opened o;
-    nib_plan plan;
-    nib_windows w;
-    nib_side side = {.fd = -1};
-    nib_recipe recipe = v->recipe;
-    const nib_ctx ctx = {.threads = v->threads ? v->threads : 2, .cpu = nib_cpu_detect()};
-    nib_solve_opts opts = nib_solve_defaults();
-    uint64_t fingerprint;
-    recipe.force = true;
-    opts.gptq.sweeps = 1;
-    opts.rescale.alpha = v->alpha;
-    *report = (nib_solve_report){0};
-    open_model(&o, v->model ? v->model : tiny_llama());
-    if (v->arch) o.model.arch = v->arch;
-    make_windows(&w, &o.model);
-    nib_code rc = nib_plan_make(&plan, &recipe, &o.model, NULL, &ctx, err);
-    if (!rc) rc = nib_solve_fingerprint(&fingerprint, &plan, &w, &opts, err);
-    if (!rc) rc = nib_side_open(&side, recipe.out, fingerprint, v->resume, err);
-    if (!rc) rc = nib_solve_run(report, &side, &plan, &w, &opts, &ctx, err);
-    if (!rc) rc = carry_out(&plan, &side, &ctx, err);
-    nib_side_close(&side, true);
-    nib_plan_free(&plan);
-    nib_windows_free(&w);
-    close_model(&o);
-    return rc;
-}
+/* Few, because every scale that is tried costs a pass over them. */
+enum { FEW = 8 };
 
 /* Returns how many inputs were rescaled. */
-static size_t run_ok(const variation *v)
+static size_t run_ok(const char *out, variation v)
 {
     nib_err err = {0};
-    nib_solve_report report;
-    if (run(v, &report, &err)) fail_msg("%s", err.msg);
+    nib_solve_report report = {0};
+    v.windows = FEW;
+    if (solve(out, &v, &report, &err)) fail_msg("%s", err.msg);
     for (size_t i = 0; i < report.n_rescaled; i++) {
         const nib_rescale_line *l = &report.rescaled[i];
         assert_true(l->scaled <= l->unscaled);
@@ -89,12 +31,6 @@ static size_t run_ok(const variation *v)
     const size_t n = report.n_rescaled;
     nib_solve_report_free(&report);
     return n;
-}
-
-static variation awq(const char *out, const char *type)
-{
-    return (variation){
-        .recipe = {.out = scratch(out), .type = type, .transform = NIB_TRANSFORM_AWQ}};
 }
 
 /* ---- the model stays the same ---- */
@@ -121,16 +57,17 @@ static void norm_and_readers_agree(void **state)
     const nib_role pairs[][2] = {{NIB_ROLE_ATTN_NORM, NIB_ROLE_ATTN_V},
                                  {NIB_ROLE_FFN_NORM, NIB_ROLE_FFN_GATE},
                                  {NIB_ROLE_FFN_NORM, NIB_ROLE_FFN_UP}};
-    variation v = awq("scaled.gguf", "q8_0");
-    v.recipe.transform = NIB_TRANSFORM_SMOOTHQUANT; /* these are never 1; up and o are left alone */
-    v.alpha = 0.5;
-    assert_int_equal(run_ok(&v), 8);
+    const char *out = scratch("scaled.gguf");
+    /* Its scales are never 1, and up and o are left alone. */
+    const variation v = {
+        .type = "q8_0", .rtn = true, .transform = NIB_TRANSFORM_SMOOTHQUANT, .alpha = 0.5};
+    assert_int_equal(run_ok(out, v), 8);
     for (size_t k = 0; k < 3; k++) {
         size_t one, rows, cols;
         float *norm0 = read_weight(tiny_llama(), 1, pairs[k][0], &one, &cols);
-        float *norm = read_weight(v.recipe.out, 1, pairs[k][0], &one, &cols);
+        float *norm = read_weight(out, 1, pairs[k][0], &one, &cols);
         float *w0 = read_weight(tiny_llama(), 1, pairs[k][1], &rows, &cols);
-        float *w = read_weight(v.recipe.out, 1, pairs[k][1], &rows, &cols);
+        float *w = read_weight(out, 1, pairs[k][1], &rows, &cols);
         double moved = 0;
         for (size_t j = 0; j < cols; j++) moved += fabs(log((double)norm0[j] / norm[j]));
         assert_true(moved / (double)cols > 0.05);
@@ -154,58 +91,74 @@ static void every_architecture(void **state)
     (void)state;
     static const char *const names[] = {"llama", "llama3", "mistral", "qwen2", "qwen3"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const char *model = random_model(names[i], gen_family_find(names[i]), 64, 2, NIB_BF16);
-        variation v = awq("arch.gguf", "q4_0");
-        v.model = model;
-        v.recipe.pure = true;
+        const char *out = scratch("arch.gguf");
+        variation v = {.model = random_model(names[i], gen_family_find(names[i]), 64, 2, NIB_BF16),
+                       .type = "q4_0",
+                       .pure = true,
+                       .rtn = true,
+                       .transform = NIB_TRANSFORM_AWQ};
         /* Qwen2's attn_v has a bias, which GGUF holds in f32, so it is rescaled as well. */
-        if (run_ok(&v) != 8) fail_msg("%s: not all inputs were rescaled", names[i]);
-        v.recipe.method = NIB_METHOD_GPTQ;
-        run_ok(&v);
-        v.recipe.transform = NIB_TRANSFORM_SMOOTHQUANT;
+        if (run_ok(out, v) != 8) fail_msg("%s: not all inputs were rescaled", names[i]);
+        v.rtn = false;
+        run_ok(out, v);
+        v.transform = NIB_TRANSFORM_SMOOTHQUANT;
         v.alpha = 0.5;
-        assert_int_equal(run_ok(&v), 4);
+        assert_int_equal(run_ok(out, v), 4);
         v.alpha = -1;
-        run_ok(&v);
+        run_ok(out, v);
     }
 }
 
 static void a_gguf_is_as_good(void **state)
 {
     (void)state;
-    nib_recipe plain = {.out = scratch("plain.gguf"), .type = "bf16"};
+    const nib_recipe plain = {.out = scratch("plain.gguf"), .type = "bf16"};
     quantize_ok(tiny_llama(), &plain, NULL);
-    variation v = awq("from-folder.gguf", "q4_k_m");
-    assert_int_equal(run_ok(&v), 16);
-    variation again = awq("from-gguf.gguf", "q4_k_m");
-    again.model = plain.out;
-    assert_int_equal(run_ok(&again), 16);
+    const variation v = {
+        .model = plain.out, .type = "q4_k_m", .rtn = true, .transform = NIB_TRANSFORM_AWQ};
+    assert_int_equal(run_ok(scratch("from-gguf.gguf"), v), 16);
 }
 
+/* A norm in the folder's BF16 takes up scales that are then exact; a bias in BF16 would not. */
 static void folders(void **state)
 {
     (void)state;
-    variation v = {
-        .recipe = {.format = NIB_FORMAT_DIR,
-                   .layout = {.kind = NIB_LAYOUT_GPTQ, .bits = 4, .group = 64, .sym = true},
-                   .out = scratch("awq-dir"),
-                   .transform = NIB_TRANSFORM_AWQ}};
-    assert_int_equal(run_ok(&v), 16);
-    v.recipe.method = NIB_METHOD_GPTQ;
-    assert_int_equal(run_ok(&v), 16);
+    static const nib_layout_format group = {
+        .kind = NIB_LAYOUT_GPTQ, .bits = 4, .group = 64, .sym = true};
+    variation v = {.folder = &group, .rtn = true, .transform = NIB_TRANSFORM_AWQ};
+    assert_int_equal(run_ok(scratch("awq-dir"), v), 16);
+    v.rtn = false;
+    assert_int_equal(run_ok(scratch("awq-dir"), v), 16);
+    v.model = random_model("biased", gen_family_find("qwen2"), 64, 2, NIB_BF16);
+    assert_int_equal(run_ok(scratch("awq-dir"), v), 6);
 }
 
-static void same_bytes_by_any_threads(void **state)
+/* One weight of an input is left as it is, so the input is. */
+static void a_scaling_needs_all_its_weights(void **state)
 {
     (void)state;
-    variation v = awq("two.gguf", "q3_k_m");
-    v.recipe.method = NIB_METHOD_GPTQ;
-    run_ok(&v);
-    variation w = v;
-    w.recipe.out = scratch("one.gguf");
-    w.threads = 1;
-    run_ok(&w);
-    assert_true(same_files(v.recipe.out, w.recipe.out));
+    const variation v = {.type = "q4_0",
+                         .rtn = true,
+                         .transform = NIB_TRANSFORM_AWQ,
+                         .override = "blk\\.1\\.ffn_up:skip=true"};
+    /* ffn_up of block 1 is a reader of one scaling and the producer of another. */
+    assert_int_equal(run_ok(scratch("skip.gguf"), v), 14);
+}
+
+/* ---- the same bytes ---- */
+
+static void same_bytes(void **state)
+{
+    (void)state;
+    variation v = {.transform = NIB_TRANSFORM_AWQ, .windows = FEW};
+    run_ok(scratch("two.gguf"), v);
+    v.threads = 1;
+    run_ok(scratch("one.gguf"), v);
+    assert_true(same_files(scratch("two.gguf"), scratch("one.gguf")));
+    kill_after("killed.gguf", 2, v);
+    v.resume = true;
+    assert_true(run_ok(scratch("killed.gguf"), v) <= 8);
+    assert_true(same_files(scratch("two.gguf"), scratch("killed.gguf")));
 }
 
 /* ---- refusals ---- */
@@ -219,16 +172,6 @@ static nib_arch with_scaling(const nib_scaling *sc, size_t n)
     return a;
 }
 
-static void fails(const variation *v, nib_code code, const char *part)
-{
-    nib_err err = {0};
-    nib_solve_report report;
-    if (run(v, &report, &err) != code) fail_msg("code %d: %s", err.code, err.msg);
-    expect_text(err.msg, part);
-    assert_null(report.rescaled);
-    assert_int_equal(scratch_count("refused"), 0);
-}
-
 static void a_wrong_table_is_found(void **state)
 {
     (void)state;
@@ -238,27 +181,28 @@ static void a_wrong_table_is_found(void **state)
     static const nib_scaling crossed = {
         NIB_ROLE_ATTN_NORM, {NIB_ROLE_FFN_GATE, NIB_ROLE_FFN_UP}, 2};
     /* SmoothQuant, since AWQ's search would see that no scales are best. */
-    variation v = {.alpha = 0.5,
-                   .recipe = {.out = scratch("refused.gguf"),
-                              .type = "q4_k_m",
-                              .transform = NIB_TRANSFORM_SMOOTHQUANT}};
+    variation v = {.rtn = true, .transform = NIB_TRANSFORM_SMOOTHQUANT, .alpha = 0.5};
     const nib_arch a = with_scaling(&forgotten, 1), b = with_scaling(&crossed, 1),
                    none = with_scaling(NULL, 0);
     const char *found = "rescaling the input of 'blk.0.ffn_gate.weight' changes the block's output";
     v.arch = &a;
-    fails(&v, NIB_ENUMERIC, found);
+    solve_fails(scratch("refused.gguf"), &v, NIB_ENUMERIC, found);
     v.arch = &b;
-    fails(&v, NIB_ENUMERIC, found);
+    solve_fails(scratch("refused.gguf"), &v, NIB_ENUMERIC, found);
     v.arch = &none;
-    fails(&v, NIB_EINVAL, "architecture 'llama'");
+    solve_fails(scratch("refused.gguf"), &v, NIB_EINVAL, "architecture 'llama'");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(norm_and_readers_agree),    cmocka_unit_test(every_architecture),
-        cmocka_unit_test(a_gguf_is_as_good),         cmocka_unit_test(folders),
-        cmocka_unit_test(same_bytes_by_any_threads), cmocka_unit_test(a_wrong_table_is_found),
+        cmocka_unit_test(norm_and_readers_agree),
+        cmocka_unit_test(every_architecture),
+        cmocka_unit_test(a_gguf_is_as_good),
+        cmocka_unit_test(folders),
+        cmocka_unit_test(a_scaling_needs_all_its_weights),
+        cmocka_unit_test(same_bytes),
+        cmocka_unit_test(a_wrong_table_is_found),
     };
     nib_linalg_init();
     return cmocka_run_group_tests_name("run_rescale", tests, scratch_make, scratch_remove);
