@@ -115,14 +115,16 @@ static nib_code compare(job *j, const nib_ctx *ctx, nib_err *err)
 
 /* ---- what is printed ---- */
 
-static bool add_model(nib_json *models, const char *path, const nib_compare_line *l, bool base)
+static bool add_model(nib_json *models, const job *k, size_t i)
 {
+    const nib_compare_line *l = &k->l[i];
     nib_json *j = nib_json_add_object(models, NULL);
-    if (!j || !nib_json_add_str(j, "model", path) || !nib_json_add_num(j, "nll", l->nll) ||
-        !nib_json_add_num(j, "perplexity", l->ppl) ||
+    if (!j || !nib_json_add_str(j, "model", k->path[i]) ||
+        !nib_json_add_str(j, "activations", nib_model_activations(&k->o[i].model)) ||
+        !nib_json_add_num(j, "nll", l->nll) || !nib_json_add_num(j, "perplexity", l->ppl) ||
         !nib_json_add_num(j, "perplexity_error", l->ppl_error))
         return false;
-    return base ||
+    return i == 0 ||
            (nib_json_add_num(j, "nll_change", l->change) &&
             nib_json_add_num(j, "nll_change_error", l->change_error) &&
             nib_json_add_num(j, "kl", l->kl) && nib_json_add_num(j, "kl_error", l->kl_error) &&
@@ -145,7 +147,7 @@ static nib_code print_json(const job *k, nib_err *err)
               nib_json_add_num(j, "scored", (double)r->n_scored) &&
               nib_json_add_num(j, "seconds", r->seconds) &&
               (models = nib_json_add_array(j, "models"));
-    for (size_t i = 0; i < k->n && ok; i++) ok = add_model(models, k->path[i], &k->l[i], i == 0);
+    for (size_t i = 0; i < k->n && ok; i++) ok = add_model(models, k, i);
     return nib_print_json(j, ok, err);
 }
 
@@ -171,6 +173,8 @@ static void print_table(const job *k)
                    l->kl_error, l->kl_99, l->kl_999, l->kl_max, 100 * l->same_top);
         else
             printf(" (the base)");
+        const char *activations = nib_model_activations(&k->o[i].model);
+        if (strcmp(activations, "f32")) printf("  activations %s", activations);
         putchar('\n');
     }
 }

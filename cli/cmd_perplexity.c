@@ -90,6 +90,7 @@ static nib_code print_json(const nib_ppl_result *r, const char *model, nib_err *
               nib_json_add_num(j, "tokens", (double)r->n_tokens) &&
               nib_json_add_num(j, "chunks", (double)r->n_chunks) &&
               nib_json_add_num(j, "scored", (double)r->n_scored) &&
+              nib_json_add_str(j, "activations", r->activations) &&
               nib_json_add_num(j, "nll", r->nll) && nib_json_add_num(j, "perplexity", r->ppl) &&
               nib_json_add_num(j, "error", r->error) && nib_json_add_num(j, "seconds", r->seconds);
     return nib_print_json(j, ok, err);
@@ -98,9 +99,11 @@ static nib_code print_json(const nib_ppl_result *r, const char *model, nib_err *
 static void print_line(const nib_ppl_result *r, const char *model)
 {
     printf("%s: perplexity %.4f +/- %.4f (protocol %s, context %zu, %zu chunks, "
-           "%zu of %zu tokens scored)\n",
+           "%zu of %zu tokens scored",
            model, r->ppl, r->error, nib_ppl_protocol_name(r->protocol), r->n_ctx, r->n_chunks,
            r->n_scored, r->n_tokens);
+    if (strcmp(r->activations, "f32")) printf(", activations %s", r->activations);
+    puts(")");
 }
 
 static int run(int argc, char **argv)

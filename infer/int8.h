@@ -31,8 +31,8 @@ typedef struct {
     /* Smallest and largest of x[n] and 0. False when a value is NaN or infinite. */
     bool (*range)(float *lo, float *hi, const float *x, size_t n);
 
-    /* code[stride(n)] = clamp(rint(x / scale) + zero, -128, 127) - zero, halves to even; scale > 0,
-     * zero in -128 .. 127. NaN counts as very small. */
+    /* code[stride(n)] = clamp(rint(x / scale) + zero, -128, 127) - zero, halves to even; scale > 0
+     * or NaN, zero in -128 .. 127. What is NaN counts as very small. */
     void (*round)(int16_t *code, const float *x, size_t n, float scale, int zero);
 
     /* panel[stride(n) / 2][NIB_INT8_OUTS][2] from n_out <= NIB_INT8_OUTS rows w[n_out][n]; outputs

@@ -68,7 +68,8 @@ static void round_row(int16_t *code, const float *x, size_t n, float scale, int 
     for (; i + BLOCK <= n; i += BLOCK) round_block(code + i, x + i, scale, lo, hi);
     pad(t, x + i, n - i, 0);
     round_block(c, t, scale, lo, hi);
-    memcpy(code + i, c, (nib_int8_stride(n) - i) * sizeof *c);
+    memcpy(code + i, c, (n - i) * sizeof *c);
+    if (n % 2) code[n] = 0;
 }
 
 /* Pairs [k, end) of output o; the row at w has n columns, or is NULL for zeros. */

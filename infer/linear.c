@@ -5,6 +5,7 @@
 
 #include "base/linalg.h"
 #include "base/par.h"
+#include "infer/linear_int8.h"
 
 /* Two ways to share a product among threads, chosen by its shape alone. Where rows are few or
  * outputs many, each thread decodes a panel of outputs for itself and multiplies it with all rows
@@ -50,9 +51,12 @@ void nib_linear_fini(nib_linear *l)
     for (int i = 0; l->thread && i < l->ctx.threads; i++) {
         nib_buf_free(&l->thread[i].raw);
         nib_buf_free(&l->thread[i].panel);
+        nib_buf_free(&l->thread[i].code);
     }
     nib_free(l->thread);
     nib_buf_free(&l->slab);
+    nib_buf_free(&l->code);
+    nib_buf_free(&l->scale);
     *l = (nib_linear){0};
 }
 
@@ -144,23 +148,37 @@ static nib_code by_slabs(product *p, nib_err *err)
     return NIB_OK;
 }
 
+static nib_code in_floats(product *p, nib_err *err)
+{
+    if (p->rows <= FEW_ROWS || p->out >= MANY_OUT) {
+        p->panel = p->rows <= FEW_ROWS ? PANEL_FEW : PANEL;
+        return nib_par_for(p->l->ctx.threads, p->out, p->panel, own_panel, p, err);
+    }
+    if (!p->decoded) return by_slabs(p, err);
+    p->slab = p->decoded;
+    p->n_slab = p->out;
+    return multiply(p, err);
+}
+
 nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const float *decoded,
                           const float *bias, const float *x, size_t rows, float *y, bool add,
                           nib_err *err)
 {
-    product p = {
-        .l = l, .w = w, .decoded = decoded, .bias = bias, .x = x, .y = y, .rows = rows, .add = add};
     nib_code rc;
-    p.in = (size_t)nib_tensor_cols(w);
-    p.out = (size_t)nib_tensor_rows(w);
-    p.panel = rows <= FEW_ROWS ? PANEL_FEW : PANEL;
-    if (rows <= FEW_ROWS || p.out >= MANY_OUT)
-        rc = nib_par_for(l->ctx.threads, p.out, p.panel, own_panel, &p, err);
-    else if (decoded) {
-        p.slab = decoded;
-        p.n_slab = p.out;
-        rc = multiply(&p, err);
-    } else
-        rc = by_slabs(&p, err);
+    if (!decoded && nib_tensor_act(w)) {
+        rc = nib_linear_int8(l, w, bias, x, rows, y, add, err);
+    } else {
+        product p = {.l = l,
+                     .w = w,
+                     .decoded = decoded,
+                     .bias = bias,
+                     .x = x,
+                     .y = y,
+                     .rows = rows,
+                     .in = (size_t)nib_tensor_cols(w),
+                     .out = (size_t)nib_tensor_rows(w),
+                     .add = add};
+        rc = in_floats(&p, err);
+    }
     return rc ? nib_wrap(err, "tensor '%s'", w->name) : NIB_OK;
 }

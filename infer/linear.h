@@ -13,18 +13,22 @@
 typedef struct {
     const nib_source *src; /* borrowed */
     nib_ctx ctx;
-    nib_buf slab; /* decoded weights shared by the threads      */
+    nib_buf slab;        /* decoded weights shared by the threads      */
+    nib_buf code, scale; /* rounded inputs, shared by the threads      */
     struct {
-        nib_buf raw, panel;
-    } * thread; /* [ctx.threads] packed bytes, decoded weights */
+        nib_buf raw, panel; /* packed bytes, decoded weights              */
+        nib_buf code;       /* of weights, where inputs are rounded       */
+    } * thread;             /* [ctx.threads]                              */
 } nib_linear;
 
 NIB_MUST_USE nib_code nib_linear_init(nib_linear *l, const nib_source *src, const nib_ctx *ctx,
                                       nib_err *err);
 void nib_linear_fini(nib_linear *l); /* accepts a zeroed one */
 
-/* y[rows][out] = x[rows][in] * w[out][in]^T + bias[out] (+ y when `add`). bias may be NULL.
- * `decoded`, when not NULL, holds [out][in] weights to use in place of the source's. */
+/* y[rows][out] = x[rows][in] * w[out][in]^T + bias[out] (+ y when `add`). bias may be NULL. Where
+ * the source says that engines round x (nib_tensor_act), so does this: see linear_int8.h.
+ * `decoded`, when not NULL, holds [out][in] weights to use in place of the source's, with x as it
+ * is. */
 NIB_MUST_USE nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const float *decoded,
                                        const float *bias, const float *x, size_t rows, float *y,
                                        bool add, nib_err *err);

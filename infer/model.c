@@ -236,3 +236,15 @@ void nib_model_close(nib_model *m)
     nib_free(m->rope_factors);
     *m = (nib_model){0};
 }
+
+const char *nib_model_activations(const nib_model *m)
+{
+    static const char *const words[] = {"f32", "int8 per token", "int8 per tensor",
+                                        "int8 per token and tensor"};
+    unsigned seen = 0;
+    for (size_t i = 0; i < nib_source_count(m->src); i++) {
+        const nib_act_quant *a = nib_tensor_act(nib_source_at(m->src, i));
+        if (a) seen |= a->scheme == NIB_ACT_TOKEN ? 1 : 2;
+    }
+    return words[seen];
+}

@@ -118,6 +118,10 @@ static inline const nib_param *nib_model_param(const nib_model *m, uint32_t laye
     return r < NIB_ROLE_FIRST_BLOCK ? &m->global[r] : &m->block[(size_t)layer * NIB_ROLE_COUNT + r];
 }
 
+/* How the inputs of its linear layers are rounded, in words: "int8 per token", "int8 per tensor" or
+ * "int8 per token and tensor"; "f32": they are not. */
+const char *nib_model_activations(const nib_model *m);
+
 /* What a tensor of the source is. */
 typedef struct {
     nib_role role;

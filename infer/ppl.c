@@ -102,6 +102,7 @@ nib_code nib_ppl_run(nib_ppl_result *r, const nib_model *m, const nib_tokenizer 
     if (!rc) rc = run_all(&p, m, ctx, err);
     if (!rc) {
         summarize(&p, r);
+        r->activations = nib_model_activations(m);
         r->seconds = nib_now() - started;
     }
     nib_chunks_free(&p.chunks);

@@ -10,8 +10,9 @@
 typedef struct {
     nib_ppl_protocol protocol;
     size_t n_ctx, n_tokens, n_chunks, n_scored;
-    double nll;        /* mean negative log-likelihood, nats per token */
-    double ppl, error; /* exp(nll) and its standard error               */
+    double nll;              /* mean negative log-likelihood, nats per token */
+    double ppl, error;       /* exp(nll) and its standard error               */
+    const char *activations; /* how they were rounded: nib_model_activations() */
     double seconds;
 } nib_ppl_result;
 
