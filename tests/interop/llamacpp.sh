@@ -73,6 +73,14 @@ done
 quantize qwen3-gptq "$work/qwen3" q4_k_m "${solve[@]}"
 check qwen3-gptq "$work/qwen3-gptq.gguf" q4_k_m
 
+# So are rescaled ones: norms are not the original's, and neither is qwen2's bias of v.
+for method in awq awq+gptq; do
+    quantize "$method" "$tiny" q4_k_m "${solve[@]}" --method $method
+    check "$method" "$work/$method.gguf" q4_k_m
+    quantize "qwen2-$method" "$work/qwen2" q4_k_m "${solve[@]}" --method $method
+    check "qwen2-$method" "$work/qwen2-$method.gguf" q4_k_m
+done
+
 quantize split "$tiny" q8_0 --split-max-size 1M
 check split "$(ls "$work"/split-00001-of-*.gguf)" q8_0
 quantize again "$work/tiny-f16.gguf" q4_k_m
