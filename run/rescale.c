@@ -355,13 +355,13 @@ static nib_code choose_awq(scaling *k, nib_rescale_line *line, nib_err *err)
     return NIB_OK;
 }
 
-/* alpha below 0: no scales. */
+/* alpha below 0: no scales. A channel that never fired keeps its size: nothing is to be gained, and
+ * the producer's rows would be multiplied by 1e5. */
 static void smooth_scales(scaling *k, double alpha)
 {
-    if (alpha >= 0)
-        nib_smooth_scales(k->s, k->x_size, k->w_size, k->cols, alpha);
-    else
-        for (size_t j = 0; j < k->cols; j++) k->s[j] = 1;
+    if (alpha >= 0) nib_smooth_scales(k->s, k->x_size, k->w_size, k->cols, alpha);
+    for (size_t j = 0; j < k->cols; j++)
+        if (alpha < 0 || !(k->x_size[j] > 0)) k->s[j] = 1;
 }
 
 /* The best of no scales and all alphas, by the error of the output. */
@@ -386,11 +386,13 @@ static nib_code choose_alpha(scaling *k, nib_rescale_line *line, nib_err *err)
 static nib_code choose_smooth(scaling *k, nib_rescale_line *line, nib_err *err)
 {
     memcpy(k->x_size, k->in->most.p, k->cols * sizeof *k->x_size);
+    join_channels(k, k->x_size, true);
     memset(k->w_size, 0, k->cols * sizeof *k->w_size);
     for (size_t i = 0; i < k->sc->n_readers; i++) {
         const nib_block_tensor *w = &k->b->weight[k->sc->reader[i]];
         nib_smooth_weight_max(k->w_size, w->v, (size_t)w->tensor->rows, k->cols);
     }
+    join_channels(k, k->w_size, true);
     line->chosen = k->r->opts.alpha;
     nib_code rc = line->chosen < 0 ? choose_alpha(k, line, err) : NIB_OK;
     smooth_scales(k, line->chosen);
@@ -399,22 +401,16 @@ static nib_code choose_smooth(scaling *k, nib_rescale_line *line, nib_err *err)
 
 /* ---- a block ---- */
 
-static bool is_norm(nib_role r)
-{
-    return r == NIB_ROLE_ATTN_NORM || r == NIB_ROLE_FFN_NORM;
-}
-
 /* A bias that is stored with fewer bits than f32 would be rounded once more. */
 static bool exact_bias(const nib_block_tensor *bias)
 {
     return bias->tensor && bias->tensor->codec->type == NIB_F32;
 }
 
-/* Is all of it ours to write, and meant by the method? */
+/* Is all of it ours to write? */
 static bool may_rescale(const nib_rescaler *r, const nib_block *b, const nib_scaling *sc)
 {
     const nib_param *producer = nib_model_param(r->p->model, b->layer, sc->producer);
-    if (r->p->recipe.transform == NIB_TRANSFORM_SMOOTHQUANT && !is_norm(sc->producer)) return false;
     if (!b->weight[sc->producer].tensor) return false;
     if (producer->bias && !exact_bias(&b->bias[sc->producer])) return false;
     for (size_t i = 0; i < sc->n_readers; i++)
