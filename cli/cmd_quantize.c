@@ -30,7 +30,6 @@ static struct {
     bool pure, leave_output, dry_run, force, json;
 } opt = {.method = "rtn",
          .dir = NIB_DIR_OPTS_DEFAULT,
-         .alpha = "0.5",
          .damp = 0.01,
          .sweeps = 8,
          .memory = (uint64_t)1 << 30};
@@ -264,6 +263,7 @@ static nib_transform transform(void)
 static double alpha(void)
 {
     char *end;
+    if (!opt.alpha) return 0.5;
     if (!strcmp(opt.alpha, "auto")) return -1;
     const double a = strtod(opt.alpha, &end);
     return end != opt.alpha && !*end && a >= 0 && a <= 1 ? a : NAN;
@@ -483,6 +483,11 @@ static bool wrong(char *text, size_t n)
                  strcmp(opt.method, "gptq") ? "" : " or --stats DIR");
     else if (misplaced_stats())
         snprintf(text, n, "%s", misplaced_stats());
+    else if (opt.alpha && transform() != NIB_TRANSFORM_SMOOTHQUANT)
+        snprintf(text, n, "--alpha needs --method smoothquant");
+    else if (opt.percentile > 0 &&
+             (!opt.dir.activations || strcmp(opt.dir.activations, "percentile") != 0))
+        snprintf(text, n, "--percentile needs --activations percentile");
     else if (isnan(alpha()))
         snprintf(text, n, "--alpha '%s': should be from 0 to 1, or auto", opt.alpha);
     else if (nib_dir_opts_folder(&opt.dir) && opt.split_max)

@@ -2,23 +2,18 @@
 /* run/act_ranges.c - see act_ranges.h. */
 #include "run/act_ranges.h"
 
+#include "run/moments.h"
+
 #include <assert.h>
 #include <string.h>
 
-enum { INPUTS_MAX = 8 }; /* distinct inputs of the linear layers of a block */
-
 void nib_act_ranges_free(nib_act_ranges *a)
 {
-    for (size_t i = 0; a->input && i < INPUTS_MAX; i++) nib_hist_free(&a->input[i].hist);
+    for (size_t i = 0; a->input && i < NIB_INPUTS_MAX; i++) nib_hist_free(&a->input[i].hist);
     nib_free(a->input);
     nib_buf_free(&a->work);
     a->input = NULL;
     a->n = 0;
-}
-
-void nib_act_ranges_start(nib_act_ranges *a)
-{
-    nib_act_ranges_free(a);
 }
 
 static nib_act_input *find(const nib_act_ranges *a, nib_role role)
@@ -32,9 +27,9 @@ static nib_act_input *find(const nib_act_ranges *a, nib_role role)
 static nib_code new_input(nib_act_ranges *a, const nib_role *roles, size_t n_roles,
                           nib_act_input **out, nib_err *err)
 {
-    if (!a->input) a->input = nib_calloc(INPUTS_MAX, sizeof *a->input);
+    if (!a->input) a->input = nib_calloc(NIB_INPUTS_MAX, sizeof *a->input);
     if (!a->input) return nib_fail_nomem(err, "ranges of activations");
-    assert(a->n < INPUTS_MAX);
+    assert(a->n < NIB_INPUTS_MAX);
     nib_act_input *in = *out = &a->input[a->n++];
     memcpy(in->role, roles, n_roles * sizeof *roles);
     in->n_roles = n_roles;

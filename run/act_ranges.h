@@ -24,8 +24,6 @@ typedef struct {
     nib_buf work; /* of all histograms */
 } nib_act_ranges;
 
-/* A block from its beginning: forget what was seen. */
-void nib_act_ranges_start(nib_act_ranges *a);
 /* For the pass of the windows through the block. Keeps a pointer to a. */
 nib_observer nib_act_ranges_observer(nib_act_ranges *a);
 /* Scale and zero point for the input of `role`, by a method of quant/range.h. NIB_ENUMERIC when it
@@ -33,6 +31,7 @@ nib_observer nib_act_ranges_observer(nib_act_ranges *a);
 NIB_MUST_USE nib_code nib_act_ranges_find(nib_act_range *out, const nib_act_ranges *a,
                                           nib_role role, nib_range_method method, double percentile,
                                           bool sym, nib_err *err);
+/* Forget what was seen: before the next block, and at the end. */
 void nib_act_ranges_free(nib_act_ranges *a);
 
 #endif

@@ -6,6 +6,7 @@
 #include "base/par.h"
 #include "formats/safetensors.h"
 #include "run/dir_files.h"
+#include "quant/round.h"
 #include "run/keep.h"
 #include "run/stage.h"
 #include "run/target.h"
@@ -17,7 +18,7 @@
 /* What makes a folder a model. */
 static const char MARK[] = "config.json";
 
-enum { PIECE = 4 << 20, ROUND_ROWS = 16 };
+enum { PIECE = 4 << 20 };
 
 /* ---- checks before the work ---- */
 
@@ -48,52 +49,29 @@ nib_code nib_dir_check(const nib_plan *p, nib_err *err)
 
 /* ---- rounding to nearest ---- */
 
-typedef struct {
-    const nib_plan_tensor *t;
-    float *w, *value; /* [rows][cols] */
-    uint8_t *code;
-    nib_block_param *param;
-} rounding;
-
-static nib_code round_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
-{
-    (void)thread, (void)err;
-    const rounding *k = arg;
-    const nib_codec *c = k->t->codec;
-    const size_t cols = (size_t)k->t->cols;
-    for (size_t at = begin * cols; at < end * cols; at += c->block) {
-        nib_block_param *p = &k->param[at / c->block];
-        c->fit(c, p, &(nib_fit_in){.w = k->w + at});
-        nib_codec_round(c, p, 0, c->block, k->w + at, k->code + at, k->value + at);
-    }
-    return NIB_OK;
-}
-
 /* Work memory that goes from tensor to tensor. */
 typedef struct {
-    nib_buf w, value, code, param, raw;
+    nib_buf w, code, param, raw;
 } round_work;
 
 static nib_code round_tensor(const nib_plan_tensor *t, nib_keep *keep, round_work *m, nib_err *err)
 {
-    const size_t n = (size_t)(t->rows * t->cols);
+    const size_t rows = (size_t)t->rows, cols = (size_t)t->cols, n = rows * cols;
     const nib_ctx *ctx = keep->ctx;
-    rounding k = {.t = t,
-                  .w = nib_buf_reserve(&m->w, n, sizeof(float)),
-                  .value = nib_buf_reserve(&m->value, n, sizeof(float)),
-                  .code = nib_buf_reserve(&m->code, n, 1),
-                  .param = nib_buf_reserve(&m->param, n / t->codec->block, sizeof *k.param)};
-    if (!k.w || !k.value || !k.code || !k.param) return nib_fail_nomem(err, "weights");
+    float *w = nib_buf_reserve(&m->w, n, sizeof *w);
+    uint8_t *code = nib_buf_reserve(&m->code, n, 1);
+    nib_block_param *param = nib_buf_reserve(&m->param, n / t->codec->block, sizeof *param);
+    if (!w || !code || !param) return nib_fail_nomem(err, "weights");
     nib_code rc =
-        nib_source_read_rows(keep->p->model->src, t->src, 0, t->rows, k.w, &m->raw, ctx->cpu, err);
-    size_t bad = rc ? n : nib_find_nonfinite(k.w, n, ctx->cpu);
+        nib_source_read_rows(keep->p->model->src, t->src, 0, t->rows, w, &m->raw, ctx->cpu, err);
+    size_t bad = rc ? n : nib_find_nonfinite(w, n, ctx->cpu);
     if (!rc && bad < n)
         rc = nib_fail(err, NIB_ENUMERIC, "tensor '%s': row %zu, column %zu is not finite",
-                      t->src->name, bad / (size_t)t->cols, bad % (size_t)t->cols);
-    if (!rc) rc = nib_par_for(ctx->threads, (size_t)t->rows, ROUND_ROWS, round_rows, &k, err);
+                      t->src->name, bad / cols, bad % cols);
+    if (!rc) rc = nib_round_rows(t->codec, w, NULL, rows, cols, w, code, param, ctx, err);
     return rc ? rc
-              : nib_keep_write(keep, t, &(nib_layout_values){.code = k.code, .param = k.param},
-                               NULL, err);
+              : nib_keep_write(keep, t, &(nib_layout_values){.code = code, .param = param}, NULL,
+                               err);
 }
 
 nib_code nib_dir_round(nib_side *side, const nib_plan *p, const nib_ctx *ctx, nib_err *err)
@@ -109,7 +87,7 @@ nib_code nib_dir_round(nib_side *side, const nib_plan *p, const nib_ctx *ctx, ni
     }
     nib_progress_end(&progress);
     nib_keep_free(&keep);
-    nib_buf *all[] = {&m.w, &m.value, &m.code, &m.param, &m.raw};
+    nib_buf *all[] = {&m.w, &m.code, &m.param, &m.raw};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) nib_buf_free(all[i]);
     return rc;
 }

@@ -30,9 +30,9 @@ typedef enum {
 
 typedef struct {
     nib_format format;
-    nib_layout_format
-        layout;       /* of a folder: the members below that are GGUF's must then be unset; */
-                      /* scale_type is chosen for each tensor                            */
+    /* Of a folder: the members below that are GGUF's must then be unset; scale_type is chosen for
+     * each tensor. */
+    nib_layout_format layout;
     const char *out;  /* file or folder to write; NULL: only plan                                */
     const char *type; /* file type, "q4_k_m"; NULL: q4_k_m                                       */
     const char *const *overrides;    /* [n_overrides] "REGEX:KEY=VALUE,...": run/override.h    */

@@ -243,7 +243,7 @@ static nib_code rescale_block(solver *s, nib_err *err)
 static nib_code observe_ranges(solver *s, uint32_t layer, bool keep, nib_err *err)
 {
     const nib_observer obs = nib_act_ranges_observer(&s->act);
-    nib_act_ranges_start(&s->act);
+    nib_act_ranges_free(&s->act);
     return nib_stream_block(&s->x, &s->runner, layer, 0, s->n_calib, keep, &obs, err);
 }
 

@@ -74,19 +74,20 @@ one_type() {
 eight_bits() {
     local model=$1 files=() names=(base) method alpha activations
     while read -r method alpha activations; do
+        alpha=${alpha#-}
         local target=$scratch/$method-$alpha-$activations
         rm -rf "$target"
         "$nibble" quantize "$model" -o "$target" --format compressed-tensors --scheme w8a8 --method "$method" \
-            --alpha "$alpha" --activations "$activations" --text "$calibration" "${windows[@]}" --quiet >"$scratch/out"
+            ${alpha:+--alpha "$alpha"} --activations "$activations" --text "$calibration" "${windows[@]}" --quiet >"$scratch/out"
         files+=("$target") names+=("$method${alpha:+,$alpha},$activations")
     done <<VARIANTS
-$(printf '%s\n' "rtn 0 "{dynamic,minmax,average,percentile,mse,kl})
+$(printf '%s\n' "rtn - "{dynamic,minmax,average,percentile,mse,kl})
 $(printf '%s\n' "smoothquant "{0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1,auto}" dynamic")
 $(printf '%s\n' "smoothquant 0.5 "{minmax,average,percentile,mse,kl})
 VARIANTS
     measured "$model" "${files[@]}" >"$scratch/lines"
     grep -v '^#' "$scratch/lines" | paste -d ' ' <(printf '%s\n' "${names[@]}") - | awk '$1 == "base" { next }
-        { sub(/^rtn,0,/, "rtn,", $1); gsub(",", " ", $1)
+        { gsub(",", " ", $1)
           printf "w8a8 %-26s %9.3f  %+6.2f +/- %4.2f %%  %.5f +/- %.5f  %6.2f %%\n", $1, $3, $4, $5, $6, $7, $8 }'
 }
 
