@@ -68,8 +68,8 @@ NIB_MUST_USE nib_code nib_solve_run(nib_solve_report *r, nib_side *side, const n
                                     const nib_windows *w, const nib_solve_opts *opts,
                                     const nib_ctx *ctx, nib_err *err);
 void nib_solve_report_free(nib_solve_report *r);
-/* Estimate of the memory that a run over so many windows takes beside the opened model, in bytes;
- * without rescaling, which takes some more. run/solve_memory.c. */
+/* Estimate of the memory that a run over so many windows takes beside the opened model, in bytes.
+ * run/solve_memory.c. */
 uint64_t nib_solve_memory(const nib_plan *p, size_t windows, size_t n_ctx,
                           const nib_solve_opts *opts, int threads);
 /* Add the report as "solved"; false when memory is short. run/report.c. */

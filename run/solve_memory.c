@@ -23,6 +23,15 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* Elements that rescaling keeps: activations of one batch (run/rescale.c) and the weights on trial
+ * that read one input. */
+static uint64_t rescaling(const nib_hparams *hp, uint64_t widest, size_t n_ctx)
+{
+    const uint64_t embd = hp->n_embd, heads = (uint64_t)hp->n_head + 2 * hp->n_head_kv;
+    return nib_runner_rows(n_ctx) * 2 * (embd + widest) + n_ctx * embd +
+           embd * larger(heads * hp->head_dim, 2 * (uint64_t)hp->n_ff);
+}
+
 uint64_t nib_solve_memory(const nib_plan *p, size_t windows, size_t n_ctx,
                           const nib_solve_opts *opts, int threads)
 {
@@ -37,7 +46,8 @@ uint64_t nib_solve_memory(const nib_plan *p, size_t windows, size_t n_ctx,
                    run = opts->stats
                              ? 0
                              : sizeof(float) * batch + smaller(sizeof(float) * kept, opts->memory);
-    return sizeof(float) * (weights + moments + smaller(matrix, SLAB_WEIGHTS)) + run +
+    const uint64_t trials = p->recipe.transform ? rescaling(hp, widest, n_ctx) : 0;
+    return sizeof(float) * (weights + moments + trials + smaller(matrix, SLAB_WEIGHTS)) + run +
            PER_SOLVER_ELEMENT * widest * widest + PER_WEIGHT * matrix +
            (uint64_t)threads * BLAS_BYTES;
 }

@@ -18,6 +18,8 @@ set -euo pipefail
 #   batch        4 R (2 H + max(Q + 2 K, 2 F))   inputs, normed inputs, and what lies between two matrices
 #   tensor       (2 + 1 + 76/32 + 18/32) N + 4 min(N, max(2^23, 1024 m))   as stored (bf16), codes, parameters (76 bytes for 32
 #                                          weights), packed, and a slab of it decoded for the held-out windows
+#   rescaling    4 (2 R (H + m) + 256 H + H max(Q + 2 K, 2 F))   with awq: what goes into and is to come out of a batch, one
+#                                          input of it twice, a window's output, and the weights on trial of one input
 #   logits       4 (2 * 32 V)              of 32 tokens by both models, for the divergence at the end
 #   activations  4 H T of T tokens, those held out twice; at most --memory
 #   rest         32 MiB a thread for BLAS, which packs both sides of a product there, and 16 MiB for program, libraries,
@@ -27,7 +29,7 @@ number() { sed -n "s/.*\"$1\":[[:space:]]*\([0-9]*\).*/\1/p" "$model/config.json
 bound() {
     awk -v H="$(number hidden_size)" -v F="$(number intermediate_size)" -v heads="$(number num_attention_heads)" \
         -v kv="$(number num_key_value_heads)" -v dim="$(number head_dim)" -v V="$(number vocab_size)" -v R=4096 \
-        -v threads=$threads -v kept="$1" '
+        -v threads=$threads -v kept="$1" -v method="$2" '
         function max(a, b) { return a > b ? a : b }
         function min(a, b) { return a < b ? a : b }
         function part(name, bytes) { sum += bytes; printf "  %-12s %8.1f MB\n", name, bytes / 1e6 >"/dev/stderr" }
@@ -38,6 +40,7 @@ bound() {
             part("solver", 12 * m * m)
             part("batch", 4 * R * (2 * H + max(Q + 2 * K, 2 * F)))
             part("tensor", (3 + 94 / 32) * N + 4 * min(N, max(2 ^ 23, 1024 * m)))
+            if (method ~ /awq/) part("rescaling", 4 * (2 * R * (H + m) + 256 * H + H * max(Q + 2 * K, 2 * F)))
             part("logits", 4 * 2 * 32 * V)
             part("activations", kept)
             part("rest", threads * 2 ^ 25 + 2 ^ 24)
@@ -45,29 +48,29 @@ bound() {
         }'
 }
 
-# measured KEPT OPTION...: solve, hold the peak to the bound with KEPT bytes of activations, and leave it in $peak. What
+# measured KEPT METHOD OPTION...: solve, hold the peak to the bound with KEPT bytes of activations, and leave it in $peak. What
 # --dry-run promises is no bound but an estimate, by the same parts.
 measured() {
-    local kept=$1 limit said planned command
-    shift
+    local kept=$1 method=$2 limit said planned command
+    shift 2
     rm -rf "$work/out"
-    command=("$nibble" quantize "$model" -o "$work/out" --method gptq --text "$src/data/calibration.txt" --ctx 256
+    command=("$nibble" quantize "$model" -o "$work/out" --method "$method" --text "$src/data/calibration.txt" --ctx 256
         --samples $windows --sweeps 0 --threads $threads "$@")
     planned=$("${command[@]}" --dry-run | sed -n 's/^about \([0-9]*\) MB of memory.*/\1/p')
     "$build/tests/support/peak_memory" "$work/peak" "${command[@]}" --verbose >/dev/null 2>"$work/log" ||
         { cat "$work/log"; exit 1; }
-    peak=$(cat "$work/peak") limit=$(bound "$kept")
+    peak=$(cat "$work/peak") limit=$(bound "$kept" "$method")
     said=$(sed -n 's/.* s, \([0-9]*\) MB of memory at most/\1/p' "$work/log")
-    echo "$*: $peak bytes, bound $limit; the program says $said MB, and expected $planned MB"
-    [ "$peak" -le "$limit" ] || fail "$*: more memory than the bound"
+    echo "$method $*: $peak bytes, bound $limit; the program says $said MB, and expected $planned MB"
+    [ "$peak" -le "$limit" ] || fail "$method $*: more memory than the bound"
     # The program asks before it ends, and counts in other pages than the kernel's sum.
-    holds "$said * 1e6 > 0.97 * $peak - 1e6 && $said * 1e6 < 1.03 * $peak + 1e6" || fail "$*: the program says $said MB"
-    holds "$planned * 1e6 > 0.9 * $peak && $planned * 1e6 < 1.3 * $peak" || fail "$*: --dry-run says $planned MB"
+    holds "$said * 1e6 > 0.97 * $peak - 1e6 && $said * 1e6 < 1.03 * $peak + 1e6" || fail "$method $*: the program says $said MB"
+    holds "$planned * 1e6 > 0.9 * $peak && $planned * 1e6 < 1.3 * $peak" || fail "$method $*: --dry-run says $planned MB"
 }
 
 if [ $# -gt 2 ]; then
     model=$3 threads=2 windows=20
-    measured $((8 << 20)) --type q4_0 --memory 8Mi
+    for method in gptq awq awq+gptq; do measured $((8 << 20)) $method --type q4_0 --memory 8Mi; done
     finish
     exit
 fi
@@ -81,15 +84,16 @@ kept=$((4 * 1024 * windows * 256)) held_out=$((4 * 1024 * windows / 8 * 256))
 # differs NAME BYTES FROM TO: peaks FROM and TO are about so many bytes apart.
 differs() { holds "$4 - $3 > 0.9 * $2 && $4 - $3 < 1.1 * $2 + 1e6" || fail "$1: $3 and $4 bytes, not $2 apart"; }
 
-measured $((1 << 20)) --type q4_0 --memory 1Mi
+measured $((1 << 20)) gptq --type q4_0 --memory 1Mi
 little=$peak
 mv "$work/out" "$work/from-file"
-measured $((kept + held_out)) --type q4_0
+measured $((kept + held_out)) gptq --type q4_0
 much=$peak
 cmp "$work/out" "$work/from-file" || fail "activations from a file give another result"
 differs "all in memory" $((kept + held_out)) "$little" "$much"
-measured "$kept" --type q4_0 --memory $((kept + held_out - 1))
+measured "$kept" gptq --type q4_0 --memory $((kept + held_out - 1))
 cmp "$work/out" "$work/from-file" || fail "held-out activations from a file give another result"
 differs "no room for those held out" $held_out "$peak" "$much"
-measured $((1 << 20)) --format gptq --memory 1Mi
+measured $((1 << 20)) gptq --format gptq --memory 1Mi
+measured $((1 << 20)) awq --format awq --memory 1Mi
 finish
