@@ -4,6 +4,7 @@
 #include "cli/dir_opts.h"
 #include "cli/io.h"
 #include "cli/opts.h"
+#include "cli/quantize_print.h"
 #include "cli/windows.h"
 #include "run/dir.h"
 #include "run/quantize.h"
@@ -175,75 +176,6 @@ static const nib_opt rows[] = {
     {.name = "json", .kind = NIB_OPT_FLAG, .target = &opt.json, .help = "print the result as JSON"},
     {0}};
 
-/* ---- text ---- */
-
-static void print_table(const nib_plan *p)
-{
-    char shape[64];
-    int width = 6;
-    for (size_t i = 0; i < p->n; i++) {
-        int n = snprintf(NULL, 0, "%s", p->tensor[i].name);
-        if (n > width) width = n;
-    }
-    printf("%-*s %-16s %-8s %-8s %9s  %s\n", width, "tensor", "shape", "from", "to", "MB", "why");
-    for (size_t i = 0; i < p->n; i++) {
-        const nib_plan_tensor *t = &p->tensor[i];
-        if (t->src)
-            nib_tensor_shape_str(t->src, shape, sizeof shape);
-        else
-            snprintf(shape, sizeof shape, "[%llu]", (unsigned long long)t->cols);
-        printf("%-*s %-16s %-8s %-8s %9.3f  %s%s%s%s\n", width, t->name, shape,
-               t->src ? t->src->codec->name : "-", t->codec->name, (double)t->bytes / 1e6,
-               t->reason, t->solve ? ", solved" : "", t->importance ? ", with importances" : "",
-               t->rope_head ? ", rows reordered" : "");
-    }
-    putchar('\n');
-}
-
-static void print_totals(const nib_plan *p)
-{
-    const nib_gguf_layout *l = &p->layout;
-    printf("%s, %zu tensors:", p->label, p->n);
-    const char *comma = "";
-    for (int i = 0; i < NIB_TYPE_COUNT; i++) {
-        if (!p->by_type[i].tensors) continue;
-        printf("%s %zu %s", comma, p->by_type[i].tensors, nib_codec_get((nib_type)i)->name);
-        comma = ",";
-    }
-    printf("\n%.1f M weights, %.3f bits per weight (%.3f without embedding and output matrix)\n",
-           (double)p->weights / 1e6, p->bits_per_weight, p->bits_per_weight_inner);
-    if (p->n_fallback)
-        printf("%zu tensors in a stand-in format, because their rows are not whole blocks "
-               "(--dry-run lists them)\n",
-               p->n_fallback);
-    if (l->n_files > 1)
-        printf("%zu files, %.1f MB\n", l->n_files, (double)l->total_bytes / 1e6);
-    else
-        printf("%s%s%.1f MB\n", p->recipe.out ? p->recipe.out : "", p->recipe.out ? ": " : "",
-               (double)l->total_bytes / 1e6);
-}
-
-static void print_plan(const nib_plan *p)
-{
-    print_table(p);
-    print_totals(p);
-    printf("about %.0f MB of memory", (double)p->peak_memory / 1e6);
-    if (p->disk_free != UINT64_MAX) printf(", %.1f GB of disk free", (double)p->disk_free / 1e9);
-    putchar('\n');
-}
-
-static nib_code print_json(const nib_plan *p, const nib_quantize_result *r,
-                           const nib_solve_report *solved, nib_err *err)
-{
-    nib_json *j = nib_plan_json(p);
-    bool ok = j != NULL;
-    if (r)
-        ok = ok && nib_json_add_num(j, "seconds", r->seconds) &&
-             nib_json_add_num(j, "zero_importance_blocks", (double)r->zero_importance_blocks);
-    if (solved) ok = ok && nib_solve_report_json(j, solved);
-    return nib_print_json(j, ok, err);
-}
-
 /* ---- the work ---- */
 
 static bool gives_feedback(void)
@@ -306,26 +238,6 @@ static void count_solving(nib_plan *p, const nib_stats *stats, const nib_ctx *ct
                  n_ctx = nib_window_ctx(&opt.windows, p->model, NIB_SOLVE_CTX);
     uint64_t peak = nib_mem_peak() + nib_solve_memory(p, samples, n_ctx, &o, ctx->threads);
     if (needs_solver(p) && peak > p->peak_memory) p->peak_memory = peak;
-}
-
-static void print_report(const nib_solve_report *r)
-{
-    double rtn = 0, solved = 0;
-    for (size_t i = 0; i < r->n; i++) rtn += r->line[i].rtn, solved += r->line[i].solved;
-    printf("%zu windows of %zu tokens", r->windows, r->n_ctx);
-    if (r->n_rescaled) printf(", %zu inputs of linear layers rescaled", r->n_rescaled);
-    if (r->n)
-        printf(", %zu weights solved with an output error %.0f %% below rounding to nearest with "
-               "importances",
-               r->n, rtn > 0 ? 100 * (1 - solved / rtn) : 0);
-    if (!nib_dir_opts_dynamic(&opt.dir)) printf(", ranges by %s", opt.dir.activations);
-    putchar('\n');
-    if (r->kl.n)
-        printf("on %zu held-out windows: KL divergence %.5f +/- %.5f, same top token %.2f %%\n",
-               r->held_out, r->kl.kl, r->kl.error, 100 * r->kl.same_top);
-    if (r->from_stats)
-        puts(
-            "no windows were held out of the statistics; 'nibble compare' measures the divergence");
 }
 
 /* w: NULL with statistics. */
@@ -395,10 +307,11 @@ static nib_code carry_out(const nib_plan *p, const nib_stats *stats, const nib_c
     nib_debug(ctx->log, "%.2f s, %.0f MB of memory at most", r.seconds + report.seconds,
               (double)nib_mem_peak() / 1e6);
     if (opt.json) {
-        rc = print_json(p, &r, solves ? &report : NULL, err);
+        rc = nib_print_result(p, &r, solves ? &report : NULL, err);
     } else {
-        print_totals(p);
-        if (solves) print_report(&report);
+        nib_print_totals(p);
+        if (solves)
+            nib_print_solved(&report, nib_dir_opts_dynamic(&opt.dir) ? NULL : opt.dir.activations);
     }
 done:
     nib_solve_report_free(&report);
@@ -446,9 +359,9 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
     if (!opt.dry_run)
         rc = carry_out(&plan, given, ctx, err);
     else if (opt.json)
-        rc = print_json(&plan, NULL, NULL, err);
+        rc = nib_print_result(&plan, NULL, NULL, err);
     else
-        print_plan(&plan);
+        nib_print_plan(&plan);
 done:
     nib_plan_free(&plan);
     nib_free(out);
