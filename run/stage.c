@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* run/stage.c - see stage.h. */
+#define _GNU_SOURCE /* renameat2 */
 #include "run/stage.h"
 
 #include "base/file.h"
@@ -170,23 +171,46 @@ static void sync_parent(const char *path)
     nib_free(dir);
 }
 
+static nib_code finish(const nib_stage *s, nib_err *err)
+{
+    if (!rename(s->dir, s->target)) return NIB_OK;
+    return nib_fail_sys(err, errno, "%s: renaming the finished folder", s->target);
+}
+
+/* Where the file system cannot exchange two names; a run killed in between is mended by the next.
+ */
+static nib_code replace_in_steps(const nib_stage *s, nib_err *err)
+{
+    if (rename(s->target, s->old))
+        return nib_fail_sys(err, errno, "%s: moving the old folder aside", s->target);
+    nib_code rc = finish(s, err);
+    if (!rc)
+        remove_flat(s->old);
+    else if (rename(s->old, s->target))
+        nib_wrap(err, "the old one is '%s'", s->old);
+    return rc;
+}
+
+/* The old folder is there or the new one, at every moment. */
+static nib_code replace(const nib_stage *s, nib_err *err)
+{
+    if (renameat2(AT_FDCWD, s->dir, AT_FDCWD, s->target, RENAME_EXCHANGE))
+        return replace_in_steps(s, err);
+    sync_parent(s->target);
+    remove_flat(s->dir);
+    return NIB_OK;
+}
+
 nib_code nib_stage_commit(nib_stage *s, bool force, nib_err *err)
 {
     nib_code rc = nib_stage_check(s->target, s->mark, force, err);
-    bool replaces = !rc && nib_file_is_dir(s->target);
     fsync(s->fd);
-    if (!rc && replaces && rename(s->target, s->old))
-        rc = nib_fail_sys(err, errno, "%s: moving the old folder aside", s->target);
-    if (!rc && rename(s->dir, s->target)) {
-        rc = nib_fail_sys(err, errno, "%s: renaming the finished folder", s->target);
-        if (replaces && rename(s->old, s->target)) nib_wrap(err, "the old one is '%s'", s->old);
-    }
+    if (!rc) rc = nib_file_is_dir(s->target) ? replace(s, err) : finish(s, err);
     if (rc) {
         nib_stage_abort(s);
         return rc;
     }
     sync_parent(s->target);
-    if (replaces) remove_flat(s->old);
     stage_free(s);
     return NIB_OK;
 }

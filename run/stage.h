@@ -12,9 +12,9 @@
 #include <stdbool.h>
 
 typedef struct {
-    char *target, *dir, *old; /* final, temporary, and where a replaced one waits */
-    const char *mark;         /* a file that only folders of this kind hold       */
-    int fd;                   /* of dir, holds the lock; -1: none                 */
+    char *target, *dir, *old; /* final, temporary, and where a replaced one may wait */
+    const char *mark;         /* a file that only folders of this kind hold          */
+    int fd;                   /* of dir, holds the lock; -1: none                    */
 } nib_stage;
 
 /* May `target` be made? It must not exist, or, with `force`, be an empty folder or one of files
