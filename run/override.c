@@ -2,10 +2,9 @@
 /* run/override.c - see override.h. */
 #include "run/override.h"
 #include "base/mem.h"
+#include "base/regex.h"
 #include "formats/gguf.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +17,9 @@ typedef struct {
     kind kind;
     const char *text; /* as the user wrote it */
     nib_override wish;
-    char *why;         /* owned; wish.why points here */
-    pcre2_code *regex; /* NULL: of PROTECT            */
-    uint32_t blocks;   /* of PROTECT                  */
+    char *why;        /* owned; wish.why points here */
+    nib_regex *regex; /* NULL: of PROTECT            */
+    uint32_t blocks;  /* of PROTECT                  */
     bool used, passed_over;
 } rule;
 
@@ -28,7 +27,6 @@ struct nib_overrides {
     const nib_model *m;
     rule *rule;
     size_t n;
-    pcre2_match_data *match;
 };
 
 static bool writable(nib_type t)
@@ -115,24 +113,13 @@ static nib_code set_all(nib_override *w, const char *text, nib_err *err)
 
 /* ---- the three options ---- */
 
-static nib_code compile(rule *r, size_t n, nib_err *err)
-{
-    int code;
-    PCRE2_SIZE at;
-    r->regex = pcre2_compile((PCRE2_SPTR)r->text, n, 0, &code, &at, NULL);
-    if (r->regex) return NIB_OK;
-    char why[128] = "";
-    pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-    return nib_fail(err, NIB_EINVAL, "%s, at character %zu of the pattern", why, (size_t)at + 1);
-}
-
 static nib_code parse_override(rule *r, nib_err *err)
 {
     const char *colon = strrchr(r->text, ':');
     if (!colon || colon == r->text)
         return nib_fail(err, NIB_EINVAL, "not of the form REGEX:KEY=VALUE,...");
     nib_code rc = set_all(&r->wish, colon + 1, err);
-    return rc ? rc : compile(r, (size_t)(colon - r->text), err);
+    return rc ? rc : nib_regex_new(&r->regex, r->text, (size_t)(colon - r->text), err);
 }
 
 static nib_code parse_tensor_type(rule *r, nib_err *err)
@@ -140,7 +127,7 @@ static nib_code parse_tensor_type(rule *r, nib_err *err)
     const char *eq = strrchr(r->text, '=');
     if (!eq || eq == r->text) return nib_fail(err, NIB_EINVAL, "not of the form REGEX=TYPE");
     nib_code rc = set_type(&r->wish, eq + 1, err);
-    return rc ? rc : compile(r, (size_t)(eq - r->text), err);
+    return rc ? rc : nib_regex_new(&r->regex, r->text, (size_t)(eq - r->text), err);
 }
 
 static nib_code parse_protect(rule *r, nib_err *err)
@@ -190,8 +177,7 @@ nib_code nib_overrides_new(nib_overrides **out, const nib_recipe *r, const nib_m
     if (!o) return nib_fail_nomem(err, "overrides");
     o->m = m;
     o->rule = nib_calloc(r->n_overrides + r->n_tensor_types + 1, sizeof *o->rule);
-    o->match = pcre2_match_data_create(1, NULL);
-    nib_code rc = o->rule && o->match ? add_rules(o, r, err) : nib_fail_nomem(err, "overrides");
+    nib_code rc = o->rule ? add_rules(o, r, err) : nib_fail_nomem(err, "overrides");
     if (rc) {
         nib_overrides_free(o);
         return rc;
@@ -204,10 +190,9 @@ void nib_overrides_free(nib_overrides *o)
 {
     if (!o) return;
     for (size_t i = 0; i < o->n; i++) {
-        pcre2_code_free(o->rule[i].regex);
+        nib_regex_free(o->rule[i].regex);
         nib_free(o->rule[i].why);
     }
-    pcre2_match_data_free(o->match);
     nib_free(o->rule);
     nib_free(o);
 }
@@ -236,33 +221,39 @@ static subject describe(const nib_model *m, const nib_tensor *t)
     return s;
 }
 
-static bool found_in(const nib_overrides *o, const rule *r, const char *name)
-{
-    return pcre2_match(r->regex, (PCRE2_SPTR)name, strlen(name), 0, 0, o->match, NULL) >= 0;
-}
-
-static bool applies(const nib_overrides *o, const rule *r, const subject *s)
+static nib_code applies(const nib_overrides *o, const rule *r, const subject *s, bool *yes,
+                        nib_err *err)
 {
     const uint32_t n = o->m->hp.n_layer;
-    if (r->kind == PROTECT)
-        return s->in_block && (s->layer < r->blocks || s->layer + r->blocks >= n);
-    return found_in(o, r, s->gguf) || (r->kind == OVERRIDE && found_in(o, r, s->hf));
+    if (r->kind == PROTECT) {
+        *yes = s->in_block && (s->layer < r->blocks || s->layer + r->blocks >= n);
+        return NIB_OK;
+    }
+    nib_code rc = nib_regex_find(r->regex, s->gguf, false, yes, err);
+    if (!rc && !*yes && r->kind == OVERRIDE) rc = nib_regex_find(r->regex, s->hf, false, yes, err);
+    return rc ? nib_wrap(err, "%s '%s'", OPTION[r->kind], r->text) : NIB_OK;
 }
 
-const nib_override *nib_overrides_find(nib_overrides *o, const nib_tensor *t, nib_type base)
+nib_code nib_overrides_find(const nib_override **out, nib_overrides *o, const nib_tensor *t,
+                            nib_type base, nib_err *err)
 {
     const subject s = describe(o->m, t);
+    *out = NULL;
     for (size_t i = 0; i < o->n; i++) {
         rule *r = &o->rule[i];
-        if (!applies(o, r, &s)) continue;
+        bool yes;
+        nib_code rc = applies(o, r, &s, &yes, err);
+        if (rc) return rc;
+        if (!yes) continue;
         if (r->kind == TENSOR_TYPE && r->wish.type == base) {
             r->passed_over = true;
             continue;
         }
         r->used = true;
-        return &r->wish;
+        *out = &r->wish;
+        return NIB_OK;
     }
-    return NULL;
+    return NIB_OK;
 }
 
 void nib_overrides_warn_unused(const nib_overrides *o, nib_log *log)

@@ -37,8 +37,10 @@ NIB_MUST_USE nib_code nib_overrides_new(nib_overrides **out, const nib_recipe *r
                                         const nib_model *m, nib_err *err);
 void nib_overrides_free(nib_overrides *o); /* accepts NULL */
 
-/* The wish for a tensor of the model's source, borrowed; NULL: none. `base` is the file type's. */
-const nib_override *nib_overrides_find(nib_overrides *o, const nib_tensor *t, nib_type base);
+/* The wish for a tensor of the model's source, borrowed; NULL: none. `base` is the file type's.
+ * NIB_EINVAL: a pattern takes too many steps. */
+NIB_MUST_USE nib_code nib_overrides_find(const nib_override **out, nib_overrides *o,
+                                         const nib_tensor *t, nib_type base, nib_err *err);
 
 /* Warn about overrides that changed nothing in all the calls of nib_overrides_find(). */
 void nib_overrides_warn_unused(const nib_overrides *o, nib_log *log);

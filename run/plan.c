@@ -168,7 +168,9 @@ static nib_code choose_type(chooser *c, nib_plan_tensor *t, nib_err *err)
         return take_type(t, c->embedding_type, "--embedding-type", err);
     if (output && c->output_type != NIB_TYPE_COUNT)
         return take_type(t, c->output_type, "--output-type", err);
-    const nib_override *o = nib_overrides_find(c->overrides, t->src, base);
+    const nib_override *o;
+    nib_code rc = nib_overrides_find(&o, c->overrides, t->src, base, err);
+    if (rc) return rc;
     if (o && o->method != NIB_METHOD_COUNT) t->method = o->method;
     if (o && o->skip) return skip_tensor(c, t, o->why);
     if (o && o->type != NIB_TYPE_COUNT) {
