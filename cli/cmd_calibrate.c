@@ -191,35 +191,26 @@ static nib_code work(const char *model, const nib_ctx *ctx, nib_err *err)
     return rc;
 }
 
-static int run(int argc, char **argv)
+/* What is wrong with the options together; NULL: nothing. */
+static const char *wrong(void)
 {
-    nib_opt_list operands = {0};
-    nib_ctx ctx;
-    nib_log log;
+    if (!opt.windows.texts.n) return "--text FILE is missing";
+    if (!opt.out) return "-o FILE is missing";
+    if (opt.percentile > 0 && (!opt.activations || strcmp(opt.activations, "percentile") != 0))
+        return "--percentile needs --activations percentile";
+    if (opt.output && opt.activations)
+        return "--process-output is for importances, not for --activations";
+    if (opt.hessians && opt.activations) return "--hessians or --activations, not both";
+    if (opt.output && opt.hessians)
+        return "--process-output is for importances, not for --hessians";
+    return NULL;
+}
+
+static int run(const nib_opt_list *operands, const nib_ctx *ctx)
+{
     nib_err err;
-    int status = nib_opts_parse(&nib_cmd_calibrate, argc, argv, &operands, &ctx, &log);
-    if (status >= 0) goto done;
-    if (!opt.windows.texts.n)
-        status = nib_usage(&nib_cmd_calibrate, "calibrate: --text FILE is missing");
-    else if (!opt.out)
-        status = nib_usage(&nib_cmd_calibrate, "calibrate: -o FILE is missing");
-    else if (opt.percentile > 0 && (!opt.activations || strcmp(opt.activations, "percentile") != 0))
-        status =
-            nib_usage(&nib_cmd_calibrate, "calibrate: --percentile needs --activations percentile");
-    else if (opt.output && opt.activations)
-        status = nib_usage(&nib_cmd_calibrate,
-                           "calibrate: --process-output is for importances, not for --activations");
-    else if (opt.hessians && opt.activations)
-        status = nib_usage(&nib_cmd_calibrate, "calibrate: --hessians or --activations, not both");
-    else if (opt.output && opt.hessians)
-        status = nib_usage(&nib_cmd_calibrate,
-                           "calibrate: --process-output is for importances, not for --hessians");
-    else
-        status = work(operands.v[0], &ctx, &err) ? nib_report(&err) : NIB_EXIT_OK;
-done:
-    nib_free((void *)opt.windows.texts.v);
-    nib_free((void *)operands.v);
-    return status;
+    if (wrong()) return nib_usage(&nib_cmd_calibrate, "calibrate: %s", wrong());
+    return work(operands->v[0], ctx, &err) ? nib_report(&err) : NIB_EXIT_OK;
 }
 
 const nib_cmd nib_cmd_calibrate = {

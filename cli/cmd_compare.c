@@ -3,49 +3,21 @@
 #include "base/mem.h"
 #include "cli/io.h"
 #include "cli/opts.h"
+#include "cli/scoring.h"
 #include "infer/compare.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { CTX_MIN = 16, CTX_MAX = 1 << 20 };
-
-/* The names that nib_ppl_protocol_name() gives, in its order. */
-static const char *const protocols[] = {"llama.cpp", "window", NULL};
-
 static struct {
-    const char *text, *protocol;
-    uint64_t ctx, chunks;
+    nib_scoring scoring;
     double max_kl;
     bool json;
-} opt = {.protocol = "llama.cpp", .max_kl = -1};
+} opt = {.scoring = NIB_SCORING_DEFAULT, .max_kl = -1};
 
 static const nib_opt rows[] = {
-    {.name = "text",
-     .kind = NIB_OPT_STR,
-     .target = &opt.text,
-     .metavar = "FILE",
-     .help = "the text to compare on; - is standard input"},
-    {.name = "protocol",
-     .kind = NIB_OPT_CHOICE,
-     .target = &opt.protocol,
-     .choices = protocols,
-     .metavar = "NAME",
-     .help = "llama.cpp or window, as for perplexity (llama.cpp)"},
-    {.name = "ctx",
-     .letter = 'c',
-     .kind = NIB_OPT_UINT,
-     .target = &opt.ctx,
-     .min = CTX_MIN,
-     .max = CTX_MAX,
-     .metavar = "N",
-     .help = "tokens in a chunk (512; window: 2048, or the model's context if shorter)"},
-    {.name = "chunks",
-     .kind = NIB_OPT_UINT,
-     .target = &opt.chunks,
-     .metavar = "N",
-     .help = "stop after N chunks (all)"},
+    NIB_SCORING_OPTS(opt.scoring),
     {.name = "max-kl",
      .kind = NIB_OPT_NUM,
      .target = &opt.max_kl,
@@ -103,12 +75,11 @@ static nib_code compare(job *j, const nib_ctx *ctx, nib_err *err)
 {
     char *text = NULL;
     size_t n_text;
-    nib_ppl_opts how = {.n_ctx = opt.ctx, .max_chunks = opt.chunks};
-    while (strcmp(nib_ppl_protocol_name(how.protocol), opt.protocol)) how.protocol++;
+    const nib_ppl_opts how = nib_scoring_how(&opt.scoring);
     nib_code rc = open_models(j, err);
-    if (!rc) rc = nib_read_text(&text, &n_text, opt.text, err);
+    if (!rc) rc = nib_read_text(&text, &n_text, opt.scoring.text, err);
     if (!rc && (rc = nib_compare_run(&j->r, j->l, j->m, j->n, text, n_text, &how, ctx, err)))
-        nib_wrap(err, "%s", opt.text);
+        nib_wrap(err, "%s", opt.scoring.text);
     nib_free(text);
     return rc;
 }
@@ -139,7 +110,7 @@ static nib_code print_json(const job *k, nib_err *err)
 {
     const nib_compare_result *r = &k->r;
     nib_json *j = nib_json_new_object(), *models = NULL;
-    bool ok = j && nib_json_add_str(j, "text", opt.text) &&
+    bool ok = j && nib_json_add_str(j, "text", opt.scoring.text) &&
               nib_json_add_str(j, "protocol", nib_ppl_protocol_name(r->protocol)) &&
               nib_json_add_num(j, "context", (double)r->n_ctx) &&
               nib_json_add_num(j, "tokens", (double)r->n_tokens) &&
@@ -192,30 +163,19 @@ static int judge(const job *k, nib_log *log)
     return status;
 }
 
-static int run(int argc, char **argv)
+static int run(const nib_opt_list *operands, const nib_ctx *ctx)
 {
-    nib_opt_list operands = {0};
-    nib_ctx ctx;
-    nib_log log;
     nib_err err;
-    job k = {0};
-    int status = nib_opts_parse(&nib_cmd_compare, argc, argv, &operands, &ctx, &log);
-    if (status >= 0) goto done;
-    if (!opt.text) {
-        status = nib_usage(&nib_cmd_compare, "compare: --text FILE is missing");
-        goto done;
-    }
-    k.n = operands.n;
-    k.path = operands.v;
-    if (compare(&k, &ctx, &err) || (opt.json && print_json(&k, &err))) {
+    job k = {.n = operands->n, .path = operands->v};
+    int status;
+    if (!opt.scoring.text) return nib_usage(&nib_cmd_compare, "compare: --text FILE is missing");
+    if (compare(&k, ctx, &err) || (opt.json && print_json(&k, &err))) {
         status = nib_report(&err);
-        goto done;
+    } else {
+        if (!opt.json) print_table(&k);
+        status = judge(&k, ctx->log);
     }
-    if (!opt.json) print_table(&k);
-    status = judge(&k, &log);
-done:
     close_models(&k);
-    nib_free((void *)operands.v);
     return status;
 }
 

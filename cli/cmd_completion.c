@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* cli/cmd_completion.c - shell completion, generated from the rows of all commands. */
-#include "base/mem.h"
 #include "cli/opts.h"
 
 #include <stdio.h>
@@ -154,24 +153,17 @@ static void print_zsh(void)
          "_nibble \"$@\"");
 }
 
-static int run(int argc, char **argv)
+static int run(const nib_opt_list *operands, const nib_ctx *ctx)
 {
-    nib_opt_list operands = {0};
-    nib_ctx ctx;
-    nib_log log;
-    int status = nib_opts_parse(&nib_cmd_completion, argc, argv, &operands, &ctx, &log);
-    if (status < 0) {
-        status = NIB_EXIT_OK;
-        if (!strcmp(operands.v[0], "bash"))
-            print_bash();
-        else if (!strcmp(operands.v[0], "zsh"))
-            print_zsh();
-        else
-            status =
-                nib_usage(&nib_cmd_completion, "'%s' should be 'bash' or 'zsh'", operands.v[0]);
-    }
-    nib_free((void *)operands.v);
-    return status;
+    const char *shell = operands->v[0];
+    (void)ctx;
+    if (!strcmp(shell, "bash"))
+        print_bash();
+    else if (!strcmp(shell, "zsh"))
+        print_zsh();
+    else
+        return nib_usage(&nib_cmd_completion, "'%s' should be 'bash' or 'zsh'", shell);
+    return NIB_EXIT_OK;
 }
 
 const nib_cmd nib_cmd_completion = {

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* cli/cmd_inspect.c - list what is in a model or an importance matrix. */
-#include "base/mem.h"
 #include "cli/io.h"
 #include "cli/opts.h"
 #include "run/inspect.h"
@@ -140,29 +139,16 @@ static void print_text(const nib_json *root)
     }
 }
 
-static int run(int argc, char **argv)
+static int run(const nib_opt_list *operands, const nib_ctx *ctx)
 {
-    nib_opt_list operands = {0};
-    nib_ctx ctx;
-    nib_log log;
     nib_err err;
     nib_json *tree;
-    int status = nib_opts_parse(&nib_cmd_inspect, argc, argv, &operands, &ctx, &log);
-    if (status >= 0) goto done;
-    status = NIB_EXIT_OK;
-    if (nib_inspect(&tree, operands.v[0], opt.tensors, &err)) {
-        status = nib_report(&err);
-        goto done;
-    }
-    if (!opt.json) {
-        print_text(tree);
-        nib_json_free(tree);
-    } else if (nib_print_json(tree, true, &err)) {
-        status = nib_report(&err);
-    }
-done:
-    nib_free((void *)operands.v);
-    return status;
+    (void)ctx;
+    if (nib_inspect(&tree, operands->v[0], opt.tensors, &err)) return nib_report(&err);
+    if (opt.json) return nib_print_json(tree, true, &err) ? nib_report(&err) : NIB_EXIT_OK;
+    print_text(tree);
+    nib_json_free(tree);
+    return NIB_EXIT_OK;
 }
 
 const nib_cmd nib_cmd_inspect = {

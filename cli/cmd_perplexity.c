@@ -3,49 +3,20 @@
 #include "base/mem.h"
 #include "cli/io.h"
 #include "cli/opts.h"
+#include "cli/scoring.h"
 #include "infer/ppl.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { CTX_MIN = 16, CTX_MAX = 1 << 20 };
-
-/* The names that nib_ppl_protocol_name() gives, in its order. */
-static const char *const protocols[] = {"llama.cpp", "window", NULL};
-
 static struct {
-    const char *text, *protocol;
-    uint64_t ctx, chunks;
+    nib_scoring scoring;
     double max_ppl;
     bool json;
-} opt = {.protocol = "llama.cpp"};
+} opt = {.scoring = NIB_SCORING_DEFAULT};
 
 static const nib_opt rows[] = {
-    {.name = "text",
-     .kind = NIB_OPT_STR,
-     .target = &opt.text,
-     .metavar = "FILE",
-     .help = "the text to measure on; - is standard input"},
-    {.name = "protocol",
-     .kind = NIB_OPT_CHOICE,
-     .target = &opt.protocol,
-     .choices = protocols,
-     .metavar = "NAME",
-     .help = "llama.cpp: second half of each chunk is scored; window: all of it, as in papers "
-             "(llama.cpp)"},
-    {.name = "ctx",
-     .letter = 'c',
-     .kind = NIB_OPT_UINT,
-     .target = &opt.ctx,
-     .min = CTX_MIN,
-     .max = CTX_MAX,
-     .metavar = "N",
-     .help = "tokens in a chunk (512; window: 2048, or the model's context if shorter)"},
-    {.name = "chunks",
-     .kind = NIB_OPT_UINT,
-     .target = &opt.chunks,
-     .metavar = "N",
-     .help = "stop after N chunks (all)"},
+    NIB_SCORING_OPTS(opt.scoring),
     {.name = "max-ppl",
      .kind = NIB_OPT_NUM,
      .target = &opt.max_ppl,
@@ -64,15 +35,14 @@ static nib_code measure(nib_ppl_result *r, const char *path, const nib_ctx *ctx,
     nib_tokenizer *tok = NULL;
     char *text = NULL;
     size_t n;
-    nib_ppl_opts how = {.n_ctx = opt.ctx, .max_chunks = opt.chunks};
-    while (strcmp(nib_ppl_protocol_name(how.protocol), opt.protocol)) how.protocol++;
+    const nib_ppl_opts how = nib_scoring_how(&opt.scoring);
 
     if ((rc = nib_source_open(&src, path, err))) goto done;
     if ((rc = nib_model_open(&model, src, err))) goto done;
     if ((rc = nib_tokenizer_open(&tok, src, err))) goto done;
-    if ((rc = nib_read_text(&text, &n, opt.text, err))) goto done;
+    if ((rc = nib_read_text(&text, &n, opt.scoring.text, err))) goto done;
     if ((rc = nib_ppl_run(r, &model, tok, text, n, &how, NULL, ctx, err)))
-        nib_wrap(err, "%s", opt.text);
+        nib_wrap(err, "%s", opt.scoring.text);
 done:
     nib_free(text);
     nib_tokenizer_close(tok);
@@ -84,7 +54,8 @@ done:
 static nib_code print_json(const nib_ppl_result *r, const char *model, nib_err *err)
 {
     nib_json *j = nib_json_new_object();
-    bool ok = j && nib_json_add_str(j, "model", model) && nib_json_add_str(j, "text", opt.text) &&
+    bool ok = j && nib_json_add_str(j, "model", model) &&
+              nib_json_add_str(j, "text", opt.scoring.text) &&
               nib_json_add_str(j, "protocol", nib_ppl_protocol_name(r->protocol)) &&
               nib_json_add_num(j, "context", (double)r->n_ctx) &&
               nib_json_add_num(j, "tokens", (double)r->n_tokens) &&
@@ -106,34 +77,21 @@ static void print_line(const nib_ppl_result *r, const char *model)
     puts(")");
 }
 
-static int run(int argc, char **argv)
+static int run(const nib_opt_list *operands, const nib_ctx *ctx)
 {
-    nib_opt_list operands = {0};
-    nib_ctx ctx;
-    nib_log log;
     nib_err err;
     nib_ppl_result r;
-    int status = nib_opts_parse(&nib_cmd_perplexity, argc, argv, &operands, &ctx, &log);
-    if (status >= 0) goto done;
-    status = NIB_EXIT_OK;
-    if (!opt.text) {
-        status = nib_usage(&nib_cmd_perplexity, "perplexity: --text FILE is missing");
-        goto done;
-    }
-    const char *model = operands.v[0];
-    if (measure(&r, model, &ctx, &err) || (opt.json && print_json(&r, model, &err))) {
-        status = nib_report(&err);
-        goto done;
-    }
+    const char *model = operands->v[0];
+    if (!opt.scoring.text)
+        return nib_usage(&nib_cmd_perplexity, "perplexity: --text FILE is missing");
+    if (measure(&r, model, ctx, &err) || (opt.json && print_json(&r, model, &err)))
+        return nib_report(&err);
     if (!opt.json) print_line(&r, model);
-    nib_debug(&log, "%.1f s, %.0f tokens/s", r.seconds, (double)(r.n_chunks * r.n_ctx) / r.seconds);
-    if (opt.max_ppl > 0 && !(r.ppl <= opt.max_ppl)) {
-        nib_warn(&log, "perplexity %.4f is above --max-ppl %g", r.ppl, opt.max_ppl);
-        status = NIB_EXIT_THRESHOLD;
-    }
-done:
-    nib_free((void *)operands.v);
-    return status;
+    nib_debug(ctx->log, "%.1f s, %.0f tokens/s", r.seconds,
+              (double)(r.n_chunks * r.n_ctx) / r.seconds);
+    if (opt.max_ppl <= 0 || r.ppl <= opt.max_ppl) return NIB_EXIT_OK;
+    nib_warn(ctx->log, "perplexity %.4f is above --max-ppl %g", r.ppl, opt.max_ppl);
+    return NIB_EXIT_THRESHOLD;
 }
 
 const nib_cmd nib_cmd_perplexity = {

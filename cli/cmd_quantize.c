@@ -410,26 +410,12 @@ static bool wrong(char *text, size_t n)
     return *text;
 }
 
-static int run(int argc, char **argv)
+static int run(const nib_opt_list *operands, const nib_ctx *ctx)
 {
-    nib_opt_list operands = {0};
-    nib_ctx ctx;
-    nib_log log;
     nib_err err;
     char text[256];
-    int status = nib_opts_parse(&nib_cmd_quantize, argc, argv, &operands, &ctx, &log);
-    if (status >= 0) goto done;
-    status = NIB_EXIT_OK;
-    if (wrong(text, sizeof text))
-        status = nib_usage(&nib_cmd_quantize, "quantize: %s", text);
-    else if (quantize(operands.v[0], &ctx, &err))
-        status = nib_report(&err);
-done:
-    nib_free((void *)opt.overrides.v);
-    nib_free((void *)opt.tensor_types.v);
-    nib_free((void *)opt.windows.texts.v);
-    nib_free((void *)operands.v);
-    return status;
+    if (wrong(text, sizeof text)) return nib_usage(&nib_cmd_quantize, "quantize: %s", text);
+    return quantize(operands->v[0], ctx, &err) ? nib_report(&err) : NIB_EXIT_OK;
 }
 
 const nib_cmd nib_cmd_quantize = {

@@ -187,27 +187,17 @@ done:
     return rc;
 }
 
-static int run(int argc, char **argv)
+static int run(const nib_opt_list *operands, const nib_ctx *ctx)
 {
-    nib_opt_list operands = {0};
-    nib_ctx ctx;
-    nib_log log;
     nib_err err;
-    int status = nib_opts_parse(&nib_cmd_tokenize, argc, argv, &operands, &ctx, &log);
-    if (status >= 0) goto done;
-    status = NIB_EXIT_OK;
-    if (opt.decode && (opt.json || opt.ids || opt.parse_special)) {
-        status = nib_usage(&nib_cmd_tokenize, "--decode prints text: it takes no --%s",
-                           opt.json  ? "json"
-                           : opt.ids ? "ids"
-                                     : "parse-special");
-        goto done;
-    }
-    if (tokenize(operands.v[0], operands.n > 1 ? operands.v[1] : NULL, &err))
-        status = nib_report(&err);
-done:
-    nib_free((void *)operands.v);
-    return status;
+    (void)ctx;
+    if (opt.decode && (opt.json || opt.ids || opt.parse_special))
+        return nib_usage(&nib_cmd_tokenize, "--decode prints text: it takes no --%s",
+                         opt.json  ? "json"
+                         : opt.ids ? "ids"
+                                   : "parse-special");
+    const char *file = operands->n > 1 ? operands->v[1] : NULL;
+    return tokenize(operands->v[0], file, &err) ? nib_report(&err) : NIB_EXIT_OK;
 }
 
 const nib_cmd nib_cmd_tokenize = {

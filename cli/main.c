@@ -50,6 +50,17 @@ static int help(int argc, char **argv)
     return NIB_EXIT_OK;
 }
 
+static int run(const nib_cmd *cmd, int argc, char **argv)
+{
+    nib_opt_list operands = {0};
+    nib_ctx ctx;
+    nib_log log;
+    int status = nib_opts_parse(cmd, argc, argv, &operands, &ctx, &log);
+    if (status < 0) status = cmd->run(&operands, &ctx);
+    nib_opts_free(cmd, &operands);
+    return status;
+}
+
 static int dispatch(int argc, char **argv)
 {
     if (argc < 2) {
@@ -64,7 +75,7 @@ static int dispatch(int argc, char **argv)
         return NIB_EXIT_OK;
     }
     const nib_cmd *cmd = nib_cmd_find(word);
-    return cmd ? cmd->run(argc - 1, argv + 1) : unknown_command(word);
+    return cmd ? run(cmd, argc - 1, argv + 1) : unknown_command(word);
 }
 
 /* A closed standard stream would let the next file that is opened take its number, and results

@@ -402,3 +402,16 @@ int nib_opts_parse(const nib_cmd *cmd, int argc, char **argv, nib_opt_list *oper
     if ((rc = check_operands(cmd, operands)) >= 0) return rc;
     return set_context(ctx, log);
 }
+
+static void free_list(nib_opt_list *list)
+{
+    nib_free((void *)list->v);
+    *list = (nib_opt_list){0};
+}
+
+void nib_opts_free(const nib_cmd *cmd, nib_opt_list *operands)
+{
+    for (const nib_opt *o = cmd->options; o && o->name; o++)
+        if (o->kind == NIB_OPT_LIST) free_list(o->target);
+    free_list(operands);
+}

@@ -45,14 +45,14 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    int (*run)(int argc, char **argv); /* argv[0] is the command's name; returns an exit status */
-    const char *summary;               /* one clause, for the list of commands */
-    const char *operands;              /* "MODEL", as in the usage line */
-    int min_operands, max_operands;    /* max_operands -1: any number */
-    const char *usage;                 /* what stands after the command: "MODEL -o FILE" */
-    const char *about;                 /* a short paragraph */
-    const char *example;               /* one command line that works in the repository */
-    const nib_opt *options;            /* the command's own rows */
+    int (*run)(const nib_opt_list *operands, const nib_ctx *ctx); /* returns an exit status */
+    const char *summary;            /* one clause, for the list of commands */
+    const char *operands;           /* "MODEL", as in the usage line */
+    int min_operands, max_operands; /* max_operands -1: any number */
+    const char *usage;              /* what stands after the command: "MODEL -o FILE" */
+    const char *about;              /* a short paragraph */
+    const char *example;            /* one command line that works in the repository */
+    const nib_opt *options;         /* the command's own rows */
 } nib_cmd;
 
 enum { NIB_EXIT_OK = 0, NIB_EXIT_FAILED = 1, NIB_EXIT_USAGE = 2, NIB_EXIT_THRESHOLD = 3 };
@@ -73,6 +73,8 @@ extern const nib_opt nib_common_options[];
  * a mistake that has been printed (2). */
 int nib_opts_parse(const nib_cmd *cmd, int argc, char **argv, nib_opt_list *operands, nib_ctx *ctx,
                    nib_log *log);
+/* Free what parsing kept: the arrays of all lists, and *operands. */
+void nib_opts_free(const nib_cmd *cmd, nib_opt_list *operands);
 
 /* Print "nibble: MESSAGE" on standard error; the exit status for err->code. */
 int nib_report(const nib_err *err);

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* cli/scoring.c - see scoring.h. */
+#include "cli/scoring.h"
+
+#include <string.h>
+
+const char *const nib_scoring_protocols[] = {"llama.cpp", "window", NULL};
+
+nib_ppl_opts nib_scoring_how(const nib_scoring *o)
+{
+    nib_ppl_opts how = {.n_ctx = o->ctx, .max_chunks = o->chunks};
+    while (strcmp(nib_ppl_protocol_name(how.protocol), o->protocol) != 0) how.protocol++;
+    return how;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* cli/scoring.h - a text that is scored, on the command line: what perplexity and compare share. */
+#ifndef NIB_CLI_SCORING_H
+#define NIB_CLI_SCORING_H
+
+#include "cli/opts.h"
+#include "infer/ppl.h"
+
+/* Targets of the options --text, --protocol, --ctx and --chunks; NIB_SCORING_DEFAULT at first. */
+typedef struct {
+    const char *text, *protocol;
+    uint64_t ctx, chunks; /* 0: the protocol's, all */
+} nib_scoring;
+
+#define NIB_SCORING_DEFAULT                                                                        \
+    {                                                                                              \
+        .protocol = "llama.cpp"                                                                    \
+    }
+
+/* The names that nib_ppl_protocol_name() gives, in its order, then NULL. */
+extern const char *const nib_scoring_protocols[];
+
+enum { NIB_SCORING_CTX_MIN = 16, NIB_SCORING_CTX_MAX = 1 << 20 };
+
+/* The four rows, for a command's table; `o` is a static nib_scoring. */
+#define NIB_SCORING_OPTS(o)                                                                        \
+    {.name = "text",                                                                               \
+     .kind = NIB_OPT_STR,                                                                          \
+     .target = &(o).text,                                                                          \
+     .metavar = "FILE",                                                                            \
+     .help = "the text to measure on; - is standard input"},                                       \
+        {.name = "protocol",                                                                       \
+         .kind = NIB_OPT_CHOICE,                                                                   \
+         .target = &(o).protocol,                                                                  \
+         .choices = nib_scoring_protocols,                                                         \
+         .metavar = "NAME",                                                                        \
+         .help = "llama.cpp: second half of each chunk is scored; window: all of it, as in "       \
+                 "papers (llama.cpp)"},                                                            \
+        {.name = "ctx",                                                                            \
+         .letter = 'c',                                                                            \
+         .kind = NIB_OPT_UINT,                                                                     \
+         .target = &(o).ctx,                                                                       \
+         .min = NIB_SCORING_CTX_MIN,                                                               \
+         .max = NIB_SCORING_CTX_MAX,                                                               \
+         .metavar = "N",                                                                           \
+         .help = "tokens in a chunk (512; window: 2048, or the model's context if shorter)"},      \
+    {                                                                                              \
+        .name = "chunks", .kind = NIB_OPT_UINT, .target = &(o).chunks, .metavar = "N",             \
+        .help = "stop after N chunks (all)"                                                        \
+    }
+
+nib_ppl_opts nib_scoring_how(const nib_scoring *o);
+
+#endif
