@@ -2,6 +2,8 @@
 /* run/block.c - see block.h. */
 #include "run/block.h"
 
+#include "run/weights.h"
+
 bool nib_block_holds(const nib_plan_tensor *t)
 {
     if (t->solve) return true;
@@ -15,13 +17,7 @@ static nib_code load(nib_block *b, nib_block_tensor *to, const nib_plan_tensor *
     if (!nib_buf_reserve(&to->memory, n, sizeof *to->v)) return nib_fail_nomem(err, "weights");
     to->tensor = t;
     to->v = to->memory.p;
-    nib_code rc = nib_source_read_rows(b->p->model->src, t->src, 0, t->rows, to->v, &b->raw,
-                                       b->ctx->cpu, err);
-    size_t bad = rc ? n : nib_find_nonfinite(to->v, n, b->ctx->cpu);
-    if (!rc && bad < n)
-        rc = nib_fail(err, NIB_ENUMERIC, "tensor '%s': row %zu, column %zu is not finite",
-                      t->src->name, bad / (size_t)t->cols, bad % (size_t)t->cols);
-    return rc;
+    return nib_weights_read(b->p, t, 0, t->rows, to->v, &b->raw, b->ctx->cpu, err);
 }
 
 void nib_block_release(nib_block *b)

@@ -5,11 +5,12 @@
 #include "base/file.h"
 #include "base/par.h"
 #include "formats/safetensors.h"
-#include "run/dir_files.h"
 #include "quant/round.h"
+#include "run/dir_files.h"
 #include "run/keep.h"
 #include "run/stage.h"
 #include "run/target.h"
+#include "run/weights.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -62,12 +63,7 @@ static nib_code round_tensor(const nib_plan_tensor *t, nib_keep *keep, round_wor
     uint8_t *code = nib_buf_reserve(&m->code, n, 1);
     nib_block_param *param = nib_buf_reserve(&m->param, n / t->codec->block, sizeof *param);
     if (!w || !code || !param) return nib_fail_nomem(err, "weights");
-    nib_code rc =
-        nib_source_read_rows(keep->p->model->src, t->src, 0, t->rows, w, &m->raw, ctx->cpu, err);
-    size_t bad = rc ? n : nib_find_nonfinite(w, n, ctx->cpu);
-    if (!rc && bad < n)
-        rc = nib_fail(err, NIB_ENUMERIC, "tensor '%s': row %zu, column %zu is not finite",
-                      t->src->name, bad / cols, bad % cols);
+    nib_code rc = nib_weights_read(keep->p, t, 0, t->rows, w, &m->raw, ctx->cpu, err);
     if (!rc) rc = nib_round_rows(t->codec, w, NULL, rows, cols, w, code, param, ctx, err);
     return rc ? rc
               : nib_keep_write(keep, t, &(nib_layout_values){.code = code, .param = param}, NULL,

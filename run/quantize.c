@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* run/quantize.c - see quantize.h. */
 #include "run/quantize.h"
-#include "base/par.h"
 
-#include <math.h>
+#include "base/par.h"
+#include "run/weights.h"
+
 #include <string.h>
 
 /* A piece fits a core's cache as f32. A batch is large enough that starting threads and uneven
@@ -115,16 +116,6 @@ static const char *source_name(const nib_plan_tensor *t)
     return t->src ? t->src->name : t->name;
 }
 
-static nib_code check_finite(const nib_plan_tensor *t, const float *w, uint64_t row, uint64_t rows,
-                             unsigned cpu, nib_err *err)
-{
-    size_t n = (size_t)(rows * t->cols), at = nib_find_nonfinite(w, n, cpu);
-    if (at == n) return NIB_OK;
-    return nib_fail(err, NIB_ENUMERIC, "tensor '%s': row %llu, column %llu is %s", source_name(t),
-                    (unsigned long long)(row + at / t->cols), (unsigned long long)(at % t->cols),
-                    isnan(w[at]) ? "NaN" : "infinite");
-}
-
 /* Put whole heads from half-split into adjacent-pair order; a vector's elements are its rows. */
 static void order_rows(const nib_plan_tensor *t, float *dst, const float *src, uint64_t rows)
 {
@@ -146,9 +137,7 @@ static nib_code load_weights(const job *j, const piece *p, work *w, const float 
     size_t n = (size_t)(p->rows * t->cols);
     float *x = nib_buf_reserve(&w->weights, n, sizeof *x);
     if (!x) return nib_fail_nomem(err, "weights");
-    nib_code rc = nib_source_read_rows(j->plan->model->src, t->src, p->row, p->rows, x, &w->raw,
-                                       j->ctx->cpu, err);
-    if (!rc) rc = check_finite(t, x, p->row, p->rows, j->ctx->cpu, err);
+    nib_code rc = nib_weights_read(j->plan, t, p->row, p->rows, x, &w->raw, j->ctx->cpu, err);
     if (rc || !t->rope_head) {
         *out = x;
         return rc;
@@ -199,7 +188,7 @@ static nib_code copy_piece(const job *j, const piece *p, work *w, uint8_t *dst, 
     float *x = nib_buf_reserve(&w->weights, blocks, c->block * sizeof *x);
     if (!x) return nib_fail_nomem(err, "weights");
     c->decode(x, dst, blocks, j->ctx->cpu);
-    rc = check_finite(t, x, p->row, p->rows, j->ctx->cpu, err);
+    rc = nib_weights_check(t, x, p->row, p->rows, j->ctx->cpu, err);
     if (rc) return rc;
     return nib_fail(err, NIB_ENUMERIC, "tensor '%s': a block in rows %llu to %llu is damaged",
                     source_name(t), (unsigned long long)p->row,
