@@ -122,13 +122,13 @@ static nib_code read(nib_layout_rows *r, const nib_layout *l, const nib_layout_f
 
 /* ---- configuration ---- */
 
-static nib_code config_read(nib_layout_format *f, const nib_json *config, nib_err *err)
+static nib_code config_read(nib_layout_rules *rules, const nib_json *config, nib_err *err)
 {
     uint64_t bits = 0;
     bool zero_point = true;
     const char *version = "gemm";
     const nib_json *v = nib_json_get(config, "version");
-    *f = (nib_layout_format){.kind = NIB_LAYOUT_AWQ, .bits = BITS, .scale_type = NIB_F16};
+    nib_layout_format f = {.kind = NIB_LAYOUT_AWQ, .bits = BITS, .scale_type = NIB_F16};
     if (!nib_json_u64(nib_json_either(config, "bits", "w_bit"), &bits) || bits != BITS)
         return nib_fail(err, NIB_EFORMAT, "'bits' is missing or not 4");
     if (v && !nib_json_is_null(v) && !nib_json_str(v, &version))
@@ -140,7 +140,8 @@ static nib_code config_read(nib_layout_format *f, const nib_json *config, nib_er
     if (!zero_point)
         return nib_fail(err, NIB_EFORMAT,
                         "'zero_point' is false; engines agree on no symmetric form of AWQ folders");
-    return nib_config_group(&f->group, nib_json_either(config, "group_size", "q_group_size"), err);
+    rc = nib_config_group(&f.group, nib_json_either(config, "group_size", "q_group_size"), err);
+    return rc ? rc : nib_layout_rules_add(rules, NIB_RULE_ALL, NULL, &f, err);
 }
 
 static bool config_write(nib_json *config, const nib_layout_format *f, const nib_layout_note *note)

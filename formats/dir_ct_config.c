@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* formats/dir_ct_config.c - the configuration of compressed-tensors folders: see dir_ct.h.
  *
- * One group of settings, "config_groups": {"group_0": ...}, for all linear layers but those of
- * "ignore". Which layers are packed is seen from the tensors, so "targets" and "ignore" are written
- * but not read. */
+ * Groups of settings, "config_groups": {"group_0": ...}, each for the layers of its "targets":
+ * names, "re:" and a regular expression that matches from the start of the name on, or "Linear",
+ * the class of them all. Names win over expressions, these over the class; of several expressions
+ * the first in the order of their letters wins, as the library has it. Which layers are packed is
+ * seen from the tensors, so "ignore" is written but not read. */
 #include "formats/dir_ct.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const char PACKED[] = "pack-quantized", INT[] = "int-quantized";
@@ -112,21 +115,58 @@ static nib_code refuse_extras(const nib_json *config, const nib_json *group, nib
     return NIB_OK;
 }
 
-nib_code nib_ct_config_read(nib_layout_format *f, const nib_json *config, nib_err *err)
+static nib_code add_targets(nib_layout_rules *rules, const nib_json *targets,
+                            const nib_layout_format *f, nib_err *err)
 {
-    const nib_json *groups = nib_json_get(config, "config_groups"), *group = nib_json_first(groups);
-    *f = (nib_layout_format){.scale_type = NIB_BF16};
-    if (!nib_json_is_object(groups) || !nib_json_is_object(group))
-        return nib_fail(err, NIB_EFORMAT, "'config_groups' holds no object");
-    if (nib_json_next(group))
-        return nib_fail(err, NIB_EFORMAT,
-                        "'config_groups' has more than one group, which nibble cannot read yet");
-    nib_code rc = read_format(f, config, group, err);
+    nib_code rc = NIB_OK;
+    if (!nib_json_is_array(targets) || !nib_json_first(targets))
+        return nib_fail(err, NIB_EFORMAT, "'targets' is missing or no list of names");
+    for (const nib_json *t = nib_json_first(targets); t && !rc; t = nib_json_next(t)) {
+        const char *text;
+        if (!nib_json_str(t, &text))
+            return nib_fail(err, NIB_EFORMAT, "'targets' holds what is no name");
+        const bool regex = !strncmp(text, "re:", 3);
+        const nib_rule_kind kind = regex                     ? NIB_RULE_REGEX
+                                   : !strcmp(text, "Linear") ? NIB_RULE_ALL
+                                                             : NIB_RULE_NAME;
+        rc = nib_layout_rules_add(rules, kind, regex ? text + 3 : text, f, err);
+    }
+    return rc;
+}
+
+static nib_code read_group(nib_layout_rules *rules, const nib_json *config, const nib_json *group,
+                           nib_err *err)
+{
+    nib_layout_format f = {.scale_type = NIB_BF16};
+    if (!nib_json_is_object(group)) return nib_fail(err, NIB_EFORMAT, "is not an object");
+    nib_code rc = read_format(&f, config, group, err);
     if (!rc) rc = refuse_extras(config, group, err);
     if (rc) return rc;
-    if (read_weights(f, nib_json_get(group, "weights"), err)) return nib_wrap(err, "weights");
-    if (read_inputs(f, nib_json_get(group, "input_activations"), err))
+    if (read_weights(&f, nib_json_get(group, "weights"), err)) return nib_wrap(err, "weights");
+    if (read_inputs(&f, nib_json_get(group, "input_activations"), err))
         return nib_wrap(err, "input_activations");
+    return add_targets(rules, nib_json_get(group, "targets"), &f, err);
+}
+
+static int by_precedence(const void *a, const void *b)
+{
+    const nib_layout_rule *r = a, *s = b;
+    return r->kind != s->kind ? (r->kind < s->kind ? -1 : 1) : strcmp(r->text, s->text);
+}
+
+nib_code nib_ct_config_read(nib_layout_rules *rules, const nib_json *config, nib_err *err)
+{
+    const nib_json *groups = nib_json_get(config, "config_groups"), *first = nib_json_first(groups);
+    nib_code rc = NIB_OK;
+    if (!nib_json_is_object(groups) || !first)
+        return nib_fail(err, NIB_EFORMAT, "'config_groups' holds no object");
+    for (const nib_json *g = first; g && !rc; g = nib_json_next(g))
+        if ((rc = read_group(rules, config, g, err))) nib_wrap(err, "'%.60s'", nib_json_key(g));
+    if (rc) return rc;
+    qsort(rules->v, rules->n, sizeof *rules->v, by_precedence);
+    for (size_t i = 1; i < rules->n; i++)
+        if (!by_precedence(&rules->v[i - 1], &rules->v[i]))
+            return nib_fail(err, NIB_EFORMAT, "'%.200s' is a target twice", rules->v[i].text);
     return NIB_OK;
 }
 

@@ -155,23 +155,50 @@ static nib_code read_version(nib_layout_format *f, const nib_json *config, nib_e
     return NIB_OK;
 }
 
-static nib_code config_read(nib_layout_format *f, const nib_json *config, nib_err *err)
+/* What is said of it replaces what *f has; where *f has no bits yet, nothing may be left unsaid. */
+static nib_code read_numbers(nib_layout_format *f, const nib_json *j, nib_err *err)
 {
-    uint64_t bits = 0;
-    nib_code rc;
-    *f = (nib_layout_format){.kind = NIB_LAYOUT_GPTQ, .sym = true, .scale_type = NIB_F16};
-    if (!nib_json_u64(nib_json_either(config, "bits", "w_bit"), &bits) || !known_bits(bits))
-        return nib_fail(err, NIB_EFORMAT, "'bits' is missing or not 2, 3, 4 or 8");
+    const nib_json *said = nib_json_either(j, "bits", "w_bit"),
+                   *group = nib_json_either(j, "group_size", "q_group_size");
+    uint64_t bits = f->bits;
+    nib_code rc = NIB_OK;
+    if (group || !f->bits) rc = nib_config_group(&f->group, group, err);
+    if ((said && !nib_json_u64(said, &bits)) || !known_bits(bits))
+        rc = nib_fail(err, NIB_EFORMAT, "'bits' is missing or not 2, 3, 4 or 8");
     f->bits = (unsigned)bits;
-    rc = nib_config_group(&f->group, nib_json_either(config, "group_size", "q_group_size"), err);
-    if (rc) return rc;
-    if (nib_json_count(nib_json_get(config, "dynamic")))
-        return nib_fail(err, NIB_EFORMAT,
-                        "'dynamic' gives modules settings of their own, which nibble cannot read "
-                        "yet");
-    if ((rc = nib_config_flag(&f->sym, config, "sym", err))) return rc;
-    if ((rc = nib_config_flag(&f->desc_act, config, "desc_act", err))) return rc;
-    return read_version(f, config, err);
+    if (!rc) rc = nib_config_flag(&f->sym, j, "sym", err);
+    return rc ? rc : nib_config_flag(&f->desc_act, j, "desc_act", err);
+}
+
+/* "+:REGEX" or just "REGEX": an object that replaces the numbers of these layers; "-:REGEX": they
+ * are not packed. Other members of the object are the quantizer's notes. */
+static nib_code read_dynamic(nib_layout_rules *rules, const nib_json *rule,
+                             const nib_layout_format *base, nib_err *err)
+{
+    const char *regex = nib_json_key(rule);
+    const bool packed = strncmp(regex, "-:", 2) != 0;
+    nib_layout_format f = *base;
+    nib_code rc = NIB_OK;
+    if (!packed || !strncmp(regex, "+:", 2)) regex += 2;
+    if (packed && !nib_json_is_object(rule))
+        rc = nib_fail(err, NIB_EFORMAT, "is not an object");
+    else if (packed)
+        rc = read_numbers(&f, rule, err);
+    if (rc) return nib_wrap(err, "'%.200s'", regex);
+    return nib_layout_rules_add(rules, NIB_RULE_REGEX, regex, packed ? &f : NULL, err);
+}
+
+static nib_code config_read(nib_layout_rules *rules, const nib_json *config, nib_err *err)
+{
+    nib_layout_format f = {.kind = NIB_LAYOUT_GPTQ, .sym = true, .scale_type = NIB_F16};
+    const nib_json *dynamic = nib_json_get(config, "dynamic");
+    nib_code rc = read_numbers(&f, config, err);
+    if (!rc) rc = read_version(&f, config, err);
+    if (!rc && dynamic && !nib_json_is_null(dynamic) && !nib_json_is_object(dynamic))
+        rc = nib_fail(err, NIB_EFORMAT, "'dynamic' is not an object");
+    for (const nib_json *r = nib_json_first(dynamic); r && !rc; r = nib_json_next(r))
+        if ((rc = read_dynamic(rules, r, &f, err))) nib_wrap(err, "dynamic");
+    return rc ? rc : nib_layout_rules_add(rules, NIB_RULE_ALL, NULL, &f, err);
 }
 
 static bool config_write(nib_json *config, const nib_layout_format *f, const nib_layout_note *note)

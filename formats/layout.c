@@ -17,6 +17,11 @@ static const nib_layout_ops *const ops[NIB_LAYOUT_KINDS] = {
     [NIB_LAYOUT_CT_INT] = &nib_layout_ct_int,
 };
 
+const nib_layout_ops *nib_layout_ops_of(nib_layout_kind kind)
+{
+    return ops[kind];
+}
+
 /* ---- layers ---- */
 
 nib_code nib_layout_make(nib_layout *l, const nib_layout_format *f, uint64_t out, uint64_t in,
@@ -290,79 +295,4 @@ bool nib_layout_measure(const nib_layout_format *f, const uint64_t shape[2], uin
                         uint64_t *in)
 {
     return ops[f->kind]->measure(f, shape, out, in);
-}
-
-const char *nib_layout_method(nib_layout_kind kind)
-{
-    return ops[kind]->method;
-}
-
-const char *nib_layout_config_file(nib_layout_kind kind)
-{
-    return ops[kind]->config_file;
-}
-
-bool nib_layout_config_twice(nib_layout_kind kind)
-{
-    return ops[kind]->config_twice;
-}
-
-/* The first kind of that method; NULL: none. */
-static const nib_layout_ops *find_method(const char *method)
-{
-    for (int k = 0; k < NIB_LAYOUT_KINDS; k++)
-        if (!strcmp(ops[k]->method, method)) return ops[k];
-    return NULL;
-}
-
-bool nib_layout_knows(const char *method)
-{
-    return find_method(method) != NULL;
-}
-
-nib_code nib_layout_config_read(nib_layout_format *f, const char *method, const nib_json *config,
-                                nib_err *err)
-{
-    return find_method(method)->config_read(f, config, err);
-}
-
-bool nib_layout_config_write(nib_json *config, const nib_layout_format *f,
-                             const nib_layout_note *note)
-{
-    return nib_json_add_str(config, "quant_method", ops[f->kind]->method) &&
-           ops[f->kind]->config_write(config, f, note);
-}
-
-const nib_json *nib_json_either(const nib_json *j, const char *key, const char *other)
-{
-    const nib_json *v = nib_json_get(j, key);
-    return v ? v : nib_json_get(j, other);
-}
-
-nib_code nib_config_flag(bool *out, const nib_json *config, const char *key, nib_err *err)
-{
-    const nib_json *v = nib_json_get(config, key);
-    if (!v || nib_json_is_null(v) || nib_json_bool(v, out)) return NIB_OK;
-    return nib_fail(err, NIB_EFORMAT, "'%s' is neither true nor false", key);
-}
-
-bool nib_config_names(nib_json *to, const char *key, const nib_layout_note *note)
-{
-    nib_json *list = nib_json_add_array(to, key);
-    bool ok = list != NULL;
-    for (size_t i = 0; i < note->n_ignore && ok; i++)
-        ok = nib_json_add_str(list, NULL, note->ignore[i]);
-    return ok;
-}
-
-nib_code nib_config_group(uint64_t *out, const nib_json *v, nib_err *err)
-{
-    double group;
-    if (!nib_json_num(v, &group) ||
-        (group != -1 && !(group >= 1 && group <= NIB_LAYOUT_COLS_MAX && group == floor(group))))
-        return nib_fail(err, NIB_EFORMAT,
-                        "'group_size' is missing or neither -1 nor an integer from 1 to %d",
-                        NIB_LAYOUT_COLS_MAX);
-    *out = group < 0 ? 0 : (uint64_t)group;
-    return NIB_OK;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* formats/layout.h - how packed folders hold a linear layer, and how their configuration says so.
+/* formats/layout.h - how packed folders hold a linear layer.
  *
  * The weight X.weight[out][in] becomes several tensors, its parts: codes, scales, zero points and
  * whatever else the checkpoint format has. To everybody but the format's own file (dir_gptq.c ...)
@@ -12,7 +12,6 @@
 #ifndef NIB_FORMATS_LAYOUT_H
 #define NIB_FORMATS_LAYOUT_H
 
-#include "base/json.h"
 #include "base/mem.h"
 #include "quant/codec_int.h"
 
@@ -138,7 +137,7 @@ NIB_MUST_USE nib_code nib_layout_read(nib_layout_rows *r, const nib_layout *l,
 void nib_layout_decode(float *dst, const nib_layout *l, const nib_layout_rows *r,
                        const uint32_t *g_idx);
 
-/* ---- folders ---- */
+/* ---- the parts of a folder ---- */
 
 /* Suffix of that part in layers of this kind; NULL: they never have it. */
 const char *nib_layout_suffix(nib_layout_kind kind, nib_part_role role);
@@ -146,30 +145,5 @@ const char *nib_layout_suffix(nib_layout_kind kind, nib_part_role role);
  * NIB_PART_SHAPE it says the true `in`, which may be up to a word's codes less. */
 NIB_MUST_USE bool nib_layout_measure(const nib_layout_format *f, const uint64_t shape[2],
                                      uint64_t *out, uint64_t *in);
-
-/* The checkpoint format as users, and "quant_method", have it: "gptq". */
-const char *nib_layout_method(nib_layout_kind kind);
-bool nib_layout_knows(const char *method);
-/* The file that held the configuration before it went into config.json; NULL: there was none. And
- * is it still to be written, for older readers? */
-const char *nib_layout_config_file(nib_layout_kind kind);
-bool nib_layout_config_twice(nib_layout_kind kind);
-
-/* Read the object `quantization_config`, or that of the file of its own. NIB_EFORMAT names the key.
- */
-NIB_MUST_USE nib_code nib_layout_config_read(nib_layout_format *f, const char *method,
-                                             const nib_json *config, nib_err *err);
-
-/* What a configuration says beside the format. */
-typedef struct {
-    double damp; /* of the solver */
-    bool true_sequential;
-    const char *const *ignore; /* [n_ignore] names of the linear layers that are not packed */
-    size_t n_ignore;
-} nib_layout_note;
-
-/* Write the same into an empty object; false: no memory. */
-NIB_MUST_USE bool nib_layout_config_write(nib_json *config, const nib_layout_format *f,
-                                          const nib_layout_note *note);
 
 #endif

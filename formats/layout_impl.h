@@ -4,11 +4,11 @@
 #ifndef NIB_FORMATS_LAYOUT_IMPL_H
 #define NIB_FORMATS_LAYOUT_IMPL_H
 
-#include "formats/layout.h"
+#include "formats/layout_config.h"
 
 enum { NIB_LAYOUT_COLS_MAX = 1 << 24 }; /* of a group, and of either side of a weight */
 
-/* One kind of layout; see the functions of the same names in layout.h. */
+/* One kind of layout; see the functions of the same names in layout.h and layout_config.h. */
 typedef struct {
     const char *method, *config_file;
     bool config_twice;
@@ -25,12 +25,13 @@ typedef struct {
      * other. */
     nib_code (*read)(nib_layout_rows *r, const nib_layout *l, const nib_layout_from *from,
                      size_t row, nib_err *err);
-    nib_code (*config_read)(nib_layout_format *f, const nib_json *config, nib_err *err);
+    nib_code (*config_read)(nib_layout_rules *rules, const nib_json *config, nib_err *err);
     bool (*config_write)(nib_json *config, const nib_layout_format *f, const nib_layout_note *note);
 } nib_layout_ops;
 
 extern const nib_layout_ops nib_layout_gptq, nib_layout_awq, nib_layout_ct_packed,
     nib_layout_ct_int;
+const nib_layout_ops *nib_layout_ops_of(nib_layout_kind kind);
 
 /* Add a part after the others; n_dims 1 or 2. */
 void nib_layout_add(nib_layout *l, nib_part_role role, nib_type type, int n_dims, uint64_t rows,

@@ -10,6 +10,14 @@
 
 enum { NAME_MAX_BYTES = 512 };
 
+/* What the folder's configuration says. */
+typedef struct {
+    nib_layout_rules rules;
+    nib_layout_kind kind[NIB_LAYOUT_KINDS]; /* [n_kinds] those of its checkpoint format */
+    size_t n_kinds;
+    const nib_file *file;
+} folder;
+
 struct nib_packed {
     nib_layout l;
     const nib_tensor *part[NIB_PART_ROLES]; /* [l.n_parts] */
@@ -306,54 +314,109 @@ static nib_code copy_tensor(nib_tensors *to, const nib_tensor *from, nib_err *er
     return NIB_OK;
 }
 
-/* One tensor of the files: the codes of a weight, another part of one, or one of its own. */
-static nib_code fold_one(nib_packed_set *set, nib_tensors *to, const nib_layout_format *f,
-                         const nib_tensor *t, const nib_file *file, nib_err *err)
+/* Length of the layer's name when t holds the codes of a weight, and of what kind; else 0. */
+static size_t find_codes(const folder *d, const nib_tensors *ts, const nib_tensor *t,
+                         nib_layout_kind *kind)
 {
-    size_t n = is_codes(&set->parts, t, f->kind);
-    if (n) {
-        nib_packed *p = &set->v[set->n++];
-        nib_code rc = gather(p, set, *f, t, n, file, err);
-        if (!rc) rc = name_codec(p, set, err);
-        return rc ? rc : add_weight(to, p, t, n, err);
+    size_t n = 0;
+    for (size_t i = 0; i < d->n_kinds && !n; i++) n = is_codes(ts, t, *kind = d->kind[i]);
+    return n;
+}
+
+/* Length of the layer's name when t is another part of a weight than its codes; else 0. */
+static size_t is_part(const nib_tensor *t, nib_layout_kind kind)
+{
+    size_t n = 0;
+    for (int role = NIB_PART_CODES + 1; role < NIB_PART_ROLES && !n; role++) {
+        const char *suffix = nib_layout_suffix(kind, (nib_part_role)role);
+        if (suffix) n = prefix_of(t->name, suffix);
     }
-    for (int role = 0; role < NIB_PART_ROLES; role++) {
-        const char *suffix = nib_layout_suffix(f->kind, (nib_part_role)role);
-        if (role == NIB_PART_CODES || !suffix || !(n = prefix_of(t->name, suffix))) continue;
-        if (find_part(&set->parts, t->name, n, f->kind, NIB_PART_CODES)) return NIB_OK;
-        return missing(t, n, nib_layout_suffix(f->kind, NIB_PART_CODES), err);
+    return n;
+}
+
+/* How the layer whose name is the first n bytes is packed. */
+static nib_code find_format(const nib_layout_format **out, const folder *d, const nib_tensor *t,
+                            size_t n, nib_err *err)
+{
+    char layer[NAME_MAX_BYTES + 1];
+    snprintf(layer, sizeof layer, "%.*s", (int)n, t->name);
+    nib_code rc = nib_layout_rules_find(out, &d->rules, layer, err);
+    return rc ? nib_wrap(err, "quantization_config") : NIB_OK;
+}
+
+static nib_code fold_codes(nib_packed_set *set, nib_tensors *to, const folder *d,
+                           const nib_tensor *t, size_t n, nib_layout_kind kind, nib_err *err)
+{
+    const nib_layout_format *f;
+    nib_code rc = find_format(&f, d, t, n, err);
+    if (!rc && (!f || f->kind != kind))
+        rc = nib_fail(err, NIB_EFORMAT,
+                      "tensor '%.200s' is there, but quantization_config does not say that its "
+                      "layer is packed%s",
+                      t->name, f ? " in this way" : "");
+    if (rc) return rc;
+    nib_packed *p = &set->v[set->n++];
+    rc = gather(p, set, *f, t, n, d->file, err);
+    if (!rc) rc = name_codec(p, set, err);
+    return rc ? rc : add_weight(to, p, t, n, err);
+}
+
+/* A part without codes says nothing. */
+static nib_code lost_part(const folder *d, const nib_tensor *t, size_t n, nib_layout_kind kind,
+                          nib_err *err)
+{
+    const nib_layout_format *f;
+    nib_code rc = find_format(&f, d, t, n, err);
+    return rc ? rc : missing(t, n, nib_layout_suffix(f ? f->kind : kind, NIB_PART_CODES), err);
+}
+
+/* One tensor of the files: the codes of a weight, another part of one, or one of its own. */
+static nib_code fold_one(nib_packed_set *set, nib_tensors *to, const folder *d, const nib_tensor *t,
+                         nib_err *err)
+{
+    nib_layout_kind kind = d->kind[0];
+    size_t n = find_codes(d, &set->parts, t, &kind), lost = 0;
+    if (n) return fold_codes(set, to, d, t, n, kind, err);
+    for (size_t i = 0; i < d->n_kinds; i++) {
+        if (!(n = is_part(t, d->kind[i]))) continue;
+        if (find_part(&set->parts, t->name, n, d->kind[i], NIB_PART_CODES)) return NIB_OK;
+        lost = n;
+        kind = d->kind[i];
     }
-    return copy_tensor(to, t, err);
+    return lost ? lost_part(d, t, lost, kind, err) : copy_tensor(to, t, err);
 }
 
 /* The list of weights in place of that of set->parts. */
-static nib_code fold(nib_packed_set *set, nib_tensors *ts, const nib_layout_format *f, size_t n,
-                     const nib_file *file, nib_err *err)
+static nib_code fold(nib_packed_set *set, nib_tensors *ts, const folder *d, nib_err *err)
 {
-    nib_code rc = NIB_OK;
+    nib_layout_kind kind;
+    size_t n = 0;
+    for (size_t i = 0; i < ts->n; i++) n += find_codes(d, ts, &ts->v[i], &kind) > 0;
+    if (!n) return NIB_OK;
+    set->parts = *ts;
+    *ts = (nib_tensors){0};
     set->v = nib_calloc(n, sizeof *set->v);
     if (!set->v) return nib_fail_nomem(err, "packed weights");
-    rc = nib_tensors_reserve(ts, set->parts.n, err);
+    nib_code rc = nib_tensors_reserve(ts, set->parts.n, err);
     for (size_t i = 0; i < set->parts.n && !rc; i++)
-        rc = fold_one(set, ts, f, &set->parts.v[i], file, err);
+        rc = fold_one(set, ts, d, &set->parts.v[i], err);
     return rc;
 }
 
 nib_code nib_packed_fold(nib_packed_set *set, nib_tensors *ts, const nib_hf_side *side,
                          const nib_file *file, nib_err *err)
 {
-    nib_layout_format f;
+    folder d = {.file = file};
     const char *method;
-    size_t n = 0;
     const nib_json *config = find_config(side, &method);
     if (!config) return NIB_OK;
-    nib_code rc = nib_layout_config_read(&f, method, config, err);
-    if (rc) return nib_wrap(err, "quantization_config");
-    for (size_t i = 0; i < ts->n; i++) n += is_codes(ts, &ts->v[i], f.kind) > 0;
-    if (!n) return NIB_OK;
-    set->parts = *ts;
-    *ts = (nib_tensors){0};
-    return fold(set, ts, &f, n, file, err);
+    for (int k = 0; k < NIB_LAYOUT_KINDS; k++)
+        if (!strcmp(nib_layout_method((nib_layout_kind)k), method))
+            d.kind[d.n_kinds++] = (nib_layout_kind)k;
+    nib_code rc = nib_layout_config_read(&d.rules, method, config, err);
+    rc = rc ? nib_wrap(err, "quantization_config") : fold(set, ts, &d, err);
+    nib_layout_rules_free(&d.rules);
+    return rc;
 }
 
 /* ---- reading ---- */

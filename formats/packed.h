@@ -7,7 +7,7 @@
 #define NIB_FORMATS_PACKED_H
 
 #include "formats/hf.h"
-#include "formats/layout.h"
+#include "formats/layout_config.h"
 
 typedef struct nib_packed nib_packed;
 

@@ -8,6 +8,7 @@
 #ifndef NIB_RUN_DIR_H
 #define NIB_RUN_DIR_H
 
+#include "formats/layout_config.h"
 #include "run/quantize.h"
 #include "run/side.h"
 

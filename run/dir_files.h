@@ -4,6 +4,7 @@
 #ifndef NIB_RUN_DIR_FILES_H
 #define NIB_RUN_DIR_FILES_H
 
+#include "formats/layout_config.h"
 #include "run/plan.h"
 
 /* The folder that the source's files lie in; the caller frees it; NULL: no memory. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Configurations of packed folders as their tools write them, and as they should not be. */
-#include "formats/layout.h"
+#include "formats/layout_config.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,13 +10,36 @@
 #include <string.h>
 #include <cmocka.h>
 
-static nib_code read(nib_layout_format *f, const char *method, const char *text, nib_err *err)
+/* How a layer is packed; packed false: no rule says that it is. */
+static nib_code read_layer(nib_layout_format *f, bool *packed, const char *method, const char *text,
+                           const char *layer, nib_err *err)
 {
     nib_json *j;
+    nib_layout_rules rules = {0};
+    const nib_layout_format *found = NULL;
     if (nib_json_parse(&j, text, strlen(text), err)) fail_msg("%s: %s", text, err->msg);
-    nib_code rc = nib_layout_config_read(f, method, j, err);
+    nib_code rc = nib_layout_config_read(&rules, method, j, err);
+    if (!rc) rc = nib_layout_rules_find(&found, &rules, layer, err);
+    *packed = found != NULL;
+    if (found) *f = *found;
+    nib_layout_rules_free(&rules);
     nib_json_free(j);
     return rc;
+}
+
+static nib_code read(nib_layout_format *f, const char *method, const char *text, nib_err *err)
+{
+    bool packed;
+    nib_code rc = read_layer(f, &packed, method, text, "model.layers.0.mlp.down_proj", err);
+    assert_true(rc || packed);
+    return rc;
+}
+
+static bool same(const nib_layout_format *a, const nib_layout_format *b)
+{
+    return a->kind == b->kind && a->bits == b->bits && a->group == b->group && a->sym == b->sym &&
+           a->desc_act == b->desc_act && a->v2 == b->v2 && a->act == b->act &&
+           a->act_sym == b->act_sym;
 }
 
 /* ---- what is read ---- */
@@ -79,10 +102,123 @@ static void read_as_they_are_written(void **state)
         nib_err err;
         if (read(&f, readings[i].method, readings[i].text, &err))
             fail_msg("%s: %s", readings[i].text, err.msg);
-        if (f.kind != want->kind || f.bits != want->bits || f.group != want->group ||
-            f.sym != want->sym || f.desc_act != want->desc_act || f.v2 != want->v2 ||
-            f.act != want->act || f.act_sym != want->act_sym)
-            fail_msg("%s: read as another", readings[i].text);
+        if (!same(&f, want)) fail_msg("%s: read as another", readings[i].text);
+    }
+}
+
+/* ---- layers of their own ---- */
+
+/* The example of GPTQModel's documentation, with rules that overlap. */
+static const char DYNAMIC[] =
+    "{\"bits\":4,\"group_size\":128,\"desc_act\":true,\"sym\":true,\"dynamic\":{"
+    "\".*\\\\.(?:1[0-5])\\\\..*\":{\"bits\":8},"
+    "\"+:.*\\\\.(?:1[6-9]|20|21)\\\\..*\":{\"bits\":8,\"group_size\":64,\"sym\":false},"
+    "\"-:.*down.*\":{},"
+    "\"+:^model\\\\.layers\\\\.3\\\\.\":{\"group_size\":-1,\"desc_act\":false,\"mse\":2.4},"
+    "\"mlp\":{\"bits\":2}}}";
+
+#define INT4_GROUP                                                                                 \
+    "\"weights\":{\"num_bits\":4,\"type\":\"int\",\"symmetric\":true,\"strategy\":\"group\","      \
+    "\"group_size\":128,\"dynamic\":false}}"
+#define INT8_ROW(sym)                                                                              \
+    "\"weights\":{\"num_bits\":8,\"type\":\"int\",\"symmetric\":" sym ",\"strategy\":\"channel\"," \
+    "\"dynamic\":false}}"
+
+/* Names before expressions before the class, wherever they stand; of expressions the first in the
+ * order of letters: compressed-tensors sorts its targets. */
+static const char GROUPS[] =
+    "{\"format\":\"mixed-precision\",\"config_groups\":{"
+    "\"all\":{\"format\":\"pack-quantized\",\"targets\":[\"Linear\"]," INT4_GROUP ","
+    "\"b\":{\"format\":\"pack-quantized\",\"targets\":[\"re:.*v_proj\",\"re:.*mlp\"]," INT8_ROW(
+        "false") ","
+                 "\"a\":{\"format\":\"pack-quantized\",\"targets\":[\"re:.*(v|k)_proj$\","
+                 "\"model.layers.0.mlp.up_proj\"]," INT8_ROW(
+                     "true") ","
+                             "\"w8a8\":{\"format\":\"int-quantized\",\"targets\":[\"re:.*"
+                             "layers\\\\.7\\\\.\"],"
+                             "\"input_activations\":{\"num_bits\":8,\"strategy\":\"token\","
+                             "\"dynamic\":true}," INT8_ROW("true") "}}";
+
+#define GPTQ4 .kind = NIB_LAYOUT_GPTQ, .bits = 4, .group = 128, .sym = true, .desc_act = true
+
+static const struct {
+    const char *method, *text, *layer;
+    bool packed;
+    nib_layout_format want;
+} layers[] = {
+    {"gptq", DYNAMIC, "model.layers.9.mlp.up_proj", true, {GPTQ4}},
+    {"gptq",
+     DYNAMIC,
+     "model.layers.10.mlp.up_proj",
+     true,
+     {.kind = NIB_LAYOUT_GPTQ, .bits = 8, .group = 128, .sym = true, .desc_act = true}},
+    {"gptq",
+     DYNAMIC,
+     "model.layers.21.self_attn.q_proj",
+     true,
+     {.kind = NIB_LAYOUT_GPTQ, .bits = 8, .group = 64, .desc_act = true}},
+    /* The first that matches wins. */
+    {"gptq",
+     DYNAMIC,
+     "model.layers.15.mlp.down_proj",
+     true,
+     {.kind = NIB_LAYOUT_GPTQ, .bits = 8, .group = 128, .sym = true, .desc_act = true}},
+    {"gptq", DYNAMIC, "model.layers.3.mlp.down_proj", false, {0}},
+    {"gptq",
+     DYNAMIC,
+     "model.layers.3.mlp.up_proj",
+     true,
+     {.kind = NIB_LAYOUT_GPTQ, .bits = 4, .sym = true}},
+    {"gptq",
+     "{\"bits\":4,\"group_size\":128,\"desc_act\":true,\"dynamic\":null}",
+     "lm_head",
+     true,
+     {GPTQ4}},
+    {"compressed-tensors",
+     GROUPS,
+     "model.layers.0.self_attn.q_proj",
+     true,
+     {.kind = NIB_LAYOUT_CT_PACKED, .bits = 4, .group = 128, .sym = true}},
+    {"compressed-tensors",
+     GROUPS,
+     "model.layers.0.self_attn.v_proj",
+     true,
+     {.kind = NIB_LAYOUT_CT_PACKED, .bits = 8, .sym = true}},
+    {"compressed-tensors",
+     GROUPS,
+     "model.layers.0.mlp.down_proj",
+     true,
+     {.kind = NIB_LAYOUT_CT_PACKED, .bits = 8}},
+    {"compressed-tensors",
+     GROUPS,
+     "model.layers.0.mlp.up_proj",
+     true,
+     {.kind = NIB_LAYOUT_CT_PACKED, .bits = 8, .sym = true}},
+    {"compressed-tensors",
+     GROUPS,
+     "model.layers.7.self_attn.q_proj",
+     true,
+     {.kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN, .act_sym = true}},
+    {"compressed-tensors",
+     "{\"format\":\"pack-quantized\",\"config_groups\":{\"a\":{\"targets\":[\"re:mlp\"]," INT4_GROUP
+     "}}",
+     "model.layers.0.mlp.up_proj",
+     false,
+     {0}},
+};
+
+/* Expected: what vLLM's get_dynamic_override() and compressed-tensors' match_targets() answer. */
+static void each_layer_has_its_format(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
+        nib_layout_format f;
+        nib_err err;
+        bool packed;
+        if (read_layer(&f, &packed, layers[i].method, layers[i].text, layers[i].layer, &err))
+            fail_msg("%s: %s", layers[i].layer, err.msg);
+        if (packed != layers[i].packed || (packed && !same(&f, &layers[i].want)))
+            fail_msg("%s %s: read as another", layers[i].method, layers[i].layer);
     }
 }
 
@@ -105,8 +241,27 @@ static const struct {
     {"awq", "{\"bits\":4,\"group_size\":128,\"version\":7}", "'version' is not a string"},
     {"awq", "{\"bits\":4,\"group_size\":128,\"zero_point\":false}", "no symmetric form"},
     {"compressed-tensors", "{\"format\":\"pack-quantized\"}", "'config_groups' holds no object"},
-    {"compressed-tensors", "{\"config_groups\":{\"W8A8\":[\"Linear\"]}}", "holds no object"},
-    {"compressed-tensors", "{\"config_groups\":{\"a\":{},\"b\":{}}}", "more than one group"},
+    {"gptq", "{\"bits\":4,\"group_size\":128,\"dynamic\":[]}", "'dynamic' is not an object"},
+    {"gptq", "{\"bits\":4,\"group_size\":128,\"dynamic\":{\"+:a\":4}}",
+     "dynamic: 'a': is not an object"},
+    {"gptq", "{\"bits\":4,\"group_size\":128,\"dynamic\":{\"+:a\":{\"bits\":5}}}",
+     "dynamic: 'a': 'bits'"},
+    {"gptq", "{\"bits\":4,\"group_size\":128,\"dynamic\":{\"-:a(\":{}}}",
+     "dynamic: 'a(': missing closing parenthesis"},
+    {"gptq", "{\"bits\":4,\"group_size\":128,\"dynamic\":{\"-:(.+)+[!?]\":{}}}",
+     "'(.+)+[!?]': match limit exceeded"},
+    {"compressed-tensors", "{\"config_groups\":{}}", "'config_groups' holds no object"},
+    {"compressed-tensors", "{\"config_groups\":{\"W8A8\":[\"Linear\"]}}",
+     "'W8A8': is not an object"},
+    {"compressed-tensors",
+     "{\"format\":\"pack-quantized\",\"config_groups\":{\"a\":{" INT4_GROUP "}}", "'targets'"},
+    {"compressed-tensors",
+     "{\"format\":\"pack-quantized\",\"config_groups\":{\"a\":{\"targets\":[4]," INT4_GROUP "}}",
+     "'targets' holds what is no name"},
+    {"compressed-tensors",
+     "{\"format\":\"pack-quantized\",\"config_groups\":{\"a\":{\"targets\":[\"x\"]," INT4_GROUP
+     ",\"b\":{\"targets\":[\"x\"]," INT8_ROW("true") "}}",
+     "'x' is a target twice"},
     {"compressed-tensors", "{\"config_groups\":{\"a\":{}}}", "'format' is ''"},
     {"compressed-tensors", "{\"format\":\"float-quantized\",\"config_groups\":{\"a\":{}}}",
      "'float-quantized'"},
@@ -152,6 +307,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(read_as_they_are_written),
+        cmocka_unit_test(each_layer_has_its_format),
         cmocka_unit_test(refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

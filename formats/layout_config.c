@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/* formats/layout_config.c - see layout_config.h: the rules, and what the formats' own readers and
+ * writers of configurations share. */
+#include "base/mem.h"
+#include "formats/layout_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+const char *nib_layout_method(nib_layout_kind kind)
+{
+    return nib_layout_ops_of(kind)->method;
+}
+
+const char *nib_layout_config_file(nib_layout_kind kind)
+{
+    return nib_layout_ops_of(kind)->config_file;
+}
+
+bool nib_layout_config_twice(nib_layout_kind kind)
+{
+    return nib_layout_ops_of(kind)->config_twice;
+}
+
+/* The first kind of that method; NULL: none. */
+static const nib_layout_ops *find_method(const char *method)
+{
+    for (int k = 0; k < NIB_LAYOUT_KINDS; k++)
+        if (!strcmp(nib_layout_method((nib_layout_kind)k), method))
+            return nib_layout_ops_of((nib_layout_kind)k);
+    return NULL;
+}
+
+bool nib_layout_knows(const char *method)
+{
+    return find_method(method) != NULL;
+}
+
+/* ---- rules ---- */
+
+void nib_layout_rules_free(nib_layout_rules *r)
+{
+    for (size_t i = 0; i < r->n; i++) nib_regex_free(r->v[i].regex);
+    nib_free(r->v);
+    *r = (nib_layout_rules){0};
+}
+
+static bool make_room(nib_layout_rules *r)
+{
+    if (r->n < r->cap) return true;
+    const size_t cap = r->cap ? 2 * r->cap : 16;
+    nib_layout_rule *grown = nib_grow(r->v, r->cap, cap, sizeof *grown);
+    if (!grown) return false;
+    r->v = grown;
+    r->cap = cap;
+    return true;
+}
+
+nib_code nib_layout_rules_add(nib_layout_rules *r, nib_rule_kind kind, const char *text,
+                              const nib_layout_format *f, nib_err *err)
+{
+    nib_regex *regex = NULL;
+    if (r->n == NIB_LAYOUT_RULES_MAX)
+        return nib_fail(err, NIB_EFORMAT, "more than %d rules for layers", NIB_LAYOUT_RULES_MAX);
+    if (!make_room(r)) return nib_fail_nomem(err, "rules for layers");
+    nib_code rc = kind == NIB_RULE_REGEX ? nib_regex_new(&regex, text, strlen(text), err) : NIB_OK;
+    if (rc == NIB_EINVAL) rc = err->code = NIB_EFORMAT;
+    if (rc) return nib_wrap(err, "'%.200s'", text);
+    r->v[r->n++] = (nib_layout_rule){kind, text, regex, f != NULL, f ? *f : (nib_layout_format){0}};
+    return NIB_OK;
+}
+
+static nib_code applies(const nib_layout_rule *r, const char *layer, bool *yes, nib_err *err)
+{
+    *yes = r->kind == NIB_RULE_ALL || (r->kind == NIB_RULE_NAME && !strcmp(r->text, layer));
+    if (r->kind != NIB_RULE_REGEX) return NIB_OK;
+    nib_code rc = nib_regex_find(r->regex, layer, true, yes, err);
+    if (!rc) return NIB_OK;
+    err->code = NIB_EFORMAT;
+    return nib_wrap(err, "'%.200s'", r->text);
+}
+
+nib_code nib_layout_rules_find(const nib_layout_format **out, const nib_layout_rules *r,
+                               const char *layer, nib_err *err)
+{
+    *out = NULL;
+    for (size_t i = 0; i < r->n; i++) {
+        bool yes;
+        nib_code rc = applies(&r->v[i], layer, &yes, err);
+        if (rc) return rc;
+        if (!yes) continue;
+        if (r->v[i].packed) *out = &r->v[i].format;
+        break;
+    }
+    return NIB_OK;
+}
+
+/* ---- reading and writing ---- */
+
+nib_code nib_layout_config_read(nib_layout_rules *rules, const char *method, const nib_json *config,
+                                nib_err *err)
+{
+    return find_method(method)->config_read(rules, config, err);
+}
+
+bool nib_layout_config_write(nib_json *config, const nib_layout_format *f,
+                             const nib_layout_note *note)
+{
+    const nib_layout_ops *ops = nib_layout_ops_of(f->kind);
+    return nib_json_add_str(config, "quant_method", ops->method) &&
+           ops->config_write(config, f, note);
+}
+
+const nib_json *nib_json_either(const nib_json *j, const char *key, const char *other)
+{
+    const nib_json *v = nib_json_get(j, key);
+    return v ? v : nib_json_get(j, other);
+}
+
+nib_code nib_config_flag(bool *out, const nib_json *config, const char *key, nib_err *err)
+{
+    const nib_json *v = nib_json_get(config, key);
+    if (!v || nib_json_is_null(v) || nib_json_bool(v, out)) return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT, "'%s' is neither true nor false", key);
+}
+
+bool nib_config_names(nib_json *to, const char *key, const nib_layout_note *note)
+{
+    nib_json *list = nib_json_add_array(to, key);
+    bool ok = list != NULL;
+    for (size_t i = 0; i < note->n_ignore && ok; i++)
+        ok = nib_json_add_str(list, NULL, note->ignore[i]);
+    return ok;
+}
+
+nib_code nib_config_group(uint64_t *out, const nib_json *v, nib_err *err)
+{
+    double group;
+    if (!nib_json_num(v, &group) ||
+        (group != -1 && !(group >= 1 && group <= NIB_LAYOUT_COLS_MAX && group == floor(group))))
+        return nib_fail(err, NIB_EFORMAT,
+                        "'group_size' is missing or neither -1 nor an integer from 1 to %d",
+                        NIB_LAYOUT_COLS_MAX);
+    *out = group < 0 ? 0 : (uint64_t)group;
+    return NIB_OK;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* formats/layout_config.h - the configuration of a packed folder, which says how each layer is
+ * packed.
+ *
+ * A layer goes by its name in the files, that of its weight without ".weight":
+ * "model.layers.0.mlp.down_proj". */
+#ifndef NIB_FORMATS_LAYOUT_CONFIG_H
+#define NIB_FORMATS_LAYOUT_CONFIG_H
+
+#include "base/json.h"
+#include "base/regex.h"
+#include "formats/layout.h"
+
+/* The checkpoint format as users, and "quant_method", have it: "gptq". */
+const char *nib_layout_method(nib_layout_kind kind);
+bool nib_layout_knows(const char *method);
+/* The file that held the configuration before it went into config.json; NULL: there was none. And
+ * is it still to be written, for older readers? */
+const char *nib_layout_config_file(nib_layout_kind kind);
+bool nib_layout_config_twice(nib_layout_kind kind);
+
+/* ---- reading ---- */
+
+enum { NIB_LAYOUT_RULES_MAX = 1 << 16 };
+
+typedef enum {
+    NIB_RULE_NAME,  /* of the layer with this name                                    */
+    NIB_RULE_REGEX, /* of layers whose name begins with what the expression describes */
+    NIB_RULE_ALL,
+} nib_rule_kind;
+
+typedef struct {
+    nib_rule_kind kind;
+    const char *text; /* borrowed */
+    nib_regex *regex; /* of REGEX */
+    bool packed;      /* false: the layer is left as it was */
+    nib_layout_format format;
+} nib_layout_rule;
+
+/* Start with {0}. The first rule that speaks of a layer decides. */
+typedef struct {
+    nib_layout_rule *v; /* [n] */
+    size_t n, cap;
+} nib_layout_rules;
+
+void nib_layout_rules_free(nib_layout_rules *r);
+/* Add one after the others; `text` is borrowed, not needed for ALL. f NULL: left as it was. */
+NIB_MUST_USE nib_code nib_layout_rules_add(nib_layout_rules *r, nib_rule_kind kind,
+                                           const char *text, const nib_layout_format *f,
+                                           nib_err *err);
+/* How that layer is packed, borrowed; NULL: no rule says that it is. */
+NIB_MUST_USE nib_code nib_layout_rules_find(const nib_layout_format **out,
+                                            const nib_layout_rules *r, const char *layer,
+                                            nib_err *err);
+
+/* Read the object `quantization_config`, or that of the file of its own; the rules borrow from it
+ * and are the caller's to free, after a failure too. NIB_EFORMAT names the key. Dtypes of scales
+ * are the tensors' to say. */
+NIB_MUST_USE nib_code nib_layout_config_read(nib_layout_rules *rules, const char *method,
+                                             const nib_json *config, nib_err *err);
+
+/* ---- writing ---- */
+
+/* What a configuration says beside the format. */
+typedef struct {
+    double damp; /* of the solver */
+    bool true_sequential;
+    const char *const *ignore; /* [n_ignore] names of the linear layers that are not packed */
+    size_t n_ignore;
+} nib_layout_note;
+
+/* Write the same into an empty object; false: no memory. */
+NIB_MUST_USE bool nib_layout_config_write(nib_json *config, const nib_layout_format *f,
+                                          const nib_layout_note *note);
+
+#endif
