@@ -129,7 +129,7 @@ static const nib_opt rows[] = {
      .kind = NIB_OPT_LIST,
      .target = &opt.overrides,
      .metavar = "RE:K=V",
-     .help = "of tensors named like RE: method, type, skip"},
+     .help = "tensors named like RE: method, skip, type, bits"},
     {.name = "protect-blocks",
      .kind = NIB_OPT_STR,
      .target = &opt.protect_blocks,
@@ -217,19 +217,6 @@ static nib_solve_opts solve_opts(const nib_stats *stats)
     return o;
 }
 
-/* Does it need sample text? */
-static bool looks_at_activations(const nib_recipe *r)
-{
-    return r->method != NIB_METHOD_RTN || r->transform != NIB_TRANSFORM_NONE ||
-           r->layout.act == NIB_ACT_TENSOR;
-}
-
-/* Folders are packed whole, but not always by the solver. */
-static bool needs_solver(const nib_plan *p)
-{
-    return p->n_solved && (p->recipe.format == NIB_FORMAT_GGUF || looks_at_activations(&p->recipe));
-}
-
 /* What solving keeps in memory depends on the options of the windows too. */
 static void count_solving(nib_plan *p, const nib_stats *stats, const nib_ctx *ctx)
 {
@@ -237,7 +224,7 @@ static void count_solving(nib_plan *p, const nib_stats *stats, const nib_ctx *ct
     const size_t samples = opt.windows.samples ? opt.windows.samples : NIB_SOLVE_WINDOWS,
                  n_ctx = nib_window_ctx(&opt.windows, p->model, NIB_SOLVE_CTX);
     uint64_t peak = nib_mem_peak() + nib_solve_memory(p, samples, n_ctx, &o, ctx->threads);
-    if (needs_solver(p) && peak > p->peak_memory) p->peak_memory = peak;
+    if (p->n_solved && peak > p->peak_memory) p->peak_memory = peak;
 }
 
 /* w: NULL with statistics. */
@@ -277,7 +264,7 @@ static nib_code write_folder(nib_quantize_result *r, nib_side *side, const nib_p
 {
     nib_code rc = NIB_OK;
     const nib_layout_note note = {.damp = opt.damp, .true_sequential = opt.true_sequential};
-    if (!looks_at_activations(&p->recipe)) {
+    if (!p->n_solved) {
         rc = nib_side_open(side, p->recipe.out, 0, false, err);
         if (!rc) rc = nib_dir_round(side, p, ctx, err);
     }
@@ -291,7 +278,7 @@ static nib_code carry_out(const nib_plan *p, const nib_stats *stats, const nib_c
     nib_solve_report report = {0};
     nib_side side = {.fd = -1};
     const bool folder = p->recipe.format != NIB_FORMAT_GGUF;
-    const bool solves = needs_solver(p);
+    const bool solves = p->n_solved;
     if (stats && !solves)
         return nib_fail(err, NIB_EINVAL,
                         "--stats is of no use where no weight is solved: add --method gptq");

@@ -150,7 +150,7 @@ static bool config_write(nib_json *config, const nib_layout_format *f, const nib
            nib_json_add_num(config, "group_size", f->group ? (double)f->group : -1) &&
            nib_json_add_bool(config, "zero_point", true) &&
            nib_json_add_str(config, "version", "gemm") &&
-           nib_config_names(config, "modules_to_not_convert", note);
+           nib_config_unpacked(config, "modules_to_not_convert", note, true);
 }
 
 const nib_layout_ops nib_layout_awq = {
@@ -158,6 +158,8 @@ const nib_layout_ops nib_layout_awq = {
     .config_file = "quant_config.json",
     .grid = NIB_GRID_AWQ,
     .suffix = suffix,
+    .bits = (const unsigned char[]){BITS, 0},
+    .uniform = "AWQ folders have one number of bits and one group size for all layers",
     .scale_type = scale_type,
     .make = make,
     .measure = measure,

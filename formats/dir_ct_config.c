@@ -8,6 +8,7 @@
  * seen from the tensors, so "ignore" is written but not read. */
 #include "formats/dir_ct.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -172,6 +173,11 @@ nib_code nib_ct_config_read(nib_layout_rules *rules, const nib_json *config, nib
 
 /* ---- writing ---- */
 
+static const char *format_name(const nib_layout_format *f)
+{
+    return f->kind == NIB_LAYOUT_CT_INT ? INT : PACKED;
+}
+
 static bool write_args(nib_json *group, const char *key, const args *a, const char *observer)
 {
     nib_json *j = nib_json_add_object(group, key);
@@ -188,7 +194,8 @@ static bool write_args(nib_json *group, const char *key, const args *a, const ch
     return ok && nib_json_add_object(j, "observer_kwargs");
 }
 
-static bool write_group(nib_json *groups, const char *format, const nib_layout_format *f)
+/* Returns the list of its targets, which the caller fills; NULL: no memory. */
+static nib_json *write_group(nib_json *groups, size_t number, const nib_layout_format *f)
 {
     const args weights = {.bits = f->bits,
                           .group = f->group,
@@ -199,27 +206,60 @@ static bool write_group(nib_json *groups, const char *format, const nib_layout_f
                          .strategy = f->act == NIB_ACT_TOKEN ? "token" : "tensor",
                          .sym = f->act_sym,
                          .dynamic = f->act == NIB_ACT_TOKEN};
-    nib_json *group = nib_json_add_object(groups, "group_0");
+    char name[32];
+    snprintf(name, sizeof name, "group_%zu", number);
+    nib_json *group = nib_json_add_object(groups, name);
     nib_json *targets = group ? nib_json_add_array(group, "targets") : NULL;
-    return targets && nib_json_add_str(targets, NULL, "Linear") &&
-           nib_json_add_str(group, "format", format) &&
-           write_args(group, "weights", &weights, "memoryless_minmax") &&
-           (f->act ? write_args(group, "input_activations", &inputs, "static_minmax")
-                   : nib_json_add_null(group, "input_activations")) &&
-           nib_json_add_null(group, "output_activations");
+    bool ok = targets && nib_json_add_str(group, "format", format_name(f)) &&
+              write_args(group, "weights", &weights, "memoryless_minmax") &&
+              (f->act ? write_args(group, "input_activations", &inputs, "static_minmax")
+                      : nib_json_add_null(group, "input_activations")) &&
+              nib_json_add_null(group, "output_activations");
+    return ok ? targets : NULL;
+}
+
+/* The first exception that has this one's format. */
+static size_t first_alike(const nib_layout_note *note, size_t i)
+{
+    for (size_t k = 0; k < i; k++) {
+        const nib_layout_format *f = note->exception[k].format;
+        if (f && nib_layout_same(f, note->exception[i].format)) return k;
+    }
+    return i;
+}
+
+/* One group for each format that layers of their own have. */
+static bool write_exceptions(nib_json *groups, const nib_layout_note *note)
+{
+    size_t number = 0;
+    bool ok = true;
+    for (size_t i = 0; i < note->n_exceptions && ok; i++) {
+        const nib_layout_exception *e = &note->exception[i];
+        if (!e->format || first_alike(note, i) < i) continue;
+        nib_json *targets = write_group(groups, ++number, e->format);
+        ok = targets != NULL;
+        for (size_t k = i; k < note->n_exceptions && ok; k++) {
+            char target[NIB_LAYER_REGEX_MAX];
+            const nib_layout_format *f = note->exception[k].format;
+            if (!f || !nib_layout_same(f, e->format)) continue;
+            nib_config_regex(target, sizeof target, "re:", &note->exception[k]);
+            ok = nib_json_add_str(targets, NULL, target);
+        }
+    }
+    return ok;
 }
 
 bool nib_ct_config_write(nib_json *config, const nib_layout_format *f, const nib_layout_note *note)
 {
-    const char *format = f->kind == NIB_LAYOUT_CT_INT ? INT : PACKED;
     bool ok = nib_json_add_str(config, "version", "0.12.2") &&
-              nib_json_add_str(config, "format", format) &&
+              nib_json_add_str(config, "format", format_name(f)) &&
               nib_json_add_str(config, "quantization_status", "compressed") &&
               nib_json_add_null(config, "global_compression_ratio") &&
               nib_json_add_null(config, "kv_cache_scheme") &&
               nib_json_add_object(config, "sparsity_config") &&
               nib_json_add_object(config, "transform_config") &&
-              nib_config_names(config, "ignore", note);
+              nib_config_unpacked(config, "ignore", note, false);
     nib_json *groups = ok ? nib_json_add_object(config, "config_groups") : NULL;
-    return groups && write_group(groups, format, f);
+    nib_json *targets = groups ? write_group(groups, 0, f) : NULL;
+    return targets && nib_json_add_str(targets, NULL, "Linear") && write_exceptions(groups, note);
 }

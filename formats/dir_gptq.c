@@ -24,9 +24,13 @@ static const char *const suffix[NIB_PART_ROLES] = {[NIB_PART_CODES] = ".qweight"
                                                    [NIB_PART_ZEROS] = ".qzeros",
                                                    [NIB_PART_G_IDX] = ".g_idx"};
 
+static const unsigned char widths[] = {2, 3, 4, 8, 0};
+
 static bool known_bits(uint64_t bits)
 {
-    return bits == 2 || bits == 3 || bits == 4 || bits == 8;
+    for (const unsigned char *w = widths; *w; w++)
+        if (*w == bits) return true;
+    return false;
 }
 
 static nib_type scale_type(nib_type weight)
@@ -201,12 +205,31 @@ static nib_code config_read(nib_layout_rules *rules, const nib_json *config, nib
     return rc ? rc : nib_layout_rules_add(rules, NIB_RULE_ALL, NULL, &f, err);
 }
 
+static bool write_numbers(nib_json *j, const nib_layout_format *f)
+{
+    return nib_json_add_num(j, "bits", f->bits) &&
+           nib_json_add_num(j, "group_size", f->group ? (double)f->group : -1);
+}
+
+static bool write_dynamic(nib_json *config, const nib_layout_note *note)
+{
+    if (!note->n_exceptions) return true;
+    nib_json *dynamic = nib_json_add_object(config, "dynamic");
+    bool ok = dynamic != NULL;
+    for (size_t i = 0; i < note->n_exceptions && ok; i++) {
+        const nib_layout_exception *e = &note->exception[i];
+        char key[NIB_LAYER_REGEX_MAX];
+        nib_config_regex(key, sizeof key, e->format ? "+:" : "-:", e);
+        nib_json *rule = nib_json_add_object(dynamic, key);
+        ok = rule && (!e->format || write_numbers(rule, e->format));
+    }
+    return ok;
+}
+
 static bool config_write(nib_json *config, const nib_layout_format *f, const nib_layout_note *note)
 {
     const char *layout = f->v2 ? "gptq_v2" : "gptq";
-    bool ok = nib_json_add_num(config, "bits", f->bits) &&
-              nib_json_add_num(config, "group_size", f->group ? (double)f->group : -1) &&
-              nib_json_add_bool(config, "desc_act", f->desc_act) &&
+    bool ok = write_numbers(config, f) && nib_json_add_bool(config, "desc_act", f->desc_act) &&
               nib_json_add_bool(config, "sym", f->sym) &&
               nib_json_add_bool(config, "lm_head", false) &&
               nib_json_add_str(config, "checkpoint_format", layout) &&
@@ -214,7 +237,7 @@ static bool config_write(nib_json *config, const nib_layout_format *f, const nib
               nib_json_add_str(config, "pack_dtype", "int32") &&
               nib_json_add_bool(config, "true_sequential", note->true_sequential) &&
               nib_json_add_bool(config, "static_groups", !f->desc_act) &&
-              nib_json_add_num(config, "damp_percent", note->damp);
+              nib_json_add_num(config, "damp_percent", note->damp) && write_dynamic(config, note);
     nib_json *meta = ok ? nib_json_add_object(config, "meta") : NULL;
     nib_json *list = meta ? nib_json_add_array(meta, "quantizer") : NULL;
     return list && nib_json_add_str(list, NULL, "nibble:" NIB_VERSION);
@@ -225,6 +248,7 @@ const nib_layout_ops nib_layout_gptq = {
     .config_file = "quantize_config.json",
     .config_twice = true,
     .suffix = suffix,
+    .bits = widths,
     .scale_type = scale_type,
     .make = make,
     .measure = measure,

@@ -22,6 +22,13 @@ const nib_layout_ops *nib_layout_ops_of(nib_layout_kind kind)
     return ops[kind];
 }
 
+bool nib_layout_same(const nib_layout_format *a, const nib_layout_format *b)
+{
+    return a->kind == b->kind && a->bits == b->bits && a->group == b->group && a->sym == b->sym &&
+           a->desc_act == b->desc_act && a->v2 == b->v2 && a->act == b->act &&
+           a->act_sym == b->act_sym;
+}
+
 /* ---- layers ---- */
 
 nib_code nib_layout_make(nib_layout *l, const nib_layout_format *f, uint64_t out, uint64_t in,

@@ -55,6 +55,9 @@ typedef struct {
     bool act_sym;
 } nib_layout_format;
 
+/* Do they say the same, but for the dtype of the scales? */
+bool nib_layout_same(const nib_layout_format *a, const nib_layout_format *b);
+
 /* What a part is to a reader; the rest is data. */
 typedef enum {
     NIB_PART_CODES,

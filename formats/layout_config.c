@@ -4,7 +4,9 @@
 #include "base/mem.h"
 #include "formats/layout_impl.h"
 
+#include <ctype.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 const char *nib_layout_method(nib_layout_kind kind)
@@ -34,6 +36,18 @@ static const nib_layout_ops *find_method(const char *method)
 bool nib_layout_knows(const char *method)
 {
     return find_method(method) != NULL;
+}
+
+unsigned nib_layout_next_bits(nib_layout_kind kind, unsigned bits)
+{
+    const unsigned char *b = nib_layout_ops_of(kind)->bits;
+    while (*b && *b <= bits) b++;
+    return *b;
+}
+
+const char *nib_layout_uniform(nib_layout_kind kind)
+{
+    return nib_layout_ops_of(kind)->uniform;
 }
 
 /* ---- rules ---- */
@@ -124,13 +138,56 @@ nib_code nib_config_flag(bool *out, const nib_json *config, const char *key, nib
     return nib_fail(err, NIB_EFORMAT, "'%s' is neither true nor false", key);
 }
 
-bool nib_config_names(nib_json *to, const char *key, const nib_layout_note *note)
+static bool add_name(nib_json *list, const char *parent, const char *layer)
+{
+    char name[NIB_LAYER_NAME_MAX];
+    snprintf(name, sizeof name, "%s%s", parent, layer);
+    return nib_json_add_str(list, NULL, name);
+}
+
+bool nib_config_unpacked(nib_json *to, const char *key, const nib_layout_note *note, bool fused)
 {
     nib_json *list = nib_json_add_array(to, key);
-    bool ok = list != NULL;
-    for (size_t i = 0; i < note->n_ignore && ok; i++)
-        ok = nib_json_add_str(list, NULL, note->ignore[i]);
+    bool ok = list && nib_json_add_str(list, NULL, note->output);
+    for (size_t i = 0; i < note->n_exceptions && ok; i++) {
+        const nib_layout_exception *e = &note->exception[i];
+        if (e->format) continue;
+        for (size_t k = 0; k < e->n && ok; k++) ok = add_name(list, e->parent, e->layer[k]);
+        if (fused && e->fused) ok = ok && add_name(list, e->parent, e->fused);
+    }
     return ok;
+}
+
+static void append(char *buf, size_t n, const char *text)
+{
+    const size_t at = strlen(buf);
+    snprintf(buf + at, n - at, "%s", text);
+}
+
+/* What matches the text and nothing else. */
+static void append_literal(char *buf, size_t n, const char *text)
+{
+    for (; *text; text++) {
+        const bool plain = *text == '_' || isalnum((unsigned char)*text);
+        const size_t at = strlen(buf);
+        snprintf(buf + at, n - at, plain ? "%c" : "\\%c", *text);
+    }
+}
+
+void nib_config_regex(char *buf, size_t n, const char *before, const nib_layout_exception *e)
+{
+    *buf = 0;
+    append(buf, n, before);
+    append(buf, n, "^");
+    append_literal(buf, n, e->parent);
+    if (e->fused) append(buf, n, "(?:");
+    for (size_t i = 0; i < e->n; i++) {
+        if (i) append(buf, n, "|");
+        append_literal(buf, n, e->layer[i]);
+    }
+    if (e->fused) append(buf, n, "|");
+    if (e->fused) append_literal(buf, n, e->fused);
+    append(buf, n, e->fused ? ")$" : "$");
 }
 
 nib_code nib_config_group(uint64_t *out, const nib_json *v, nib_err *err)

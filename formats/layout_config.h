@@ -19,6 +19,11 @@ bool nib_layout_knows(const char *method);
 const char *nib_layout_config_file(nib_layout_kind kind);
 bool nib_layout_config_twice(nib_layout_kind kind);
 
+/* The next larger number of bits that layers can have in such a folder; 0: none. */
+unsigned nib_layout_next_bits(nib_layout_kind kind, unsigned bits);
+/* Why all its layers have the same bits and groups, in words; NULL: they need not. */
+const char *nib_layout_uniform(nib_layout_kind kind);
+
 /* ---- reading ---- */
 
 enum { NIB_LAYOUT_RULES_MAX = 1 << 16 };
@@ -61,15 +66,28 @@ NIB_MUST_USE nib_code nib_layout_config_read(nib_layout_rules *rules, const char
 
 /* ---- writing ---- */
 
+enum { NIB_FUSED_MAX = 3 };
+
+/* Layers that are not packed as the others are: one, or all those that engines fuse into one. */
+typedef struct {
+    const char *parent;               /* "model.layers.0.self_attn."                 */
+    const char *layer[NIB_FUSED_MAX]; /* [n] "q_proj" ...                            */
+    size_t n;                         /* at least 1                                  */
+    const char *fused;                /* "qkv_proj", what engines make of them; NULL */
+    const nib_layout_format *format;  /* NULL: left as they were                     */
+} nib_layout_exception;
+
 /* What a configuration says beside the format. */
 typedef struct {
     double damp; /* of the solver */
     bool true_sequential;
-    const char *const *ignore; /* [n_ignore] names of the linear layers that are not packed */
-    size_t n_ignore;
+    const char *output;                    /* the output matrix's layer, which is never packed */
+    const nib_layout_exception *exception; /* [n_exceptions] */
+    size_t n_exceptions;
 } nib_layout_note;
 
-/* Write the same into an empty object; false: no memory. */
+/* Write it into an empty object: f, the format of all other layers, and the note; false: no memory.
+ */
 NIB_MUST_USE bool nib_layout_config_write(nib_json *config, const nib_layout_format *f,
                                           const nib_layout_note *note);
 

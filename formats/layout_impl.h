@@ -6,13 +6,19 @@
 
 #include "formats/layout_config.h"
 
-enum { NIB_LAYOUT_COLS_MAX = 1 << 24 }; /* of a group, and of either side of a weight */
+enum {
+    NIB_LAYOUT_COLS_MAX = 1 << 24, /* of a group, and of either side of a weight */
+    NIB_LAYER_NAME_MAX = 160,      /* of those that are written                  */
+    NIB_LAYER_REGEX_MAX = 320,
+};
 
 /* One kind of layout; see the functions of the same names in layout.h and layout_config.h. */
 typedef struct {
     const char *method, *config_file;
     bool config_twice;
     const char *const *suffix; /* [NIB_PART_ROLES] */
+    const unsigned char *bits; /* that layers can have, ascending, then 0 */
+    const char *uniform;
     nib_type (*scale_type)(nib_type weight);
     /* Check the format and add the parts; format, out, in, group and groups are set. */
     nib_code (*make)(nib_layout *l, nib_err *err);
@@ -82,8 +88,14 @@ const nib_json *nib_json_either(const nib_json *j, const char *key, const char *
 /* A flag that may be missing: *out stays as it is. */
 NIB_MUST_USE nib_code nib_config_flag(bool *out, const nib_json *config, const char *key,
                                       nib_err *err);
-/* Add the names as an array. */
-NIB_MUST_USE bool nib_config_names(nib_json *to, const char *key, const nib_layout_note *note);
+/* Add the names of the layers that are not packed as an array; with `fused` also those of what
+ * engines make of them, for engines that know no others. */
+NIB_MUST_USE bool nib_config_unpacked(nib_json *to, const char *key, const nib_layout_note *note,
+                                      bool fused);
+/* `before` and a regular expression for the names of exactly these layers, and for the name of what
+ * engines make of them: not all engines look for the parts' names. At most n bytes, at least
+ * NIB_LAYER_REGEX_MAX. */
+void nib_config_regex(char *buf, size_t n, const char *before, const nib_layout_exception *e);
 /* Columns of a group, or -1 for whole rows, which becomes 0. */
 NIB_MUST_USE nib_code nib_config_group(uint64_t *out, const nib_json *v, nib_err *err);
 

@@ -148,7 +148,7 @@ static nib_code list_entries(job *j, nib_err *err)
     for (size_t i = 0; i < p->n && !rc; i++) {
         const nib_plan_tensor *t = &p->tensor[i];
         uint32_t file = p->layout.file_of[i];
-        if (t->codec->quantized && t->solve)
+        if (t->layout.n_parts)
             rc = add_packed(j, t, file, err);
         else
             add_plain(j, t, file);
@@ -243,7 +243,7 @@ static nib_code verify(const job *j, nib_err *err)
     for (size_t i = 0; i < p->n && !rc; i++) {
         const nib_plan_tensor *t = &p->tensor[i];
         const nib_tensor *f = nib_source_find(s, t->src->name);
-        if (!f || f->codec->type != t->codec->type || f->bytes != t->bytes ||
+        if (!f || strcmp(f->codec->name, t->codec->name) || f->bytes != t->bytes ||
             nib_tensor_rows(f) != t->rows || nib_tensor_cols(f) != t->cols)
             rc = nib_fail(err, NIB_EFORMAT, "%s: tensor '%s' is not as it was written",
                           p->recipe.out, t->src->name);

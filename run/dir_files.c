@@ -2,8 +2,8 @@
 /* run/dir_files.c - see dir_files.h. */
 #include "run/dir_files.h"
 
-#include "base/arena.h"
 #include "base/file.h"
+#include "run/dir_formats.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -97,33 +97,6 @@ static nib_code extend_config(const char *to, const nib_source *s, const char *c
     return rc;
 }
 
-/* The layer of a weight: its name without ".weight". */
-static const char *layer_name(nib_arena *names, const char *weight)
-{
-    return nib_arena_str(names, weight, strlen(weight) - (sizeof ".weight" - 1));
-}
-
-/* The linear layers that are not packed: the output matrix, even where it is the embedding, and
- * what the plan left out. Readers would expect all others to be. */
-static nib_code list_ignored(const nib_plan *p, nib_arena *names, nib_layout_note *note,
-                             nib_err *err)
-{
-    char output[64];
-    const char **list = nib_arena_alloc(names, p->n + 1, sizeof *list, sizeof *list);
-    if (!list) return nib_fail_nomem(err, "the list of layers");
-    nib_place_hf_name((nib_place){.role = NIB_ROLE_OUTPUT}, output, sizeof output);
-    note->ignore = list;
-    list[note->n_ignore++] = layer_name(names, output);
-    for (size_t i = 0; i < p->n; i++) {
-        const nib_plan_tensor *t = &p->tensor[i];
-        if (t->solve || t->place.role < NIB_ROLE_FIRST_BLOCK || t->src->n_dims != 2) continue;
-        list[note->n_ignore++] = layer_name(names, t->src->name);
-    }
-    for (size_t i = 0; i < note->n_ignore; i++)
-        if (!list[i]) return nib_fail_nomem(err, "the list of layers");
-    return NIB_OK;
-}
-
 static nib_code put_configs(const char *to, const nib_plan *p, const nib_layout_note *note,
                             nib_err *err)
 {
@@ -148,7 +121,7 @@ nib_code nib_dir_put_configs(const char *to, const nib_plan *p, const nib_layout
 {
     nib_layout_note note = *given;
     nib_arena names = {0};
-    nib_code rc = list_ignored(p, &names, &note, err);
+    nib_code rc = nib_dir_list_exceptions(&note, p, &names, err);
     if (!rc) rc = put_configs(to, p, &note, err);
     nib_arena_free(&names);
     return rc;

@@ -14,8 +14,8 @@ char *nib_dir_source_folder(const nib_source *s);
 NIB_MUST_USE nib_code nib_dir_put_json(const char *to, const char *name, nib_json *root, bool ok,
                                        nib_err *err);
 
-/* The source's config.json with the description of the packing, which also says what is not packed;
- * and the file of its own where the format has one. */
+/* The source's config.json with the description of the packing, which also says which layers are
+ * packed differently or not at all; and the file of its own where the format has one. */
 NIB_MUST_USE nib_code nib_dir_put_configs(const char *to, const nib_plan *p,
                                           const nib_layout_note *note, nib_err *err);
 

@@ -5,6 +5,7 @@
 #include "base/regex.h"
 #include "formats/gguf.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@ typedef struct {
     char *why;        /* owned; wish.why points here */
     nib_regex *regex; /* NULL: of PROTECT            */
     uint32_t blocks;  /* of PROTECT                  */
+    bool folder;      /* is to be written, no GGUF file */
     bool used, passed_over;
 } rule;
 
@@ -73,15 +75,59 @@ static nib_code set_skip(nib_override *w, const char *value, nib_err *err)
     return w->skip ? NIB_OK : nib_fail(err, NIB_EINVAL, "skip can only be true, not '%s'", value);
 }
 
+/* A plain number from 0 to `most`; else false. */
+static bool read_number(uint64_t *out, const char *text, uint64_t most)
+{
+    char *end;
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    return *text >= '0' && *text <= '9' && !*end && !errno && *out <= most;
+}
+
+static nib_code set_bits(nib_override *w, const char *value, nib_err *err)
+{
+    uint64_t bits;
+    if (!read_number(&bits, value, 8) || bits < 2)
+        return nib_fail(err, NIB_EINVAL, "bits '%s': should be a number from 2 to 8", value);
+    w->bits = (unsigned)bits;
+    return NIB_OK;
+}
+
+static nib_code set_group(nib_override *w, const char *value, nib_err *err)
+{
+    w->regroup = read_number(&w->group, value, NIB_WIDTH_MAX);
+    if (w->regroup) return NIB_OK;
+    return nib_fail(err, NIB_EINVAL,
+                    "group-size '%s': should be a number from 0, whole rows, to %d", value,
+                    NIB_WIDTH_MAX);
+}
+
 static const struct {
     const char *name;
     nib_code (*set)(nib_override *w, const char *value, nib_err *err);
-} KEYS[] = {{"method", set_method}, {"type", set_type}, {"skip", set_skip}};
+    bool gguf, folder; /* what it is for */
+} KEYS[] = {{"method", set_method, true, true},
+            {"skip", set_skip, true, true},
+            {"type", set_type, true, false},
+            {"bits", set_bits, false, true},
+            {"group-size", set_group, false, true}};
 
 enum { N_KEYS = sizeof KEYS / sizeof *KEYS };
 
+static nib_code no_key(const char *name, bool folder, nib_err *err)
+{
+    char known[64] = "";
+    size_t at = 0;
+    for (int k = 0; k < N_KEYS; k++)
+        if (folder ? KEYS[k].folder : KEYS[k].gguf)
+            at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", at ? ", " : "",
+                                   KEYS[k].name);
+    return nib_fail(err, NIB_EINVAL, "'%s' is no key for %s; these are: %s", name,
+                    folder ? "folders" : "GGUF files", known);
+}
+
 /* One "KEY=VALUE" of n bytes. */
-static nib_code set_one(nib_override *w, const char *text, size_t n, unsigned *seen, nib_err *err)
+static nib_code set_one(rule *r, const char *text, size_t n, unsigned *seen, nib_err *err)
 {
     char item[64], *value;
     snprintf(item, sizeof item, "%.*s", (int)(n < sizeof item ? n : sizeof item), text);
@@ -89,24 +135,24 @@ static nib_code set_one(nib_override *w, const char *text, size_t n, unsigned *s
         return nib_fail(err, NIB_EINVAL, "'%.*s' is not of the form KEY=VALUE", (int)n, text);
     *value++ = 0;
     for (unsigned k = 0; k < N_KEYS; k++) {
-        if (strcmp(item, KEYS[k].name)) continue;
+        if (strcmp(item, KEYS[k].name) || (r->folder ? !KEYS[k].folder : !KEYS[k].gguf)) continue;
         if (*seen & 1u << k) return nib_fail(err, NIB_EINVAL, "'%s' is given twice", item);
         *seen |= 1u << k;
-        return KEYS[k].set(w, value, err);
+        return KEYS[k].set(&r->wish, value, err);
     }
-    return nib_fail(err, NIB_EINVAL, "'%s' is no key; these are: method, type, skip", item);
+    return no_key(item, r->folder, err);
 }
 
-static nib_code set_all(nib_override *w, const char *text, nib_err *err)
+static nib_code set_all(rule *r, const char *text, nib_err *err)
 {
     nib_code rc;
     unsigned seen = 0;
     for (size_t n;; text += n + 1) {
         n = strcspn(text, ",");
-        if ((rc = set_one(w, text, n, &seen, err))) return rc;
+        if ((rc = set_one(r, text, n, &seen, err))) return rc;
         if (!text[n]) break;
     }
-    if (w->skip && (w->type != NIB_TYPE_COUNT || w->method != NIB_METHOD_COUNT))
+    if (r->wish.skip && (seen & (seen - 1)))
         return nib_fail(err, NIB_EINVAL, "skip leaves nothing for the other keys to say");
     return NIB_OK;
 }
@@ -118,7 +164,7 @@ static nib_code parse_override(rule *r, nib_err *err)
     const char *colon = strrchr(r->text, ':');
     if (!colon || colon == r->text)
         return nib_fail(err, NIB_EINVAL, "not of the form REGEX:KEY=VALUE,...");
-    nib_code rc = set_all(&r->wish, colon + 1, err);
+    nib_code rc = set_all(r, colon + 1, err);
     return rc ? rc : nib_regex_new(&r->regex, r->text, (size_t)(colon - r->text), err);
 }
 
@@ -135,22 +181,23 @@ static nib_code parse_protect(rule *r, nib_err *err)
     char *end;
     unsigned long k = strtoul(r->text, &end, 10);
     if (*r->text < '1' || *r->text > '9' || k > NIB_LAYERS_MAX || (*end && *end != ':'))
-        return nib_fail(err, NIB_EINVAL, "not of the form K or K:TYPE, K from 1 to %d",
-                        NIB_LAYERS_MAX);
+        return nib_fail(err, NIB_EINVAL, "not of the form K or K:%s, K from 1 to %d",
+                        r->folder ? "BITS" : "TYPE", NIB_LAYERS_MAX);
     r->blocks = (uint32_t)k;
     r->wish.raise = !*end;
     r->wish.skip = !strcmp(end, ":skip");
-    return *end && !r->wish.skip ? set_type(&r->wish, end + 1, err) : NIB_OK;
+    if (r->wish.raise || r->wish.skip) return NIB_OK;
+    return r->folder ? set_bits(&r->wish, end + 1, err) : set_type(&r->wish, end + 1, err);
 }
 
-static nib_code add_rule(nib_overrides *o, kind k, const char *text, nib_err *err)
+static nib_code add_rule(nib_overrides *o, kind k, const char *text, bool folder, nib_err *err)
 {
     static nib_code (*const parse[])(rule *, nib_err *) = {parse_override, parse_tensor_type,
                                                            parse_protect};
     rule *r = &o->rule[o->n++];
     const bool named = k != PROTECT;
     const size_t room = strlen(text) + sizeof "--protect-blocks ''";
-    *r = (rule){.kind = k, .text = text, .why = nib_alloc(room, 1)};
+    *r = (rule){.kind = k, .text = text, .why = nib_alloc(room, 1), .folder = folder};
     if (!r->why) return nib_fail_nomem(err, "overrides");
     snprintf(r->why, room, named ? "override '%s'" : "--protect-blocks %s", text);
     r->wish = (nib_override){.why = r->why, .type = NIB_TYPE_COUNT, .method = NIB_METHOD_COUNT};
@@ -160,12 +207,13 @@ static nib_code add_rule(nib_overrides *o, kind k, const char *text, nib_err *er
 
 static nib_code add_rules(nib_overrides *o, const nib_recipe *r, nib_err *err)
 {
+    const bool folder = r->format == NIB_FORMAT_DIR;
     nib_code rc = NIB_OK;
     for (size_t i = 0; i < r->n_overrides && !rc; i++)
-        rc = add_rule(o, OVERRIDE, r->overrides[i], err);
+        rc = add_rule(o, OVERRIDE, r->overrides[i], folder, err);
     for (size_t i = 0; i < r->n_tensor_types && !rc; i++)
-        rc = add_rule(o, TENSOR_TYPE, r->tensor_types[i], err);
-    if (r->protect_blocks && !rc) rc = add_rule(o, PROTECT, r->protect_blocks, err);
+        rc = add_rule(o, TENSOR_TYPE, r->tensor_types[i], folder, err);
+    if (r->protect_blocks && !rc) rc = add_rule(o, PROTECT, r->protect_blocks, folder, err);
     return rc;
 }
 

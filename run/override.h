@@ -3,13 +3,15 @@
  *
  * Three options say them, in this order of precedence:
  *   --override REGEX:KEY=VALUE,...  the pattern is found in the tensor's GGUF name or in its
- * Hugging Face name; keys are method, type, skip
+ * Hugging Face name; keys are method and skip, for GGUF files also type, for folders bits and
+ * group-size
  *   --tensor-type REGEX=TYPE        as in llama-quantize: GGUF names alone, and one that asks for
  *                                   the file type's base format is passed over: the mix decides
- *   --protect-blocks K[:HOW]        the first and the last K blocks: HOW is a format or "skip";
- * without it, the next format with more bits Of each kind the first that applies wins. Regular
- * expressions are Perl's (PCRE2), of which llama-quantize's are a subset, and apply when found
- * anywhere in the name. */
+ *   --protect-blocks K[:HOW]        the first and the last K blocks: HOW is "skip", or a format,
+ * for folders a number of bits; without it, the next with more bits
+ *
+ * Of each kind the first that applies wins. Regular expressions are Perl's (PCRE2), of which
+ * llama-quantize's are a subset, and apply when found anywhere in the name. */
 #ifndef NIB_RUN_OVERRIDE_H
 #define NIB_RUN_OVERRIDE_H
 
@@ -27,6 +29,9 @@ typedef struct {
     bool raise;        /* the next format with more bits       */
     nib_type type;     /* NIB_TYPE_COUNT: not mentioned        */
     nib_method method; /* NIB_METHOD_COUNT: not mentioned      */
+    unsigned bits;     /* 0: not mentioned                     */
+    bool regroup;      /* groups of other columns:             */
+    uint64_t group;    /* as in nib_layout_format              */
 } nib_override;
 
 typedef struct nib_overrides nib_overrides;
@@ -37,7 +42,8 @@ NIB_MUST_USE nib_code nib_overrides_new(nib_overrides **out, const nib_recipe *r
                                         const nib_model *m, nib_err *err);
 void nib_overrides_free(nib_overrides *o); /* accepts NULL */
 
-/* The wish for a tensor of the model's source, borrowed; NULL: none. `base` is the file type's.
+/* The wish for a tensor of the model's source, borrowed; NULL: none. `base` is the file type's, of
+ * folders NIB_TYPE_COUNT.
  * NIB_EINVAL: a pattern takes too many steps. */
 NIB_MUST_USE nib_code nib_overrides_find(const nib_override **out, nib_overrides *o,
                                          const nib_tensor *t, nib_type base, nib_err *err);

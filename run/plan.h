@@ -28,7 +28,8 @@ typedef struct {
     nib_method method;                /* of a weight of the blocks                          */
     bool solve;                       /* made by the solver: its bytes wait in the side    */
     uint64_t solved_at;               /* file (run/side.h) at this offset                  */
-    nib_layout layout;                /* of folders: how it is packed, where solve is set  */
+    nib_layout layout;                /* of folders: how it is packed; no parts: it is not  */
+    char label[24];                   /* the name of its number format, for codec->name    */
     const float *importance;          /* [cols] or NULL                                     */
     uint64_t bytes;
     char reason[112];
@@ -60,7 +61,7 @@ typedef struct {
     uint64_t peak_memory;         /* of the process: so far, and what the run will add */
     uint64_t disk_free;           /* where the output goes; UINT64_MAX: unknown */
     size_t n_fallback;
-    size_t n_solved;
+    size_t n_solved;             /* tensors that the solver makes */
     size_t n_with_importance;    /* tensors encoded with importances */
     size_t n_without_importance; /* could have used them, but the file has no entry */
     bool requantized;            /* some tensor was quantized before */

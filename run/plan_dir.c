@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* run/plan_dir.c - the plan of a packed folder: linear weights of the blocks are packed, everything
- * else is copied under its name. Which tensors are packed is not chosen one by one: engines that
- * fuse layers want all of a block's to be alike. */
+/* run/plan_dir.c - the plan of a packed folder: linear weights of the blocks are packed, as
+ * run/dir_formats.h has it, everything else is copied under its name. */
 #include "base/file.h"
 #include "run/dir.h"
+#include "run/dir_formats.h"
 #include "run/plan.h"
 
 #include <stdio.h>
@@ -31,9 +31,7 @@ static nib_code check_recipe(const nib_plan *p, const nib_imatrix *im, nib_err *
                         "everything but the weights is carried along from it",
                         nib_source_path(p->model->src), nib_layout_method(r->layout.kind));
     if (r->type) return refuse(r, "--type", err);
-    if (r->n_overrides) return refuse(r, "--override", err);
     if (r->n_tensor_types) return refuse(r, "--tensor-type", err);
-    if (r->protect_blocks) return refuse(r, "--protect-blocks", err);
     if (r->output_type) return refuse(r, "--output-type", err);
     if (r->embedding_type) return refuse(r, "--embedding-type", err);
     if (r->pure) return refuse(r, "--pure", err);
@@ -47,6 +45,13 @@ static nib_code check_recipe(const nib_plan *p, const nib_imatrix *im, nib_err *
 
 /* ---- tensors ---- */
 
+static bool is_linear(const nib_plan *p, const nib_plan_tensor *t)
+{
+    nib_place place;
+    return nib_model_place(p->model, t->src, &place) && place.role >= NIB_ROLE_FIRST_BLOCK &&
+           !place.bias && t->src->n_dims == 2;
+}
+
 static nib_code check_group(const nib_plan_tensor *t, uint64_t group, nib_err *err)
 {
     if (group && t->cols % group)
@@ -59,43 +64,49 @@ static nib_code check_group(const nib_plan_tensor *t, uint64_t group, nib_err *e
 }
 
 /* Format and size of a weight that is packed. */
-static nib_code pack_tensor(nib_plan *p, nib_plan_tensor *t, nib_int_codec *c, nib_err *err)
+static nib_code pack_tensor(nib_plan *p, nib_plan_tensor *t, nib_layout_format f, nib_int_codec *c,
+                            nib_err *err)
 {
-    nib_layout_format f = p->recipe.layout;
     f.scale_type = nib_layout_scale_type(f.kind, t->src->codec->type);
     nib_code rc = check_group(t, f.group, err);
     if (rc) return rc;
     rc = nib_layout_make(&t->layout, &f, t->rows, t->cols, err);
     if (rc) return nib_wrap(err, "tensor '%s'", t->src->name);
     *c = nib_layout_codec(&t->layout);
-    c->codec.name = p->label;
+    c->codec.name = nib_int_codec_name(t->label, sizeof t->label, f.bits, f.group);
     t->codec = &c->codec;
     t->solve = true;
     t->bytes = t->layout.bytes;
-    snprintf(t->reason, sizeof t->reason, "linear layer of a block");
     p->requantized |= t->src->codec->quantized;
-    p->n_solved++;
     return NIB_OK;
 }
 
-static nib_code plan_tensor(nib_plan *p, size_t i, bool placed, nib_err *err)
+/* What takes up what is rescaled is written anew. */
+static nib_code copy_tensor(const nib_plan *p, nib_plan_tensor *t, nib_err *err)
 {
-    nib_plan_tensor *t = &p->tensor[i];
-    if (placed && t->place.role >= NIB_ROLE_FIRST_BLOCK && !t->place.bias && t->src->n_dims == 2)
-        return pack_tensor(p, t, &p->group[i], err);
     if (t->src->packed)
-        return nib_fail(
-            err, NIB_EINVAL,
-            "tensor '%s' is packed already and is not one that nibble would pack; start "
-            "from the original model",
-            t->src->name);
+        return nib_fail(err, NIB_EINVAL,
+                        "tensor '%s' is packed already, so it cannot be copied; start from the "
+                        "original model",
+                        t->src->name);
     t->codec = t->src->codec;
     t->bytes = t->src->bytes;
     t->solve = nib_plan_rescales(p, t);
     t->copy = !t->solve;
-    snprintf(t->reason, sizeof t->reason,
-             t->copy ? "copied as it is" : "takes up what is rescaled");
+    if (!*t->reason)
+        snprintf(t->reason, sizeof t->reason,
+                 t->copy ? "copied as it is" : "takes up what is rescaled");
     return NIB_OK;
+}
+
+static nib_code plan_tensor(nib_plan *p, size_t i, nib_overrides *o, nib_err *err)
+{
+    nib_plan_tensor *t = &p->tensor[i];
+    nib_layout_format f;
+    bool packed = is_linear(p, t);
+    nib_code rc = packed ? nib_dir_choose(&f, &packed, t, &p->recipe, o, err) : NIB_OK;
+    if (rc) return rc;
+    return packed ? pack_tensor(p, t, f, &p->group[i], err) : copy_tensor(p, t, err);
 }
 
 /* Blocks in their order, what is outside them first. */
@@ -107,7 +118,7 @@ static int by_layer(const void *a, const void *b)
     return i != k ? (i < k ? -1 : 1) : strcmp(s->src->name, t->src->name);
 }
 
-static nib_code list_tensors(nib_plan *p, nib_err *err)
+static nib_code list_tensors(nib_plan *p, nib_overrides *o, nib_err *err)
 {
     const nib_source *src = p->model->src;
     const size_t n = nib_source_count(src);
@@ -128,10 +139,9 @@ static nib_code list_tensors(nib_plan *p, nib_err *err)
     qsort(p->tensor, n, sizeof *p->tensor, by_layer);
     nib_code rc = NIB_OK;
     for (size_t i = 0; i < n && !rc; i++) {
-        nib_place place;
         const nib_tensor *t = p->tensor[i].src;
         nib_gguf_tensor *r = &p->record[i];
-        rc = plan_tensor(p, i, nib_model_place(p->model, t, &place), err);
+        if ((rc = plan_tensor(p, i, o, err))) break;
         *r = (nib_gguf_tensor){.name = p->tensor[i].name, .type = t->codec->type};
         for (int d = 0; d < t->n_dims && r->n_dims < NIB_GGUF_DIMS_MAX; d++)
             r->shape[r->n_dims++] = t->shape[d];
@@ -212,6 +222,30 @@ static void add_up(nib_plan *p)
     p->peak_memory = nib_mem_peak() + largest * 10;
 }
 
+/* Nothing is solved where rounding sees no activations. */
+static void count_solved(nib_plan *p)
+{
+    size_t n = 0;
+    bool looks = p->recipe.transform || p->recipe.layout.act == NIB_ACT_TENSOR;
+    for (size_t i = 0; i < p->n; i++) {
+        n += p->tensor[i].solve;
+        looks |= p->tensor[i].solve && p->tensor[i].method != NIB_METHOD_RTN;
+    }
+    p->n_solved = looks ? n : 0;
+}
+
+static nib_code plan_tensors(nib_plan *p, const nib_ctx *ctx, nib_err *err)
+{
+    nib_overrides *o;
+    nib_code rc = nib_overrides_new(&o, &p->recipe, p->model, err);
+    if (!rc) rc = list_tensors(p, o, err);
+    if (!rc) rc = nib_dir_check_fused(p, err);
+    if (!rc) nib_overrides_warn_unused(o, ctx->log);
+    nib_overrides_free(o);
+    if (!rc) count_solved(p);
+    return rc;
+}
+
 nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, nib_err *err)
 {
     const nib_recipe *r = &p->recipe;
@@ -219,7 +253,7 @@ nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, ni
     if (rc) return rc;
     nib_int_codec_name(p->label_text, sizeof p->label_text, r->layout.bits, r->layout.group);
     p->label = p->label_text;
-    if ((rc = list_tensors(p, err))) return rc;
+    if ((rc = plan_tensors(p, ctx, err))) return rc;
     if ((rc = share_out(p, err))) return rc;
     if ((rc = name_files(p, err))) return rc;
     add_up(p);

@@ -405,7 +405,7 @@ static void wrong_overrides(void **state)
         {"attn_v:", "'' is not of the form KEY=VALUE"},
         {"attn_v:type", "'type' is not of the form KEY=VALUE"},
         {"attn_v:type=q8_0,", "'' is not of the form KEY=VALUE"},
-        {"attn_v:scale=2", "'scale' is no key; these are: method, type, skip"},
+        {"attn_v:scale=2", "'scale' is no key for GGUF files; these are: method, skip, type"},
         {"attn_v:type=q9_9", "'attn_v:type=q9_9': tensor type 'q9_9' cannot be written; these can"},
         {"attn_v:type=q8_0,type=q8_0", "'type' is given twice"},
         {"attn_v:method=awq", "method 'awq' is neither rtn nor gptq"},

@@ -102,6 +102,36 @@ static void check_weight(const nib_source *file, const nib_source *folder,
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) nib_free(all[i]);
 }
 
+/* Every packed layer of the folder "stored", which is removed; those whose name holds `part` have
+ * the format `own`. Returns how many. */
+static size_t check_stored(const nib_layout_format *f, const char *part,
+                           const nib_layout_format *own)
+{
+    nib_source *file, *folder;
+    nib_err err = {0};
+    size_t checked = 0;
+    if (nib_source_open(&file, scratch("stored/model.safetensors"), &err) ||
+        nib_source_open(&folder, scratch("stored"), &err))
+        fail_msg("%s", err.msg);
+    for (size_t k = 0; k < nib_source_count(file); k++) {
+        char stem[128];
+        const char *name = nib_source_at(file, k)->name, *end = strstr(name, ".qweight");
+        if (!end) continue;
+        snprintf(stem, sizeof stem, "%.*s", (int)(end - name), name);
+        check_weight(file, folder, part && strstr(stem, part) ? own : f, stem);
+        checked++;
+    }
+    nib_source_close(file);
+    nib_source_close(folder);
+    remove_folder("stored");
+    return checked;
+}
+
+static const char *small_model(void)
+{
+    return random_model("model", gen_family_find("qwen3"), 256, 1, NIB_BF16);
+}
+
 static void stored_values_are_the_values(void **state)
 {
     (void)state;
@@ -116,30 +146,50 @@ static void stored_values_are_the_values(void **state)
         {.bits = 8, .group = 64, .desc_act = true},
     };
     char model[200];
-    snprintf(model, sizeof model, "%s",
-             random_model("model", gen_family_find("qwen3"), 256, 1, NIB_BF16));
+    snprintf(model, sizeof model, "%s", small_model());
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
-        nib_source *file, *folder;
-        nib_err err = {0};
-        size_t checked = 0;
         const variation v = {.model = model, .folder = &formats[i], .windows = FEW};
         assert_int_equal(solve_ok(scratch("stored"), &v), 7);
-        if (nib_source_open(&file, scratch("stored/model.safetensors"), &err) ||
-            nib_source_open(&folder, scratch("stored"), &err))
-            fail_msg("%s", err.msg);
-        for (size_t k = 0; k < nib_source_count(file); k++) {
-            char stem[128];
-            const char *name = nib_source_at(file, k)->name, *end = strstr(name, ".qweight");
-            if (!end) continue;
-            snprintf(stem, sizeof stem, "%.*s", (int)(end - name), name);
-            check_weight(file, folder, &formats[i], stem);
-            checked++;
-        }
-        assert_int_equal(checked, 7);
-        nib_source_close(file);
-        nib_source_close(folder);
-        remove_folder("stored");
+        assert_int_equal(check_stored(&formats[i], NULL, NULL), 7);
     }
+}
+
+/* Layers of their own format are solved onto it, and those that are skipped are seen as they are.
+ */
+static void layers_of_their_own_are_solved_onto_it(void **state)
+{
+    (void)state;
+    static const nib_layout_format own = {.bits = 3, .group = 32, .desc_act = true};
+    char model[200];
+    snprintf(model, sizeof model, "%s", small_model());
+    variation v = {.model = model,
+                   .folder = &INT4,
+                   .windows = FEW,
+                   .override = "self_attn:bits=3,group-size=32"};
+    assert_int_equal(solve_ok(scratch("stored"), &v), 7);
+    assert_int_equal(check_stored(&INT4, ".self_attn.", &own), 7);
+    v.override = "mlp:skip=true";
+    assert_int_equal(solve_ok(scratch("stored"), &v), 4);
+    assert_int_equal(check_stored(&INT4, NULL, NULL), 4);
+    v.transform = NIB_TRANSFORM_AWQ; /* the norm before them is left alone too */
+    assert_int_equal(solve_ok(scratch("stored"), &v), 4);
+    assert_int_equal(check_stored(&INT4, NULL, NULL), 4);
+}
+
+/* A method of its own: only these are solved, all are packed. */
+static void methods_can_be_mixed(void **state)
+{
+    (void)state;
+    static const nib_layout_format plain = {.bits = 4, .group = 64};
+    char model[200];
+    snprintf(model, sizeof model, "%s", small_model());
+    const variation v = {.model = model,
+                         .folder = &plain,
+                         .windows = FEW,
+                         .rtn = true,
+                         .override = "ffn_down:method=gptq"};
+    assert_int_equal(solve_ok(scratch("stored"), &v), 1);
+    assert_int_equal(check_stored(&plain, NULL, NULL), 7);
 }
 
 /* ---- the same bytes ---- */
@@ -198,6 +248,11 @@ static void resume_of_another_run(void **state)
     solve_fails(scratch("mixed"), &(variation){.resume = true}, NIB_EINVAL,
                 refusal); /* a file, not a folder */
     variation changed = again;
+    changed.override = "layers\\.3\\.mlp\\.down:bits=3";
+    solve_fails(scratch("mixed"), &changed, NIB_EINVAL, refusal);
+    changed.override = "layers\\.3\\.mlp\\.down:skip=true";
+    solve_fails(scratch("mixed"), &changed, NIB_EINVAL, refusal);
+    changed = again;
     changed.model = spoiled_model("changed", "model.layers.1.input_layernorm.weight", 0.5f);
     solve_fails(scratch("mixed"), &changed, NIB_EINVAL, refusal);
     assert_true(solve_ok(scratch("mixed"), &again) < 28); /* the refusals cost nothing */
@@ -219,8 +274,12 @@ static void not_finite_is_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(stored_values_are_the_values), cmocka_unit_test(same_bytes),
-        cmocka_unit_test(killed_and_resumed),           cmocka_unit_test(resume_of_another_run),
+        cmocka_unit_test(stored_values_are_the_values),
+        cmocka_unit_test(layers_of_their_own_are_solved_onto_it),
+        cmocka_unit_test(methods_can_be_mixed),
+        cmocka_unit_test(same_bytes),
+        cmocka_unit_test(killed_and_resumed),
+        cmocka_unit_test(resume_of_another_run),
         cmocka_unit_test(not_finite_is_named),
     };
     nib_linalg_init();
