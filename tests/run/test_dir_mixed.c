@@ -296,6 +296,11 @@ static void folders_that_contradict_themselves(void **state)
     write_folder_ok("harm", mixed(&W4), 2);
     patch("harm/config.json", "\"Linear\"", "\"linear\"");
     refuse_folder("harm", "does not say that its layer is packed");
+    const nib_layout_format rows = changed(&W4, 8, 0);
+    write_folder_ok("other", (nib_recipe){.layout = rows}, 2);
+    for (int i = 0; i < 2; i++) /* of all, then of the group */
+        patch("other/config.json", "\"pack-quantized\"", "\"int-quantized\" ");
+    refuse_folder("other", "does not say that its layer is packed in this way");
 }
 
 static void packed_layers_cannot_be_skipped(void **state)
