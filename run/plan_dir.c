@@ -222,6 +222,14 @@ static void add_up(nib_plan *p)
     p->peak_memory = nib_mem_peak() + largest * 10;
 }
 
+/* A folder that says it is packed should be. */
+static nib_code check_any_packed(const nib_plan *p, nib_err *err)
+{
+    for (size_t i = 0; i < p->n; i++)
+        if (p->tensor[i].layout.n_parts) return NIB_OK;
+    return nib_fail(err, NIB_EINVAL, "all layers are skipped, so nothing is left to pack");
+}
+
 /* Nothing is solved where rounding sees no activations. */
 static void count_solved(nib_plan *p)
 {
@@ -240,6 +248,7 @@ static nib_code plan_tensors(nib_plan *p, const nib_ctx *ctx, nib_err *err)
     nib_code rc = nib_overrides_new(&o, &p->recipe, p->model, err);
     if (!rc) rc = list_tensors(p, o, err);
     if (!rc) rc = nib_dir_check_fused(p, err);
+    if (!rc) rc = check_any_packed(p, err);
     if (!rc) nib_overrides_warn_unused(o, ctx->log);
     nib_overrides_free(o);
     if (!rc) count_solved(p);
