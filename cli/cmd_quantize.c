@@ -327,6 +327,7 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
                          .embedding_type = opt.embedding_type,
                          .method = gives_feedback() ? NIB_METHOD_GPTQ : NIB_METHOD_RTN,
                          .transform = transform(),
+                         .scales = nib_dir_opts_scales(&opt.dir),
                          .pure = opt.pure,
                          .leave_output = opt.leave_output,
                          .force = opt.force,

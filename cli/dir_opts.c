@@ -10,6 +10,7 @@ const char *const nib_dir_formats[] = {"gguf", "gptq", "awq", "compressed-tensor
 const char *const nib_dir_schemes[] = {"w4a16", "w8a16", "w8a8", NULL};
 const char *const nib_dir_activations[] = {"dynamic", "minmax", "average", "percentile",
                                            "mse",     "kl",     NULL};
+const char *const nib_dir_scales[] = {"search", "range", NULL};
 const char *const nib_dir_checkpoint_formats[] = {"gptq", "gptq_v2", NULL};
 
 static bool is(const char *value, const char *name)
@@ -35,14 +36,14 @@ bool nib_dir_opts_dynamic(const nib_dir_opts *o)
 const char *nib_dir_opts_wrong(const nib_dir_opts *o)
 {
     const bool compressed = is(o->format, "compressed-tensors");
-    const bool any =
-        o->scheme || o->bits || group_given(o) || o->asym || o->shard_max || o->checkpoint_format;
+    const bool any = o->scheme || o->bits || group_given(o) || o->asym || o->scales ||
+                     o->shard_max || o->checkpoint_format;
     if (!nib_dir_opts_folder(o) && o->desc_act)
         return "--desc-act needs --format gptq or compressed-tensors: GGUF has no index of "
                "columns, and --method gptq rounds them in order of activation anyway";
     if (!nib_dir_opts_folder(o) && any)
-        return "--scheme, --bits, --group-size, --asym, --checkpoint-format and --max-shard-size "
-               "need --format gptq, awq or compressed-tensors";
+        return "--scheme, --bits, --group-size, --asym, --scales, --checkpoint-format and "
+               "--max-shard-size need --format gptq, awq or compressed-tensors";
     if (o->checkpoint_format && !is(o->format, "gptq"))
         return "--checkpoint-format needs --format gptq";
     if (o->scheme && !compressed) return "--scheme needs --format compressed-tensors";
@@ -50,10 +51,17 @@ const char *nib_dir_opts_wrong(const nib_dir_opts *o)
         return "--format compressed-tensors needs --scheme w4a16, w8a16 or w8a8";
     if (o->activations && !is(o->scheme, "w8a8")) return "--activations needs --scheme w8a8";
     if (compressed && o->bits) return "--bits is said by --scheme";
+    if (o->scales && (o->bits == 8 || is(o->scheme, "w8a16") || is(o->scheme, "w8a8")))
+        return "--scales is for less than 8 bits: with 8 the range serves as well";
     if (is(o->scheme, "w8a8") && (group_given(o) || o->asym || o->desc_act))
         return "--scheme w8a8 has whole symmetric rows: --group-size, --asym and --desc-act are "
                "for others";
     return NULL;
+}
+
+nib_int_scales nib_dir_opts_scales(const nib_dir_opts *o)
+{
+    return is(o->scales, "range") ? NIB_SCALES_RANGE : NIB_SCALES_SQUARE;
 }
 
 static nib_layout_format compressed_layout(const nib_dir_opts *o)

@@ -9,7 +9,7 @@
 
 /* Targets of the options; start with NIB_DIR_OPTS_DEFAULT. */
 typedef struct {
-    const char *format, *scheme, *activations, *checkpoint_format;
+    const char *format, *scheme, *activations, *scales, *checkpoint_format;
     uint64_t bits, group_size, shard_max;
     bool asym, desc_act;
 } nib_dir_opts;
@@ -21,7 +21,8 @@ typedef struct {
 
 /* NULL-terminated. */
 extern const char *const nib_dir_formats[],
-    *const nib_dir_schemes[], *const nib_dir_activations[], *const nib_dir_checkpoint_formats[];
+    *const nib_dir_schemes[], *const nib_dir_activations[], *const nib_dir_scales[],
+                                                                *const nib_dir_checkpoint_formats[];
 
 /* The rows, for a command's table; `o` is a static nib_dir_opts. */
 #define NIB_DIR_OPTS(o)                                                                            \
@@ -58,6 +59,12 @@ extern const char *const nib_dir_formats[],
          .kind = NIB_OPT_FLAG,                                                                     \
          .target = &(o).desc_act,                                                                  \
          .help = "folder: groups in order of activation"},                                         \
+        {.name = "scales",                                                                         \
+         .kind = NIB_OPT_CHOICE,                                                                   \
+         .target = &(o).scales,                                                                    \
+         .choices = nib_dir_scales,                                                                \
+         .metavar = "HOW",                                                                         \
+         .help = "folder, below 8 bits: search or range (search)"},                                \
         {.name = "checkpoint-format",                                                              \
          .kind = NIB_OPT_CHOICE,                                                                   \
          .target = &(o).checkpoint_format,                                                         \
@@ -76,6 +83,7 @@ const char *nib_dir_opts_wrong(const nib_dir_opts *o);
 /* Are activations, where they are rounded, rounded by a range of each token's own? */
 bool nib_dir_opts_dynamic(const nib_dir_opts *o);
 /* What they ask for, where nothing is wrong. */
+nib_int_scales nib_dir_opts_scales(const nib_dir_opts *o);
 nib_layout_format nib_dir_opts_layout(const nib_dir_opts *o);
 
 #endif

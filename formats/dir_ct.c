@@ -202,7 +202,7 @@ static nib_code pack_range(uint8_t *dst, const nib_layout *l, nib_act_range rang
 {
     const nib_layout_format *f = &l->format;
     if (f->act != NIB_ACT_TENSOR) return NIB_OK;
-    if (!(nib_int_scale(f->scale_type, range.scale) > 0) ||
+    if (!(nib_scale_stored(f->scale_type, range.scale) > 0) ||
         !nib_put_scale(nib_layout_at(dst, l, NIB_PART_INPUT_SCALE), f->scale_type, 0, range.scale))
         return nib_fail(err, NIB_ENUMERIC, "scale %g of the inputs cannot be stored in %s",
                         (double)range.scale, nib_codec_get(f->scale_type)->name);

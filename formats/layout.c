@@ -75,7 +75,7 @@ nib_int_codec nib_layout_codec(const nib_layout *l)
     const nib_layout_format *f = &l->format;
     nib_int_codec c = nib_int_codec_make(f->bits, (size_t)l->group, f->sym);
     c.grid = ops[f->kind]->grid;
-    c.scale_type = f->scale_type;
+    c.codec.scale_type = f->scale_type;
     c.zero_min = f->kind == NIB_LAYOUT_GPTQ && !f->v2;
     return c;
 }
@@ -131,7 +131,7 @@ void nib_put_uint(uint8_t *dst, size_t bytes, uint64_t v)
 bool nib_put_scale(uint8_t *dst, nib_type type, size_t i, float scale)
 {
     const size_t n = nib_codec_get(type)->bytes;
-    const float stored = nib_int_scale(type, scale);
+    const float stored = nib_scale_stored(type, scale);
     nib_put_uint(dst + i * n, n,
                  type == NIB_F16    ? nib_f32_to_f16(stored)
                  : type == NIB_BF16 ? nib_f32_to_bf16(stored)

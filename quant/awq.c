@@ -97,6 +97,7 @@ typedef struct {
     const nib_codec *c;
     float *limit;
     nib_buf *scratch; /* [threads] */
+    unsigned cpu;
 } clipping;
 
 /* The block of h on its diagonal at column `at`, full. */
@@ -107,30 +108,34 @@ static void take_block(float *to, const float *h, size_t cols, size_t at, size_t
 }
 
 /* e[n] = w rounded after clamping to +-limit, less w. */
-static void clipped_error(const nib_codec *c, const float *w, float limit, float *clamped, float *e)
+static void clipped_error(const clipping *k, const float *w, const float *imp, float limit,
+                          float *clamped, float *e)
 {
+    const nib_codec *c = k->c;
+    const size_t n = c->block;
     nib_block_param p;
     uint8_t code[NIB_BLOCK_MAX];
-    const size_t n = c->block;
     for (size_t i = 0; i < n; i++)
         clamped[i] = w[i] > limit ? limit : w[i] < -limit ? -limit : w[i];
-    c->fit(c, &p, &(nib_fit_in){.w = clamped});
+    c->fit(c, &p, &(nib_fit_in){.w = clamped, .imp = imp}, 1, k->cpu);
     for (size_t i = 0; i < n; i += NIB_BLOCK_MAX) {
-        const size_t k = n - i < NIB_BLOCK_MAX ? n - i : NIB_BLOCK_MAX;
-        nib_codec_round(c, &p, i, k, clamped + i, code, e + i);
+        const size_t m = n - i < NIB_BLOCK_MAX ? n - i : NIB_BLOCK_MAX;
+        nib_codec_round(c, &p, i, m, clamped + i, code, e + i);
     }
     for (size_t i = 0; i < n; i++) e[i] -= w[i];
 }
 
-/* One group of n rows. hg: its block of h; e, he: [n * CLIP_TRIED][group]. */
+/* One group of n rows. hg: its block of h; e, he: [n * CLIP_TRIED][group]; clamped: [2][group]. */
 static void clip_group(const clipping *k, size_t row, size_t n, size_t at, const float *hg,
                        float *e, float *he, float *clamped)
 {
     const size_t group = k->c->block;
+    float *imp = clamped + group;
+    for (size_t i = 0; i < group; i++) imp[i] = hg[i * group + i];
     for (size_t t = 0; t < n * CLIP_TRIED; t++) {
         const float *w = k->w + (row + t / CLIP_TRIED) * k->cols + at;
         const float limit = largest(w, group) * (1 - (float)(t % CLIP_TRIED) / CLIP_STEPS);
-        clipped_error(k->c, w, limit, clamped, e + t * group);
+        clipped_error(k, w, imp, limit, clamped, e + t * group);
     }
     nib_gemm_nn(n * CLIP_TRIED, group, group, e, group, hg, group, he, group, 0);
     for (size_t r = 0; r < n; r++) {
@@ -153,7 +158,8 @@ static nib_code clip_rows(void *arg, size_t begin, size_t end, int thread, nib_e
 {
     const clipping *k = arg;
     const size_t group = k->c->block, tried = CLIP_ROWS * CLIP_TRIED * group;
-    float *hg = nib_buf_reserve(&k->scratch[thread], group * group + 2 * tried + group, sizeof *hg);
+    float *hg =
+        nib_buf_reserve(&k->scratch[thread], group * group + 2 * tried + 2 * group, sizeof *hg);
     if (!hg) return nib_fail_nomem(err, "work memory");
     float *e = hg + group * group, *he = e + tried;
     for (size_t at = 0; at < k->cols; at += group) {
@@ -166,7 +172,8 @@ static nib_code clip_rows(void *arg, size_t begin, size_t end, int thread, nib_e
 nib_code nib_awq_clip(float *limit, const float *w, size_t rows, size_t cols, const nib_codec *c,
                       const float *h, const nib_ctx *ctx, nib_err *err)
 {
-    clipping k = {w, h, cols, c, limit, nib_calloc((size_t)ctx->threads, sizeof *k.scratch)};
+    clipping k = {w,       h, cols, c, limit, nib_calloc((size_t)ctx->threads, sizeof *k.scratch),
+                  ctx->cpu};
     if (!k.scratch) return nib_fail_nomem(err, "work memory");
     nib_code rc = nib_par_for(ctx->threads, rows, CLIP_ROWS, clip_rows, &k, err);
     for (int i = 0; i < ctx->threads; i++) nib_buf_free(&k.scratch[i]);

@@ -43,7 +43,8 @@ NIB_MUST_USE nib_code nib_awq_search(nib_awq_choice *best, float *s, const float
 
 /* limit[rows][cols / block]: where clamping a group's weights to +-limit before they are rounded
  * lowers the error of its output most; 10 steps down to 0.55 of the largest. h[cols][cols]: X'X,
- * upper triangle. For formats whose fit does not search by itself. Parallel over rows. */
+ * upper triangle; its diagonal are the importances of the fit. For formats whose blocks have one
+ * scale. Parallel over rows. */
 NIB_MUST_USE nib_code nib_awq_clip(float *limit, const float *w, size_t rows, size_t cols,
                                    const nib_codec *c, const float *h, const nib_ctx *ctx,
                                    nib_err *err);

@@ -61,7 +61,7 @@ static size_t fill_zero_groups(float *dst, const float *imp, size_t cols, const 
     return blocks;
 }
 
-/* ---- single blocks ---- */
+/* ---- parameters alone ---- */
 
 /* Largest finite f16 in place of an overflow, so that what a method fits can be decoded. */
 static float finite_half(float x)
@@ -71,8 +71,8 @@ static float finite_half(float x)
 }
 
 /* Blocks in lanes; idle lanes repeat the last block. */
-void nib_block_fit_many(const nib_codec *c, nib_block_param *p, const nib_fit_in *in, size_t n,
-                        unsigned cpu)
+void nib_block_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in, size_t n,
+                   unsigned cpu)
 {
     const nib_encode_kern *k = nib_encode_for(cpu);
     float imp[NIB_BLOCK_MAX];
@@ -97,11 +97,6 @@ void nib_block_fit_many(const nib_codec *c, nib_block_param *p, const nib_fit_in
             p[at + i].dmin = finite_half(lane[i].dmin);
         }
     }
-}
-
-void nib_block_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in)
-{
-    nib_block_fit_many(c, p, in, 1, 0);
 }
 
 /* ---- rows ---- */

@@ -137,10 +137,9 @@ extern const nib_decode_kern nib_decode_c, nib_decode_avx2, nib_decode_avx512;
 const nib_encode_kern *nib_encode_for(unsigned cpu);
 const nib_decode_kern *nib_decode_for(unsigned cpu);
 
-/* fit() and fit_many() of a block format, and encode() for its type. */
-void nib_block_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in);
-void nib_block_fit_many(const nib_codec *c, nib_block_param *p, const nib_fit_in *in, size_t n,
-                        unsigned cpu);
+/* fit() of a block format, and encode() for its type. */
+void nib_block_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in, size_t n,
+                   unsigned cpu);
 size_t nib_block_encode(const nib_codec *c, uint8_t *dst, const float *w, const float *imp,
                         size_t rows, size_t cols, unsigned cpu, void *scratch);
 

@@ -147,8 +147,8 @@ BLOCK(iq4_xs, NIB_IQ4_XS, nib_iq4_xs, d, d)
            .tile_rows = 1,                                                                         \
            .quantized = true,                                                                      \
            .uses_importance = t != NIB_Q8_0,                                                       \
+           .scale_type = NIB_F16,                                                                  \
            .fit = nib_block_fit,                                                                   \
-           .fit_many = nib_block_fit_many,                                                         \
            .pack = nib_pack_##fn,                                                                  \
            .unpack = nib_unpack_##fn,                                                              \
            .encode = encode_##fn,                                                                  \
@@ -211,6 +211,15 @@ const nib_codec *nib_codec_find(const char *name)
     for (int t = 0; t < NIB_TYPE_COUNT; t++)
         if (!strcasecmp(codecs[t].name, name)) return &codecs[t];
     return NULL;
+}
+
+float nib_scale_stored(nib_type type, float scale)
+{
+    switch (type) {
+    case NIB_F16: return nib_f16_to_f32(nib_f32_to_f16(scale));
+    case NIB_BF16: return nib_bf16_to_f32(nib_f32_to_bf16(scale));
+    default: return scale;
+    }
 }
 
 bool nib_codec_row_bytes(const nib_codec *c, size_t cols, size_t *bytes)

@@ -82,8 +82,9 @@ enum {
  *     value = (D * (level - zero)) - B,   D = d * sc[s],   B = dmin * mn[s]
  *
  * every operation rounded to f32, level = level0 + code or codebook[code] (see nib_codec). d and
- * dmin are as they are stored (rounded to f16). Formats without sub-scales have sc = 1; without
- * minimum dmin = 0 and mn = 0; q4_1 and q5_1 have dmin = -m, mn = 1. zero is 0 in GGUF's formats.
+ * dmin are as they are stored (rounded to f16, in GGUF). Formats without sub-scales have sc = 1;
+ * without minimum dmin = 0 and mn = 0; q4_1 and q5_1 have dmin = -m, mn = 1. zero is 0 in GGUF's
+ * formats.
  */
 typedef struct {
     float d, dmin;
@@ -116,13 +117,13 @@ typedef struct nib_codec {
     int16_t sc_min, sc_max; /* range of sc[]; both 1 = no sub-scales                          */
     int16_t mn_max;         /* range of mn[] is 0 .. mn_max; 0 = no minimum; 1 = own minimum  */
                             /* per block of either sign (q4_1, q5_1)                          */
+    nib_type scale_type;    /* what d and dmin are stored as: f16 in GGUF, bf16, f32          */
 
-    /* Parameters of one block. Where every importance is 0 they count as equal. */
-    void (*fit)(const struct nib_codec *c, nib_block_param *p, const nib_fit_in *in);
-    /* The same for n blocks that share their importances, in[i].imp, many times as fast; the same
-     * parameters for every mask. NULL: there is only fit(). */
-    void (*fit_many)(const struct nib_codec *c, nib_block_param *p, const nib_fit_in *in, size_t n,
-                     unsigned cpu);
+    /* Parameters of n blocks that share their importances, in[i].imp. Where every importance is 0
+     * they count as equal. Many blocks at once are many times as fast; the parameters are the same
+     * for any number of them and every mask. */
+    void (*fit)(const struct nib_codec *c, nib_block_param *p, const nib_fit_in *in, size_t n,
+                unsigned cpu);
     /* One block: codes and parameters <-> bytes. pack(unpack(x)) = x where x came from pack. */
     void (*pack)(uint8_t *dst, const nib_block_param *p, const uint8_t *code);
     void (*unpack)(nib_block_param *p, uint8_t *code, const uint8_t *src);
@@ -152,6 +153,9 @@ const nib_codec *nib_codec_find(const char *name);
  * formats. */
 void nib_codec_round(const nib_codec *c, const nib_block_param *p, size_t i, size_t n,
                      const float *w, uint8_t *code, float *value);
+
+/* A scale as it will be after it was stored as f32, f16 or bf16; it may become infinite. */
+float nib_scale_stored(nib_type type, float scale);
 
 /* Bytes of a packed row of `cols` weights. False when cols is no multiple of the block, or on
  * overflow. */

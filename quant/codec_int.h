@@ -23,14 +23,24 @@
 
 typedef enum { NIB_GRID_GPTQ, NIB_GRID_AWQ, NIB_GRID_CT } nib_int_grid;
 
+/* How a group's scale and zero point are found. */
+typedef enum {
+    NIB_SCALES_RANGE, /* as above, from the extremes of its weights                               */
+    NIB_SCALES_SQUARE, /* for the least sum of importance times squared error: scales of 0.15 to */
+                       /* 1.1 of the range, each refitted by least squares, zero points near the */
+                       /* range's; symmetric ones of either sign, since a code more is below 0   */
+    NIB_SCALES_POWER,  /* GPTQ's search: the least error of power 2.4, the range shrunk by 1/100 */
+                       /* to 80/100; knows no importances                                        */
+} nib_int_scales;
+
 typedef struct {
     nib_codec codec; /* first: fit() finds the rest from it */
     bool sym;
-    /* The caller's to change; nib_int_codec_make() sets GPTQ's grid, f32, 0 and false. */
+    /* The caller's to change; nib_int_codec_make() sets GPTQ's grid, the range, and 0, and f32 in
+     * codec.scale_type: scales are rounded to it before they are used. */
     nib_int_grid grid;
-    nib_type scale_type; /* f32, f16 or bf16: scales are rounded to it before they are used      */
-    unsigned zero_min;   /* least zero point of an asymmetric grid: 1 where 0 cannot be stored  */
-    bool search;         /* shrink the range for the least error of power 2.4, 80 steps of 1/100 */
+    nib_int_scales scales;
+    unsigned zero_min; /* least zero point of an asymmetric grid: 1 where 0 cannot be stored */
 } nib_int_codec;
 
 /* "int4-g128"; group 0 is for whole rows: "int4-row". Returns buf. */
@@ -39,8 +49,5 @@ char *nib_int_codec_name(char *buf, size_t n, unsigned bits, uint64_t group);
 /* bits 2..8, group >= 1. The name is "int"; the type one of NIB_INT2 ... where there is one, else
  * NIB_TYPE_COUNT. */
 nib_int_codec nib_int_codec_make(unsigned bits, size_t group, bool sym);
-
-/* A scale as it will be after it was stored as f32, f16 or bf16; it may become infinite. */
-float nib_int_scale(nib_type type, float scale);
 
 #endif

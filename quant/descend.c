@@ -13,7 +13,6 @@
  * adding what has moved since. */
 #include "quant/chunk.h"
 
-#include "base/half.h"
 #include "base/linalg.h"
 
 #include <math.h>
@@ -52,11 +51,6 @@ typedef struct {
     float d[L], dmin[L], zero[L], sc[L], mn[L];
 } trial;
 
-static float f16_round(float x)
-{
-    return nib_f16_to_f32(nib_f32_to_f16(x));
-}
-
 static float clampf(float x, float lo, float hi)
 {
     return x < lo ? lo : x > hi ? hi : x;
@@ -77,8 +71,8 @@ static bool candidate(const nib_chunk *ch, size_t s, int t, float step, trial *p
         float d = ch->d[b * L + l], dmin = ch->dmin[b * L + l];
         float sc = ch->sc[s * L + l], mn = ch->mn[s * L + l];
         if (own_scale) {
-            if (has_min) dmin = f16_round(dmin + dm * step * 4 * d);
-            d = f16_round(d * (1 + ds * step));
+            if (has_min) dmin = nib_scale_stored(c->scale_type, dmin + dm * step * 4 * d);
+            d = nib_scale_stored(c->scale_type, d * (1 + ds * step));
         } else {
             sc = clampf(sc + ds, c->sc_min, c->sc_max);
             if (has_min) mn = clampf(mn + dm, 0, c->mn_max);
@@ -232,7 +226,7 @@ static void super_products(const nib_chunk *ch, size_t b, const float *g, const 
         }
 }
 
-/* The best step of d and dmin in lane l, as far as f16 has it. Returns what the error decreases
+/* The best step of d and dmin in lane l, as they can be stored. Returns what the error decreases
  * by; 0: stay. */
 static double super_step(const nib_codec *c, const products *p, size_t l, float *d, float *dmin)
 {
@@ -245,7 +239,8 @@ static double super_step(const nib_codec *c, const products *p, size_t l, float 
     } else if (uu > 0) {
         a = ug / uu;
     }
-    float new_d = f16_round((float)(*d + a)), new_dmin = f16_round((float)(*dmin + m));
+    float new_d = nib_scale_stored(c->scale_type, (float)(*d + a));
+    float new_dmin = nib_scale_stored(c->scale_type, (float)(*dmin + m));
     if (c->mn_max > 1 && new_dmin < 0) new_dmin = *dmin;
     a = (double)new_d - *d;
     m = (double)new_dmin - *dmin;

@@ -341,10 +341,7 @@ static void fit_block(nib_chunk *ch, const job *j, size_t b, const float *from, 
         for (size_t i = 0; i < n; i++) row[i] = from[i * L + l];
         in[l] = (nib_fit_in){row, imp, mean_square[l]};
     }
-    if (c->fit_many)
-        c->fit_many(c, p, in, L, j->g->ctx.cpu);
-    else
-        for (size_t l = 0; l < L; l++) c->fit(c, &p[l], &in[l]);
+    c->fit(c, p, in, L, j->g->ctx.cpu);
     for (size_t l = 0; l < L; l++) take_param(ch, b, l, &p[l]);
 }
 

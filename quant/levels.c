@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* quant/levels.c - what the solvers' loops need to know of a codec, and which loops this processor
  * runs. */
+#include "quant/int_kern.h"
 #include "quant/lanes.h"
 
 #include "base/cpu.h"
@@ -8,10 +9,16 @@
 #include <string.h>
 
 extern const nib_lanes nib_lanes_c, nib_lanes_avx2, nib_lanes_avx512;
+extern const nib_int_kern nib_int_kern_c, nib_int_kern_avx2, nib_int_kern_avx512;
 
 const nib_lanes *nib_lanes_get(unsigned cpu)
 {
     return NIB_KERNELS(nib_lanes, cpu);
+}
+
+const nib_int_kern *nib_int_kern_get(unsigned cpu)
+{
+    return NIB_KERNELS(nib_int_kern, cpu);
 }
 
 void nib_levels_init(nib_levels *lv, const nib_codec *c)

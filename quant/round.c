@@ -26,10 +26,7 @@ static void round_blocks(const job *j, size_t row, size_t n, size_t at, const fl
     for (size_t r = 0; r < n; r++)
         in[r] = (nib_fit_in){j->w + (row + r) * j->cols + at, j->imp ? j->imp + at : NULL,
                              mean_square[r]};
-    if (c->fit_many)
-        c->fit_many(c, p, in, n, j->cpu);
-    else
-        for (size_t r = 0; r < n; r++) c->fit(c, &p[r], &in[r]);
+    c->fit(c, p, in, n, j->cpu);
     for (size_t r = 0; r < n; r++) {
         const size_t first = (row + r) * j->cols + at;
         for (size_t i = 0; i < c->block;

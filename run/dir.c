@@ -64,7 +64,7 @@ static nib_code round_tensor(const nib_plan_tensor *t, nib_keep *keep, round_wor
     nib_block_param *param = nib_buf_reserve(&m->param, n / t->codec->block, sizeof *param);
     if (!w || !code || !param) return nib_fail_nomem(err, "weights");
     nib_code rc = nib_weights_read(keep->p, t, 0, t->rows, w, &m->raw, ctx->cpu, err);
-    if (!rc) rc = nib_round_rows(t->codec, w, NULL, rows, cols, w, code, param, ctx, err);
+    if (!rc) rc = nib_round_rows(t->codec, w, t->importance, rows, cols, w, code, param, ctx, err);
     return rc ? rc
               : nib_keep_write(keep, t, &(nib_layout_values){.code = code, .param = param}, NULL,
                                err);

@@ -269,54 +269,17 @@ static void mark_solved(nib_plan *p)
 
 /* ---- importances ---- */
 
-/* The entry that tensor t is to use; NULL when it uses none. */
-static nib_code find_importance(const nib_plan_tensor *t, const nib_imatrix *im,
-                                const nib_imatrix_entry **out, nib_err *err)
+/* Some formats cannot do without. */
+static nib_code check_importances(const chooser *c, nib_err *err)
 {
-    *out = NULL;
-    if (!im || t->copy || t->solve || !t->codec->quantized) return NIB_OK;
-    const nib_imatrix_entry *e = nib_imatrix_find(im, t->name);
-    if (e && (e->cols != t->cols || e->n_mat != 1)) {
-        if (nib_mix_is_embedding(t->name)) return NIB_OK;
-        return nib_fail(err, NIB_EFORMAT,
-                        "%s: entry '%s' has %zu x %zu values, but the tensor has rows of %llu; was "
-                        "it made with another model?",
-                        im->path ? im->path : "importance matrix", t->name, e->n_mat, e->cols,
-                        (unsigned long long)t->cols);
-    }
-    if (t->codec->uses_importance) *out = e;
-    return NIB_OK;
-}
-
-static nib_code attach_importances(chooser *c, const nib_imatrix *im, nib_err *err)
-{
-    nib_plan *p = c->p;
-    size_t total = 0, at = 0;
-    nib_code rc;
-    const nib_imatrix_entry *e;
-    for (size_t i = 0; i < p->n; i++) {
-        const nib_plan_tensor *t = &p->tensor[i];
-        if ((rc = find_importance(t, im, &e, err))) return rc;
-        if (e) total += e->cols;
-        if (!e && !t->copy && !t->solve &&
+    for (size_t i = 0; i < c->p->n; i++) {
+        const nib_plan_tensor *t = &c->p->tensor[i];
+        if (!t->importance && !t->copy && !t->solve &&
             nib_mix_needs_importance(&c->mix, t->name, t->codec->type))
             return nib_fail(err, NIB_EINVAL,
                             "tensor '%s': %s needs importances (--imatrix; 'nibble calibrate' "
                             "makes them), and there are none for it",
-                            t->name, p->file_type->name);
-    }
-    if (!(p->importance = nib_alloc(total, sizeof *p->importance)))
-        return nib_fail_nomem(err, "importances");
-    for (size_t i = 0; i < p->n; i++) {
-        nib_plan_tensor *t = &p->tensor[i];
-        if ((rc = find_importance(t, im, &e, err))) return rc;
-        if (e) {
-            nib_imatrix_values(e, p->importance + at);
-            t->importance = p->importance + at;
-            at += e->cols;
-        }
-        p->n_with_importance += e != NULL;
-        p->n_without_importance += im && !e && !t->copy && !t->solve && t->codec->uses_importance;
+                            t->name, c->p->file_type->name);
     }
     return NIB_OK;
 }
@@ -368,7 +331,7 @@ static void add_up(nib_plan *p, const nib_mix *mix)
     if (inner_weights) p->bits_per_weight_inner = 8.0 * (double)inner_bytes / (double)inner_weights;
 }
 
-static void warn_odd(const chooser *c, const nib_imatrix *im, nib_log *log)
+static void warn_odd(const chooser *c, nib_log *log)
 {
     const nib_plan *p = c->p;
     nib_overrides_warn_unused(c->overrides, log);
@@ -377,11 +340,6 @@ static void warn_odd(const chooser *c, const nib_imatrix *im, nib_log *log)
                  nib_source_path(p->model->src));
     if (p->recipe.leave_output && !c->mix.has_output)
         nib_warn(log, "--leave-output has no effect: the embedding serves as output matrix");
-    if (im && !p->n_with_importance)
-        nib_warn(log, "%s is used by no tensor", im->path ? im->path : "the importance matrix");
-    else if (p->n_without_importance)
-        nib_info(log, "%zu of %zu tensors have no importances and are quantized without",
-                 p->n_without_importance, p->n_without_importance + p->n_with_importance);
 }
 
 /* ---- the whole ---- */
@@ -396,7 +354,8 @@ static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_c
     if ((rc = init_chooser(c, p, im, err))) return rc;
     if ((rc = choose_all(c, err))) return rc;
     mark_solved(p);
-    if ((rc = attach_importances(c, im, err))) return rc;
+    if ((rc = nib_plan_importances(p, im, ctx, err))) return rc;
+    if ((rc = check_importances(c, err))) return rc;
     if ((rc = list_records(p, err))) return rc;
     if ((rc = nib_export_metadata(&p->kvs, p, im, err))) return rc;
     const char *path = r->out ? r->out : "model.gguf";
@@ -406,7 +365,7 @@ static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_c
     p->peak_memory = nib_mem_peak() + nib_quantize_memory(p, ctx->threads);
     p->disk_free = nib_disk_free(path);
     if (r->out) rc = nib_target_check(&p->layout, p->model->src, r->force, p->disk_free, err);
-    if (!rc) warn_odd(c, im, ctx->log);
+    if (!rc) warn_odd(c, ctx->log);
     return rc;
 }
 

@@ -80,6 +80,11 @@ bool nib_plan_rescales(const nib_plan *p, const nib_plan_tensor *t);
 NIB_MUST_USE nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *imatrix, const nib_ctx *ctx,
                                    nib_err *err);
 
+/* Give each tensor that is rounded with importances those of the matrix (NULL: none), and say how
+ * many lack them; run/plan_importance.c. NIB_EFORMAT: a matrix of another model. */
+NIB_MUST_USE nib_code nib_plan_importances(nib_plan *p, const nib_imatrix *imatrix,
+                                           const nib_ctx *ctx, nib_err *err);
+
 /* The metadata of the output; run/gguf_export.c. From a Hugging Face folder: made from its
  * configuration and tokenizer; from GGUF: copied. Needs all of the plan but kvs and layout. */
 NIB_MUST_USE nib_code nib_export_metadata(nib_gguf_kvs **out, const nib_plan *p,

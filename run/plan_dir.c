@@ -22,7 +22,7 @@ static nib_code refuse(const nib_recipe *r, const char *option, nib_err *err)
                     nib_layout_method(r->layout.kind));
 }
 
-static nib_code check_recipe(const nib_plan *p, const nib_imatrix *im, nib_err *err)
+static nib_code check_recipe(const nib_plan *p, nib_err *err)
 {
     const nib_recipe *r = &p->recipe;
     if (nib_source_get_kind(p->model->src) != NIB_SOURCE_HF)
@@ -36,7 +36,6 @@ static nib_code check_recipe(const nib_plan *p, const nib_imatrix *im, nib_err *
     if (r->embedding_type) return refuse(r, "--embedding-type", err);
     if (r->pure) return refuse(r, "--pure", err);
     if (r->leave_output) return refuse(r, "--leave-output", err);
-    if (im) return refuse(r, "--imatrix", err);
     if (r->layout.desc_act && r->method == NIB_METHOD_RTN)
         return nib_fail(err, NIB_EINVAL,
                         "--desc-act needs --method gptq: rounding to nearest sees no activations");
@@ -73,6 +72,8 @@ static nib_code pack_tensor(nib_plan *p, nib_plan_tensor *t, nib_layout_format f
     rc = nib_layout_make(&t->layout, &f, t->rows, t->cols, err);
     if (rc) return nib_wrap(err, "tensor '%s'", t->src->name);
     *c = nib_layout_codec(&t->layout);
+    if (f.bits < 8) c->scales = p->recipe.scales; /* with 256 levels nothing is gained */
+    c->codec.uses_importance = c->scales == NIB_SCALES_SQUARE;
     c->codec.name = nib_int_codec_name(t->label, sizeof t->label, f.bits, f.group);
     t->codec = &c->codec;
     t->solve = true;
@@ -258,11 +259,12 @@ static nib_code plan_tensors(nib_plan *p, const nib_ctx *ctx, nib_err *err)
 nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, nib_err *err)
 {
     const nib_recipe *r = &p->recipe;
-    nib_code rc = check_recipe(p, im, err);
+    nib_code rc = check_recipe(p, err);
     if (rc) return rc;
     nib_int_codec_name(p->label_text, sizeof p->label_text, r->layout.bits, r->layout.group);
     p->label = p->label_text;
     if ((rc = plan_tensors(p, ctx, err))) return rc;
+    if ((rc = nib_plan_importances(p, im, ctx, err))) return rc;
     if ((rc = share_out(p, err))) return rc;
     if ((rc = name_files(p, err))) return rc;
     add_up(p);

@@ -43,10 +43,11 @@ typedef struct {
     const char *embedding_type; /* format of the token embedding; NULL: as the file type has it */
     nib_method method;
     nib_transform transform;
-    bool pure;          /* every tensor in the base format: no mix, no stand-ins        */
-    bool leave_output;  /* output.weight keeps the format it has                        */
-    bool force;         /* an existing target is replaced                               */
-    uint64_t split_max; /* bytes of tensors in one file; 0: one file, of folders 5 GB   */
+    nib_int_scales scales; /* of groups of less than 8 bits; folders                          */
+    bool pure;             /* every tensor in the base format: no mix, no stand-ins        */
+    bool leave_output;     /* output.weight keeps the format it has                        */
+    bool force;            /* an existing target is replaced                               */
+    uint64_t split_max;    /* bytes of tensors in one file; 0: one file, of folders 5 GB   */
 } nib_recipe;
 
 #endif

@@ -75,6 +75,7 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
                               (double)opts->held_out,
                               (double)p->recipe.format,
                               (double)p->recipe.transform,
+                              (double)p->recipe.scales,
                               opts->rescale.alpha,
                               opts->range,
                               opts->percentile};
@@ -155,12 +156,12 @@ static nib_code round_weight(solver *s, nib_block_tensor *b, const nib_moments_i
     return rc ? rc : keep_weight(s, b, NULL, err);
 }
 
-/* AWQ's clipping, for formats whose fit is the range of the weights alone. Not for q and k: what
- * counts there is their product. */
+/* AWQ's clipping, for groups with one scale. Not for q and k: what counts there is their product.
+ */
 static bool clips(const solver *s, const nib_block_tensor *b)
 {
     const nib_codec *c = b->tensor->codec;
-    return s->p->recipe.transform == NIB_TRANSFORM_AWQ && !c->fit_many &&
+    return s->p->recipe.transform == NIB_TRANSFORM_AWQ && s->p->recipe.format == NIB_FORMAT_DIR &&
            c->block <= NIB_BLOCK_MAX && b->tensor->place.role != NIB_ROLE_ATTN_Q &&
            b->tensor->place.role != NIB_ROLE_ATTN_K;
 }

@@ -13,7 +13,7 @@ text=$(cd "$(dirname "$text")" && pwd)/$(basename "$text")
 cd "$(dirname "$0")/.."
 nibble=$build/nibble
 calibration=${NIB_QUALITY_CALIBRATION:-data/calibration.txt}
-types=${NIB_QUALITY_TYPES-q4_0 q4_k_s q3_k_s q2_k iq4_xs int4-g128 int3-g128 int2-g64}
+types=${NIB_QUALITY_TYPES-q4_0 q4_k_s q3_k_s q2_k iq4_xs int4-g128 int4-g128-asym int3-g128 int2-g64}
 w8a8=${NIB_QUALITY_W8A8-yes}
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 scratch=$(mktemp -d)
@@ -27,8 +27,9 @@ quantized() {
     shift 4
     case $type in
     int*)
-        bits=${type#int} bits=${bits%%-*}
-        set -- --format gptq --bits "$bits" --group-size "${type##*-g}" "$@" ;;
+        bits=${type#int} bits=${bits%%-*} group=${type##*-g}
+        case $type in *-asym) set -- --asym "$@" ;; esac
+        set -- --format gptq --bits "$bits" --group-size "${group%-asym}" "$@" ;;
     *) set -- --type "$type" --pure --embedding-type bf16 "$@" ;;
     esac
     "$nibble" quantize "$model" -o "$target" --method "$method" "$@" --quiet >"$scratch/out"
@@ -46,8 +47,8 @@ report() {
     awk -v type="$1" '
         $1 == "base" { base = $2; next }
         { ppl[$1] = $2; kl[$1] = $5
-          printf "%-9s %-16s %9.3f  %+6.2f +/- %4.2f %%  %.5f +/- %.5f  %6.2f %%", type, $1, $2, $3, $4, $5, $6, $7 }
-        $1 ~ /awq|gptq/ { printf "  %5.1f %%", (1 - $5 / kl["importance" in kl ? "importance" : "rtn"]) * 100 }
+          printf "%-14s %-16s %9.3f  %+6.2f +/- %4.2f %%  %.5f +/- %.5f  %6.2f %%", type, $1, $2, $3, $4, $5, $6, $7 }
+        $1 ~ /awq|gptq/ { printf "  %5.1f %%", (1 - $5 / kl["importance"]) * 100 }
         $1 ~ /awq|gptq/ && ppl["rtn"] > base { printf "  %5.1f %%", (ppl["rtn"] - $2) / (ppl["rtn"] - base) * 100 }
         { print "" }'
 }
@@ -56,11 +57,8 @@ one_type() {
     local model=$1 type=$2 files=() names=(base)
     for method in rtn importance awq gptq awq+gptq; do
         local options=() target=$scratch/$method.gguf
-        case $type,$method in
-        int*,importance) continue ;; # groups of integers are fitted without importances
-        int*) target=$scratch/$method ;;
-        *,importance) options=(--imatrix "$scratch/stats.gguf") ;;
-        esac
+        case $type in int*) target=$scratch/$method ;; esac
+        case $method in importance) options=(--imatrix "$scratch/stats.gguf") ;; esac
         case $method in *awq* | *gptq*) options=(--text "$calibration" "${windows[@]}") ;; esac
         rm -rf "$target"
         quantized "$model" "$type" "${method/importance/rtn}" "$target" "${options[@]}"
@@ -95,15 +93,14 @@ VARIANTS
 for model in data/tiny-llama "$scratch/twin"; do
     "$nibble" calibrate "$model" --text "$calibration" "${windows[@]}" -o "$scratch/stats.gguf" --force --quiet >"$scratch/out"
     printf '\n%s on %s, calibrated on %s\n' "${model##*/}" "$text" "$calibration"
-    printf '%-9s %-16s %9s  %-17s  %-19s  %8s  %7s  %8s\n' '' '' perplex- '' 'KL divergence' 'same top' 'KL' 'ppl loss'
-    printf '%-9s %-16s %9s  %-17s  %-19s  %8s  %7s  %8s\n' type method ity change '' token removed 'regained'
+    printf '%-14s %-16s %9s  %-17s  %-19s  %8s  %7s  %8s\n' '' '' perplex- '' 'KL divergence' 'same top' 'KL' 'ppl loss'
+    printf '%-14s %-16s %9s  %-17s  %-19s  %8s  %7s  %8s\n' type method ity change '' token removed 'regained'
     for type in $types; do one_type "$model" "$type"; done
     [ -z "$w8a8" ] || eight_bits "$model"
     head -n 1 "$scratch/table"
 done
 cat <<'END'
 
-KL removed: against rounding with importances, or to nearest where there is no such row. Loss regained: the share
-of the perplexity that rounding to nearest loses and GPTQ does not; where little is lost, or the text is short, that
-share is mostly noise.
+KL removed: against rounding with importances. Loss regained: the share of the perplexity that rounding to nearest
+loses and GPTQ does not; where little is lost, or the text is short, that share is mostly noise.
 END

@@ -113,7 +113,7 @@ static void round_all(const nib_layout *l, const float *w, uint8_t *code, nib_bl
     const size_t n = (size_t)l->group, blocks = (size_t)(l->out * l->groups);
     float *value = nib_alloc(n, sizeof *value);
     for (size_t b = 0; b < blocks; b++) {
-        ic.codec.fit(&ic.codec, &param[b], &(nib_fit_in){.w = w + b * n});
+        ic.codec.fit(&ic.codec, &param[b], &(nib_fit_in){.w = w + b * n}, 1, 0);
         nib_codec_round(&ic.codec, &param[b], 0, n, w + b * n, code + b * n, value);
     }
     nib_free(value);
@@ -146,7 +146,7 @@ static void check_rounded(const rounded *x)
     for (size_t i = 0; i < n; i++) {
         const float scale = param[i / l.group].d;
         if (ours[i] == theirs[i]) continue;
-        if (abs(ours[i] - theirs[i]) > 1 || !is_tie(nib_int_scale(t->codec->type, w[i] / scale)))
+        if (abs(ours[i] - theirs[i]) > 1 || !is_tie(nib_scale_stored(t->codec->type, w[i] / scale)))
             fail_msg("%s: code %zu is %d, theirs is %d", x->file, i, ours[i], theirs[i]);
     }
     const nib_layout_values v = {.code = theirs, .param = param};

@@ -57,7 +57,7 @@ typedef struct {
     bool zero_point;
 } awq_grid;
 
-static void awq_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in)
+static void awq_fit_one(const nib_codec *c, nib_block_param *p, const nib_fit_in *in)
 {
     float lo = in->w[0], hi = in->w[0];
     for (size_t i = 1; i < c->block; i++) lo = fminf(lo, in->w[i]), hi = fmaxf(hi, in->w[i]);
@@ -70,6 +70,13 @@ static void awq_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in
         p->d = fmaxf(fmaxf(hi, -lo), 1e-5f) / (float)(c->n_codes / 2 - 1);
         p->zero = c->n_codes / 2;
     }
+}
+
+static void awq_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in, size_t n,
+                    unsigned cpu)
+{
+    (void)cpu;
+    for (size_t i = 0; i < n; i++) awq_fit_one(c, &p[i], &in[i]);
 }
 
 static awq_grid make_grid(unsigned bits, size_t group, bool zero_point)
@@ -334,7 +341,8 @@ static void rows_are_blocks(void **state)
                 double sum = 0;
                 float q[NIB_BLOCK_MAX];
                 for (size_t i = at / C * C; i < at / C * C + C; i++) sum += (double)w[i] * w[i];
-                c->fit(c, &p, &(nib_fit_in){w + at, with ? imp + at % C : NULL, (float)(sum / C)});
+                c->fit(c, &p, &(nib_fit_in){w + at, with ? imp + at % C : NULL, (float)(sum / C)},
+                       1, 0);
                 nib_codec_round(c, &p, 0, c->block, w + at, want_code, q);
                 assert_memory_equal(code + at, want_code, c->block);
                 assert_memory_equal(value + at, q, c->block * sizeof *q);

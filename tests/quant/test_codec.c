@@ -124,7 +124,7 @@ static void check_block(const nib_codec *c, const float *w, const float *imp, ui
     uint8_t code[NIB_BLOCK_MAX], code_one[NIB_BLOCK_MAX];
     nib_block_param p;
     for (size_t i = 0; i < c->block; i++) ms += w[i] * w[i];
-    c->fit(c, &p, &(nib_fit_in){w, imp, ms / (float)c->block});
+    c->fit(c, &p, &(nib_fit_in){w, imp, ms / (float)c->block}, 1, 0);
     check_param(c, &p);
     nib_codec_round(c, &p, 0, c->block, w, code, value);
     check_nearest(c, &p, w, code, value);
@@ -143,7 +143,7 @@ static void check_block(const nib_codec *c, const float *w, const float *imp, ui
 }
 
 /* Many blocks at once, on every kernel path, get the parameters that each gets alone. */
-static void fit_many_agrees(void **state)
+static void fit_of_many_agrees(void **state)
 {
     (void)state;
     enum { N = 37 };
@@ -154,7 +154,7 @@ static void fit_many_agrees(void **state)
     uint32_t seed = 9;
     for (int t = 0; t < NIB_TYPE_COUNT; t++) {
         const nib_codec *c = nib_codec_get((nib_type)t);
-        if (!c->fit_many) continue;
+        if (!c->fit) continue;
         for (int weighted = 0; weighted < 2; weighted++)
             for (size_t k = 0; k < TEST_CPUS; k++) {
                 if (test_cpu_missing(test_cpus[k])) continue;
@@ -164,10 +164,10 @@ static void fit_many_agrees(void **state)
                     float *block = w + i * c->block;
                     fill_block(block, c->block, (block_kind)(i % BLOCK_KINDS), &seed);
                     in[i] = (nib_fit_in){block, weighted ? imp : NULL, 0.1f + 0.01f * (float)i};
-                    c->fit(c, &alone[i], &in[i]);
+                    c->fit(c, &alone[i], &in[i], 1, 0);
                 }
                 memset(many, 255, sizeof many);
-                c->fit_many(c, many, in, N, test_cpus[k]);
+                c->fit(c, many, in, N, test_cpus[k]);
                 if (memcmp(alone, many, sizeof many))
                     fail_msg("%s, %s: other parameters", c->name, nib_cpu_name(test_cpus[k]));
             }
@@ -371,7 +371,7 @@ int main(void)
         cmocka_unit_test(sizes_are_those_of_the_formats),
         cmocka_unit_test(row_bytes_refuse_what_does_not_divide),
         cmocka_unit_test(fit_round_pack_agree),
-        cmocka_unit_test(fit_many_agrees),
+        cmocka_unit_test(fit_of_many_agrees),
         cmocka_unit_test(any_parameters_and_codes_survive_packing),
         cmocka_unit_test(errors_stay_within_bounds),
         cmocka_unit_test(zero_importance_counts_as_equal),

@@ -126,7 +126,7 @@ static void check(void **state)
     const size_t rows = (size_t)nib_tensor_rows(t), cols = (size_t)nib_tensor_cols(t);
     const size_t group = g->group ? g->group : cols;
     nib_int_codec codec = nib_int_codec_make(g->bits, group, g->sym);
-    codec.search = g->search;
+    if (g->search) codec.scales = NIB_SCALES_POWER;
     const nib_ctx ctx = {.threads = 2, .cpu = nib_cpu_detect()};
     const nib_gptq_opts opts = {
         .damp = g->damp, .order = g->order, .group = group, .when = g->when, .lazy = g->lazy};

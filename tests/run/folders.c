@@ -10,7 +10,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-nib_code write_folder(const char *name, nib_recipe r, int threads, nib_err *err)
+nib_code write_folder_with(const char *name, nib_recipe r, const nib_imatrix *im, int threads,
+                           nib_err *err)
 {
     nib_log log = {0};
     nib_ctx ctx = {.threads = threads, .log = &log};
@@ -22,7 +23,7 @@ nib_code write_folder(const char *name, nib_recipe r, int threads, nib_err *err)
     open_model(&o, tiny_llama());
     r.format = NIB_FORMAT_DIR;
     r.out = scratch(name);
-    nib_code rc = nib_plan_make(&p, &r, &o.model, NULL, &ctx, err);
+    nib_code rc = nib_plan_make(&p, &r, &o.model, im, &ctx, err);
     if (!rc) rc = nib_side_open(&side, r.out, 0, false, err);
     if (!rc) rc = nib_dir_round(&side, &p, &ctx, err);
     if (!rc) rc = nib_dir_write(&result, &p, &side, &note, &ctx, err);
@@ -30,6 +31,11 @@ nib_code write_folder(const char *name, nib_recipe r, int threads, nib_err *err)
     nib_plan_free(&p);
     close_model(&o);
     return rc;
+}
+
+nib_code write_folder(const char *name, nib_recipe r, int threads, nib_err *err)
+{
+    return write_folder_with(name, r, NULL, threads, err);
 }
 
 void write_folder_ok(const char *name, nib_recipe r, int threads)

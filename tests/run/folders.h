@@ -8,7 +8,10 @@
 
 /* Round the demonstration model into a folder of the scratch folder. */
 nib_code write_folder(const char *name, nib_recipe r, int threads, nib_err *err);
-/* The same, must succeed. */
+/* The same with importances. */
+nib_code write_folder_with(const char *name, nib_recipe r, const nib_imatrix *im, int threads,
+                           nib_err *err);
+/* As write_folder(), must succeed. */
 void write_folder_ok(const char *name, nib_recipe r, int threads);
 
 /* Replace the first `from` in a file of the scratch folder by `to`, which is as long. */

@@ -44,7 +44,7 @@ static rounded round_by_hand(const nib_layout *l, const float *w, const uint32_t
         const size_t row = b * group / in * in, first = b * group % in;
         for (size_t i = 0; i < group; i++)
             part[i] = w[row + (order ? order[first + i] : first + i)];
-        ic.codec.fit(&ic.codec, &x.param[b], &(nib_fit_in){.w = part});
+        ic.codec.fit(&ic.codec, &x.param[b], &(nib_fit_in){.w = part}, 1, 0);
         nib_codec_round(&ic.codec, &x.param[b], 0, group, part, code, value);
         for (size_t i = 0; i < group; i++) {
             const size_t at = row + (order ? order[first + i] : first + i);
@@ -131,6 +131,60 @@ static void folders_hold_the_rounded_model(void **state)
     }
     assert_true(nib_file_exists(scratch("k1/model.safetensors.index.json")));
     assert_false(nib_file_exists(scratch("k0/model.safetensors.index.json")));
+}
+
+/* ---- importances ---- */
+
+/* Sum of importance times squared error over all packed weights of a folder. */
+static double weighted_error(const char *folder, const nib_imatrix *im)
+{
+    opened a, b;
+    double error = 0;
+    open_model(&a, tiny_llama());
+    open_model(&b, scratch(folder));
+    for (uint32_t layer = 0; layer < a.model.hp.n_layer; layer++)
+        for (nib_role r = NIB_ROLE_FIRST_BLOCK; r < NIB_ROLE_COUNT; r++) {
+            const nib_tensor *t = nib_model_param(&a.model, layer, r)->weight;
+            char name[64];
+            if (!t || t->n_dims != 2) continue;
+            nib_place_gguf_name((nib_place){r, layer, false}, name, sizeof name);
+            const nib_imatrix_entry *e = nib_imatrix_find(im, name);
+            float *x = tensor_values(a.src, t);
+            float *y = tensor_values(b.src, nib_source_find(b.src, t->name));
+            for (size_t i = 0; i < nib_tensor_elems(t); i++)
+                error += e->in_sum2[i % e->cols] * ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
+            nib_free(x);
+            nib_free(y);
+        }
+    close_model(&a);
+    close_model(&b);
+    return error;
+}
+
+/* Scales that are searched have a lower error than the range's, with importances one that is lower
+ * still where it is weighed by them. Nothing but the fit differs, which minimizes just that. */
+static void importances_are_used(void **state)
+{
+    (void)state;
+    nib_imatrix im;
+    nib_err err = {0};
+    opened o;
+    nib_recipe r = {.layout = W4, .force = true};
+    open_model(&o, tiny_llama());
+    fake_imatrix(&im, &o.model);
+    write_folder_ok("range", r, 2);
+    r.scales = NIB_SCALES_SQUARE;
+    write_folder_ok("search", r, 2);
+    assert_int_equal(write_folder_with("weighed", r, &im, 2, &err), NIB_OK);
+    const double range = weighted_error("range", &im), search = weighted_error("search", &im),
+                 weighed = weighted_error("weighed", &im);
+    if (search > 0.95 * range || weighed > 0.98 * search)
+        fail_msg("range %g, search %g, with importances %g", range, search, weighed);
+    r.layout = W8_ROWS; /* keeps the range */
+    write_folder_ok("w8", r, 2);
+    check_values(scratch("w8"), W8_ROWS, false);
+    nib_imatrix_free(&im);
+    close_model(&o);
 }
 
 /* ---- what no rounding to nearest makes ---- */
@@ -377,6 +431,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folders_hold_the_rounded_model),
+        cmocka_unit_test(importances_are_used),
         cmocka_unit_test(order_of_columns_is_kept),
         cmocka_unit_test(inputs_are_described),
         cmocka_unit_test(configurations_say_what_they_are),

@@ -255,6 +255,39 @@ static void importances(void **state)
     nib_imatrix_free(&im);
 }
 
+/* Folders: for weights that are rounded without a look at activations, under the model's names. */
+static void importances_of_folders(void **state)
+{
+    (void)state;
+    nib_imatrix im;
+    nib_plan p;
+    fake_imatrix(&im, &tiny.model);
+    nib_recipe r = {.format = NIB_FORMAT_DIR,
+                    .layout = {.bits = 4, .group = 64, .sym = true},
+                    .scales = NIB_SCALES_SQUARE};
+    plan_ok(&p, &r, &im);
+    assert_int_equal(p.n_with_importance, 4 * 7);
+    assert_int_equal(p.n_without_importance, 0);
+    const nib_plan_tensor *t = find(&p, "model.layers.2.self_attn.q_proj.weight");
+    const nib_imatrix_entry *e = nib_imatrix_find(&im, "blk.2.attn_q.weight");
+    for (size_t c = 0; c < e->cols; c++)
+        assert_true(t->importance[c] == (float)(e->in_sum2[c] / 2));
+    nib_plan_free(&p);
+    r.scales = NIB_SCALES_RANGE;
+    plan_ok(&p, &r, &im);
+    assert_int_equal(p.n_with_importance, 0);
+    nib_plan_free(&p);
+    r.scales = NIB_SCALES_SQUARE;
+    r.method = NIB_METHOD_GPTQ;
+    plan_ok(&p, &r, &im);
+    assert_int_equal(p.n_with_importance, 0);
+    nib_plan_free(&p);
+    r.method = NIB_METHOD_RTN;
+    nib_imatrix_find(&im, "blk.1.ffn_up.weight")->cols = 255;
+    plan_fails(&r, &im, NIB_EFORMAT, "some/stats.gguf: entry 'blk.1.ffn_up.weight' has 1 x 255");
+    nib_imatrix_free(&im);
+}
+
 static void expect_u32(const nib_gguf_kvs *k, const char *key, uint32_t want)
 {
     const nib_gguf_kv *kv = nib_gguf_kvs_find(k, key);
@@ -519,6 +552,7 @@ int main(void)
         cmocka_unit_test(untied_models),
         cmocka_unit_test(rows_that_are_not_whole_blocks),
         cmocka_unit_test(importances),
+        cmocka_unit_test(importances_of_folders),
         cmocka_unit_test(metadata),
         cmocka_unit_test(as_json),
         cmocka_unit_test(wrong_recipes),

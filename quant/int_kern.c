@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* quant/int_kern.c - see int_kern.h. Compiled once per instruction set (NIB_ISA). */
+#include "quant/int_kern.h"
+
+#include "quant/vec.h"
+
+#define JOIN_(a, b) a##_##b
+#define JOIN(a, b) JOIN_(a, b)
+#define TABLE JOIN(nib_int_kern, NIB_ISA)
+
+enum { REGISTERS = NIB_INT_TRIALS / LANES };
+
+static void try_steps(nib_int_sums *s, const float *x, const float *w, size_t n, const float *step,
+                      float low, float high)
+{
+    const vf lo = v_set(low), hi = v_set(high), magic = v_set(12582912.0f);
+    vf size[REGISTERS], per_step[REGISTERS];
+    vf ee[REGISTERS], el[REGISTERS], ll[REGISTERS];
+    for (int r = 0; r < REGISTERS; r++) {
+        size[r] = v_load(step + r * LANES);
+        per_step[r] = v_set(1) / size[r];
+        ee[r] = el[r] = ll[r] = v_set(0);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const vf xi = v_set(x[i]), wi = v_set(w ? w[i] : 1);
+        for (int r = 0; r < REGISTERS; r++) {
+            const vf l = v_min(v_max(xi * per_step[r], lo), hi) + magic - magic; /* nearest even */
+            const vf e = xi - size[r] * l, we = wi * e;
+            ee[r] += we * e;
+            el[r] += we * l;
+            ll[r] += wi * l * l;
+        }
+    }
+    for (int r = 0; r < REGISTERS; r++) {
+        v_store(s->ee + r * LANES, ee[r]);
+        v_store(s->el + r * LANES, el[r]);
+        v_store(s->ll + r * LANES, ll[r]);
+    }
+}
+
+extern const nib_int_kern TABLE;
+const nib_int_kern TABLE = {try_steps};
