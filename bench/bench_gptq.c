@@ -145,8 +145,9 @@ static nib_code bench(const nib_codec *c, size_t rows, size_t cols, double peak,
 
 int main(int argc, char **argv)
 {
-    const nib_int_codec int4 = nib_int_codec_make(4, 128, false);
+    nib_int_codec int4 = nib_int_codec_make(4, 128, false);
     const char *names[] = {"int4", "q4_k"};
+    int4.scales = NIB_SCALES_SQUARE; /* as folders have it */
     nib_err err = {0};
     nib_linalg_init();
     const double peak = sgemm_peak(nib_par_cores());
