@@ -23,8 +23,8 @@ static void print_table(const nib_plan *p)
             snprintf(shape, sizeof shape, "[%llu]", (unsigned long long)t->cols);
         printf("%-*s %-16s %-8s %-8s %9.3f  %s%s%s%s\n", width, t->name, shape,
                t->src ? t->src->codec->name : "-", t->codec->name, (double)t->bytes / 1e6,
-               t->reason, t->solve ? ", solved" : "", t->importance ? ", with importances" : "",
-               t->rope_head ? ", rows reordered" : "");
+               t->reason, t->solve && p->n_solved ? ", solved" : "",
+               t->importance ? ", with importances" : "", t->rope_head ? ", rows reordered" : "");
     }
     putchar('\n');
 }
