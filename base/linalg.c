@@ -38,6 +38,14 @@ void nib_gemm_tn(size_t m, size_t n, size_t k, const float *a, size_t lda, const
                 a, (blasint)lda, b, (blasint)ldb, add ? 1.0f : 0.0f, c, (blasint)ldc);
 }
 
+void nib_solve_factored(size_t m, size_t n, const float *r, float *b)
+{
+    const CBLAS_TRANSPOSE order[] = {CblasNoTrans, CblasTrans};
+    for (int i = 0; i < 2; i++)
+        cblas_strsm(CblasRowMajor, CblasRight, CblasUpper, order[i], CblasNonUnit, (blasint)m,
+                    (blasint)n, 1.0f, r, (blasint)n, b, (blasint)n);
+}
+
 /* ---- Cholesky ---- */
 
 /* Tile sizes of the factorization: fixed, so that the result does not depend on the threads. */

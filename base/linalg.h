@@ -31,6 +31,10 @@ void nib_gemm_tn(size_t m, size_t n, size_t k, const float *a, size_t lda, const
  * threads. NIB_ENUMERIC when A is not positive definite; the array is then destroyed. */
 NIB_MUST_USE nib_code nib_cholesky(double *a, size_t n, int threads, nib_err *err);
 
+/* X (R' R) = B for X[m][n], which takes the place of B; R[n][n] upper triangular, below the
+ * diagonal nothing is read. */
+void nib_solve_factored(size_t m, size_t n, const float *r, float *b);
+
 /* Name of the BLAS kernel in use ("Haswell", "SkylakeX"), for benchmarks. */
 const char *nib_linalg_kernel(void);
 

@@ -92,3 +92,30 @@ nib_code nib_observe_moments(float *h, const float *x, size_t rows, size_t cols,
     moments_job job = {h, x, rows, cols};
     return nib_par_for(ctx->threads, cols, TILE, add_tile, &job, err);
 }
+
+typedef struct {
+    float *d, *y;
+    const float *x;
+    size_t rows, cols;
+} drift_job;
+
+/* The task's columns of y, and its rows of the product. */
+static nib_code add_drift(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const drift_job *job = arg;
+    const size_t cols = job->cols;
+    (void)thread;
+    (void)err;
+    for (size_t at = 0; at < job->rows * cols; at += cols)
+        for (size_t j = begin; j < end; j++) job->y[at + j] -= job->x[at + j];
+    nib_gemm_tn(end - begin, cols, job->rows, job->y + begin, cols, job->x, cols,
+                job->d + begin * cols, cols, 1);
+    return NIB_OK;
+}
+
+nib_code nib_observe_drift(float *d, float *y, const float *x, size_t rows, size_t cols,
+                           const nib_ctx *ctx, nib_err *err)
+{
+    drift_job job = {d, y, x, rows, cols};
+    return nib_par_for(ctx->threads, cols, TILE, add_drift, &job, err);
+}

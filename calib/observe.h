@@ -27,4 +27,10 @@ NIB_MUST_USE nib_code nib_observe_sizes(double *sum, float *most, const float *x
 NIB_MUST_USE nib_code nib_observe_moments(float *h, const float *x, size_t rows, size_t cols,
                                           const nib_ctx *ctx, nib_err *err);
 
+/* d[i][j] += sum over the rows of (y[.][i] - x[.][i]) x[.][j], for all i and j of d[cols][cols]:
+ * how far inputs x have drifted from what they were, y, both [rows][cols]; the difference is left
+ * in y. Otherwise as above. */
+NIB_MUST_USE nib_code nib_observe_drift(float *d, float *y, const float *x, size_t rows,
+                                        size_t cols, const nib_ctx *ctx, nib_err *err);
+
 #endif

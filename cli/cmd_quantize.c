@@ -25,13 +25,14 @@ static struct {
     nib_window_opts windows;
     const char *alpha, *stats;
     double percentile;
-    double damp;
+    double damp, drift; /* drift below 0: not given */
     uint64_t sweeps, memory;
     bool no_propagate, true_sequential, resume;
     bool pure, leave_output, dry_run, force, json;
 } opt = {.method = "rtn",
          .dir = NIB_DIR_OPTS_DEFAULT,
          .damp = 0.01,
+         .drift = -1,
          .sweeps = 8,
          .memory = (uint64_t)1 << 30};
 
@@ -96,6 +97,13 @@ static const nib_opt rows[] = {
      .max = 1000,
      .metavar = "N",
      .help = "gptq: descent sweeps; 0 for plain GPTQ (8)"},
+    {.name = "drift",
+     .kind = NIB_OPT_NUM,
+     .target = &opt.drift,
+     .min = 0,
+     .max = 1,
+     .metavar = "SHARE",
+     .help = "gptq: share of the inputs' drift to make up for (0.5)"},
     {.name = "percentile",
      .kind = NIB_OPT_NUM,
      .target = &opt.percentile,
@@ -208,6 +216,7 @@ static nib_solve_opts solve_opts(const nib_stats *stats)
     o.rescale.alpha = alpha();
     if (!nib_dir_opts_dynamic(&opt.dir)) o.range = nib_range_method_find(opt.dir.activations);
     if (opt.percentile > 0) o.percentile = opt.percentile;
+    if (opt.drift >= 0) o.drift = opt.drift;
     o.gptq.damp = opt.damp;
     o.gptq.sweeps = (unsigned)opt.sweeps;
     o.propagate = !opt.no_propagate;
@@ -389,6 +398,8 @@ static bool wrong(char *text, size_t n)
     else if (opt.percentile > 0 &&
              (!opt.dir.activations || strcmp(opt.dir.activations, "percentile") != 0))
         snprintf(text, n, "--percentile needs --activations percentile");
+    else if (opt.drift > 0 && (opt.stats || opt.no_propagate || opt.true_sequential))
+        snprintf(text, n, "--drift goes with none of --stats, --no-propagate, --true-sequential");
     else if (isnan(alpha()))
         snprintf(text, n, "--alpha '%s': should be from 0 to 1, or auto", opt.alpha);
     else if (nib_dir_opts_folder(&opt.dir) && opt.split_max)

@@ -55,6 +55,11 @@ double nib_gptq_damp(const nib_gptq *g)
     return g->damp;
 }
 
+nib_gptq_factor nib_gptq_factored(const nib_gptq *g)
+{
+    return (nib_gptq_factor){g->r, g->perm, g->outer, g->cols};
+}
+
 const uint32_t *nib_gptq_outer(const nib_gptq *g)
 {
     bool reordered = g->opts.order == NIB_ORDER_DIAGONAL && g->opts.when == NIB_PARAMS_REACHED;

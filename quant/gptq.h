@@ -60,6 +60,16 @@ void nib_gptq_free(nib_gptq *g); /* accepts NULL */
 NIB_MUST_USE nib_code nib_gptq_prepare(nib_gptq *g, const float *h, size_t cols, nib_err *err);
 /* The damping that was used. */
 double nib_gptq_damp(const nib_gptq *g);
+/* The factor of the damped Hessian, H = R'R: r[cols][cols], upper triangle, in the order of
+ * rounding backwards: its row and column i are stored column outer[perm[i]]. Valid until the next
+ * preparation. */
+typedef struct {
+    const float *r;
+    const uint32_t *perm, *outer;
+    size_t cols;
+} nib_gptq_factor;
+
+nib_gptq_factor nib_gptq_factored(const nib_gptq *g);
 /* NULL: blocks are of neighbouring columns, as stored. Otherwise (NIB_ORDER_DIAGONAL with
  * NIB_PARAMS_REACHED) column outer[c] is the c-th of the blocks: it belongs to block c /
  * codec->block. */

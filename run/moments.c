@@ -20,6 +20,11 @@ nib_code nib_moments_add(nib_moments *m, const nib_role *roles, size_t n_roles, 
     memset(h, 0, cols * cols * sizeof *h);
     memset(sum, 0, cols * sizeof *sum);
     memset(most, 0, cols * sizeof *most);
+    if (m->drift) {
+        float *d = nib_buf_reserve(&in->d, cols, cols * sizeof *d);
+        if (!d) return nib_fail_nomem(err, "second moments");
+        memset(d, 0, cols * cols * sizeof *d);
+    }
     in->rows = 0;
     memcpy(in->role, roles, n_roles * sizeof *roles);
     in->n_roles = n_roles;
@@ -29,17 +34,38 @@ nib_code nib_moments_add(nib_moments *m, const nib_role *roles, size_t n_roles, 
     return NIB_OK;
 }
 
+/* The input with these roles, a new one if it is met for the first time. */
+static nib_code meet(nib_moments *m, const nib_role *roles, size_t n_roles, size_t cols,
+                     nib_moments_input **out, nib_err *err)
+{
+    *out = nib_moments_find(m, roles[0]);
+    return *out ? NIB_OK : nib_moments_add(m, roles, n_roles, cols, out, err);
+}
+
+static nib_code on_original(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
+                            const float *x, size_t rows, size_t cols, nib_err *err)
+{
+    nib_moments_input *in;
+    (void)layer;
+    nib_code rc = meet(arg, roles, n_roles, cols, &in, err);
+    if (rc) return rc;
+    float *to = nib_buf_reserve(&in->original, rows, cols * sizeof *to);
+    if (!to) return nib_fail_nomem(err, "activations");
+    memcpy(to, x, rows * cols * sizeof *to);
+    return NIB_OK;
+}
+
 static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
                          const float *x, size_t rows, size_t cols, nib_err *err)
 {
     nib_moments *m = arg;
     (void)layer;
-    size_t i = 0;
-    while (i < m->n && m->input[i].role[0] != roles[0]) i++;
-    nib_moments_input *in = &m->input[i];
-    nib_code rc = i == m->n ? nib_moments_add(m, roles, n_roles, cols, &in, err) : NIB_OK;
-    if (rc || (m->only >= 0 && (size_t)m->only != i)) return rc;
+    nib_moments_input *in;
+    nib_code rc = meet(m, roles, n_roles, cols, &in, err);
+    if (rc || (m->only >= 0 && in != &m->input[m->only])) return rc;
     in->rows += rows;
+    if (m->drift) rc = nib_observe_drift(in->d.p, in->original.p, x, rows, cols, m->ctx, err);
+    if (rc) return rc;
     if (m->sizes) rc = nib_observe_sizes(in->sum.p, in->most.p, x, rows, cols, m->ctx, err);
     return rc ? rc : nib_observe_moments(in->h.p, x, rows, cols, m->ctx, err);
 }
@@ -55,10 +81,17 @@ nib_observer nib_moments_observer(nib_moments *m)
     return (nib_observer){on_input, m};
 }
 
+nib_observer nib_moments_original_observer(nib_moments *m)
+{
+    return (nib_observer){on_original, m};
+}
+
 void nib_moments_free(nib_moments *m)
 {
     for (size_t i = 0; i < NIB_INPUTS_MAX; i++) {
         nib_buf_free(&m->input[i].h);
+        nib_buf_free(&m->input[i].d);
+        nib_buf_free(&m->input[i].original);
         nib_buf_free(&m->input[i].sum);
         nib_buf_free(&m->input[i].most);
     }
@@ -74,10 +107,11 @@ nib_moments_input *nib_moments_find(nib_moments *m, nib_role role)
 
 void nib_moments_divide(nib_moments_input *in, const float *s)
 {
-    float *h = in->h.p, *most = in->most.p;
+    float *h = in->h.p, *d = in->d.p, *most = in->most.p;
     double *sum = in->sum.p;
     for (size_t i = 0; i < in->cols; i++) {
         for (size_t k = i; k < in->cols; k++) h[i * in->cols + k] /= s[i] * s[k];
+        for (size_t k = 0; d && k < in->cols; k++) d[i * in->cols + k] /= s[i] * s[k];
         sum[i] /= (double)s[i];
         most[i] /= s[i];
     }

@@ -12,16 +12,19 @@ enum { NIB_INPUTS_MAX = 8 }; /* distinct inputs of the linear layers of a block 
 typedef struct {
     nib_role role[NIB_ROLE_COUNT];
     size_t n_roles, cols;
-    nib_buf h;    /* float [cols][cols], upper triangle: X'X                */
-    nib_buf sum;  /* double [cols]: sum of |x|, with `sizes`                */
-    nib_buf most; /* float [cols]: largest |x|, with `sizes`                */
-    size_t rows;  /* that were summed up                                    */
+    nib_buf h;        /* float [cols][cols], upper triangle: X'X                */
+    nib_buf d;        /* float [cols][cols], with `drift`: see calib/observe.h  */
+    nib_buf original; /* float [rows][cols] of a batch, with `drift`: the original model's */
+    nib_buf sum;      /* double [cols]: sum of |x|, with `sizes`                */
+    nib_buf most;     /* float [cols]: largest |x|, with `sizes`                */
+    size_t rows;      /* that were summed up                                    */
 } nib_moments_input;
 
 /* Start with {.ctx = ...}. */
 typedef struct {
     const nib_ctx *ctx;
     bool sizes; /* also the sizes of the channels, for rescaling */
+    bool drift; /* also how far the inputs have drifted from the original model's */
     nib_moments_input input[NIB_INPUTS_MAX];
     size_t n; /* inputs met since the start, in their order */
     int only; /* see nib_moments_start */
@@ -33,13 +36,15 @@ void nib_moments_start(nib_moments *m, int only);
 /* An input more, its moments zero; roles are copied. Valid until the next start. */
 NIB_MUST_USE nib_code nib_moments_add(nib_moments *m, const nib_role *roles, size_t n_roles,
                                       size_t cols, nib_moments_input **out, nib_err *err);
-/* For the pass through the block. Keeps a pointer to m. */
+/* For the pass through the block. Keeps a pointer to m. With `drift` every batch passes through the
+ * original block first, under the other observer. */
 nib_observer nib_moments_observer(nib_moments *m);
+nib_observer nib_moments_original_observer(nib_moments *m);
 void nib_moments_free(nib_moments *m);
 
 /* The input that `role` reads; NULL: not met. */
 nib_moments_input *nib_moments_find(nib_moments *m, nib_role role);
-/* As if the input's channels had been divided by s[cols]. */
+/* As if the input's channels, the original model's too, had been divided by s[cols]. */
 void nib_moments_divide(nib_moments_input *in, const float *s);
 
 #endif

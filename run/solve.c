@@ -4,6 +4,7 @@
 
 #include "calib/fingerprint.h"
 #include "quant/awq.h"
+#include "quant/retarget.h"
 #include "quant/round.h"
 #include "run/act_ranges.h"
 #include "run/block.h"
@@ -22,8 +23,9 @@ typedef struct {
     nib_gptq *gptq;
     size_t n_calib; /* windows to calibrate on: the first ones */
     nib_runner runner;
-    nib_stream x;        /* inputs of the block: all windows         */
-    nib_stream original; /* the held-out windows in the original model */
+    nib_stream x;              /* inputs of the block: all windows         */
+    nib_stream original;       /* the held-out windows in the original model */
+    nib_stream calib_original; /* with drift: the windows to calibrate on, in the original model */
     nib_moments moments;
     nib_keep keep;
     nib_block block;
@@ -38,10 +40,19 @@ nib_solve_opts nib_solve_defaults(void)
 {
     return (nib_solve_opts){.gptq = nib_gptq_defaults(),
                             .propagate = true,
+                            .drift = 0.5,
                             .held_out = 8,
                             .memory = (uint64_t)1 << 30,
                             .rescale = {.alpha = 0.5},
                             .percentile = 99.99};
+}
+
+double nib_solve_drift(const nib_plan *p, const nib_solve_opts *opts)
+{
+    if (!opts->propagate || opts->stats || opts->true_sequential) return 0;
+    for (size_t i = 0; i < p->n; i++)
+        if (p->tensor[i].solve && p->tensor[i].method == NIB_METHOD_GPTQ) return opts->drift;
+    return 0;
 }
 
 void nib_solve_report_free(nib_solve_report *r)
@@ -72,6 +83,7 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
                               opts->propagate,
                               (double)n_ctx,
                               opts->true_sequential,
+                              nib_solve_drift(p, opts),
                               (double)opts->held_out,
                               (double)p->recipe.format,
                               (double)p->recipe.transform,
@@ -192,6 +204,9 @@ static nib_code solve_input(solver *s, const nib_moments_input *in, nib_err *err
         } else {
             if (!prepared) rc = nib_gptq_prepare(s->gptq, in->h.p, in->cols, err);
             prepared = true;
+            if (!rc && s->moments.drift)
+                rc = nib_retarget(b->v, (size_t)b->tensor->rows, in->d.p, s->opts->drift, s->gptq,
+                                  s->ctx, err);
             if (!rc) rc = solve_weight(s, b, err);
         }
         if (rc) rc = nib_wrap(err, "solving '%s'", b->tensor->name);
@@ -201,9 +216,26 @@ static nib_code solve_input(solver *s, const nib_moments_input *in, nib_err *err
 
 /* ---- one block ---- */
 
+/* Batch by batch through the loaded block, which is not solved yet: as the original model's
+ * activations, which move on, and as the quantized blocks'. */
+static nib_code gather_drift(solver *s, uint32_t layer, nib_err *err)
+{
+    const nib_observer original = nib_moments_original_observer(&s->moments),
+                       now = nib_moments_observer(&s->moments);
+    nib_code rc = NIB_OK;
+    nib_moments_start(&s->moments, -1);
+    for (size_t i = 0; i < s->n_calib && !rc; i += s->runner.batch) {
+        const size_t end = s->n_calib - i < s->runner.batch ? s->n_calib : i + s->runner.batch;
+        rc = nib_stream_block(&s->calib_original, &s->runner, layer, i, end, true, &original, err);
+        if (!rc) rc = nib_stream_block(&s->x, &s->runner, layer, i, end, false, &now, err);
+    }
+    return rc;
+}
+
 static nib_code gather(solver *s, uint32_t layer, int only, bool keep, nib_err *err)
 {
     const nib_observer obs = nib_moments_observer(&s->moments);
+    if (s->moments.drift) return gather_drift(s, layer, err);
     nib_moments_start(&s->moments, only);
     return nib_stream_block(&s->x, &s->runner, layer, 0, s->n_calib, keep, &obs, err);
 }
@@ -273,6 +305,18 @@ static nib_code solve_block(solver *s, uint32_t layer, nib_err *err)
     return rc ? rc : nib_side_mark(s->side, layer + 1, err);
 }
 
+/* A block that an earlier run has solved. The original model's activations pass through the same
+ * copy of its weights as in gather_drift(), so that they end up with the same bits. */
+static nib_code pass_over(solver *s, uint32_t layer, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    if (s->moments.drift) rc = nib_block_load(&s->block, layer, err);
+    if (!rc)
+        rc = nib_stream_block(&s->calib_original, &s->runner, layer, 0, s->calib_original.n, true,
+                              NULL, err);
+    return rc ? rc : nib_block_load_kept(&s->block, &s->keep, layer, err);
+}
+
 static nib_code run_block(solver *s, uint32_t layer, nib_err *err)
 {
     nib_code rc = NIB_OK;
@@ -281,8 +325,7 @@ static nib_code run_block(solver *s, uint32_t layer, nib_err *err)
     rc = nib_stream_block(&s->original, &s->runner, layer, 0, s->original.n, true, NULL, err);
     if (!rc) rc = nib_stream_block(&s->plain, &s->runner, layer, 0, s->plain.n, true, NULL, err);
     if (rc) return rc;
-    rc = layer < s->side->done ? nib_block_load_kept(&s->block, &s->keep, layer, err)
-                               : solve_block(s, layer, err);
+    rc = layer < s->side->done ? pass_over(s, layer, err) : solve_block(s, layer, err);
     if (rc) return rc;
     /* Without propagation the calibration windows have moved on already, through the original
      * block. */
@@ -321,6 +364,11 @@ static nib_code set_up_windows(solver *s, nib_err *err)
     if (!rc)
         rc = nib_stream_open(&s->original, &s->runner, s->n_calib, held,
                              s->opts->memory - s->x.rows.ram_bytes, beside, err);
+    s->moments.drift = nib_solve_drift(s->p, s->opts) > 0;
+    if (!rc && s->moments.drift)
+        rc = nib_stream_open(&s->calib_original, &s->runner, 0, s->n_calib,
+                             s->opts->memory - s->x.rows.ram_bytes - s->original.rows.ram_bytes,
+                             beside, err);
     s->block.graph = s->runner.graph;
     s->act.n_ctx = s->w->n_ctx;
     return rc || s->p->recipe.transform == NIB_TRANSFORM_NONE ? rc : set_up_rescaling(s, err);
@@ -338,6 +386,7 @@ static void tear_down(solver *s)
 {
     nib_stream_close(&s->x);
     nib_stream_close(&s->original);
+    nib_stream_close(&s->calib_original);
     nib_stream_close(&s->plain);
     nib_stream_close(&s->rescaled);
     nib_rescaler_free(s->rescaler);
@@ -367,7 +416,8 @@ static nib_code check_rescaled(solver *s, nib_err *err)
 static nib_code solve_all(solver *s, nib_err *err)
 {
     nib_code rc = set_up(s, err);
-    const double passes = s->opts->true_sequential ? 5 : s->opts->propagate ? 2 : 1;
+    const double passes =
+        s->opts->true_sequential ? 5 : (s->opts->propagate ? 2 : 1) + s->moments.drift;
     const bool stats = s->opts->stats;
     nib_progress *progress = &s->runner.progress;
     nib_progress_begin(progress, s->ctx->log, "solving", stats ? "blocks" : "windows",

@@ -41,13 +41,17 @@ uint64_t nib_solve_memory(const nib_plan *p, size_t windows, size_t n_ctx,
     const uint64_t widest = larger(embd, larger(q, ff)), matrix = embd * larger(q, ff);
     const uint64_t weights = 2 * embd * q + 2 * embd * kv + 3 * embd * ff,
                    moments = 2 * embd * embd + q * q + ff * ff,
+                   drift = nib_solve_drift(p, opts) > 0,
+                   inputs = drift * nib_runner_rows(n_ctx) * (2 * embd + q + ff),
                    batch = nib_runner_rows(n_ctx) * (2 * embd + larger(q + 2 * kv, 2 * ff)),
-                   kept = (windows + smaller(opts->held_out, windows / 8)) * n_ctx * embd,
-                   run = opts->stats
-                             ? 0
-                             : sizeof(float) * batch + smaller(sizeof(float) * kept, opts->memory);
+                   held = smaller(opts->held_out, windows / 8),
+                   kept = (windows + (drift ? windows : held)) * n_ctx * embd,
+                   run = opts->stats ? 0
+                                     : sizeof(float) * (batch + inputs) +
+                                           smaller(sizeof(float) * kept, opts->memory);
     const uint64_t trials = p->recipe.transform ? rescaling(hp, widest, n_ctx) : 0;
-    return sizeof(float) * (weights + moments + trials + smaller(matrix, SLAB_WEIGHTS)) + run +
-           PER_SOLVER_ELEMENT * widest * widest + PER_WEIGHT * matrix +
+    return sizeof(float) *
+               (weights + (1 + drift) * moments + trials + smaller(matrix, SLAB_WEIGHTS)) +
+           run + PER_SOLVER_ELEMENT * widest * widest + PER_WEIGHT * matrix +
            (uint64_t)threads * BLAS_BYTES;
 }

@@ -14,6 +14,7 @@ set -euo pipefail
 # of the inputs, N the weights of the largest matrix, R = 4096 the tokens that run through a block at a time:
 #   weights      4 (2 HQ + 2 HK + 3 HF)    of one block in f32
 #   moments      4 (2 H^2 + Q^2 + F^2)     for the inputs of q k v, output, gate and up, down
+#   drift        the same again, and 4 R (2 H + Q + F), with gptq: of those inputs, and as the original model has them, of a batch
 #   solver       (4 + 8) m^2               damped moments, and their factor in f64, of one input at a time
 #   batch        4 R (2 H + max(Q + 2 K, 2 F))   inputs, normed inputs, and what lies between two matrices
 #   tensor       (2 + 1 + 76/32 + 18/32) N + 4 min(N, max(2^23, 1024 m))   as stored (bf16), codes, parameters (76 bytes for 32
@@ -21,7 +22,7 @@ set -euo pipefail
 #   rescaling    4 (2 R (H + m) + 256 H + H max(Q + 2 K, 2 F))   with awq: what goes into and is to come out of a batch, one
 #                                          input of it twice, a window's output, and the weights on trial of one input
 #   logits       4 (2 * 32 V)              of 32 tokens by both models, for the divergence at the end
-#   activations  4 H T of T tokens, those held out twice; at most --memory
+#   activations  4 H T of T tokens, of both models with gptq, else those held out twice; at most --memory
 #   rest         32 MiB a thread for BLAS, which packs both sides of a product there, and 16 MiB for program, libraries,
 #                text and tokenizer
 threads=1 windows=32
@@ -37,6 +38,7 @@ bound() {
             Q = heads * dim; K = kv * dim; m = max(H, max(Q, F)); N = H * max(Q, F)
             part("weights", 4 * (2 * H * Q + 2 * H * K + 3 * H * F))
             part("moments", 4 * (2 * H * H + Q * Q + F * F))
+            if (method ~ /gptq/) part("drift", 4 * (2 * H * H + Q * Q + F * F + R * (2 * H + Q + F)))
             part("solver", 12 * m * m)
             part("batch", 4 * R * (2 * H + max(Q + 2 * K, 2 * F)))
             part("tensor", (3 + 94 / 32) * N + 4 * min(N, max(2 ^ 23, 1024 * m)))
@@ -80,6 +82,7 @@ model=$work/model
 "$build/tests/support/make_model" --arch mistral --layers 2 --hidden 1024 --ff 256 --heads 4 --kv-heads 2 --head-dim 64 \
     --vocab 2048 --tokenizer "$tiny" "$model"
 kept=$((4 * 1024 * windows * 256)) held_out=$((4 * 1024 * windows / 8 * 256))
+both=$((2 * kept))
 
 # differs NAME BYTES FROM TO: peaks FROM and TO are about so many bytes apart.
 differs() { holds "$4 - $3 > 0.9 * $2 && $4 - $3 < 1.1 * $2 + 1e6" || fail "$1: $3 and $4 bytes, not $2 apart"; }
@@ -87,12 +90,16 @@ differs() { holds "$4 - $3 > 0.9 * $2 && $4 - $3 < 1.1 * $2 + 1e6" || fail "$1: 
 measured $((1 << 20)) gptq --type q4_0 --memory 1Mi
 little=$peak
 mv "$work/out" "$work/from-file"
-measured $((kept + held_out)) gptq --type q4_0
+measured "$both" gptq --type q4_0
 much=$peak
 cmp "$work/out" "$work/from-file" || fail "activations from a file give another result"
-differs "all in memory" $((kept + held_out)) "$little" "$much"
-measured "$kept" gptq --type q4_0 --memory $((kept + held_out - 1))
-cmp "$work/out" "$work/from-file" || fail "held-out activations from a file give another result"
+differs "all in memory" "$both" "$little" "$much"
+measured $((kept + held_out)) gptq --type q4_0 --memory $((both - 1))
+cmp "$work/out" "$work/from-file" || fail "the original model's activations from a file give another result"
+differs "no room for the original model's" $((kept - held_out)) "$peak" "$much"
+measured $((kept + held_out)) gptq --type q4_0 --drift 0
+much=$peak
+measured "$kept" gptq --type q4_0 --drift 0 --memory $((kept + held_out - 1))
 differs "no room for those held out" $held_out "$peak" "$much"
 measured $((1 << 20)) gptq --format gptq --memory 1Mi
 measured $((1 << 20)) awq --format awq --memory 1Mi

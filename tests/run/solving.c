@@ -54,6 +54,7 @@ nib_code solve(const char *out, const variation *v, nib_solve_report *report, ni
     opts.gptq.sweeps = v->sweeps ? v->sweeps : 1;
     opts.propagate = !v->no_propagate;
     opts.true_sequential = v->true_sequential;
+    if (v->no_drift) opts.drift = 0;
     opts.stats = v->stats ? &stats : NULL;
     if (v->hold_out_none) opts.held_out = 0;
     opts.rescale.alpha = v->alpha;

@@ -36,7 +36,8 @@ static void same_bytes(void **state)
         if (!same_files(usual(), scratch("other.gguf"))) fail_msg("variation %zu differs", i);
         assert_int_equal(scratch_count("other"), 1); /* no side file, no activations */
     }
-    static const variation differ[] = {{.no_propagate = true}, {.true_sequential = true}};
+    static const variation differ[] = {
+        {.no_propagate = true}, {.true_sequential = true}, {.no_drift = true}};
     for (size_t i = 0; i < sizeof differ / sizeof *differ; i++) {
         solve_ok(scratch("other.gguf"), &differ[i]);
         assert_false(same_files(usual(), scratch("other.gguf")));
@@ -86,6 +87,7 @@ static void resume_of_another_run(void **state)
         {.sweeps = 2, .resume = true},
         {.windows = WINDOWS - 1, .resume = true},
         {.true_sequential = true, .resume = true},
+        {.no_drift = true, .resume = true},
         {.override = "3.attn_q:method=rtn", .resume = true},
         {.model = spoiled_model("changed", "model.layers.1.input_layernorm.weight", 0.5f),
          .resume = true},
@@ -228,7 +230,7 @@ static void nearer_than_rounding(void **state)
     nib_windows w, held;
     nib_imatrix im;
     nib_graph *g;
-    nib_kl kl[2];
+    nib_kl kl[3];
     nib_err err = {0};
     const nib_ctx ctx = {.threads = 2, .cpu = nib_cpu_detect()};
     const nib_calib_opts calib = nib_calib_defaults();
@@ -240,11 +242,14 @@ static void nearer_than_rounding(void **state)
     quantize_ok(tiny_llama(), &r, &im);
     solve_ok(scratch("solved.gguf"), &(variation){.type = "q4_0", .windows = N, .sweeps = 4});
 
-    static const char *const names[] = {"rounded.gguf", "solved.gguf"};
+    solve_ok(scratch("drifted.gguf"),
+             &(variation){.type = "q4_0", .windows = N, .sweeps = 4, .no_drift = true});
+
+    static const char *const names[] = {"rounded.gguf", "solved.gguf", "drifted.gguf"};
     nib_rows original, quantized;
     run_model(&original, tiny_llama(), &held, &ctx);
     assert_int_equal(nib_graph_new(&g, &o.model, &ctx, 1, N_CTX, false, &err), NIB_OK);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         run_model(&quantized, scratch(names[i]), &held, &ctx);
         assert_int_equal(
             nib_kl_rows(&kl[i], g, &original, &quantized, 0, held.n * N_CTX, &ctx, &err), NIB_OK);
@@ -252,6 +257,8 @@ static void nearer_than_rounding(void **state)
     }
     if (!(kl[1].kl < 0.85 * kl[0].kl && kl[1].kl > 0))
         fail_msg("divergence %g, with rounding %g", kl[1].kl, kl[0].kl);
+    if (!(kl[1].kl < kl[2].kl))
+        fail_msg("divergence %g, without making up for drift %g", kl[1].kl, kl[2].kl);
     assert_true(kl[1].same_top > 0.8);
     nib_rows_free(&original);
     nib_graph_free(g);

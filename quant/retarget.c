@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* quant/retarget.c - see retarget.h. */
+#include "quant/retarget.h"
+
+#include "base/linalg.h"
+#include "base/mem.h"
+#include "base/par.h"
+
+enum { ROWS = 64 }; /* of a task */
+
+typedef struct {
+    float *w;
+    const float *d;
+    float alpha;
+    nib_gptq_factor f;
+} job;
+
+/* In the order of the factor: step[i] belongs to the stored column of i. */
+static size_t stored(const nib_gptq_factor *f, size_t i)
+{
+    return f->outer[f->perm[i]];
+}
+
+static void take_step(const job *j, float *w, const float *wd, float *step, size_t rows)
+{
+    const size_t n = j->f.cols;
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < n; i++) step[r * n + i] = wd[r * n + stored(&j->f, i)];
+    nib_solve_factored(rows, n, j->f.r, step);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < n; i++) w[r * n + stored(&j->f, i)] += j->alpha * step[r * n + i];
+}
+
+static nib_code retarget_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const job *j = arg;
+    const size_t n = j->f.cols, rows = end - begin;
+    float *w = j->w + begin * n, *wd = nib_alloc(rows * n, 2 * sizeof *wd);
+    (void)thread;
+    if (!wd) return nib_fail_nomem(err, "weights");
+    nib_gemm_nn(rows, n, n, w, n, j->d, n, wd, n, 0);
+    take_step(j, w, wd, wd + rows * n, rows);
+    nib_free(wd);
+    return NIB_OK;
+}
+
+nib_code nib_retarget(float *w, size_t rows, const float *d, double alpha, const nib_gptq *g,
+                      const nib_ctx *ctx, nib_err *err)
+{
+    job j = {w, d, (float)alpha, nib_gptq_factored(g)};
+    return nib_par_for(ctx->threads, rows, ROWS, retarget_rows, &j, err);
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/* Second moments and drift of a block's inputs against sums written out. */
+#include "base/linalg.h"
+#include "base/mem.h"
+#include "run/moments.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { COLS = 210, ROWS = 9, BATCHES = 3 }; /* more columns than a task takes */
+
+static float x[BATCHES * ROWS * COLS], y[BATCHES * ROWS * COLS];
+static const nib_role ROLES[] = {NIB_ROLE_FFN_GATE, NIB_ROLE_FFN_UP};
+
+static void make_inputs(void)
+{
+    uint32_t seed = 3;
+    for (size_t i = 0; i < BATCHES * ROWS * COLS; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        x[i] = (float)(seed >> 8) / 16777216.0f - 0.5f;
+        seed = seed * 1664525u + 1013904223u;
+        y[i] = x[i] + 0.1f * ((float)(seed >> 8) / 16777216.0f - 0.5f);
+    }
+}
+
+/* The passes of each batch, the original model's first. */
+static void gather(nib_moments *m)
+{
+    nib_err err = {0};
+    const nib_observer original = nib_moments_original_observer(m), now = nib_moments_observer(m);
+    nib_moments_start(m, -1);
+    for (size_t b = 0; b < BATCHES; b++) {
+        const size_t at = b * ROWS * COLS;
+        assert_int_equal(original.linear_input(original.arg, 0, ROLES, 2, y + at, ROWS, COLS, &err),
+                         0);
+        assert_int_equal(now.linear_input(now.arg, 0, ROLES, 2, x + at, ROWS, COLS, &err), 0);
+    }
+    assert_int_equal(m->n, 1);
+    assert_int_equal(m->input[0].rows, BATCHES * ROWS);
+}
+
+/* Sums of 27 products below 1/4 in f32: 27 * 27 / 4 roundings of 2^-24 at most, divided by scales
+ * of 1/2 each. */
+static void expect_sums(const nib_moments_input *in, const float *s)
+{
+    const float *h = in->h.p, *d = in->d.p;
+    for (size_t i = 0; i < COLS; i++)
+        for (size_t j = 0; j < COLS; j++) {
+            double moment = 0, drift = 0;
+            for (size_t at = 0; at < BATCHES * ROWS * COLS; at += COLS) {
+                moment += (double)x[at + i] * x[at + j];
+                drift += ((double)y[at + i] - x[at + i]) * x[at + j];
+            }
+            const double by = (double)s[i] * s[j];
+            if (i <= j && !(fabs(h[i * COLS + j] - moment / by) < 4.4e-5))
+                fail_msg("moment %zu, %zu: %g", i, j, (double)h[i * COLS + j]);
+            if (!(fabs(d[i * COLS + j] - drift / by) < 4.4e-5))
+                fail_msg("drift %zu, %zu: %g, not %g", i, j, (double)d[i * COLS + j], drift / by);
+        }
+}
+
+static void sums_of_products(void **state)
+{
+    (void)state;
+    float s[COLS];
+    nib_ctx ctx = {.threads = 2};
+    nib_moments m = {.ctx = &ctx, .drift = true}, one = {.ctx = &ctx, .drift = true};
+    make_inputs();
+    for (size_t i = 0; i < COLS; i++) s[i] = 1;
+    for (int pass = 0; pass < 2; pass++) { /* the second begins at zero again */
+        gather(&m);
+        expect_sums(&m.input[0], s);
+    }
+    ctx.threads = 1;
+    gather(&one);
+    assert_memory_equal(m.input[0].d.p, one.input[0].d.p, COLS * COLS * sizeof(float));
+    for (size_t i = 0; i < COLS; i++) s[i] = i % 3 ? 2 : 0.5f;
+    nib_moments_divide(&m.input[0], s);
+    expect_sums(&m.input[0], s);
+    nib_moments_free(&m), nib_moments_free(&one);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(sums_of_products)};
+    nib_linalg_init();
+    return cmocka_run_group_tests_name("run_moments", tests, NULL, NULL);
+}
