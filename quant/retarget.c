@@ -13,6 +13,7 @@ typedef struct {
     const float *d;
     float alpha;
     nib_gptq_factor f;
+    float *work; /* [threads][2][ROWS][cols] */
 } job;
 
 /* In the order of the factor: step[i] belongs to the stored column of i. */
@@ -35,18 +36,20 @@ static nib_code retarget_rows(void *arg, size_t begin, size_t end, int thread, n
 {
     const job *j = arg;
     const size_t n = j->f.cols, rows = end - begin;
-    float *w = j->w + begin * n, *wd = nib_alloc(rows * n, 2 * sizeof *wd);
-    (void)thread;
-    if (!wd) return nib_fail_nomem(err, "weights");
+    float *w = j->w + begin * n, *wd = j->work + (size_t)thread * 2 * ROWS * n;
+    (void)err;
     nib_gemm_nn(rows, n, n, w, n, j->d, n, wd, n, 0);
     take_step(j, w, wd, wd + rows * n, rows);
-    nib_free(wd);
     return NIB_OK;
 }
 
 nib_code nib_retarget(float *w, size_t rows, const float *d, double alpha, const nib_gptq *g,
                       const nib_ctx *ctx, nib_err *err)
 {
-    job j = {w, d, (float)alpha, nib_gptq_factored(g)};
-    return nib_par_for(ctx->threads, rows, ROWS, retarget_rows, &j, err);
+    job j = {.w = w, .d = d, .alpha = (float)alpha, .f = nib_gptq_factored(g)};
+    j.work = nib_alloc((size_t)ctx->threads * 2 * ROWS, j.f.cols * sizeof *j.work);
+    if (!j.work) return nib_fail_nomem(err, "weights");
+    nib_code rc = nib_par_for(ctx->threads, rows, ROWS, retarget_rows, &j, err);
+    nib_free(j.work);
+    return rc;
 }
