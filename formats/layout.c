@@ -291,6 +291,17 @@ nib_code nib_layout_unpack(float *dst, const nib_layout *l, const uint8_t *packe
     return rc;
 }
 
+nib_act_quant nib_layout_act(const nib_layout *l, const uint8_t *packed)
+{
+    const nib_layout_format *f = &l->format;
+    nib_act_quant act = {.scheme = f->act, .sym = f->act_sym, .bits = 8};
+    if (f->act != NIB_ACT_TENSOR) return act;
+    nib_codec_get(f->scale_type)
+        ->decode(&act.range.scale, packed + nib_layout_find(l, NIB_PART_INPUT_SCALE)->at, 1, 0);
+    if (!f->act_sym) act.range.zero = (int8_t)packed[nib_layout_find(l, NIB_PART_INPUT_ZERO)->at];
+    return act;
+}
+
 /* ---- folders ---- */
 
 const char *nib_layout_suffix(nib_layout_kind kind, nib_part_role role)

@@ -113,6 +113,9 @@ NIB_MUST_USE nib_code nib_layout_pack(uint8_t *dst, const nib_layout *l, const n
 NIB_MUST_USE nib_code nib_layout_unpack(float *dst, const nib_layout *l, const uint8_t *packed,
                                         nib_buf *work, nib_err *err);
 
+/* How engines round the input of what nib_layout_pack() made. */
+nib_act_quant nib_layout_act(const nib_layout *l, const uint8_t *packed);
+
 /* ---- reading by rows ---- */
 
 /* Where the parts are: read() puts bytes [offset, offset + n) of a part into dst. */

@@ -45,6 +45,7 @@ struct nib_graph {
     nib_buf logits;                   /* [a few rows][n_vocab]                                  */
     nib_buf *scratch;                 /* [threads] attention                                    */
     vectors replaced[NIB_ROLE_COUNT]; /* the caller's weights and biases, by role       */
+    const nib_act_quant *act[NIB_ROLE_COUNT]; /* how inputs of the caller's weights are rounded */
 };
 
 static size_t q_width(const nib_graph *g)
@@ -207,6 +208,11 @@ void nib_graph_replace_bias(nib_graph *g, nib_role role, const float *bias)
     if (g) g->replaced[role].bias = bias;
 }
 
+void nib_graph_round_input(nib_graph *g, nib_role role, const nib_act_quant *act)
+{
+    if (g) g->act[role] = act;
+}
+
 /* ---- embedding ---- */
 
 typedef struct {
@@ -277,9 +283,16 @@ static nib_code watch(const step *s, const nib_role *roles, size_t n, const floa
 
 static nib_code linear(const step *s, nib_role r, const float *x, float *y, bool add, nib_err *err)
 {
-    return nib_linear_apply(&s->g->linear, nib_model_param(s->g->m, s->layer, r)->weight,
-                            s->g->replaced[r].weight, vec(s->g, s->layer, r).bias, x, s->rows, y,
-                            add, err);
+    nib_graph *g = s->g;
+    const nib_tensor *w = nib_model_param(g->m, s->layer, r)->weight;
+    const float *own = g->replaced[r].weight;
+    nib_code rc = NIB_OK;
+    if (own && g->act[r])
+        rc = nib_linear_round(&g->linear, g->act[r], x, s->rows, (size_t)nib_tensor_cols(w), &x,
+                              err);
+    return rc ? rc
+              : nib_linear_apply(&g->linear, w, own, vec(g, s->layer, r).bias, x, s->rows, y, add,
+                                 err);
 }
 
 /* Norm per head, where the model has one, and rotation to position `pos`. */

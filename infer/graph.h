@@ -53,6 +53,11 @@ NIB_MUST_USE nib_code nib_graph_block(nib_graph *g, uint32_t layer, float *x, si
 void nib_graph_replace(nib_graph *g, nib_role role, const float *w);
 void nib_graph_replace_bias(nib_graph *g, nib_role role, const float *bias);
 
+/* From now on round what this role reads as `act`, borrowed, says, where a caller's own weight
+ * stands in for the source's; NULL: its input is left as it is again. The product with the rounded
+ * values is in f32, and so within its errors of that in integers. */
+void nib_graph_round_input(nib_graph *g, nib_role role, const nib_act_quant *act);
+
 /* The rest of a branch of block `layer`, attention or feed-forward, from the input of the linear
  * `role` on: y[rows][n_embd] is what the branch adds to the residual when x[rows][in] is what role,
  * and the linears that share its input, are given. Whole sequences from position 0; not for a graph

@@ -57,6 +57,7 @@ void nib_linear_fini(nib_linear *l)
     nib_buf_free(&l->slab);
     nib_buf_free(&l->code);
     nib_buf_free(&l->scale);
+    nib_buf_free(&l->rounded);
     *l = (nib_linear){0};
 }
 

@@ -15,6 +15,7 @@ typedef struct {
     nib_ctx ctx;
     nib_buf slab;        /* decoded weights shared by the threads      */
     nib_buf code, scale; /* rounded inputs, shared by the threads      */
+    nib_buf rounded;     /* the same as values                         */
     struct {
         nib_buf raw, panel; /* packed bytes, decoded weights              */
         nib_buf code;       /* of weights, where inputs are rounded       */
@@ -32,5 +33,10 @@ void nib_linear_fini(nib_linear *l); /* accepts a zeroed one */
 NIB_MUST_USE nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const float *decoded,
                                        const float *bias, const float *x, size_t rows, float *y,
                                        bool add, nib_err *err);
+
+/* What engines make of x[rows][in] when they round it as `act` says: scale * (code - zero). The
+ * result stays in l until the next call. */
+NIB_MUST_USE nib_code nib_linear_round(nib_linear *l, const nib_act_quant *act, const float *x,
+                                       size_t rows, size_t in, const float **rounded, nib_err *err);
 
 #endif

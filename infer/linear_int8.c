@@ -89,10 +89,48 @@ static nib_code multiply(void *arg, size_t begin, size_t end, int thread, nib_er
     return NIB_OK;
 }
 
+/* Room for the codes of x; then they are found. */
+static nib_code round_input(product *p, nib_err *err)
+{
+    nib_linear *l = p->l;
+    p->code = nib_buf_reserve(&l->code, p->rows, p->stride * sizeof *p->code);
+    p->scale = nib_buf_reserve(&l->scale, p->rows, sizeof *p->scale);
+    if (!p->code || !p->scale) return nib_fail_nomem(err, "rounded activations");
+    return nib_par_for(l->ctx.threads, p->rows, ROUND_ROWS, round_rows, p, err);
+}
+
+/* Codes of rows to the values they stand for, in y. */
+static nib_code scale_codes(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const product *p = arg;
+    (void)thread, (void)err;
+    for (size_t i = begin; i < end; i++)
+        for (size_t j = 0; j < p->in; j++)
+            p->y[i * p->in + j] = (float)p->code[i * p->stride + j] * p->scale[i];
+    return NIB_OK;
+}
+
+nib_code nib_linear_round(nib_linear *l, const nib_act_quant *act, const float *x, size_t rows,
+                          size_t in, const float **rounded, nib_err *err)
+{
+    product p = {.l = l,
+                 .act = act,
+                 .kern = nib_int8_get(l->ctx.cpu),
+                 .x = x,
+                 .y = nib_buf_reserve(&l->rounded, rows, in * sizeof *p.y),
+                 .rows = rows,
+                 .in = in,
+                 .stride = nib_int8_stride(in)};
+    if (!p.y) return nib_fail_nomem(err, "rounded activations");
+    *rounded = p.y;
+    nib_code rc = round_input(&p, err);
+    return rc ? rc : nib_par_for(l->ctx.threads, rows, ROUND_ROWS, scale_codes, &p, err);
+}
+
 nib_code nib_linear_int8(nib_linear *l, const nib_tensor *w, const float *bias, const float *x,
                          size_t rows, float *y, bool add, nib_err *err)
 {
-    const size_t in = (size_t)nib_tensor_cols(w), stride = nib_int8_stride(in);
+    const size_t in = (size_t)nib_tensor_cols(w);
     product p = {.l = l,
                  .w = w,
                  .act = nib_tensor_act(w),
@@ -103,14 +141,11 @@ nib_code nib_linear_int8(nib_linear *l, const nib_tensor *w, const float *bias, 
                  .rows = rows,
                  .in = in,
                  .out = (size_t)nib_tensor_rows(w),
-                 .stride = stride,
+                 .stride = nib_int8_stride(in),
                  .add = add};
     if (in > NIB_INT8_MAX_COLS)
         return nib_fail(err, NIB_EFORMAT, "%zu columns; sums of 8-bit integers hold at most %d", in,
                         NIB_INT8_MAX_COLS);
-    p.code = nib_buf_reserve(&l->code, rows, stride * sizeof *p.code);
-    p.scale = nib_buf_reserve(&l->scale, rows, sizeof *p.scale);
-    if (!p.code || !p.scale) return nib_fail_nomem(err, "rounded activations");
-    nib_code rc = nib_par_for(l->ctx.threads, rows, ROUND_ROWS, round_rows, &p, err);
+    nib_code rc = round_input(&p, err);
     return rc ? rc : nib_par_for(l->ctx.threads, p.out, OUTS, multiply, &p, err);
 }

@@ -16,6 +16,7 @@ static nib_code load(nib_block *b, nib_block_tensor *to, const nib_plan_tensor *
     const size_t n = (size_t)(t->rows * t->cols);
     if (!nib_buf_reserve(&to->memory, n, sizeof *to->v)) return nib_fail_nomem(err, "weights");
     to->tensor = t;
+    to->act = (nib_act_quant){0};
     to->v = to->memory.p;
     return nib_weights_read(b->p, t, 0, t->rows, to->v, &b->raw, b->ctx->cpu, err);
 }
@@ -26,6 +27,7 @@ void nib_block_release(nib_block *b)
         b->weight[r].tensor = b->bias[r].tensor = NULL;
         nib_graph_replace(b->graph, (nib_role)r, NULL);
         nib_graph_replace_bias(b->graph, (nib_role)r, NULL);
+        nib_graph_round_input(b->graph, (nib_role)r, NULL);
     }
 }
 
@@ -49,10 +51,12 @@ nib_code nib_block_load(nib_block *b, uint32_t layer, nib_err *err)
 }
 
 /* What an earlier run made of it, or the writer will. */
-static nib_code kept(nib_keep *keep, const nib_block_tensor *t, nib_err *err)
+static nib_code kept(nib_keep *keep, nib_block_tensor *t, nib_err *err)
 {
-    return t->tensor->solve ? nib_keep_read(keep, t->tensor, t->v, err)
-                            : nib_keep_round(keep, t->tensor, t->v, err);
+    if (!t->tensor->solve) return nib_keep_round(keep, t->tensor, t->v, err);
+    nib_code rc = nib_keep_read(keep, t->tensor, t->v, err);
+    if (!rc) t->act = nib_keep_act(keep, t->tensor);
+    return rc;
 }
 
 nib_code nib_block_load_kept(nib_block *b, nib_keep *keep, uint32_t layer, nib_err *err)
@@ -64,6 +68,14 @@ nib_code nib_block_load_kept(nib_block *b, nib_keep *keep, uint32_t layer, nib_e
             if (both[i]->tensor) rc = kept(keep, both[i], err);
     }
     return rc;
+}
+
+void nib_block_round_inputs(const nib_block *b)
+{
+    for (int r = 0; r < NIB_ROLE_COUNT; r++) {
+        const nib_block_tensor *t = &b->weight[r];
+        if (t->tensor && t->act.scheme) nib_graph_round_input(b->graph, (nib_role)r, &t->act);
+    }
 }
 
 void nib_block_free(nib_block *b)

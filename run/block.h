@@ -13,6 +13,7 @@
 typedef struct {
     const nib_plan_tensor *tensor; /* NULL: none, the source's serves */
     float *v;                      /* [rows][cols]                    */
+    nib_act_quant act;             /* of a weight that is packed: how its input is rounded */
     nib_buf memory;
 } nib_block_tensor;
 
@@ -35,6 +36,8 @@ NIB_MUST_USE nib_code nib_block_load(nib_block *b, uint32_t layer, nib_err *err)
 /* The same as an earlier run wrote them. */
 NIB_MUST_USE nib_code nib_block_load_kept(nib_block *b, nib_keep *keep, uint32_t layer,
                                           nib_err *err);
+/* Once all weights are packed: the graph rounds their inputs as engines will. */
+void nib_block_round_inputs(const nib_block *b);
 /* The graph uses the source's weights again. */
 void nib_block_release(nib_block *b);
 void nib_block_free(nib_block *b);

@@ -151,3 +151,8 @@ nib_code nib_keep_read(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err 
     rows_job j = {.t = t, .packed = k->packed.p, .w = w, .cpu = k->ctx->cpu};
     return nib_par_for(k->ctx->threads, (size_t)t->rows, PACK_ROWS, unpack_rows, &j, err);
 }
+
+nib_act_quant nib_keep_act(const nib_keep *k, const nib_plan_tensor *t)
+{
+    return nib_layout_act(&t->layout, k->packed.p);
+}

@@ -32,5 +32,7 @@ NIB_MUST_USE nib_code nib_keep_round(nib_keep *k, const nib_plan_tensor *t, floa
 NIB_MUST_USE nib_code nib_keep_plain(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err *err);
 /* The values of what an earlier call, or an earlier run, wrote. */
 NIB_MUST_USE nib_code nib_keep_read(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err *err);
+/* How engines round the input of t, which the last call wrote or read. */
+nib_act_quant nib_keep_act(const nib_keep *k, const nib_plan_tensor *t);
 
 #endif

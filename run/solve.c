@@ -123,7 +123,9 @@ static nib_code keep_weight(solver *s, nib_block_tensor *b, const uint32_t *oute
     if (has_ranges(b->tensor))
         rc = nib_act_ranges_find(&v.act, &s->act, b->tensor->place.role, s->opts->range,
                                  s->opts->percentile, b->tensor->layout.format.act_sym, err);
-    return rc ? rc : nib_keep_write(&s->keep, b->tensor, &v, b->v, err);
+    if (!rc) rc = nib_keep_write(&s->keep, b->tensor, &v, b->v, err);
+    if (!rc) b->act = nib_keep_act(&s->keep, b->tensor);
+    return rc;
 }
 
 static nib_code solve_weight(solver *s, nib_block_tensor *b, nib_err *err)
@@ -327,6 +329,7 @@ static nib_code run_block(solver *s, uint32_t layer, nib_err *err)
     if (rc) return rc;
     rc = layer < s->side->done ? pass_over(s, layer, err) : solve_block(s, layer, err);
     if (rc) return rc;
+    nib_block_round_inputs(&s->block);
     /* Without propagation the calibration windows have moved on already, through the original
      * block. */
     size_t first = s->opts->propagate ? 0 : s->n_calib;

@@ -32,6 +32,12 @@ static uint64_t rescaling(const nib_hparams *hp, uint64_t widest, size_t n_ctx)
            embd * larger(heads * hp->head_dim, 2 * (uint64_t)hp->n_ff);
 }
 
+/* Rounded inputs of one linear layer: f32, and 16-bit codes. */
+static uint64_t rounding(const nib_plan *p, uint64_t widest, size_t n_ctx)
+{
+    return p->recipe.layout.act ? nib_runner_rows(n_ctx) * widest * 3 / 2 : 0;
+}
+
 uint64_t nib_solve_memory(const nib_plan *p, size_t windows, size_t n_ctx,
                           const nib_solve_opts *opts, int threads)
 {
@@ -49,9 +55,10 @@ uint64_t nib_solve_memory(const nib_plan *p, size_t windows, size_t n_ctx,
                    run = opts->stats ? 0
                                      : sizeof(float) * (batch + inputs) +
                                            smaller(sizeof(float) * kept, opts->memory);
-    const uint64_t trials = p->recipe.transform ? rescaling(hp, widest, n_ctx) : 0;
-    return sizeof(float) *
-               (weights + (1 + drift) * moments + trials + smaller(matrix, SLAB_WEIGHTS)) +
+    const uint64_t trials = p->recipe.transform ? rescaling(hp, widest, n_ctx) : 0,
+                   rounded = rounding(p, widest, n_ctx);
+    return sizeof(float) * (weights + (1 + drift) * moments + trials + rounded +
+                            smaller(matrix, SLAB_WEIGHTS)) +
            run + PER_SOLVER_ELEMENT * widest * widest + PER_WEIGHT * matrix +
            (uint64_t)threads * BLAS_BYTES;
 }
