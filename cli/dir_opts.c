@@ -53,9 +53,8 @@ const char *nib_dir_opts_wrong(const nib_dir_opts *o)
     if (compressed && o->bits) return "--bits is said by --scheme";
     if (o->scales && (o->bits == 8 || is(o->scheme, "w8a16") || is(o->scheme, "w8a8")))
         return "--scales is for less than 8 bits: with 8 the range serves as well";
-    if (is(o->scheme, "w8a8") && (group_given(o) || o->asym || o->desc_act))
-        return "--scheme w8a8 has whole symmetric rows: --group-size, --asym and --desc-act are "
-               "for others";
+    if (is(o->scheme, "w8a8") && (group_given(o) || o->desc_act))
+        return "--scheme w8a8 has whole rows: --group-size and --desc-act are for others";
     return NULL;
 }
 
@@ -71,7 +70,7 @@ static nib_layout_format compressed_layout(const nib_dir_opts *o)
                                    .bits = 8,
                                    .sym = true,
                                    .act = nib_dir_opts_dynamic(o) ? NIB_ACT_TOKEN : NIB_ACT_TENSOR,
-                                   .act_sym = true};
+                                   .act_sym = !o->asym};
     return (nib_layout_format){.kind = NIB_LAYOUT_CT_PACKED,
                                .bits = is(o->scheme, "w8a16") ? 8 : 4,
                                .group = group_given(o) ? o->group_size : USUAL_GROUP,

@@ -54,7 +54,7 @@ extern const char *const nib_dir_formats[],
         {.name = "asym",                                                                           \
          .kind = NIB_OPT_FLAG,                                                                     \
          .target = &(o).asym,                                                                      \
-         .help = "folder: groups have a zero point"},                                              \
+         .help = "folder: groups have a zero point; w8a8: inputs have one"},                       \
         {.name = "desc-act",                                                                       \
          .kind = NIB_OPT_FLAG,                                                                     \
          .target = &(o).desc_act,                                                                  \

@@ -8,10 +8,12 @@ set -euo pipefail
 to_folder() { "$nibble" quantize "$tiny" -o "$work/$1" --format compressed-tensors --scheme "$@" --quiet >/dev/null; }
 to_folder w8a8
 to_folder w8a16 --group-size 0
-"$nibble" compare "$tiny" "$work/w8a16" "$work/w8a8" --text "$src/data/eval.txt" --ctx 256 --chunks 32 --json --quiet >"$work/out"
+mv "$work/w8a8" "$work/sym"
+to_folder w8a8 --asym
+"$nibble" compare "$tiny" "$work/w8a16" "$work/sym" "$work/w8a8" --text "$src/data/eval.txt" --ctx 256 --chunks 32 --json --quiet >"$work/out"
 values() { sed -n "s/^.*\"$1\":[[:space:]]*\"\{0,1\}\([^\",]*\).*/\1/p" "$work/out" | paste -sd, -; }
 
-[ "$(values activations)" = "f32,f32,int8 per token" ] || fail "activations: $(values activations)"
+[ "$(values activations)" = "f32,f32,int8 per token,int8 per token" ] || fail "activations: $(values activations)"
 
 # The weights are the same. A token's step is its largest value / 127, so the error's mean square is r^2 / (12 * 127^2)
 # of the values', where r is the largest over the root mean square: 3 or so for 256 normal values, up to 10 where
@@ -21,4 +23,10 @@ read -r grown low high <<<"$(values kl | awk -F, '{ e = 16 / (24 * 127 ^ 2)
     printf "%.6f %.6f %.6f", $2 - $1, 9 * e, 100 * e }')"
 echo "divergence grows by $grown, expected $low to $high"
 holds "$grown > $low && $grown < $high" || fail "divergence grows by $grown, expected $low to $high"
+
+# With a zero point the step is (max - min) / 255, never above 2 max |x| / 255, and half of that where a token's values
+# have one sign.
+read -r sym asym <<<"$(values kl | awk -F, '{ print $2, $3 }')"
+echo "divergence: symmetric $sym, asymmetric $asym"
+holds "$asym < $sym" || fail "zero points of the inputs gain nothing"
 finish
