@@ -30,7 +30,6 @@ struct nib_rescaler {
     nib_buf y;                  /* [n_seq * n_ctx][n_embd] output that is aimed at             */
     nib_buf trial[READERS_MAX]; /* weights on trial                                            */
     nib_buf vectors;            /* [VECTORS][cols]                                             */
-    nib_buf *codes;             /* [threads] a row of rounded inputs                           */
 };
 
 /* One scaling of the block at work. */
@@ -44,6 +43,7 @@ typedef struct {
     float *s;          /* [cols] scales, as the readers see them */
     float *sp;         /* [width] the same as the producer sees them */
     float *x_size, *w_size, *imp; /* [cols] */
+    nib_act_quant act;            /* how the readers' input is rounded on trial */
 } scaling;
 
 enum { VECTORS = 5 };
@@ -54,8 +54,7 @@ nib_code nib_rescaler_new(nib_rescaler **out, const nib_plan *p, const nib_resca
     nib_rescaler *r = *out = nib_calloc(1, sizeof *r);
     if (!r) return nib_fail_nomem(err, "rescaling");
     *r = (nib_rescaler){.p = p, .opts = *opts, .runner = runner, .ctx = ctx};
-    r->codes = nib_calloc((size_t)ctx->threads, sizeof *r->codes);
-    return r->codes ? NIB_OK : nib_fail_nomem(err, "rescaling");
+    return NIB_OK;
 }
 
 void nib_rescaler_free(nib_rescaler *r)
@@ -64,8 +63,6 @@ void nib_rescaler_free(nib_rescaler *r)
     nib_buf *all[] = {&r->block_in, &r->block_out, &r->x, &r->scaled_x, &r->y, &r->vectors};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) nib_buf_free(all[i]);
     for (int i = 0; i < READERS_MAX; i++) nib_buf_free(&r->trial[i]);
-    for (int i = 0; r->codes && i < r->ctx->threads; i++) nib_buf_free(&r->codes[i]);
-    nib_free(r->codes);
     nib_free(r);
 }
 
@@ -130,42 +127,22 @@ static double mean_square_difference(const float *a, const float *b, size_t n)
     return sum / (double)n;
 }
 
-typedef struct {
-    const nib_int8 *kern;
-    float *x;
-    size_t cols;
-    float lo, hi; /* of all rows; both 0: each by its own range */
-    bool sym;
-    nib_buf *work; /* [threads] */
-} rounding;
-
-/* Rows to the values that 8-bit integers stand for. */
-static nib_code round_tokens(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+/* Let the readers round the divided inputs as the engine of the output will, if it does. */
+static void round_inputs(scaling *k)
 {
-    const rounding *k = arg;
-    int16_t *code = nib_buf_reserve(&k->work[thread], nib_int8_stride(k->cols), sizeof *code);
-    if (!code) return nib_fail_nomem(err, "rounded activations");
-    for (size_t i = begin; i < end; i++) {
-        float *x = k->x + i * k->cols, lo = k->lo, hi = k->hi;
-        if (lo == 0 && hi == 0 && !k->kern->range(&lo, &hi, x, k->cols)) continue;
-        if (lo == 0 && hi == 0) continue;
-        const nib_range r = nib_range_make(lo, hi, fmaxf(-lo, hi));
-        const float scale = k->sym ? r.scale : r.asym_scale;
-        k->kern->round(code, x, k->cols, scale, k->sym ? 0 : r.zero);
-        for (size_t j = 0; j < k->cols; j++) x[j] = (float)code[j] * scale;
-    }
-    return NIB_OK;
-}
-
-/* Round the divided inputs as the engine of the output will, if it does. */
-static nib_code round_inputs(const scaling *k, nib_err *err)
-{
-    nib_rescaler *r = k->r;
+    const nib_rescaler *r = k->r;
     const nib_layout_format *f = &k->b->weight[k->sc->reader[0]].tensor->layout.format;
-    rounding job = {nib_int8_get(r->ctx->cpu), r->scaled_x.p, k->cols, 0, 0, f->act_sym, r->codes};
-    if (f->act == NIB_ACT_NONE) return NIB_OK;
-    if (f->act == NIB_ACT_TENSOR) job.kern->range(&job.lo, &job.hi, job.x, k->rows * k->cols);
-    return nib_par_for(r->ctx->threads, k->rows, ROW_CHUNK, round_tokens, &job, err);
+    float lo, hi;
+    if (f->act == NIB_ACT_NONE) return;
+    k->act = (nib_act_quant){.scheme = f->act, .sym = f->act_sym, .bits = 8, .range = {1, 0}};
+    if (f->act == NIB_ACT_TENSOR &&
+        nib_int8_get(r->ctx->cpu)->range(&lo, &hi, r->scaled_x.p, k->rows * k->cols) && hi > lo) {
+        const nib_range all = nib_range_make(lo, hi, fmaxf(-lo, hi));
+        k->act.range =
+            f->act_sym ? (nib_act_range){all.scale, 0} : (nib_act_range){all.asym_scale, all.zero};
+    }
+    for (size_t i = 0; i < k->sc->n_readers; i++)
+        nib_graph_round_input(k->b->graph, k->sc->reader[i], &k->act);
 }
 
 /* The readers' weights times s, rounded, into the graph. */
@@ -190,8 +167,10 @@ static nib_code round_readers(scaling *k, const float *s, nib_err *err)
 
 static void restore_readers(scaling *k)
 {
-    for (size_t i = 0; i < k->sc->n_readers; i++)
+    for (size_t i = 0; i < k->sc->n_readers; i++) {
         nib_graph_replace(k->b->graph, k->sc->reader[i], k->b->weight[k->sc->reader[i]].v);
+        nib_graph_round_input(k->b->graph, k->sc->reader[i], NULL);
+    }
 }
 
 static nib_code branch(const scaling *k, const float *x, float *y, nib_err *err)
@@ -207,7 +186,7 @@ static nib_code loss_under(void *arg, const float *s, double *loss, nib_err *err
     float *y = k->r->runner->now;
     nib_code rc = round_readers(k, s, err);
     if (!rc) rc = scale_columns(k, k->r->scaled_x.p, k->r->x.p, s, k->rows, true, err);
-    if (!rc) rc = round_inputs(k, err);
+    if (!rc) round_inputs(k);
     if (!rc) rc = branch(k, k->r->scaled_x.p, y, err);
     restore_readers(k);
     if (!rc) *loss = mean_square_difference(y, k->r->y.p, k->rows * k->b->p->model->hp.n_embd);
