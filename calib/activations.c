@@ -8,90 +8,131 @@
 #include <assert.h>
 #include <string.h>
 
-typedef struct {
-    nib_ranges *out;
-    nib_hist *hist; /* one for each of out->input */
-    nib_buf work;
-    size_t n_ctx;
-    const nib_ctx *ctx;
-} watch;
-
-static nib_code wrap_input(const nib_input_range *in, nib_err *err)
+static nib_code wrap_input(uint32_t layer, nib_role role, nib_err *err)
 {
     char name[NIB_GGUF_NAME_MAX + 1];
-    nib_place_gguf_name((nib_place){in->role[0], in->layer, false}, name, sizeof name);
+    nib_place_gguf_name((nib_place){role, layer, false}, name, sizeof name);
     return nib_wrap(err, "the input of '%s' on this text", name);
 }
 
-/* The entry of an input; a new one when it is seen for the first time. The first batch visits the
- * layers in order, and so the entries are in theirs. */
-static size_t entry_of(nib_ranges *r, uint32_t layer, const nib_role *roles, size_t n_roles)
+void nib_activations_free(nib_activations *a)
 {
-    for (size_t i = r->n; i-- > 0;)
-        if (r->input[i].layer == layer && r->input[i].role[0] == roles[0]) return i;
+    for (size_t i = 0; i < a->n; i++) nib_hist_free(&a->input[i].hist);
+    nib_free(a->input);
+    nib_buf_free(&a->work);
+    a->input = NULL;
+    a->n = a->room = 0;
+}
+
+/* ---- histograms ---- */
+
+static nib_activation *find(const nib_activations *a, uint32_t layer, nib_role role)
+{
+    for (size_t i = a->n; i-- > 0;)
+        for (size_t k = 0; k < a->input[i].n_roles && a->input[i].layer == layer; k++)
+            if (a->input[i].role[k] == role) return &a->input[i];
+    return NULL;
+}
+
+static nib_code new_input(nib_activations *a, uint32_t layer, const nib_role *roles, size_t n_roles,
+                          nib_activation **out, nib_err *err)
+{
+    if (a->n == a->room) {
+        const size_t room = a->room ? 2 * a->room : 8;
+        nib_activation *grown = nib_grow(a->input, a->room, room, sizeof *grown);
+        if (!grown) return nib_fail_nomem(err, "histograms of activations");
+        a->input = grown;
+        a->room = room;
+    }
     assert(n_roles <= NIB_INPUT_ROLES);
-    nib_input_range *in = &r->input[r->n];
-    *in = (nib_input_range){.layer = layer, .n_roles = n_roles};
+    nib_activation *in = *out = &a->input[a->n++];
+    *in = (nib_activation){.layer = layer, .n_roles = n_roles};
     memcpy(in->role, roles, n_roles * sizeof *roles);
-    return r->n++;
+    return NIB_OK;
 }
 
 static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
                          const float *x, size_t rows, size_t cols, nib_err *err)
 {
-    watch *w = arg;
-    const size_t i = entry_of(w->out, layer, roles, n_roles);
-    for (size_t row = 0; row < rows; row += w->n_ctx) {
-        nib_code rc =
-            nib_hist_add(&w->hist[i], x + row * cols, w->n_ctx, cols, &w->work, w->ctx, err);
-        if (rc) return wrap_input(&w->out->input[i], err);
-    }
-    return NIB_OK;
+    nib_activations *a = arg;
+    nib_activation *in = find(a, layer, roles[0]);
+    nib_code rc = in ? NIB_OK : new_input(a, layer, roles, n_roles, &in, err);
+    if (rc) return rc;
+    for (size_t row = 0; row < rows && !rc; row += a->n_ctx)
+        rc = nib_hist_add(&in->hist, x + row * cols, a->n_ctx, cols, &a->work, a->ctx, err);
+    return rc ? wrap_input(layer, roles[0], err) : NIB_OK;
 }
+
+nib_observer nib_activations_observer(nib_activations *a)
+{
+    return (nib_observer){on_input, a};
+}
+
+nib_code nib_activations_range(nib_range *out, const nib_activations *a, uint32_t layer,
+                               nib_role role, nib_range_method method, double percentile,
+                               nib_err *err)
+{
+    const nib_activation *in = find(a, layer, role);
+    assert(in);
+    nib_code rc = nib_range_find(out, &in->hist, method, percentile, err);
+    return rc ? wrap_input(layer, role, err) : NIB_OK;
+}
+
+/* ---- all ranges of a model ---- */
+
+typedef struct {
+    const nib_activations *seen;
+    nib_ranges *out; /* input[seen->n] */
+} choice;
 
 static nib_code choose(void *arg, size_t begin, size_t end, int thread, nib_err *err)
 {
-    const watch *w = arg;
+    const choice *c = arg;
     (void)thread;
     for (size_t i = begin; i < end; i++) {
-        const nib_hist *h = &w->hist[i];
-        nib_input_range *in = &w->out->input[i];
-        nib_code rc = nib_range_find(&in->range, h, w->out->method, w->out->percentile, err);
-        if (rc) return wrap_input(in, err);
-        in->values = h->values;
-        in->batches = h->batches;
-        in->min = h->lo;
-        in->max = h->hi;
+        const nib_activation *from = &c->seen->input[i];
+        const nib_hist *h = &from->hist;
+        nib_input_range *in = &c->out->input[i];
+        *in = (nib_input_range){.layer = from->layer,
+                                .n_roles = from->n_roles,
+                                .values = h->values,
+                                .batches = h->batches,
+                                .min = h->lo,
+                                .max = h->hi};
+        memcpy(in->role, from->role, sizeof in->role);
+        nib_code rc = nib_activations_range(&in->range, c->seen, in->layer, in->role[0],
+                                            c->out->method, c->out->percentile, err);
+        if (rc) return rc;
     }
     return NIB_OK;
 }
 
-static nib_code measure(watch *w, const nib_model *m, const nib_windows *windows, nib_err *err)
+static nib_code measure(nib_ranges *out, nib_activations *seen, const nib_model *m,
+                        const nib_windows *w, nib_err *err)
 {
-    const nib_pass pass = {.observer = {on_input, w}};
-    nib_code rc = nib_pass_run(&pass, m, windows, 0, w->ctx, err);
-    if (!rc) rc = nib_par_for(w->ctx->threads, w->out->n, 1, choose, w, err);
-    return rc ? rc : nib_model_fingerprint(&w->out->model, m, err);
+    const nib_pass pass = {.observer = nib_activations_observer(seen)};
+    nib_code rc = nib_pass_run(&pass, m, w, 0, seen->ctx, err);
+    if (rc) return rc;
+    out->n = seen->n;
+    out->input = nib_calloc(seen->n, sizeof *out->input);
+    if (!out->input) return nib_fail_nomem(err, "activation ranges");
+    choice c = {seen, out};
+    rc = nib_par_for(seen->ctx->threads, seen->n, 1, choose, &c, err);
+    return rc ? rc : nib_model_fingerprint(&out->model, m, err);
 }
 
 nib_code nib_measure_ranges(nib_ranges *out, const nib_model *m, const nib_windows *w,
                             nib_range_method method, double percentile, const nib_ctx *ctx,
                             nib_err *err)
 {
-    const size_t most = (size_t)m->hp.n_layer * NIB_ROLE_COUNT;
+    nib_activations seen = {.ctx = ctx, .n_ctx = w->n_ctx};
     *out = (nib_ranges){.method = method,
                         .percentile = percentile,
                         .n_windows = w->n,
                         .n_ctx = w->n_ctx,
-                        .text = nib_hash(NIB_HASH_START, w->id, w->n * w->n_ctx * sizeof *w->id),
-                        .input = nib_alloc(most, sizeof *out->input)};
-    watch seen = {
-        .out = out, .hist = nib_calloc(most, sizeof *seen.hist), .n_ctx = w->n_ctx, .ctx = ctx};
-    nib_code rc = seen.hist && out->input ? measure(&seen, m, w, err)
-                                          : nib_fail_nomem(err, "activation ranges");
-    for (size_t i = 0; i < out->n; i++) nib_hist_free(&seen.hist[i]);
-    nib_free(seen.hist);
-    nib_buf_free(&seen.work);
+                        .text = nib_hash(NIB_HASH_START, w->id, w->n * w->n_ctx * sizeof *w->id)};
+    nib_code rc = measure(out, &seen, m, w, err);
+    nib_activations_free(&seen);
     if (rc) nib_ranges_free(out);
     return rc;
 }

@@ -29,6 +29,11 @@ bool nib_layout_same(const nib_layout_format *a, const nib_layout_format *b)
            a->act_sym == b->act_sym;
 }
 
+nib_act_range nib_act_range_on(const nib_range *r, bool sym)
+{
+    return sym ? (nib_act_range){r->scale, 0} : (nib_act_range){r->asym_scale, r->zero};
+}
+
 /* ---- layers ---- */
 
 nib_code nib_layout_make(nib_layout *l, const nib_layout_format *f, uint64_t out, uint64_t in,

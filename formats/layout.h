@@ -14,6 +14,7 @@
 
 #include "base/mem.h"
 #include "quant/codec_int.h"
+#include "quant/range.h"
 
 typedef enum {
     NIB_LAYOUT_GPTQ,
@@ -34,6 +35,9 @@ typedef struct {
     float scale;
     int32_t zero; /* from -128 to 127; 0 where symmetric */
 } nib_act_range;
+
+/* The grid on a range. */
+nib_act_range nib_act_range_on(const nib_range *r, bool sym);
 
 typedef struct {
     nib_act_scheme scheme;

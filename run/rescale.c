@@ -138,8 +138,7 @@ static void round_inputs(scaling *k)
     if (f->act == NIB_ACT_TENSOR &&
         nib_int8_get(r->ctx->cpu)->range(&lo, &hi, r->scaled_x.p, k->rows * k->cols) && hi > lo) {
         const nib_range all = nib_range_make(lo, hi, fmaxf(-lo, hi));
-        k->act.range =
-            f->act_sym ? (nib_act_range){all.scale, 0} : (nib_act_range){all.asym_scale, all.zero};
+        k->act.range = nib_act_range_on(&all, f->act_sym);
     }
     for (size_t i = 0; i < k->sc->n_readers; i++)
         nib_graph_round_input(k->b->graph, k->sc->reader[i], &k->act);

@@ -2,11 +2,11 @@
 /* run/solve.c - see solve.h. */
 #include "run/solve.h"
 
+#include "calib/activations.h"
 #include "calib/fingerprint.h"
 #include "quant/awq.h"
 #include "quant/retarget.h"
 #include "quant/round.h"
-#include "run/act_ranges.h"
 #include "run/block.h"
 #include "run/stream.h"
 
@@ -29,10 +29,10 @@ typedef struct {
     nib_moments moments;
     nib_keep keep;
     nib_block block;
-    nib_act_ranges act;
-    nib_rescaler *rescaler;     /* NULL: blocks are not rescaled                       */
-    nib_stream plain, rescaled; /* with it, one window: in the original model, in the rescaled
-                                   one before rounding                                 */
+    nib_activations activations; /* of the block, where the layout wants ranges */
+    nib_rescaler *rescaler;      /* NULL: blocks are not rescaled                       */
+    nib_stream plain, rescaled;  /* with it, one window: in the original model, in the rescaled
+                                    one before rounding                                 */
     nib_buf code, param, importance;
 } solver;
 
@@ -115,14 +115,22 @@ static bool has_ranges(const nib_plan_tensor *t)
     return t->layout.format.act == NIB_ACT_TENSOR;
 }
 
+/* Of the input of t, as the layout has it. */
+static nib_code find_range(nib_act_range *out, const solver *s, const nib_plan_tensor *t,
+                           nib_err *err)
+{
+    nib_range r;
+    nib_code rc = nib_activations_range(&r, &s->activations, t->place.layer, t->place.role,
+                                        s->opts->range, s->opts->percentile, err);
+    if (!rc) *out = nib_act_range_on(&r, t->layout.format.act_sym);
+    return rc;
+}
+
 /* To the side file; the weight becomes what readers will see. */
 static nib_code keep_weight(solver *s, nib_block_tensor *b, const uint32_t *outer, nib_err *err)
 {
     nib_layout_values v = {.code = s->code.p, .param = s->param.p, .outer = outer};
-    nib_code rc = NIB_OK;
-    if (has_ranges(b->tensor))
-        rc = nib_act_ranges_find(&v.act, &s->act, b->tensor->place.role, s->opts->range,
-                                 s->opts->percentile, b->tensor->layout.format.act_sym, err);
+    nib_code rc = has_ranges(b->tensor) ? find_range(&v.act, s, b->tensor, err) : NIB_OK;
     if (!rc) rc = nib_keep_write(&s->keep, b->tensor, &v, b->v, err);
     if (!rc) b->act = nib_keep_act(&s->keep, b->tensor);
     return rc;
@@ -277,8 +285,8 @@ static nib_code rescale_block(solver *s, nib_err *err)
 /* Ranges of the loaded block's inputs. */
 static nib_code observe_ranges(solver *s, uint32_t layer, bool keep, nib_err *err)
 {
-    const nib_observer obs = nib_act_ranges_observer(&s->act);
-    nib_act_ranges_free(&s->act);
+    const nib_observer obs = nib_activations_observer(&s->activations);
+    nib_activations_free(&s->activations);
     return nib_stream_block(&s->x, &s->runner, layer, 0, s->n_calib, keep, &obs, err);
 }
 
@@ -373,7 +381,7 @@ static nib_code set_up_windows(solver *s, nib_err *err)
                              s->opts->memory - s->x.rows.ram_bytes - s->original.rows.ram_bytes,
                              beside, err);
     s->block.graph = s->runner.graph;
-    s->act.n_ctx = s->w->n_ctx;
+    s->activations.n_ctx = s->w->n_ctx;
     return rc || s->p->recipe.transform == NIB_TRANSFORM_NONE ? rc : set_up_rescaling(s, err);
 }
 
@@ -398,7 +406,7 @@ static void tear_down(solver *s)
     nib_moments_free(&s->moments);
     nib_keep_free(&s->keep);
     nib_block_free(&s->block);
-    nib_act_ranges_free(&s->act);
+    nib_activations_free(&s->activations);
     nib_buf_free(&s->code);
     nib_buf_free(&s->param);
     nib_buf_free(&s->importance);
@@ -453,7 +461,7 @@ nib_code nib_solve_run(nib_solve_report *r, nib_side *side, const nib_plan *p, c
                 .moments = {.ctx = ctx},
                 .keep = {.p = p, .side = side, .ctx = ctx},
                 .block = {.p = p, .ctx = ctx},
-                .act = {.ctx = ctx}};
+                .activations = {.ctx = ctx}};
     nib_code rc = solve_all(&s, err);
     r->from_stats = opts->stats;
     r->windows = opts->stats ? opts->stats->head.windows : s.n_calib;

@@ -361,6 +361,16 @@ static void not_finite_is_named(void **state)
     assert_false(nib_file_exists(scratch("not-finite")));
 }
 
+static void inputs_without_a_range_are_named(void **state)
+{
+    (void)state;
+    const char *norm = "model.layers.1.post_attention_layernorm.weight";
+    const variation v = {
+        .folder = &W8A8_STATIC, .rtn = true, .model = spoiled_model("zero", norm, 0)};
+    solve_fails(scratch("zero-input"), &v, NIB_ENUMERIC,
+                "the input of 'blk.1.ffn_gate.weight' on this text: only zeros were observed");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -373,6 +383,7 @@ int main(void)
         cmocka_unit_test(resume_of_another_run),
         cmocka_unit_test(reported_divergence_is_of_the_folder),
         cmocka_unit_test(not_finite_is_named),
+        cmocka_unit_test(inputs_without_a_range_are_named),
     };
     nib_linalg_init();
     return cmocka_run_group_tests_name("run_solve_dir", tests, scratch_make, scratch_remove);
