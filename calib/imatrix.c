@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* calib/imatrix.c - see imatrix.h. Reading, writing and joining; nothing here runs a model. */
+/* calib/imatrix.c - see imatrix.h. Reading and writing; nothing here runs a model. */
 #include "calib/imatrix.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -86,14 +86,9 @@ static int compare_key(const void *name, const void *entry)
     return strcmp(name, ((const nib_imatrix_entry *)entry)->name);
 }
 
-static nib_imatrix_entry *find_among(nib_imatrix_entry *entry, size_t n, const char *name)
-{
-    return n ? bsearch(name, entry, n, sizeof *entry, compare_key) : NULL;
-}
-
 nib_imatrix_entry *nib_imatrix_find(const nib_imatrix *m, const char *name)
 {
-    return find_among(m->entry, m->n, name);
+    return m->n ? bsearch(name, m->entry, m->n, sizeof *m->entry, compare_key) : NULL;
 }
 
 void nib_imatrix_values(const nib_imatrix_entry *e, float *importance)
@@ -127,51 +122,6 @@ static nib_code check_values(const nib_imatrix *m, nib_err *err)
                             e->name, at, e->counts[at]);
     }
     return NIB_OK;
-}
-
-/* ---- merging ---- */
-
-/* Chunks that the largest count stands for. */
-static uint32_t count_chunks(const nib_imatrix *m)
-{
-    double most = 0;
-    for (size_t i = 0; i < m->n; i++)
-        for (size_t k = 0; k < m->entry[i].n_mat; k++)
-            if (m->entry[i].counts[k] > most) most = m->entry[i].counts[k];
-    double chunks = m->chunk_size ? most / m->chunk_size : 0;
-    return chunks < UINT32_MAX ? (uint32_t)chunks : UINT32_MAX;
-}
-
-static nib_code check_sizes(const nib_imatrix *m, const nib_imatrix *from, nib_err *err)
-{
-    for (size_t i = 0; i < from->n; i++) {
-        const nib_imatrix_entry *b = &from->entry[i], *a = nib_imatrix_find(m, b->name);
-        if (a && (a->cols != b->cols || a->n_mat != b->n_mat))
-            return nib_fail(err, NIB_EFORMAT,
-                            "entry '%.200s' has %zu x %zu values, in the other file %zu x %zu",
-                            b->name, b->n_mat, b->cols, a->n_mat, a->cols);
-    }
-    return NIB_OK;
-}
-
-nib_code nib_imatrix_merge(nib_imatrix *m, const nib_imatrix *from, nib_err *err)
-{
-    nib_code rc = check_sizes(m, from, err);
-    size_t n_old = m->n;
-    for (size_t i = 0; i < from->n && !rc; i++) {
-        const nib_imatrix_entry *b = &from->entry[i];
-        nib_imatrix_entry *a = find_among(m->entry, n_old, b->name);
-        if (!a) rc = nib_imatrix_add(m, b->name, strlen(b->name), b->cols, b->n_mat, &a, err);
-        if (rc) break;
-        for (size_t j = 0; j < b->cols * b->n_mat; j++) a->in_sum2[j] += b->in_sum2[j];
-        for (size_t k = 0; k < b->n_mat; k++) a->counts[k] += b->counts[k];
-    }
-    for (size_t i = 0; i < from->n_datasets && !rc; i++)
-        rc = nib_imatrix_add_dataset(m, from->datasets[i], strlen(from->datasets[i]), err);
-    if (rc) return rc;
-    if (!m->chunk_size) m->chunk_size = from->chunk_size;
-    m->chunk_count = count_chunks(m);
-    return nib_imatrix_sort(m, err);
 }
 
 /* ---- GGUF: reading ---- */
@@ -333,6 +283,17 @@ static nib_code read_legacy_entry(nib_imatrix *m, nib_rd *r, nib_err *err)
         e->in_sum2[j] = (double)nib_rd_f32(r) * NIB_IMATRIX_LEGACY_CHUNK;
     e->counts[0] = (double)(calls > 0 ? calls : 1) * NIB_IMATRIX_LEGACY_CHUNK;
     return NIB_OK;
+}
+
+/* Chunks that the largest count stands for. */
+static uint32_t count_chunks(const nib_imatrix *m)
+{
+    double most = 0;
+    for (size_t i = 0; i < m->n; i++)
+        for (size_t k = 0; k < m->entry[i].n_mat; k++)
+            if (m->entry[i].counts[k] > most) most = m->entry[i].counts[k];
+    double chunks = m->chunk_size ? most / m->chunk_size : 0;
+    return chunks < UINT32_MAX ? (uint32_t)chunks : UINT32_MAX;
 }
 
 static nib_code read_legacy_tail(nib_imatrix *m, nib_rd *r, nib_err *err)

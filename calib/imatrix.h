@@ -63,11 +63,6 @@ NIB_MUST_USE nib_code nib_imatrix_add_dataset(nib_imatrix *m, const char *name, 
 /* Put entries in order; a name that appears twice is an error. */
 NIB_MUST_USE nib_code nib_imatrix_sort(nib_imatrix *m, nib_err *err);
 
-/* Add the sums, counts and datasets of `from`; chunks are those of the largest count. Entries of
- * equal names must have equal sizes. On failure *m is unchanged but for a longer list of entries
- * without data. */
-NIB_MUST_USE nib_code nib_imatrix_merge(nib_imatrix *m, const nib_imatrix *from, nib_err *err);
-
 /* Entry of a weight; NULL when there is none. */
 nib_imatrix_entry *nib_imatrix_find(const nib_imatrix *m, const char *name);
 /* importance[cols] = in_sum2 / counts of matrix 0; all 1 where counts <= 0. */

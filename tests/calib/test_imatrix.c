@@ -422,32 +422,6 @@ static void cut_files_are_refused(void **state)
         assert_int_not_equal(nib_imatrix_load(&m, tmp_write("cut", made.p, n), &err), NIB_OK);
 }
 
-/* ---- merging ---- */
-
-static void merging_adds(void **state)
-{
-    (void)state;
-    nib_err err = {0};
-    nib_imatrix a = small(), b = {.chunk_count = 1, .chunk_size = 4};
-    add(&b, "blk.0.x.weight", 3, 1, (double[]){1, 1, 1}, (double[]){4});
-    add(&b, "aaa", 1, 1, (double[]){9}, (double[]){4});
-    OK(nib_imatrix_add_dataset(&b, "more.txt", 8, &err));
-    OK(nib_imatrix_sort(&b, &err));
-    OK(nib_imatrix_merge(&a, &b, &err));
-    assert_int_equal(a.n, 3);
-    assert_string_equal(a.entry[0].name, "aaa");
-    assert_true(a.entry[0].in_sum2[0] == 9 && a.entry[0].counts[0] == 4);
-    assert_true(a.entry[1].in_sum2[0] == 1.5 && a.entry[1].counts[0] == 16);
-    assert_true(a.entry[2].in_sum2[0] == 1 && a.entry[2].counts[0] == 2);
-    assert_int_equal(a.chunk_count, 4);
-    assert_int_equal(a.n_datasets, 2);
-    b.entry[1].cols = 2;
-    assert_int_equal(nib_imatrix_merge(&a, &b, &err), NIB_EFORMAT);
-    tmp_expect(err.msg, "'blk.0.x.weight' has 1 x 2 values, in the other file 1 x 3");
-    nib_imatrix_free(&b);
-    nib_imatrix_free(&a);
-}
-
 static void memory_may_run_out_anywhere(void **state)
 {
     (void)state;
@@ -481,7 +455,6 @@ int main(void)
         cmocka_unit_test(legacy_layout_is_read),
         cmocka_unit_test(bad_legacy_is_refused),
         cmocka_unit_test(cut_files_are_refused),
-        cmocka_unit_test(merging_adds),
         cmocka_unit_test(memory_may_run_out_anywhere),
     };
     return cmocka_run_group_tests(tests, tmp_make, tmp_remove);
