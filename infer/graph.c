@@ -8,15 +8,13 @@
  *     h = rmsnorm(x);  x += Wdown (silu(Wgate h) * Wup h)
  *
  * What differs (biases, head norms, layout of the rotation) is known from the tensors that are
- * there. Vectors are decoded once, matrices each time (linear.c). */
-#include "infer/graph.h"
+ * there. Vectors are decoded once (graph_state.c), matrices each time (linear.c). */
+#include "infer/graph_state.h"
 
 #include "base/par.h"
 #include "infer/attn.h"
-#include "infer/linear.h"
 
 #include <assert.h>
-#include <math.h>
 #include <string.h>
 
 enum {
@@ -24,194 +22,6 @@ enum {
     LOGITS_ROWS = 512,     /* and rows: more would not make the product faster */
     ROW_CHUNK = 16,        /* rows of a task in loops over rows                */
 };
-
-/* A parameter's decoded vectors; NULL where it has none. */
-typedef struct {
-    const float *weight, *bias;
-} vectors;
-
-struct nib_graph {
-    const nib_model *m;
-    nib_ctx ctx;
-    const nib_ops *ops;
-    size_t max_seq, max_ctx;
-    nib_linear linear;
-    float *vector_pool;
-    vectors *global, *block;          /* like the model's tables; matrices have no weight here */
-    float *cosine, *sine;             /* [max_ctx][head_dim / 2]                               */
-    float *k_cache, *v_cache;         /* [n_layer][max_seq][max_ctx][kv width]; NULL: no cache  */
-    nib_buf hidden;                   /* [rows][n_embd] normed input                            */
-    nib_buf work;                     /* q, k, v of a block, then gate and up                   */
-    nib_buf logits;                   /* [a few rows][n_vocab]                                  */
-    nib_buf *scratch;                 /* [threads] attention                                    */
-    vectors replaced[NIB_ROLE_COUNT]; /* the caller's weights and biases, by role       */
-    const nib_act_quant *act[NIB_ROLE_COUNT]; /* how inputs of the caller's weights are rounded */
-};
-
-static size_t q_width(const nib_graph *g)
-{
-    return (size_t)g->m->hp.n_head * g->m->hp.head_dim;
-}
-
-static size_t kv_width(const nib_graph *g)
-{
-    return (size_t)g->m->hp.n_head_kv * g->m->hp.head_dim;
-}
-
-/* The vectors of a role: a norm's weight, a bias. */
-static vectors vec(const nib_graph *g, uint32_t layer, nib_role r)
-{
-    vectors v =
-        r < NIB_ROLE_FIRST_BLOCK ? g->global[r] : g->block[(size_t)layer * NIB_ROLE_COUNT + r];
-    if (v.weight && g->replaced[r].weight) v.weight = g->replaced[r].weight;
-    if (g->replaced[r].bias) v.bias = g->replaced[r].bias;
-    return v;
-}
-
-/* ---- setting up ---- */
-
-static bool is_vector(const nib_tensor *t)
-{
-    return t && nib_tensor_rows(t) == 1;
-}
-
-static size_t vector_size(const nib_param *p)
-{
-    return (is_vector(p->weight) ? (size_t)nib_tensor_cols(p->weight) : 0) +
-           (p->bias ? (size_t)nib_tensor_cols(p->bias) : 0);
-}
-
-static nib_code load_vector(nib_graph *g, const nib_tensor *t, const float **out, float **pool,
-                            nib_err *err)
-{
-    nib_code rc =
-        nib_source_read_rows(g->m->src, t, 0, 1, *pool, &g->linear.thread[0].raw, g->ctx.cpu, err);
-    if (rc) return nib_wrap(err, "tensor '%s'", t->name);
-    *out = *pool;
-    *pool += nib_tensor_cols(t);
-    return NIB_OK;
-}
-
-static nib_code load_vectors(nib_graph *g, nib_err *err)
-{
-    const size_t n_block = (size_t)g->m->hp.n_layer * NIB_ROLE_COUNT, n = n_block + NIB_ROLE_COUNT;
-    size_t total = 0;
-    g->global = nib_calloc(n, sizeof *g->global);
-    if (!g->global) return nib_fail_nomem(err, "vectors of the model");
-    g->block = g->global + NIB_ROLE_COUNT;
-    for (size_t i = 0; i < n; i++)
-        total +=
-            vector_size(i < NIB_ROLE_COUNT ? &g->m->global[i] : &g->m->block[i - NIB_ROLE_COUNT]);
-    float *pool = g->vector_pool = nib_alloc(total, sizeof *pool);
-    if (!pool) return nib_fail_nomem(err, "vectors of the model");
-    for (size_t i = 0; i < n; i++) {
-        const nib_param *p =
-            i < NIB_ROLE_COUNT ? &g->m->global[i] : &g->m->block[i - NIB_ROLE_COUNT];
-        nib_code rc = NIB_OK;
-        if (is_vector(p->weight)) rc = load_vector(g, p->weight, &g->global[i].weight, &pool, err);
-        if (!rc && p->bias) rc = load_vector(g, p->bias, &g->global[i].bias, &pool, err);
-        if (rc) return rc;
-    }
-    return NIB_OK;
-}
-
-/* Angle of pair i at position p: p * base^(-2i/D) / linear factor / factor of the pair. */
-static void fill_rope(nib_graph *g)
-{
-    const nib_hparams *hp = &g->m->hp;
-    const size_t half = hp->head_dim / 2;
-    for (size_t i = 0; i < half; i++) {
-        double step = pow(hp->rope_base, -2.0 * (double)i / hp->head_dim) / hp->rope_factor;
-        if (g->m->rope_factors) step /= g->m->rope_factors[i];
-        for (size_t p = 0; p < g->max_ctx; p++) {
-            g->cosine[p * half + i] = (float)cos((double)p * step);
-            g->sine[p * half + i] = (float)sin((double)p * step);
-        }
-    }
-}
-
-static nib_code new_cache(nib_graph *g, nib_err *err)
-{
-    size_t n;
-    if (!nib_mul(g->m->hp.n_layer, kv_width(g), &n) || !nib_mul(n, g->max_seq, &n) ||
-        !nib_mul(n, g->max_ctx, &n))
-        return nib_fail_nomem(err, "key/value cache");
-    g->k_cache = nib_alloc(n, sizeof *g->k_cache);
-    g->v_cache = nib_alloc(n, sizeof *g->v_cache);
-    return g->k_cache && g->v_cache ? NIB_OK : nib_fail_nomem(err, "key/value cache");
-}
-
-static nib_code set_up(nib_graph *g, bool cache, nib_err *err)
-{
-    const size_t half = g->m->hp.head_dim / 2;
-    nib_code rc = nib_linear_init(&g->linear, g->m->src, &g->ctx, err);
-    if (rc || (rc = load_vectors(g, err))) return rc;
-    g->scratch = nib_calloc((size_t)g->ctx.threads, sizeof *g->scratch);
-    g->cosine = nib_alloc(g->max_ctx, half * sizeof *g->cosine);
-    g->sine = nib_alloc(g->max_ctx, half * sizeof *g->sine);
-    if (!g->scratch || !g->cosine || !g->sine) return nib_fail_nomem(err, "rotation table");
-    fill_rope(g);
-    return cache ? new_cache(g, err) : NIB_OK;
-}
-
-nib_code nib_graph_new(nib_graph **out, const nib_model *m, const nib_ctx *ctx, size_t max_seq,
-                       size_t max_ctx, bool cache, nib_err *err)
-{
-    *out = NULL;
-    assert(max_seq && max_ctx && ctx->threads >= 1);
-    nib_graph *g = nib_calloc(1, sizeof *g);
-    if (!g) return nib_fail_nomem(err, "graph");
-    g->m = m;
-    g->ctx = *ctx;
-    g->ops = nib_ops_get(ctx->cpu);
-    g->max_seq = max_seq;
-    g->max_ctx = max_ctx;
-    nib_code rc = set_up(g, cache, err);
-    if (rc) {
-        nib_graph_free(g);
-        return rc;
-    }
-    *out = g;
-    return NIB_OK;
-}
-
-void nib_graph_free(nib_graph *g)
-{
-    if (!g) return;
-    for (int i = 0; g->scratch && i < g->ctx.threads; i++) nib_buf_free(&g->scratch[i]);
-    nib_linear_fini(&g->linear);
-    nib_buf_free(&g->hidden);
-    nib_buf_free(&g->work);
-    nib_buf_free(&g->logits);
-    nib_free(g->scratch);
-    nib_free(g->vector_pool);
-    nib_free(g->global);
-    nib_free(g->cosine);
-    nib_free(g->sine);
-    nib_free(g->k_cache);
-    nib_free(g->v_cache);
-    nib_free(g);
-}
-
-const nib_model *nib_graph_model(const nib_graph *g)
-{
-    return g->m;
-}
-
-void nib_graph_replace(nib_graph *g, nib_role role, const float *w)
-{
-    if (g) g->replaced[role].weight = w;
-}
-
-void nib_graph_replace_bias(nib_graph *g, nib_role role, const float *bias)
-{
-    if (g) g->replaced[role].bias = bias;
-}
-
-void nib_graph_round_input(nib_graph *g, nib_role role, const nib_act_quant *act)
-{
-    if (g) g->act[role] = act;
-}
 
 /* ---- embedding ---- */
 
@@ -270,7 +80,7 @@ static nib_code norm_rows(void *arg, size_t begin, size_t end, int thread, nib_e
 
 static nib_code norm(step *s, nib_role r, nib_err *err)
 {
-    s->weight = vec(s->g, s->layer, r).weight;
+    s->weight = nib_graph_vectors_of(s->g, s->layer, r).weight;
     return nib_par_for(s->g->ctx.threads, s->rows, ROW_CHUNK, norm_rows, s, err);
 }
 
@@ -291,8 +101,8 @@ static nib_code linear(const step *s, nib_role r, const float *x, float *y, bool
         rc = nib_linear_round(&g->linear, g->act[r], x, s->rows, (size_t)nib_tensor_cols(w), &x,
                               err);
     return rc ? rc
-              : nib_linear_apply(&g->linear, w, own, vec(g, s->layer, r).bias, x, s->rows, y, add,
-                                 err);
+              : nib_linear_apply(&g->linear, w, own, nib_graph_vectors_of(g, s->layer, r).bias, x,
+                                 s->rows, y, add, err);
 }
 
 /* Norm per head, where the model has one, and rotation to position `pos`. */
@@ -311,21 +121,22 @@ static void place_heads(const nib_graph *g, float *x, size_t n_head, const float
 
 static size_t cache_offset(const step *s, size_t seq, size_t pos)
 {
-    return (((size_t)s->layer * s->g->max_seq + seq) * s->g->max_ctx + pos) * kv_width(s->g);
+    return (((size_t)s->layer * s->g->max_seq + seq) * s->g->max_ctx + pos) *
+           nib_graph_kv_width(s->g);
 }
 
 static nib_code place_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
 {
     const step *s = arg;
     const nib_hparams *hp = &s->g->m->hp;
-    const size_t kv = kv_width(s->g);
+    const size_t kv = nib_graph_kv_width(s->g);
     (void)thread, (void)err;
     for (size_t i = begin; i < end; i++) {
         size_t pos = s->pos + i % s->n_tok;
-        place_heads(s->g, s->q + i * q_width(s->g), hp->n_head,
-                    vec(s->g, s->layer, NIB_ROLE_ATTN_Q_NORM).weight, pos);
+        place_heads(s->g, s->q + i * nib_graph_q_width(s->g), hp->n_head,
+                    nib_graph_vectors_of(s->g, s->layer, NIB_ROLE_ATTN_Q_NORM).weight, pos);
         place_heads(s->g, s->k + i * kv, hp->n_head_kv,
-                    vec(s->g, s->layer, NIB_ROLE_ATTN_K_NORM).weight, pos);
+                    nib_graph_vectors_of(s->g, s->layer, NIB_ROLE_ATTN_K_NORM).weight, pos);
         if (!s->g->k_cache) continue;
         size_t off = cache_offset(s, i / s->n_tok, pos);
         memcpy(s->g->k_cache + off, s->k + i * kv, kv * sizeof(float));
@@ -339,7 +150,7 @@ static nib_code attend(step *s, nib_err *err)
 {
     nib_graph *g = s->g;
     const nib_hparams *hp = &g->m->hp;
-    const size_t kv = kv_width(g);
+    const size_t kv = nib_graph_kv_width(g);
     nib_code rc;
     if ((rc = linear(s, NIB_ROLE_ATTN_Q, s->h, s->q, false, err))) return rc;
     if ((rc = linear(s, NIB_ROLE_ATTN_K, s->h, s->k, false, err))) return rc;
@@ -371,7 +182,7 @@ static nib_code attention(step *s, nib_err *err)
     if ((rc = norm(s, NIB_ROLE_ATTN_NORM, err))) return rc;
     if ((rc = watch(s, inputs, 3, s->h, s->g->m->hp.n_embd, err))) return rc;
     if ((rc = attend(s, err))) return rc;
-    if ((rc = watch(s, &output, 1, s->q, q_width(s->g), err))) return rc;
+    if ((rc = watch(s, &output, 1, s->q, nib_graph_q_width(s->g), err))) return rc;
     return linear(s, output, s->q, s->x, true, err);
 }
 
@@ -409,7 +220,7 @@ static nib_code feed_forward(step *s, nib_err *err)
 static nib_code reserve(step *s, nib_err *err)
 {
     nib_graph *g = s->g;
-    const size_t q = q_width(g), kv = kv_width(g), n_ff = g->m->hp.n_ff;
+    const size_t q = nib_graph_q_width(g), kv = nib_graph_kv_width(g), n_ff = g->m->hp.n_ff;
     const size_t wide = q + 2 * kv > 2 * n_ff ? q + 2 * kv : 2 * n_ff;
     if (!nib_mul(s->n_seq, s->n_tok, &s->rows)) return nib_fail_nomem(err, "activations");
     float *work = nib_buf_reserve(&g->work, s->rows, wide * sizeof(float));

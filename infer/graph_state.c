@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/graph_state.c - see graph_state.h: made, changed by the caller, released. */
+#include "infer/graph_state.h"
+
+#include <assert.h>
+#include <math.h>
+
+/* ---- setting up ---- */
+
+static bool is_vector(const nib_tensor *t)
+{
+    return t && nib_tensor_rows(t) == 1;
+}
+
+static size_t vector_size(const nib_param *p)
+{
+    return (is_vector(p->weight) ? (size_t)nib_tensor_cols(p->weight) : 0) +
+           (p->bias ? (size_t)nib_tensor_cols(p->bias) : 0);
+}
+
+static nib_code load_vector(nib_graph *g, const nib_tensor *t, const float **out, float **pool,
+                            nib_err *err)
+{
+    nib_code rc =
+        nib_source_read_rows(g->m->src, t, 0, 1, *pool, &g->linear.thread[0].raw, g->ctx.cpu, err);
+    if (rc) return nib_wrap(err, "tensor '%s'", t->name);
+    *out = *pool;
+    *pool += nib_tensor_cols(t);
+    return NIB_OK;
+}
+
+static nib_code load_vectors(nib_graph *g, nib_err *err)
+{
+    const size_t n_block = (size_t)g->m->hp.n_layer * NIB_ROLE_COUNT, n = n_block + NIB_ROLE_COUNT;
+    size_t total = 0;
+    g->global = nib_calloc(n, sizeof *g->global);
+    if (!g->global) return nib_fail_nomem(err, "vectors of the model");
+    g->block = g->global + NIB_ROLE_COUNT;
+    for (size_t i = 0; i < n; i++)
+        total +=
+            vector_size(i < NIB_ROLE_COUNT ? &g->m->global[i] : &g->m->block[i - NIB_ROLE_COUNT]);
+    float *pool = g->vector_pool = nib_alloc(total, sizeof *pool);
+    if (!pool) return nib_fail_nomem(err, "vectors of the model");
+    for (size_t i = 0; i < n; i++) {
+        const nib_param *p =
+            i < NIB_ROLE_COUNT ? &g->m->global[i] : &g->m->block[i - NIB_ROLE_COUNT];
+        nib_code rc = NIB_OK;
+        if (is_vector(p->weight)) rc = load_vector(g, p->weight, &g->global[i].weight, &pool, err);
+        if (!rc && p->bias) rc = load_vector(g, p->bias, &g->global[i].bias, &pool, err);
+        if (rc) return rc;
+    }
+    return NIB_OK;
+}
+
+/* Angle of pair i at position p: p * base^(-2i/D) / linear factor / factor of the pair. */
+static void fill_rope(nib_graph *g)
+{
+    const nib_hparams *hp = &g->m->hp;
+    const size_t half = hp->head_dim / 2;
+    for (size_t i = 0; i < half; i++) {
+        double step = pow(hp->rope_base, -2.0 * (double)i / hp->head_dim) / hp->rope_factor;
+        if (g->m->rope_factors) step /= g->m->rope_factors[i];
+        for (size_t p = 0; p < g->max_ctx; p++) {
+            g->cosine[p * half + i] = (float)cos((double)p * step);
+            g->sine[p * half + i] = (float)sin((double)p * step);
+        }
+    }
+}
+
+static nib_code new_cache(nib_graph *g, nib_err *err)
+{
+    size_t n;
+    if (!nib_mul(g->m->hp.n_layer, nib_graph_kv_width(g), &n) || !nib_mul(n, g->max_seq, &n) ||
+        !nib_mul(n, g->max_ctx, &n))
+        return nib_fail_nomem(err, "key/value cache");
+    g->k_cache = nib_alloc(n, sizeof *g->k_cache);
+    g->v_cache = nib_alloc(n, sizeof *g->v_cache);
+    return g->k_cache && g->v_cache ? NIB_OK : nib_fail_nomem(err, "key/value cache");
+}
+
+static nib_code set_up(nib_graph *g, bool cache, nib_err *err)
+{
+    const size_t half = g->m->hp.head_dim / 2;
+    nib_code rc = nib_linear_init(&g->linear, g->m->src, &g->ctx, err);
+    if (rc || (rc = load_vectors(g, err))) return rc;
+    g->scratch = nib_calloc((size_t)g->ctx.threads, sizeof *g->scratch);
+    g->cosine = nib_alloc(g->max_ctx, half * sizeof *g->cosine);
+    g->sine = nib_alloc(g->max_ctx, half * sizeof *g->sine);
+    if (!g->scratch || !g->cosine || !g->sine) return nib_fail_nomem(err, "rotation table");
+    fill_rope(g);
+    return cache ? new_cache(g, err) : NIB_OK;
+}
+
+nib_code nib_graph_new(nib_graph **out, const nib_model *m, const nib_ctx *ctx, size_t max_seq,
+                       size_t max_ctx, bool cache, nib_err *err)
+{
+    *out = NULL;
+    assert(max_seq && max_ctx && ctx->threads >= 1);
+    nib_graph *g = nib_calloc(1, sizeof *g);
+    if (!g) return nib_fail_nomem(err, "graph");
+    g->m = m;
+    g->ctx = *ctx;
+    g->ops = nib_ops_get(ctx->cpu);
+    g->max_seq = max_seq;
+    g->max_ctx = max_ctx;
+    nib_code rc = set_up(g, cache, err);
+    if (rc) {
+        nib_graph_free(g);
+        return rc;
+    }
+    *out = g;
+    return NIB_OK;
+}
+
+void nib_graph_free(nib_graph *g)
+{
+    if (!g) return;
+    for (int i = 0; g->scratch && i < g->ctx.threads; i++) nib_buf_free(&g->scratch[i]);
+    nib_linear_fini(&g->linear);
+    nib_buf_free(&g->hidden);
+    nib_buf_free(&g->work);
+    nib_buf_free(&g->logits);
+    nib_free(g->scratch);
+    nib_free(g->vector_pool);
+    nib_free(g->global);
+    nib_free(g->cosine);
+    nib_free(g->sine);
+    nib_free(g->k_cache);
+    nib_free(g->v_cache);
+    nib_free(g);
+}
+
+const nib_model *nib_graph_model(const nib_graph *g)
+{
+    return g->m;
+}
+
+/* ---- what the caller puts in place ---- */
+
+void nib_graph_replace(nib_graph *g, nib_role role, const float *w)
+{
+    if (g) g->replaced[role].weight = w;
+}
+
+void nib_graph_replace_bias(nib_graph *g, nib_role role, const float *bias)
+{
+    if (g) g->replaced[role].bias = bias;
+}
+
+void nib_graph_round_input(nib_graph *g, nib_role role, const nib_act_quant *act)
+{
+    if (g) g->act[role] = act;
+}
+
+nib_graph_vectors nib_graph_vectors_of(const nib_graph *g, uint32_t layer, nib_role r)
+{
+    nib_graph_vectors v =
+        r < NIB_ROLE_FIRST_BLOCK ? g->global[r] : g->block[(size_t)layer * NIB_ROLE_COUNT + r];
+    if (v.weight && g->replaced[r].weight) v.weight = g->replaced[r].weight;
+    if (g->replaced[r].bias) v.bias = g->replaced[r].bias;
+    return v;
+}
