@@ -83,13 +83,13 @@ nib_code nib_collect_run(nib_collect_report *r, const char *dir, const nib_model
     *r = (nib_collect_report){0};
     nib_code rc = nib_runner_new(&c.runner, m, w, ctx, err);
     if (!rc) rc = nib_stream_open(&c.x, &c.runner, 0, w->n, opts->memory, dir, err);
-    if (!rc) rc = nib_stage_open(&c.stage, dir, NIB_STATS_HEAD_FILE, err);
+    if (!rc) rc = nib_stage_open(&c.stage, dir, NIB_STATS_HEAD_FILE, opts->force, err);
     if (!rc) rc = collect_blocks(&c, err);
     if (!rc) rc = write_head(&c, err);
     if (rc)
         nib_stage_abort(&c.stage);
     else
-        rc = nib_stage_commit(&c.stage, opts->force, err);
+        rc = nib_stage_commit(&c.stage, err);
     nib_moments_free(&c.moments);
     nib_stream_close(&c.x);
     nib_runner_free(&c.runner);

@@ -262,7 +262,7 @@ nib_code nib_dir_write(nib_quantize_result *r, const nib_plan *p, const nib_side
     job j = {.p = p, .side = side, .ctx = ctx, .stage = {.fd = -1}};
     *r = (nib_quantize_result){0};
     nib_code rc = list_entries(&j, err);
-    if (!rc) rc = nib_stage_open(&j.stage, p->recipe.out, MARK, err);
+    if (!rc) rc = nib_stage_open(&j.stage, p->recipe.out, MARK, p->recipe.force, err);
     if (!rc) rc = write_files(&j, err);
     if (!rc) rc = put_index(&j, err);
     if (!rc) rc = nib_dir_put_configs(j.stage.dir, p, note, err);
@@ -271,7 +271,7 @@ nib_code nib_dir_write(nib_quantize_result *r, const nib_plan *p, const nib_side
     if (rc)
         nib_stage_abort(&j.stage);
     else
-        rc = nib_stage_commit(&j.stage, p->recipe.force, err);
+        rc = nib_stage_commit(&j.stage, err);
     nib_arena_free(&j.names);
     nib_free(j.e);
     nib_free(j.st);

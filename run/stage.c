@@ -131,7 +131,18 @@ void nib_stage_abort(nib_stage *s)
     stage_free(s);
 }
 
-nib_code nib_stage_open(nib_stage *s, const char *target, const char *mark, nib_err *err)
+static nib_code make_dir(nib_stage *s, nib_err *err)
+{
+    if (mkdir(s->dir, 0777))
+        return nib_fail_sys(err, errno, "%s: cannot make a folder beside it", s->target);
+    if ((s->fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        return nib_fail_sys(err, errno, "%s", s->dir);
+    flock(s->fd, LOCK_EX); /* where there are no locks, litter stays */
+    return NIB_OK;
+}
+
+nib_code nib_stage_open(nib_stage *s, const char *target, const char *mark, bool force,
+                        nib_err *err)
 {
     const size_t room = strlen(target) + sizeof TEMPORARY + sizeof OLD + 32;
     const char *base = nib_path_base(target);
@@ -139,6 +150,7 @@ nib_code nib_stage_open(nib_stage *s, const char *target, const char *mark, nib_
                      .dir = nib_alloc(room, 1),
                      .old = nib_alloc(room, 1),
                      .mark = mark,
+                     .force = force,
                      .fd = -1};
     if (!s->target || !s->dir || !s->old) {
         stage_free(s);
@@ -148,13 +160,8 @@ nib_code nib_stage_open(nib_stage *s, const char *target, const char *mark, nib_
              (long)getpid());
     snprintf(s->old, room, "%s%s", s->dir, OLD);
     sweep(target);
-    nib_code rc = NIB_OK;
-    if (mkdir(s->dir, 0777))
-        rc = nib_fail_sys(err, errno, "%s: cannot make a folder beside it", target);
-    else if ((s->fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-        rc = nib_fail_sys(err, errno, "%s", s->dir);
-    else
-        flock(s->fd, LOCK_EX); /* where there are no locks, litter stays */
+    nib_code rc = nib_stage_check(target, mark, force, err);
+    if (!rc) rc = make_dir(s, err);
     if (rc) stage_free(s);
     return rc;
 }
@@ -177,21 +184,23 @@ static nib_code finish(const nib_stage *s, nib_err *err)
     return nib_fail_sys(err, errno, "%s: renaming the finished folder", s->target);
 }
 
-/* Where the file system cannot exchange two names; a run killed in between is mended by the next.
- */
+/* Where the file system cannot exchange two names. When a run is killed in between, the next one
+ * puts the old folder back. */
 static nib_code replace_in_steps(const nib_stage *s, nib_err *err)
 {
     if (rename(s->target, s->old))
         return nib_fail_sys(err, errno, "%s: moving the old folder aside", s->target);
     nib_code rc = finish(s, err);
-    if (!rc)
+    if (!rc) {
+        sync_parent(s->target);
         remove_flat(s->old);
-    else if (rename(s->old, s->target))
+    } else if (rename(s->old, s->target)) {
         nib_wrap(err, "the old one is '%s'", s->old);
+    }
     return rc;
 }
 
-/* The old folder is there or the new one, at every moment. */
+/* Where names can be exchanged, the old folder is there or the new one, at every moment. */
 static nib_code replace(const nib_stage *s, nib_err *err)
 {
     if (renameat2(AT_FDCWD, s->dir, AT_FDCWD, s->target, RENAME_EXCHANGE))
@@ -201,9 +210,9 @@ static nib_code replace(const nib_stage *s, nib_err *err)
     return NIB_OK;
 }
 
-nib_code nib_stage_commit(nib_stage *s, bool force, nib_err *err)
+nib_code nib_stage_commit(nib_stage *s, nib_err *err)
 {
-    nib_code rc = nib_stage_check(s->target, s->mark, force, err);
+    nib_code rc = nib_stage_check(s->target, s->mark, s->force, err);
     fsync(s->fd);
     if (!rc) rc = nib_file_is_dir(s->target) ? replace(s, err) : finish(s, err);
     if (rc) {

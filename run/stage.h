@@ -14,6 +14,7 @@
 typedef struct {
     char *target, *dir, *old; /* final, temporary, and where a replaced one may wait */
     const char *mark;         /* a file that only folders of this kind hold          */
+    bool force;               /* whether the target may be replaced                  */
     int fd;                   /* of dir, holds the lock; -1: none                    */
 } nib_stage;
 
@@ -21,11 +22,13 @@ typedef struct {
  * alone that holds one named `mark`, so that a slip does not cost somebody's home. */
 NIB_MUST_USE nib_code nib_stage_check(const char *target, const char *mark, bool force,
                                       nib_err *err);
-/* `mark` is borrowed. */
-NIB_MUST_USE nib_code nib_stage_open(nib_stage *s, const char *target, const char *mark,
+/* Make the temporary folder, once what dead runs left is removed and the target checked as above: a
+ * folder that a run killed in commit had moved aside is back by then. `mark` is borrowed. */
+NIB_MUST_USE nib_code nib_stage_open(nib_stage *s, const char *target, const char *mark, bool force,
                                      nib_err *err);
-/* Rename over the target, which is replaced as a whole; sync. Frees s in every case. */
-NIB_MUST_USE nib_code nib_stage_commit(nib_stage *s, bool force, nib_err *err);
+/* Check the target again, rename over it, which is replaced as a whole; sync. Frees s in every
+ * case. */
+NIB_MUST_USE nib_code nib_stage_commit(nib_stage *s, nib_err *err);
 /* Remove the temporary folder; accepts a closed one. */
 void nib_stage_abort(nib_stage *s);
 
