@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Plans: order, formats and reasons, the user's wishes, metadata, and every mistake that can be
- * known before work begins. */
+/* Plans: order, formats and reasons, metadata, and every mistake that can be known before work
+ * begins. The user's wishes for single tensors: test_override.c. */
 #include "base/file.h"
-#include "tests/run/fixture.h"
+#include "tests/run/planning.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -17,60 +16,6 @@
 #include <cmocka.h>
 
 enum { NOBODY = 65534 };
-
-static opened tiny;
-
-static int open_tiny(void **state)
-{
-    int rc = scratch_make(state);
-    if (!rc) open_model(&tiny, tiny_llama());
-    return rc;
-}
-
-static int close_tiny(void **state)
-{
-    close_model(&tiny);
-    return scratch_remove(state);
-}
-
-static nib_code try_plan(nib_plan *p, const nib_recipe *r, const nib_imatrix *im, nib_err *err)
-{
-    nib_ctx ctx = {.threads = 2};
-    return nib_plan_make(p, r, &tiny.model, im, &ctx, err);
-}
-
-static void plan_ok(nib_plan *p, const nib_recipe *r, const nib_imatrix *im)
-{
-    nib_err err = {0};
-    if (try_plan(p, r, im, &err)) fail_msg("%s", err.msg);
-}
-
-static void plan_fails(const nib_recipe *r, const nib_imatrix *im, nib_code code, const char *text)
-{
-    nib_plan p;
-    nib_err err = {0};
-    nib_code rc = try_plan(&p, r, im, &err);
-    if (!rc) fail_msg("should fail with '%s'", text);
-    expect_text(err.msg, text);
-    assert_int_equal(rc, code);
-    assert_null(p.tensor);
-}
-
-static const nib_plan_tensor *find(const nib_plan *p, const char *name)
-{
-    for (size_t i = 0; i < p->n; i++)
-        if (!strcmp(p->tensor[i].name, name)) return &p->tensor[i];
-    fail_msg("no tensor %s", name);
-    return NULL;
-}
-
-static void expect_type(const nib_plan *p, const char *name, const char *type, const char *reason)
-{
-    const nib_plan_tensor *t = find(p, name);
-    if (strcmp(t->codec->name, type))
-        fail_msg("%s is %s, should be %s", name, t->codec->name, type);
-    expect_text(t->reason, reason);
-}
 
 /* ---- what a plan says ---- */
 
@@ -105,7 +50,7 @@ static void order_of_many_layers(void **state)
     for (unsigned l = 0; l < 12; l++) {
         char name[64];
         snprintf(name, sizeof name, "blk.%u.attn_q.weight", l);
-        at[l] = (size_t)(find(&p, name) - p.tensor);
+        at[l] = (size_t)(find_planned(&p, name) - p.tensor);
         assert_true(l == 0 || at[l] > at[l - 1]);
     }
     nib_plan_free(&p);
@@ -124,10 +69,10 @@ static void the_mix_and_its_reasons(void **state)
     expect_type(&p, "blk.1.ffn_down.weight", "q4_k", "base type");
     expect_type(&p, "blk.2.attn_v.weight", "q6_k", "more bits");
     expect_type(&p, "blk.3.ffn_down.weight", "q6_k", "more bits");
-    assert_int_equal(find(&p, "blk.0.attn_q.weight")->rope_head, 64);
-    assert_int_equal(find(&p, "blk.0.attn_k.weight")->rope_head, 64);
-    assert_int_equal(find(&p, "blk.0.attn_v.weight")->rope_head, 0);
-    assert_false(find(&p, "blk.0.attn_v.weight")->copy);
+    assert_int_equal(find_planned(&p, "blk.0.attn_q.weight")->rope_head, 64);
+    assert_int_equal(find_planned(&p, "blk.0.attn_k.weight")->rope_head, 64);
+    assert_int_equal(find_planned(&p, "blk.0.attn_v.weight")->rope_head, 0);
+    assert_false(find_planned(&p, "blk.0.attn_v.weight")->copy);
     assert_int_equal(p.n_fallback, 0);
 
     /* Bits: embedding 2048 x 256 at 6.5625; per layer q, o 256 x 256, k 128 x 256, gate, up 512 x
@@ -139,40 +84,6 @@ static void the_mix_and_its_reasons(void **state)
     assert_true((double)p.bytes * 8 == bits + 524288 * 6.5625);
     assert_true(p.bits_per_weight == (bits + 524288 * 6.5625) / (inner + 524288));
     assert_true(p.bits_per_weight_inner == bits / inner);
-    nib_plan_free(&p);
-}
-
-static void wishes_for_single_tensors(void **state)
-{
-    (void)state;
-    static const char *const wish[] = {"blk\\.[01]\\.ffn_(up|gate)=Q8_0", "ffn=q5_1", "attn_q=q4_k",
-                                       "^output=q8_0", "blk\\.\\d\\.attn_k=f16"};
-    nib_plan p;
-    nib_recipe r = {.type = "q4_k_s", .tensor_types = wish, .n_tensor_types = 5};
-    plan_ok(&p, &r, NULL);
-    expect_type(&p, "blk.1.ffn_up.weight", "q8_0", "override 'blk");
-    expect_type(&p, "blk.2.ffn_up.weight", "q5_1", "override 'ffn=q5_1'");
-    expect_type(&p, "blk.0.attn_q.weight", "q4_k", "base type"); /* base format: passed over */
-    expect_type(&p, "blk.0.attn_k.weight", "f16", "override");
-    expect_type(&p, "output_norm.weight", "f32", "stay f32"); /* not to be quantized at all */
-    nib_plan_free(&p);
-
-    r.pure = true;
-    plan_ok(&p, &r, NULL);
-    expect_type(&p, "token_embd.weight", "q4_k", "--pure");
-    expect_type(&p, "blk.0.attn_v.weight", "q4_k", "--pure");
-    expect_type(&p, "blk.3.ffn_down.weight", "q5_1", "override");
-    nib_plan_free(&p);
-
-    /* The tied embedding is both; the more exact wish wins. */
-    r = (nib_recipe){.type = "q4_0", .output_type = "q8_0"};
-    plan_ok(&p, &r, NULL);
-    expect_type(&p, "token_embd.weight", "q8_0", "--output-type");
-    nib_plan_free(&p);
-    r.embedding_type = "BF16";
-    plan_ok(&p, &r, NULL);
-    expect_type(&p, "token_embd.weight", "bf16", "--embedding-type");
-    assert_true(find(&p, "token_embd.weight")->copy);
     nib_plan_free(&p);
 }
 
@@ -190,7 +101,7 @@ static void untied_models(void **state)
     expect_type(&p, "token_embd.weight", "q4_k", "base type");
     /* The rotation's divisors travel as a tensor. */
     expect_type(&p, "rope_freqs.weight", "f32", "rotary");
-    assert_int_equal(find(&p, "rope_freqs.weight")->cols, 32);
+    assert_int_equal(find_planned(&p, "rope_freqs.weight")->cols, 32);
     nib_plan_free(&p);
     r.leave_output = true;
     assert_int_equal(nib_plan_make(&p, &r, &o.model, NULL, &ctx, &err), NIB_OK);
@@ -232,7 +143,7 @@ static void importances(void **state)
     plan_ok(&p, &r, &im);
     assert_int_equal(p.n_with_importance, 4 * 7);
     assert_int_equal(p.n_without_importance, 1); /* the embedding */
-    const nib_plan_tensor *t = find(&p, "blk.2.attn_q.weight");
+    const nib_plan_tensor *t = find_planned(&p, "blk.2.attn_q.weight");
     const nib_imatrix_entry *e = nib_imatrix_find(&im, t->name);
     for (size_t c = 0; c < e->cols; c++)
         assert_true(t->importance[c] == (float)(e->in_sum2[c] / 2));
@@ -268,7 +179,7 @@ static void importances_of_folders(void **state)
     plan_ok(&p, &r, &im);
     assert_int_equal(p.n_with_importance, 4 * 7);
     assert_int_equal(p.n_without_importance, 0);
-    const nib_plan_tensor *t = find(&p, "model.layers.2.self_attn.q_proj.weight");
+    const nib_plan_tensor *t = find_planned(&p, "model.layers.2.self_attn.q_proj.weight");
     const nib_imatrix_entry *e = nib_imatrix_find(&im, "blk.2.attn_q.weight");
     for (size_t c = 0; c < e->cols; c++)
         assert_true(t->importance[c] == (float)(e->in_sum2[c] / 2));
@@ -347,118 +258,7 @@ static void as_json(void **state)
     nib_plan_free(&p);
 }
 
-/* One mechanism, three options: names of both worlds, what comes first, and what each key does. */
-static void overrides(void **state)
-{
-    (void)state;
-    static const char *const over[] = {"layers\\.1\\.mlp\\.up:type=Q6_K,method=rtn",
-                                       "^blk\\.(?:1|2)\\.ffn_up:type=q8_0",
-                                       "k_proj:skip=true",
-                                       "embed_tokens:type=q5_0",
-                                       "ffn_gate:method=rtn",
-                                       "attn_v:type=q4_k"},
-                             *const types[] = {"ffn_up=q5_1", "self_attn=q8_0"};
-    nib_plan p;
-    nib_recipe r = {.type = "q4_k_s",
-                    .method = NIB_METHOD_GPTQ,
-                    .overrides = over,
-                    .n_overrides = 6,
-                    .tensor_types = types,
-                    .n_tensor_types = 2,
-                    .protect_blocks = "1"};
-    plan_ok(&p, &r, NULL);
-    expect_type(&p, "blk.1.ffn_up.weight", "q6_k", "override 'layers");
-    expect_type(&p, "blk.2.ffn_up.weight", "q8_0", "override '^blk");
-    expect_type(&p, "blk.3.ffn_up.weight", "q5_1", "override 'ffn_up=q5_1'");
-    expect_type(&p, "blk.0.attn_k.weight", "bf16", "skip"); /* the source's dtype */
-    expect_type(&p, "token_embd.weight", "q5_0", "override 'embed_tokens");
-    expect_type(&p, "blk.1.ffn_gate.weight", "q4_k", "base type"); /* the format is not mentioned */
-    expect_type(&p, "blk.0.attn_v.weight", "q4_k", "override");    /* the base, but meant */
-    expect_type(&p, "blk.1.attn_q.weight", "q4_k",
-                "base type"); /* --tensor-type: GGUF names only */
-    expect_type(&p, "blk.0.attn_q.weight", "q5_k", "--protect-blocks 1");
-    expect_type(&p, "blk.3.ffn_down.weight", "q5_k", "--protect-blocks 1");
-    assert_false(find(&p, "blk.1.ffn_up.weight")->solve);
-    assert_true(find(&p, "blk.2.ffn_up.weight")->solve);
-    assert_false(find(&p, "blk.0.ffn_gate.weight")->solve);
-    assert_false(find(&p, "blk.2.attn_k.weight")->solve);
-    assert_true(find(&p, "blk.0.attn_q.weight")->solve);
-    assert_int_equal(p.n_solved, 28 - 1 - 4 - 4);
-    nib_plan_free(&p);
-
-    static const char *const solve[] = {"attn_q:method=gptq"};
-    plan_ok(&p, &(nib_recipe){.overrides = solve, .n_overrides = 1}, NULL);
-    assert_true(find(&p, "blk.0.attn_q.weight")->solve);
-    assert_int_equal(p.n_solved, 4);
-    nib_plan_free(&p);
-}
-
-/* Each format's next one in bits per weight, as the README's table has them. */
-static void protected_blocks(void **state)
-{
-    (void)state;
-    static const char *const next[][3] = {
-        {"q2_k", "q2_k", "q3_k"},   {"q3_k_s", "q3_k", "q4_k"},   {"q4_k_s", "q4_k", "q5_k"},
-        {"q5_k_s", "q5_k", "q6_k"}, {"q6_k", "q6_k", "q8_0"},     {"q8_0", "q8_0", "q8_0"},
-        {"q4_0", "q4_0", "q5_0"},   {"q4_1", "q4_1", "q5_1"},     {"q5_0", "q5_0", "q8_0"},
-        {"q5_1", "q5_1", "q8_0"},   {"iq4_nl", "iq4_nl", "q5_0"}, {"iq4_xs", "iq4_xs", "q5_k"},
-        {"f16", "f16", "f16"},      {"bf16", "bf16", "bf16"},
-    };
-    nib_plan p;
-    for (size_t i = 0; i < sizeof next / sizeof *next; i++) {
-        nib_recipe r = {.type = next[i][0], .protect_blocks = "1", .pure = true};
-        plan_ok(&p, &r, NULL);
-        expect_type(&p, "blk.0.attn_q.weight", next[i][2], "--protect-blocks 1");
-        expect_type(&p, "blk.3.ffn_down.weight", next[i][2], "--protect-blocks 1");
-        expect_type(&p, "blk.1.attn_q.weight", next[i][1], "--pure");
-        expect_type(&p, "token_embd.weight", next[i][1], "--pure");
-        nib_plan_free(&p);
-    }
-    plan_ok(&p, &(nib_recipe){.type = "q3_k_m", .protect_blocks = "2:q8_0"}, NULL);
-    for (unsigned l = 0; l < 4; l++) {
-        char name[64];
-        snprintf(name, sizeof name, "blk.%u.ffn_down.weight", l);
-        expect_type(&p, name, "q8_0", "--protect-blocks 2:q8_0");
-    }
-    nib_plan_free(&p);
-    plan_ok(&p, &(nib_recipe){.type = "q3_k_m", .protect_blocks = "1:skip"}, NULL);
-    expect_type(&p, "blk.3.attn_q.weight", "bf16", "--protect-blocks 1:skip");
-    expect_type(&p, "blk.2.attn_q.weight", "q3_k", "base type");
-    nib_plan_free(&p);
-}
-
 /* ---- mistakes ---- */
-
-static void wrong_overrides(void **state)
-{
-    (void)state;
-    static const char *const wrong[][2] = {
-        {"attn_v", "--override 'attn_v': not of the form REGEX:KEY=VALUE,..."},
-        {":type=q8_0", "not of the form REGEX:KEY=VALUE"},
-        {"attn_v:", "'' is not of the form KEY=VALUE"},
-        {"attn_v:type", "'type' is not of the form KEY=VALUE"},
-        {"attn_v:type=q8_0,", "'' is not of the form KEY=VALUE"},
-        {"attn_v:scale=2", "'scale' is no key for GGUF files; these are: method, skip, type"},
-        {"attn_v:type=q9_9", "'attn_v:type=q9_9': tensor type 'q9_9' cannot be written; these can"},
-        {"attn_v:type=q8_0,type=q8_0", "'type' is given twice"},
-        {"attn_v:method=awq", "method 'awq' is neither rtn nor gptq"},
-        {"attn_v:skip=no", "skip can only be true, not 'no'"},
-        {"attn_v:skip=true,type=q8_0", "skip leaves nothing for the other keys to say"},
-        {"attn_(v:type=q8_0", "missing closing parenthesis, at character 8 of the pattern"},
-        {"attn_v:type=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-         "aaa' is not of the form KEY=VALUE"},
-    };
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        plan_fails(&(nib_recipe){.overrides = &wrong[i][0], .n_overrides = 1}, NULL, NIB_EINVAL,
-                   wrong[i][1]);
-    static const char *const counts[] = {"",   "0",     "-1",    "x",
-                                         "2x", "16385", ":q8_0", "99999999999999"};
-    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
-        plan_fails(&(nib_recipe){.protect_blocks = counts[i]}, NULL, NIB_EINVAL,
-                   "not of the form K or K:TYPE, K from 1 to 16384");
-    plan_fails(&(nib_recipe){.protect_blocks = "1:q9_9"}, NULL, NIB_EINVAL,
-               "--protect-blocks '1:q9_9': tensor type 'q9_9' cannot be written");
-}
 
 static void wrong_recipes(void **state)
 {
@@ -546,9 +346,6 @@ int main(void)
         cmocka_unit_test(order_of_the_file),
         cmocka_unit_test(order_of_many_layers),
         cmocka_unit_test(the_mix_and_its_reasons),
-        cmocka_unit_test(wishes_for_single_tensors),
-        cmocka_unit_test(overrides),
-        cmocka_unit_test(protected_blocks),
         cmocka_unit_test(untied_models),
         cmocka_unit_test(rows_that_are_not_whole_blocks),
         cmocka_unit_test(importances),
@@ -556,7 +353,6 @@ int main(void)
         cmocka_unit_test(metadata),
         cmocka_unit_test(as_json),
         cmocka_unit_test(wrong_recipes),
-        cmocka_unit_test(wrong_overrides),
         cmocka_unit_test(wrong_targets),
         cmocka_unit_test(unwritable_folder),
         cmocka_unit_test(small_disk), /* the last: only where one may be mounted */
