@@ -131,8 +131,7 @@ const char *nib_path_base(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* The folder part of path, "." when there is none. The caller frees it. */
-static char *path_dir(const char *path)
+char *nib_path_dir(const char *path)
 {
     const char *base = nib_path_base(path);
     if (base == path) return nib_strdup(".");
@@ -222,7 +221,7 @@ nib_code nib_out_open(nib_out **out, const char *path, bool force, nib_err *err)
     if (nib_file_is_dir(path)) return nib_fail(err, NIB_EIO, "%s: is a folder; name a file", path);
     if (!force && nib_file_exists(path))
         return nib_fail(err, NIB_EIO, "%s: exists already; --force replaces it", path);
-    char *dir = path_dir(path);
+    char *dir = nib_path_dir(path);
     nib_out *o = nib_alloc(1, sizeof *o);
     if (o) { /* all but the buffer, which is large */
         o->fd = -1;
@@ -317,7 +316,7 @@ nib_code nib_out_rename(nib_out *o, nib_err *err)
         nib_out_abort(o);
         return rc;
     }
-    char *dir = path_dir(o->path);
+    char *dir = nib_path_dir(o->path);
     int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (fd >= 0) {
         fsync(fd);
@@ -341,7 +340,7 @@ nib_code nib_out_commit(nib_out *o, nib_err *err)
 uint64_t nib_disk_free(const char *path)
 {
     struct statvfs v;
-    char *dir = nib_file_is_dir(path) ? nib_strdup(path) : path_dir(path);
+    char *dir = nib_file_is_dir(path) ? nib_strdup(path) : nib_path_dir(path);
     uint64_t n = UINT64_MAX;
     if (dir && !statvfs(dir, &v)) n = (uint64_t)v.f_bavail * v.f_frsize;
     nib_free(dir);

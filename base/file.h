@@ -38,6 +38,9 @@ bool nib_file_is_dir(const char *path);
 char *nib_path_join(const char *dir, const char *name);
 /* The part after the last '/', borrowed from path. */
 const char *nib_path_base(const char *path);
+/* The folder that holds path: what stands before the last '/', "." when there is none. NULL when
+ * memory is short. The caller frees it. */
+char *nib_path_dir(const char *path);
 
 /* A file being written. Bytes go to a temporary name in the target's folder
  * (".NAME.nibble-tmp.PID"); nib_out_commit() syncs and renames it over the target. A crash leaves

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rd.h"
+#include "base/str.h"
 
 #include <float.h>
 #include <math.h>
@@ -126,14 +127,6 @@ static nib_code check_values(const nib_imatrix *m, nib_err *err)
 
 /* ---- GGUF: reading ---- */
 
-static bool ends_with(const char *s, const char *end, size_t *n_base)
-{
-    size_t n = strlen(s), k = strlen(end);
-    if (n <= k || strcmp(s + n - k, end)) return false;
-    *n_base = n - k;
-    return true;
-}
-
 static nib_code read_keys(nib_imatrix *m, const nib_gguf_kvs *kvs, nib_err *err)
 {
     nib_str type;
@@ -217,9 +210,9 @@ static nib_code read_tensors(nib_imatrix *m, const nib_source *src, nib_err *err
         const nib_tensor *t = nib_source_at(src, i);
         char sums_name[NIB_GGUF_NAME_MAX + sizeof SUMS];
         size_t n;
-        if (ends_with(t->name, SUMS, &n)) {
+        if ((n = nib_stem(t->name, SUMS))) {
             rc = read_pair(m, src, t, n, &raw, err);
-        } else if (ends_with(t->name, COUNTS, &n)) {
+        } else if ((n = nib_stem(t->name, COUNTS))) {
             snprintf(sums_name, sizeof sums_name, "%.*s%s", (int)n, t->name, SUMS);
             if (!nib_source_find(src, sums_name))
                 rc = nib_fail(err, NIB_EFORMAT, "tensor '%.200s' has no '%.200s'", t->name,

@@ -4,6 +4,7 @@
  * Version 3, alignment 32. The same function counts the head's bytes for the plan and writes them,
  * so the two cannot differ. Keys that describe the layout are never copied from the caller's set:
  * a split file gets its own. */
+#include "base/str.h"
 #include "formats/gguf_int.h"
 
 #include <stdio.h>
@@ -211,7 +212,7 @@ static nib_code name_files(nib_gguf_layout *l, const char *path, nib_err *err)
     size_t n = strlen(path);
     l->file_path = nib_calloc(l->n_files, sizeof *l->file_path);
     if (!l->file_path) return nib_fail_nomem(err, "file names");
-    if (n >= 5 && !strcmp(path + n - 5, ".gguf")) n -= 5;
+    if (nib_ends_with(path, ".gguf")) n -= strlen(".gguf");
     for (size_t i = 0; i < l->n_files; i++) {
         l->file_path[i] = l->n_files == 1
                               ? nib_strdup(path)

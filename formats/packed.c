@@ -3,6 +3,7 @@
 #include "formats/packed.h"
 
 #include "base/rd.h"
+#include "base/str.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -57,13 +58,6 @@ static const nib_json *find_config(const nib_hf_side *side, const char **method)
 
 /* ---- finding the parts ---- */
 
-/* Length of the name without the suffix; 0: it has another. */
-static size_t prefix_of(const char *name, const char *suffix)
-{
-    size_t n = strlen(name), m = strlen(suffix);
-    return n > m && !strcmp(name + n - m, suffix) ? n - m : 0;
-}
-
 /* A part of the layer whose name is the first n bytes; NULL when there is none. */
 static const nib_tensor *find_part(const nib_tensors *ts, const char *name, size_t n,
                                    nib_layout_kind kind, nib_part_role role)
@@ -79,7 +73,7 @@ static const nib_tensor *find_part(const nib_tensors *ts, const char *name, size
  * suffix as weights that are not packed, but they are no numbers by themselves. */
 static size_t is_codes(const nib_tensors *ts, const nib_tensor *t, nib_layout_kind kind)
 {
-    size_t n = prefix_of(t->name, nib_layout_suffix(kind, NIB_PART_CODES));
+    size_t n = nib_stem(t->name, nib_layout_suffix(kind, NIB_PART_CODES));
     if (!n || n > NAME_MAX_BYTES) return 0;
     return !t->codec->decode || find_part(ts, t->name, n, kind, NIB_PART_SCALES) ? n : 0;
 }
@@ -329,7 +323,7 @@ static size_t is_part(const nib_tensor *t, nib_layout_kind kind)
     size_t n = 0;
     for (int role = NIB_PART_CODES + 1; role < NIB_PART_ROLES && !n; role++) {
         const char *suffix = nib_layout_suffix(kind, (nib_part_role)role);
-        if (suffix) n = prefix_of(t->name, suffix);
+        if (suffix) n = nib_stem(t->name, suffix);
     }
     return n;
 }

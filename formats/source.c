@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* formats/source.c - opens whatever a model is stored in; see source.h. The layouts themselves are
  * read by safetensors.c and gguf_read.c, the index and side files of a folder by hf.c. */
+#include "base/str.h"
 #include "formats/gguf_int.h"
 #include "formats/hf.h"
 #include "formats/packed.h"
@@ -127,8 +128,7 @@ static nib_code open_folder(nib_source *s, const char *dir, nib_err *err)
 /* The index was named: the folder is where it lies. */
 static nib_code open_index(nib_source *s, const char *path, nib_err *err)
 {
-    size_t n = (size_t)(nib_path_base(path) - path);
-    char *dir = n ? nib_strndup(path, n) : nib_strdup(".");
+    char *dir = nib_path_dir(path);
     if (!dir) return nib_fail_nomem(err, "a file name");
     nib_code rc = open_sharded(s, dir, path, err);
     if (!rc) rc = read_side(s, dir, err);
@@ -204,12 +204,6 @@ static nib_code open_gguf(nib_source *s, const char *path, nib_err *err)
 
 /* ---- what is it ---- */
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && !strcmp(s + n - m, end);
-}
-
 static nib_code open_any(nib_source *s, nib_err *err)
 {
     const char *path = s->path;
@@ -217,7 +211,7 @@ static nib_code open_any(nib_source *s, nib_err *err)
         s->kind = NIB_SOURCE_HF;
         return open_folder(s, path, err);
     }
-    if (ends_with(path, ".json")) {
+    if (nib_ends_with(path, ".json")) {
         s->kind = NIB_SOURCE_HF;
         return open_index(s, path, err);
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/model.c - which tensor of a source plays which role, with every shape checked. */
 #include "infer/model.h"
+#include "base/str.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -32,11 +33,8 @@ static bool harmless(const char *name)
 {
     static const char *const ends[] = {".rotary_emb.inv_freq", ".attention.masked_bias",
                                        ".attention.bias"};
-    size_t n = strlen(name);
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
-        size_t e = strlen(ends[i]);
-        if (n >= e && !strcmp(name + n - e, ends[i])) return true;
-    }
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (nib_ends_with(name, ends[i])) return true;
     return false;
 }
 

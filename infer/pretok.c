@@ -9,6 +9,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "infer/pretok.h"
 #include "base/mem.h"
+#include "base/str.h"
 
 #include <pcre2.h>
 #include <stdio.h>
@@ -187,12 +188,6 @@ static char *replace(const char *s, const char *from, const char *to)
     return out;
 }
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), k = strlen(end);
-    return n >= k && !strcmp(s + n - k, end);
-}
-
 /* Canonical spelling; the caller frees. A single white space that \s+(?!\S) leaves is a piece of
  * its own, whether the expression goes on with \s+, with \s, or leaves it as a gap. */
 static char *canonical(const char *regex)
@@ -204,7 +199,9 @@ static char *canonical(const char *regex)
         s = t;
     }
     if (!s) return NULL;
-    const char *more = ends_with(s, "|\\s+(?!\\S)") ? "|\\s+" : ends_with(s, "|\\s") ? "+" : "";
+    const char *more = nib_ends_with(s, "|\\s+(?!\\S)") ? "|\\s+"
+                       : nib_ends_with(s, "|\\s")       ? "+"
+                                                        : "";
     size_t n = strlen(s);
     char *t = nib_grow(s, n + 1, n + strlen(more) + 1, 1);
     if (!t) {

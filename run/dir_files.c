@@ -3,6 +3,7 @@
 #include "run/dir_files.h"
 
 #include "base/file.h"
+#include "base/str.h"
 #include "run/dir_formats.h"
 
 #include <dirent.h>
@@ -14,9 +15,7 @@ enum { SMALL_FILE_MAX = 256 << 20 };
 
 char *nib_dir_source_folder(const nib_source *s)
 {
-    const char *file = nib_source_file(s, 0);
-    size_t n = (size_t)(nib_path_base(file) - file);
-    return n ? nib_strndup(file, n) : nib_strdup(".");
+    return nib_path_dir(nib_source_file(s, 0));
 }
 
 static nib_code put_file(const char *to, const char *name, const void *data, size_t n, nib_err *err)
@@ -135,15 +134,12 @@ static bool carried_along(const char *name)
     static const char *const ends[] = {".json", ".txt", ".jinja", ".md", ".model", ".py"};
     static const char *const made[] = {"config.json", "quantize_config.json", "quant_config.json",
                                        "model.safetensors.index.json"};
-    size_t n = strlen(name);
     if (*name == '.') return false;
     for (size_t i = 0; i < sizeof made / sizeof *made; i++)
         if (!strcmp(name, made[i])) return false;
     if (strstr(name, ".index.json")) return false;
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
-        size_t m = strlen(ends[i]);
-        if (n > m && !strcmp(name + n - m, ends[i])) return true;
-    }
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (nib_ends_with(name, ends[i])) return true;
     return !strncmp(name, "README", 6) || !strncmp(name, "LICENSE", 7) ||
            !strncmp(name, "NOTICE", 6);
 }

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/str.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -20,13 +21,6 @@ static const char TEMPORARY[] = ".nibble-tmp.", OLD[] = ".old";
 static bool is_dots(const char *name)
 {
     return !strcmp(name, ".") || !strcmp(name, "..");
-}
-
-/* The folder that holds `path`; the caller frees it. */
-static char *parent_of(const char *path)
-{
-    size_t n = (size_t)(nib_path_base(path) - path);
-    return n ? nib_strndup(path, n) : nib_strdup(".");
 }
 
 /* Remove a folder of files. */
@@ -86,12 +80,11 @@ nib_code nib_stage_check(const char *target, const char *mark, bool force, nib_e
 static void sweep_one(const char *path, const char *target)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    size_t n = strlen(path), m = sizeof OLD - 1;
     struct stat st;
     if (fd < 0) return;
     if (!flock(fd, LOCK_EX | LOCK_NB)) {
-        bool old = n > m && !strcmp(path + n - m, OLD);
-        if (!old || !lstat(target, &st) || rename(path, target)) remove_flat(path);
+        if (!nib_ends_with(path, OLD) || !lstat(target, &st) || rename(path, target))
+            remove_flat(path);
     }
     close(fd);
 }
@@ -100,7 +93,7 @@ static void sweep(const char *target)
 {
     const char *base = nib_path_base(target);
     const size_t n = strlen(base);
-    char *dir = parent_of(target);
+    char *dir = nib_path_dir(target);
     DIR *d = dir ? opendir(dir) : NULL;
     for (struct dirent *e; d && (e = readdir(d));) {
         if (e->d_name[0] != '.' || strncmp(e->d_name + 1, base, n) ||
@@ -169,7 +162,7 @@ nib_code nib_stage_open(nib_stage *s, const char *target, const char *mark, bool
 /* Both names change in one folder, so one sync makes both last. */
 static void sync_parent(const char *path)
 {
-    char *dir = parent_of(path);
+    char *dir = nib_path_dir(path);
     int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (fd >= 0) {
         fsync(fd);

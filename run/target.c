@@ -16,8 +16,7 @@ static bool same_file(const char *a, const char *b)
 
 nib_code nib_target_folder(const char *path, nib_err *err)
 {
-    size_t n = (size_t)(nib_path_base(path) - path);
-    char *dir = n ? nib_strndup(path, n) : nib_strdup(".");
+    char *dir = nib_path_dir(path);
     if (!dir) return nib_fail_nomem(err, "a path");
     nib_code rc = NIB_OK;
     if (access(dir, F_OK))

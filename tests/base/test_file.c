@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Writing aside and renaming: the target is the old file, the new file, or absent. */
+/* Writing aside and renaming: the target is the old file, the new file, or absent. Paths and names.
+ */
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/str.h"
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -185,6 +187,31 @@ static void reading_past_the_end_is_truncation(void **state)
     nib_file_close(&f);
 }
 
+/* As dirname(1) has it, for paths of files. */
+static void folders_of_paths(void **state)
+{
+    (void)state;
+    static const char *const paths[][2] = {{"a", "."},       {"a/b", "a"}, {"/a", "/"},
+                                           {"/a/b.c", "/a"}, {"./a", "."}, {"a/b/c", "a/b"}};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        char *got = nib_path_dir(paths[i][0]);
+        assert_string_equal(got, paths[i][1]);
+        nib_free(got);
+    }
+}
+
+static void ends_of_names(void **state)
+{
+    (void)state;
+    assert_true(nib_ends_with("x.gguf", ".gguf"));
+    assert_true(nib_ends_with(".gguf", ".gguf"));
+    assert_false(nib_ends_with("gguf", ".gguf"));
+    assert_false(nib_ends_with("x.ggufs", ".gguf"));
+    assert_int_equal(nib_stem("a.counts", ".counts"), 1);
+    assert_int_equal(nib_stem(".counts", ".counts"), 0);
+    assert_int_equal(nib_stem("a.count", ".counts"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +222,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(file_of_a_living_run_is_not_litter, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(missing_folder_is_named, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(reading_past_the_end_is_truncation, make_dir, remove_dir),
+        cmocka_unit_test(folders_of_paths),
+        cmocka_unit_test(ends_of_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -294,9 +294,9 @@ static void wrong_targets(void **state)
     plan_ok(&p, &r, NULL);
     nib_plan_free(&p);
     r.out = scratch("nowhere/x.gguf");
-    plan_fails(&r, NULL, NIB_EIO, "nowhere/': No such file or directory");
+    plan_fails(&r, NULL, NIB_EIO, "nowhere': No such file or directory");
     r.out = scratch("old.gguf/x.gguf");
-    plan_fails(&r, NULL, NIB_EIO, "old.gguf/'");
+    plan_fails(&r, NULL, NIB_EIO, "old.gguf' is not a folder");
     mkdir(scratch("folder"), 0777);
     r.out = scratch("folder");
     plan_fails(&r, NULL, NIB_EIO, "folder: is a folder");
