@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* calib/imatrix.c - see imatrix.h. Reading and writing; nothing here runs a model. */
+/* calib/imatrix.c - see imatrix.h. The matrix in memory and in its GGUF layout; nothing here runs a
+ * model. */
 #include "calib/imatrix.h"
+
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/rd.h"
 #include "base/str.h"
+#include "calib/imatrix_legacy.h"
 
 #include <float.h>
 #include <math.h>
@@ -249,71 +252,7 @@ nib_code nib_imatrix_read(nib_imatrix *m, const nib_source *src, nib_err *err)
     return NIB_OK;
 }
 
-/* ---- the legacy layout ----
- *
- * i32 number of entries; for each: i32 name length, name, i32 ncall, i32 nval, f32 value[nval];
- * then, in newer files, i32 last chunk, i32 name length, name of the data set. A value is the mean
- * square times ncall. No magic number, so every size is doubted. */
-
-static nib_code read_legacy_entry(nib_imatrix *m, nib_rd *r, nib_err *err)
-{
-    int32_t n_name = nib_rd_i32(r);
-    if (r->bad || n_name <= 0 || n_name > NIB_IMATRIX_LEGACY_NAME_MAX)
-        return nib_fail(err, NIB_EFORMAT, "entry %zu: name of %d bytes (1 to %d allowed)", m->n,
-                        n_name, NIB_IMATRIX_LEGACY_NAME_MAX);
-    const char *name = (const char *)nib_rd_bytes(r, (uint64_t)n_name);
-    if (!name || memchr(name, 0, (size_t)n_name))
-        return nib_fail(err, NIB_EFORMAT, "entry %zu: the name is cut short or holds a NUL", m->n);
-    int32_t calls = nib_rd_i32(r), n_val = nib_rd_i32(r);
-    if (r->bad || n_val <= 0 || (size_t)n_val > nib_rd_left(r) / 4)
-        return nib_fail(err, NIB_EFORMAT,
-                        "entry '%.*s': %d values, but %zu bytes are left in the file", (int)n_name,
-                        name, n_val, nib_rd_left(r));
-    nib_imatrix_entry *e;
-    nib_code rc = nib_imatrix_add(m, name, (size_t)n_name, (size_t)n_val, 1, &e, err);
-    if (rc) return rc;
-    for (size_t j = 0; j < e->cols; j++)
-        e->in_sum2[j] = (double)nib_rd_f32(r) * NIB_IMATRIX_LEGACY_CHUNK;
-    e->counts[0] = (double)(calls > 0 ? calls : 1) * NIB_IMATRIX_LEGACY_CHUNK;
-    return NIB_OK;
-}
-
-/* Chunks that the largest count stands for. */
-static uint32_t count_chunks(const nib_imatrix *m)
-{
-    double most = 0;
-    for (size_t i = 0; i < m->n; i++)
-        for (size_t k = 0; k < m->entry[i].n_mat; k++)
-            if (m->entry[i].counts[k] > most) most = m->entry[i].counts[k];
-    double chunks = m->chunk_size ? most / m->chunk_size : 0;
-    return chunks < UINT32_MAX ? (uint32_t)chunks : UINT32_MAX;
-}
-
-static nib_code read_legacy_tail(nib_imatrix *m, nib_rd *r, nib_err *err)
-{
-    if (!nib_rd_left(r)) return NIB_OK;
-    int32_t chunks = nib_rd_i32(r), n_name = nib_rd_i32(r);
-    if (r->bad || chunks < 0 || n_name < 0 || (size_t)n_name != nib_rd_left(r))
-        return nib_fail(err, NIB_EFORMAT, "%zu bytes after the last entry are no data set name",
-                        nib_rd_left(r));
-    m->chunk_count = (uint32_t)chunks;
-    return n_name ? nib_imatrix_add_dataset(m, (const char *)r->p, (size_t)n_name, err) : NIB_OK;
-}
-
-static nib_code parse_legacy(nib_imatrix *m, const char *data, size_t n, nib_err *err)
-{
-    nib_rd r = {(const uint8_t *)data, (const uint8_t *)data + n, false};
-    int32_t n_entries = nib_rd_i32(&r);
-    if (r.bad || n_entries <= 0 || (size_t)n_entries > n / 16)
-        return nib_fail(err, NIB_EFORMAT,
-                        "not an importance matrix: neither GGUF nor the legacy layout");
-    nib_code rc = NIB_OK;
-    m->chunk_size = NIB_IMATRIX_LEGACY_CHUNK;
-    while (m->n < (size_t)n_entries && !rc) rc = read_legacy_entry(m, &r, err);
-    if (rc || (rc = read_legacy_tail(m, &r, err)) || (rc = check_all(m, err))) return rc;
-    if (!m->chunk_count) m->chunk_count = count_chunks(m);
-    return NIB_OK;
-}
+/* ---- opening ---- */
 
 static nib_code load_legacy(nib_imatrix *m, const char *path, nib_err *err)
 {
@@ -322,8 +261,9 @@ static nib_code load_legacy(nib_imatrix *m, const char *path, nib_err *err)
     *m = (nib_imatrix){0};
     nib_code rc = nib_file_slurp(&data, &n, path, LEGACY_FILE_MAX, err);
     if (rc) return rc;
-    rc = parse_legacy(m, data, n, err);
+    rc = nib_imatrix_parse_legacy(m, data, n, err);
     nib_free(data);
+    if (!rc) rc = check_all(m, err);
     if (!rc && !(m->path = nib_strdup(path))) rc = nib_fail_nomem(err, "a file name");
     if (rc) {
         nib_imatrix_free(m);

@@ -18,10 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum {
-    NIB_IMATRIX_LEGACY_CHUNK = 512,    /* llama.cpp's default chunk; the file does not say   */
-    NIB_IMATRIX_LEGACY_NAME_MAX = 1024 /* bytes of a name in the legacy layout               */
-};
+enum { NIB_IMATRIX_LEGACY_CHUNK = 512 }; /* llama.cpp's default chunk; the file does not say */
 
 typedef struct {
     char *name;      /* GGUF tensor name, "blk.0.attn_q.weight" */
