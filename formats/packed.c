@@ -2,14 +2,10 @@
 /* formats/packed.c - see packed.h. */
 #include "formats/packed.h"
 
-#include "base/rd.h"
 #include "base/str.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-enum { NAME_MAX_BYTES = 512 };
 
 /* What the folder's configuration says. */
 typedef struct {
@@ -18,14 +14,6 @@ typedef struct {
     size_t n_kinds;
     const nib_file *file;
 } folder;
-
-struct nib_packed {
-    nib_layout l;
-    const nib_tensor *part[NIB_PART_ROLES]; /* [l.n_parts] */
-    const uint32_t *g_idx;                  /* [in], or NULL */
-    nib_act_quant act;
-    nib_codec codec; /* for its name, type and group */
-};
 
 void nib_packed_free(nib_packed_set *set)
 {
@@ -56,234 +44,44 @@ static const nib_json *find_config(const nib_hf_side *side, const char **method)
     return NULL;
 }
 
-/* ---- finding the parts ---- */
-
-/* A part of the layer whose name is the first n bytes; NULL when there is none. */
-static const nib_tensor *find_part(const nib_tensors *ts, const char *name, size_t n,
-                                   nib_layout_kind kind, nib_part_role role)
-{
-    char full[NAME_MAX_BYTES + 32];
-    const char *suffix = nib_layout_suffix(kind, role);
-    if (n > NAME_MAX_BYTES || !suffix) return NULL;
-    snprintf(full, sizeof full, "%.*s%s", (int)n, name, suffix);
-    return nib_tensors_find(ts, full);
-}
+/* ---- what a tensor is, by its name ---- */
 
 /* Length of the layer's name when t holds the codes of a weight; else 0. Codes may have the same
  * suffix as weights that are not packed, but they are no numbers by themselves. */
 static size_t is_codes(const nib_tensors *ts, const nib_tensor *t, nib_layout_kind kind)
 {
     size_t n = nib_stem(t->name, nib_layout_suffix(kind, NIB_PART_CODES));
-    if (!n || n > NAME_MAX_BYTES) return 0;
-    return !t->codec->decode || find_part(ts, t->name, n, kind, NIB_PART_SCALES) ? n : 0;
+    if (!n || n > NIB_PACKED_NAME_MAX) return 0;
+    return !t->codec->decode || nib_packed_part(ts, t->name, n, kind, NIB_PART_SCALES) ? n : 0;
 }
 
-static bool type_fits(const nib_layout_part *p, nib_type t)
+/* Length of the layer's name when t holds the codes of a weight, and of what kind; else 0. */
+static size_t find_codes(const folder *d, const nib_tensors *ts, const nib_tensor *t,
+                         nib_layout_kind *kind)
 {
-    switch (p->role) {
-    case NIB_PART_SCALES:
-    case NIB_PART_INPUT_SCALE: return t == NIB_F16 || t == NIB_BF16 || t == NIB_F32;
-    case NIB_PART_SHAPE: return t == NIB_I64 || t == NIB_I32;
-    case NIB_PART_INPUT_ZERO: return t == NIB_I8 || t == NIB_I32;
-    default: return t == p->type;
+    size_t n = 0;
+    for (size_t i = 0; i < d->n_kinds && !n; i++) n = is_codes(ts, t, *kind = d->kind[i]);
+    return n;
+}
+
+/* Length of the layer's name when t is another part of a weight than its codes; else 0. */
+static size_t is_part(const nib_tensor *t, nib_layout_kind kind)
+{
+    size_t n = 0;
+    for (int role = NIB_PART_CODES + 1; role < NIB_PART_ROLES && !n; role++) {
+        const char *suffix = nib_layout_suffix(kind, (nib_part_role)role);
+        if (suffix) n = nib_stem(t->name, suffix);
     }
+    return n;
 }
 
-static nib_code check_part(const nib_tensor *t, const nib_layout_part *p, nib_err *err)
-{
-    char has[160], should[160];
-    nib_tensor want = {.n_dims = p->n_dims, .shape = {p->shape[0], p->shape[1]}};
-    if (!type_fits(p, t->codec->type))
-        return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': dtype is %s, should be %s", t->name,
-                        t->codec->name, nib_codec_get(p->type)->name);
-    if (t->n_dims == p->n_dims && t->shape[0] == p->shape[0] &&
-        (p->n_dims == 1 || t->shape[1] == p->shape[1]))
-        return NIB_OK;
-    return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': shape is %s, should be %s", t->name,
-                    nib_tensor_shape_str(t, has, sizeof has),
-                    nib_tensor_shape_str(&want, should, sizeof should));
-}
-
-/* The scales' dtype, which configurations leave open. */
-static nib_code scale_type(nib_layout_format *f, const nib_tensor *scales, nib_err *err)
-{
-    nib_type t = scales ? scales->codec->type : f->scale_type;
-    if (t != NIB_F16 && t != NIB_BF16 && t != NIB_F32)
-        return nib_fail(err, NIB_EFORMAT,
-                        "tensor '%.200s': dtype is %s, should be f16, bf16 or f32", scales->name,
-                        scales->codec->name);
-    f->scale_type = t;
-    return NIB_OK;
-}
-
-static nib_code missing(const nib_tensor *there, size_t n, const char *suffix, nib_err *err)
-{
-    return nib_fail(err, NIB_EFORMAT, "tensor '%.*s%s' is missing, but '%.200s' is there",
-                    (int)(n < 200 ? n : 200), there->name, suffix, there->name);
-}
-
-/* Integer number i of a tensor of I8, I32 or I64. */
-static nib_code read_int(int64_t *out, const nib_file *file, const nib_tensor *t, size_t i,
-                         nib_err *err)
-{
-    uint8_t raw[8];
-    const size_t n = t->codec->bytes;
-    nib_code rc = nib_file_read(&file[t->file], t->offset + i * n, raw, n, err);
-    uint64_t v = 0;
-    for (size_t b = n; b-- > 0;) v = v << 8 | raw[b];
-    const unsigned unused = 64 - 8 * (unsigned)n;
-    *out = (int64_t)(v << unused) >> unused;
-    return rc;
-}
-
-static nib_code read_g_idx(nib_packed *p, nib_packed_set *set, const nib_file *file,
-                           const nib_tensor *t, nib_err *err)
-{
-    const size_t n = (size_t)p->l.in;
-    uint32_t *g = nib_arena_alloc(&set->memory, n, sizeof *g, sizeof *g);
-    if (!g) return nib_fail_nomem(err, "column indices");
-    nib_code rc = nib_file_read(&file[t->file], t->offset, g, n * sizeof *g, err);
-    if (rc) return rc;
-    for (size_t i = 0; i < n; i++) {
-        nib_rd r = {(const uint8_t *)&g[i], (const uint8_t *)&g[i + 1], false};
-        g[i] = nib_rd_u32(&r);
-        if (g[i] >= p->l.groups)
-            return nib_fail(err, NIB_EFORMAT,
-                            "tensor '%.200s': column %zu is in group %d, should be from 0 to %llu",
-                            t->name, i, (int)(int32_t)g[i], (unsigned long long)p->l.groups - 1);
-    }
-    p->g_idx = g;
-    return NIB_OK;
-}
-
-/* Where there is a tensor that says the weight's shape: its last word may be part used. */
-static nib_code read_shape(uint64_t out, uint64_t *in, const nib_file *file, const nib_tensor *t,
-                           unsigned per_word, nib_err *err)
-{
-    int64_t says[2];
-    const nib_layout_part two = {
-        .role = NIB_PART_SHAPE, .type = NIB_I64, .n_dims = 1, .shape = {2}};
-    nib_code rc = check_part(t, &two, err);
-    for (size_t i = 0; i < 2 && !rc; i++) rc = read_int(&says[i], file, t, i, err);
-    if (rc) return rc;
-    if ((uint64_t)says[0] != out || (uint64_t)says[1] > *in || (uint64_t)says[1] + per_word <= *in)
-        return nib_fail(err, NIB_EFORMAT,
-                        "tensor '%.200s': says [%lld, %lld], should be [%llu, %llu]", t->name,
-                        (long long)says[0], (long long)says[1], (unsigned long long)out,
-                        (unsigned long long)*in);
-    *in = (uint64_t)says[1];
-    return NIB_OK;
-}
-
-/* The codes' own shape says how large the weight is. */
-static nib_code measure(nib_packed *p, const nib_packed_set *set, const nib_layout_format *f,
-                        const nib_tensor *q, size_t n, const nib_file *file, nib_err *err)
-{
-    uint64_t out = 0, in = 0;
-    const char *shape = nib_layout_suffix(f->kind, NIB_PART_SHAPE);
-    if (q->n_dims != 2 || !nib_layout_measure(f, q->shape, &out, &in))
-        return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': no shape of %u-bit codes", q->name,
-                        f->bits);
-    if (shape) {
-        const nib_tensor *t = find_part(&set->parts, q->name, n, f->kind, NIB_PART_SHAPE);
-        if (!t) return missing(q, n, shape, err);
-        nib_code rc = read_shape(out, &in, file, t, 32 / f->bits, err);
-        if (rc) return rc;
-    }
-    if (!nib_layout_make(&p->l, f, out, in, err)) return NIB_OK;
-    err->code = NIB_EFORMAT;
-    nib_wrap(err, "tensor '%.200s'", q->name);
-    return NIB_EFORMAT;
-}
-
-static nib_code read_input_scale(nib_packed *p, const nib_file *file, const nib_tensor *t,
-                                 nib_err *err)
-{
-    uint8_t raw[4];
-    const nib_codec *c = t->codec;
-    float *scale = &p->act.range.scale;
-    nib_code rc = nib_file_read(&file[t->file], t->offset, raw, c->bytes, err);
-    if (rc) return rc;
-    c->decode(scale, raw, 1, 0);
-    if (*scale > 0 && isfinite(*scale)) return NIB_OK;
-    return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': the scale is %g", t->name, (double)*scale);
-}
-
-static nib_code read_input_zero(nib_packed *p, const nib_file *file, const nib_tensor *t,
-                                nib_err *err)
-{
-    int64_t zero;
-    nib_code rc = read_int(&zero, file, t, 0, err);
-    if (rc) return rc;
-    p->act.range.zero = (int32_t)zero;
-    if (zero >= -128 && zero <= 127) return NIB_OK;
-    return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': %lld, should be from -128 to 127", t->name,
-                    (long long)zero);
-}
-
-/* What of a part is kept. */
-static nib_code read_part_of(nib_packed *p, nib_packed_set *set, const nib_file *file,
-                             const nib_tensor *t, nib_part_role role, nib_err *err)
-{
-    switch (role) {
-    case NIB_PART_G_IDX: return read_g_idx(p, set, file, t, err);
-    case NIB_PART_INPUT_SCALE: return read_input_scale(p, file, t, err);
-    case NIB_PART_INPUT_ZERO: return read_input_zero(p, file, t, err);
-    default: return NIB_OK;
-    }
-}
-
-/* A part that the configuration does not speak of would be lost. */
-static nib_code refuse_others(const nib_packed *p, const nib_packed_set *set, const nib_tensor *q,
-                              size_t n, nib_err *err)
-{
-    const nib_layout_kind kind = p->l.format.kind;
-    for (int role = 0; role < NIB_PART_ROLES; role++) {
-        const nib_tensor *t = find_part(&set->parts, q->name, n, kind, (nib_part_role)role);
-        bool used = !t;
-        for (size_t i = 0; i < p->l.n_parts; i++) used |= p->part[i] == t;
-        if (!used)
-            return nib_fail(err, NIB_EFORMAT,
-                            "tensor '%.200s' is there, but quantization_config says that it is "
-                            "not needed",
-                            t->name);
-    }
-    return NIB_OK;
-}
-
-/* All about the weight whose codes are q; n bytes of its name are the layer's. */
-static nib_code gather(nib_packed *p, nib_packed_set *set, nib_layout_format f, const nib_tensor *q,
-                       size_t n, const nib_file *file, nib_err *err)
-{
-    const nib_tensor *scales = find_part(&set->parts, q->name, n, f.kind, NIB_PART_SCALES);
-    nib_code rc = scale_type(&f, scales, err);
-    if (!rc) rc = measure(p, set, &f, q, n, file, err);
-    p->act = (nib_act_quant){.scheme = f.act, .sym = f.act_sym, .bits = 8};
-    for (size_t i = 0; i < p->l.n_parts && !rc; i++) {
-        const nib_layout_part *part = &p->l.part[i];
-        const nib_tensor *t = find_part(&set->parts, q->name, n, f.kind, part->role);
-        p->part[i] = t;
-        rc = t ? check_part(t, part, err) : missing(q, n, part->suffix, err);
-        if (!rc) rc = read_part_of(p, set, file, t, part->role, err);
-    }
-    return rc ? rc : refuse_others(p, set, q, n, err);
-}
-
-static nib_code name_codec(nib_packed *p, nib_packed_set *set, nib_err *err)
-{
-    const nib_layout_format *f = &p->l.format;
-    char name[32];
-    nib_int_codec_name(name, sizeof name, f->bits, f->group);
-    p->codec = nib_layout_codec(&p->l).codec;
-    p->codec.name = nib_arena_str(&set->memory, name, strlen(name));
-    return p->codec.name ? NIB_OK : nib_fail_nomem(err, "a name");
-}
+/* ---- the list of weights ---- */
 
 /* The weight itself, in place of its codes. */
 static nib_code add_weight(nib_tensors *to, nib_packed *p, const nib_tensor *q, size_t n,
                            nib_err *err)
 {
-    char name[NAME_MAX_BYTES + 32];
+    char name[NIB_PACKED_NAME_MAX + 32];
     int k = snprintf(name, sizeof name, "%.*s.weight", (int)n, q->name);
     nib_tensor *t = nib_tensors_add(to, name, (size_t)k);
     if (!t) return nib_fail_nomem(err, "the list of tensors");
@@ -308,31 +106,11 @@ static nib_code copy_tensor(nib_tensors *to, const nib_tensor *from, nib_err *er
     return NIB_OK;
 }
 
-/* Length of the layer's name when t holds the codes of a weight, and of what kind; else 0. */
-static size_t find_codes(const folder *d, const nib_tensors *ts, const nib_tensor *t,
-                         nib_layout_kind *kind)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < d->n_kinds && !n; i++) n = is_codes(ts, t, *kind = d->kind[i]);
-    return n;
-}
-
-/* Length of the layer's name when t is another part of a weight than its codes; else 0. */
-static size_t is_part(const nib_tensor *t, nib_layout_kind kind)
-{
-    size_t n = 0;
-    for (int role = NIB_PART_CODES + 1; role < NIB_PART_ROLES && !n; role++) {
-        const char *suffix = nib_layout_suffix(kind, (nib_part_role)role);
-        if (suffix) n = nib_stem(t->name, suffix);
-    }
-    return n;
-}
-
 /* How the layer whose name is the first n bytes is packed. */
 static nib_code find_format(const nib_layout_format **out, const folder *d, const nib_tensor *t,
                             size_t n, nib_err *err)
 {
-    char layer[NAME_MAX_BYTES + 1];
+    char layer[NIB_PACKED_NAME_MAX + 1];
     snprintf(layer, sizeof layer, "%.*s", (int)n, t->name);
     nib_code rc = nib_layout_rules_find(out, &d->rules, layer, err);
     return rc ? nib_wrap(err, "quantization_config") : NIB_OK;
@@ -341,6 +119,7 @@ static nib_code find_format(const nib_layout_format **out, const folder *d, cons
 static nib_code fold_codes(nib_packed_set *set, nib_tensors *to, const folder *d,
                            const nib_tensor *t, size_t n, nib_layout_kind kind, nib_err *err)
 {
+    const nib_packed_from from = {&set->parts, d->file, &set->memory};
     const nib_layout_format *f;
     nib_code rc = find_format(&f, d, t, n, err);
     if (!rc && (!f || f->kind != kind))
@@ -350,8 +129,7 @@ static nib_code fold_codes(nib_packed_set *set, nib_tensors *to, const folder *d
                       t->name, f ? " in this way" : "");
     if (rc) return rc;
     nib_packed *p = &set->v[set->n++];
-    rc = gather(p, set, *f, t, n, d->file, err);
-    if (!rc) rc = name_codec(p, set, err);
+    rc = nib_packed_gather(p, &from, *f, t, n, err);
     return rc ? rc : add_weight(to, p, t, n, err);
 }
 
@@ -361,7 +139,9 @@ static nib_code lost_part(const folder *d, const nib_tensor *t, size_t n, nib_la
 {
     const nib_layout_format *f;
     nib_code rc = find_format(&f, d, t, n, err);
-    return rc ? rc : missing(t, n, nib_layout_suffix(f ? f->kind : kind, NIB_PART_CODES), err);
+    return rc ? rc
+              : nib_packed_missing(t, n, nib_layout_suffix(f ? f->kind : kind, NIB_PART_CODES),
+                                   err);
 }
 
 /* One tensor of the files: the codes of a weight, another part of one, or one of its own. */
@@ -373,7 +153,7 @@ static nib_code fold_one(nib_packed_set *set, nib_tensors *to, const folder *d, 
     if (n) return fold_codes(set, to, d, t, n, kind, err);
     for (size_t i = 0; i < d->n_kinds; i++) {
         if (!(n = is_part(t, d->kind[i]))) continue;
-        if (find_part(&set->parts, t->name, n, d->kind[i], NIB_PART_CODES)) return NIB_OK;
+        if (nib_packed_part(&set->parts, t->name, n, d->kind[i], NIB_PART_CODES)) return NIB_OK;
         lost = n;
         kind = d->kind[i];
     }
@@ -411,70 +191,4 @@ nib_code nib_packed_fold(nib_packed_set *set, nib_tensors *ts, const nib_hf_side
     rc = rc ? nib_wrap(err, "quantization_config") : fold(set, ts, &d, err);
     nib_layout_rules_free(&d.rules);
     return rc;
-}
-
-/* ---- reading ---- */
-
-nib_code nib_packed_read(const nib_packed *p, const nib_file *file, uint64_t offset, void *dst,
-                         size_t n, nib_err *err)
-{
-    uint8_t *to = dst;
-    for (size_t i = 0; i < p->l.n_parts && n; i++) {
-        const nib_tensor *t = p->part[i];
-        if (offset >= t->bytes) {
-            offset -= t->bytes;
-            continue;
-        }
-        uint64_t left = t->bytes - offset;
-        size_t k = n < left ? n : (size_t)left;
-        nib_code rc = nib_file_read(&file[t->file], t->offset + offset, to, k, err);
-        if (rc) return rc;
-        to += k;
-        n -= k;
-        offset = 0;
-    }
-    return NIB_OK;
-}
-
-typedef struct {
-    const nib_packed *p;
-    const nib_file *file;
-} in_files;
-
-static nib_code read_part(const void *arg, size_t part, uint64_t offset, void *dst, size_t n,
-                          nib_err *err)
-{
-    const in_files *f = arg;
-    const nib_tensor *t = f->p->part[part];
-    return nib_file_read(&f->file[t->file], t->offset + offset, dst, n, err);
-}
-
-nib_code nib_packed_read_rows(const nib_packed *p, const nib_file *file, uint64_t row, uint64_t n,
-                              float *dst, nib_buf *raw, nib_err *err)
-{
-    const in_files f = {p, file};
-    nib_layout_rows rows;
-    if (!n) return NIB_OK;
-    nib_code rc =
-        nib_layout_read(&rows, &p->l, &(nib_layout_from){read_part, &f}, row, n, raw, err);
-    if (!rc) nib_layout_decode(dst, &p->l, &rows, p->g_idx);
-    return rc;
-}
-
-const nib_act_quant *nib_packed_act(const nib_packed *p)
-{
-    return p->act.scheme ? &p->act : NULL;
-}
-
-nib_code nib_packed_read_codes(const nib_packed *p, const nib_file *file, uint64_t row, uint64_t n,
-                               int8_t *code, float *scale, nib_buf *raw, nib_err *err)
-{
-    const in_files f = {p, file};
-    nib_layout_rows r;
-    if (!n) return NIB_OK;
-    nib_code rc = nib_layout_read(&r, &p->l, &(nib_layout_from){read_part, &f}, row, n, raw, err);
-    if (rc) return rc;
-    for (size_t i = 0; i < r.n * p->l.in; i++) code[i] = (int8_t)(r.code[i] - 128);
-    for (size_t i = 0; i < r.n; i++) scale[i] = r.scale[i];
-    return NIB_OK;
 }
