@@ -41,9 +41,8 @@ void nib_rescaler_free(nib_rescaler *r); /* accepts NULL */
 NIB_MUST_USE nib_code nib_rescale_begin(nib_rescaler *r, nib_block *b, const nib_stream *x,
                                         size_t n, nib_err *err);
 /* Rescale it. m: moments of its linears' inputs with sizes, which become those of the rescaled
- * block. Norms and biases that
- * changed go to `keep`. lines[n_scalings] gets *n_lines. NIB_ENUMERIC names the scaling whose
- * result does not compute the same. */
+ * block. Norms and biases that changed go to `keep`. lines[n_scalings] gets *n_lines. NIB_ENUMERIC
+ * names the scaling whose result does not compute the same. */
 NIB_MUST_USE nib_code nib_rescale_block(nib_rescaler *r, nib_block *b, nib_moments *m,
                                         nib_keep *keep, nib_rescale_line *lines, size_t *n_lines,
                                         nib_err *err);
