@@ -6,6 +6,7 @@
 #include "calib/activations.h"
 #include "calib/calibrate.h"
 #include "cli/io.h"
+#include "cli/opened.h"
 #include "cli/opts.h"
 #include "cli/windows.h"
 #include "run/collect.h"
@@ -132,27 +133,19 @@ static nib_code write_hessians(const nib_model *m, const nib_windows *w, const c
 /* beside: the folder of second moments, or the unfinished run of an importance matrix. */
 static nib_code calibrate(const char *path, const char *beside, const nib_ctx *ctx, nib_err *err)
 {
-    nib_code rc;
-    nib_source *src = NULL;
-    nib_model model = {0};
-    nib_tokenizer *tok = NULL;
+    nib_opened o;
     nib_windows windows = {0};
-
-    if ((rc = nib_source_open(&src, path, err))) goto done;
-    if ((rc = nib_model_open(&model, src, err))) goto done;
-    if ((rc = nib_tokenizer_open(&tok, src, err))) goto done;
-    rc = nib_windows_from_opts(&windows, &opt.windows, &model, tok,
-                               opt.hessians ? NIB_SOLVE_CTX : NIB_CALIB_CTX,
-                               opt.hessians ? NIB_SOLVE_WINDOWS : NIB_CALIB_MAX_WINDOWS, ctx, err);
-    if (rc) goto done;
-    rc = opt.hessians      ? write_hessians(&model, &windows, beside, ctx, err)
-         : opt.activations ? write_ranges(&model, &windows, ctx, err)
-                           : write_importances(&model, &windows, beside, ctx, err);
-done:
+    nib_code rc = nib_opened_open(&o, path, err);
+    if (!rc)
+        rc = nib_windows_from_opts(
+            &windows, &opt.windows, &o.model, o.tok, opt.hessians ? NIB_SOLVE_CTX : NIB_CALIB_CTX,
+            opt.hessians ? NIB_SOLVE_WINDOWS : NIB_CALIB_MAX_WINDOWS, ctx, err);
+    if (!rc)
+        rc = opt.hessians      ? write_hessians(&o.model, &windows, beside, ctx, err)
+             : opt.activations ? write_ranges(&o.model, &windows, ctx, err)
+                               : write_importances(&o.model, &windows, beside, ctx, err);
     nib_windows_free(&windows);
-    nib_tokenizer_close(tok);
-    nib_model_close(&model);
-    nib_source_close(src);
+    nib_opened_close(&o);
     return rc;
 }
 

@@ -2,6 +2,7 @@
 /* cli/cmd_compare.c - how far models' predictions are from those of the model they come from. */
 #include "base/mem.h"
 #include "cli/io.h"
+#include "cli/opened.h"
 #include "cli/opts.h"
 #include "cli/scoring.h"
 #include "infer/compare.h"
@@ -28,15 +29,9 @@ static const nib_opt rows[] = {
     {0}};
 
 typedef struct {
-    nib_source *src;
-    nib_model model;
-    nib_tokenizer *tok;
-} opened;
-
-typedef struct {
     size_t n; /* the base and what is compared with it */
     const char *const *path;
-    opened *o;           /* [n] */
+    nib_opened *o;       /* [n] */
     nib_compared *m;     /* [n] */
     nib_compare_line *l; /* [n] */
     nib_compare_result r;
@@ -44,28 +39,22 @@ typedef struct {
 
 static nib_code open_models(job *j, nib_err *err)
 {
-    nib_code rc;
+    nib_code rc = NIB_OK;
     j->o = nib_calloc(j->n, sizeof *j->o);
     j->m = nib_calloc(j->n, sizeof *j->m);
     j->l = nib_calloc(j->n, sizeof *j->l);
     if (!j->o || !j->m || !j->l) return nib_fail_nomem(err, "the models' list");
-    for (size_t i = 0; i < j->n; i++) {
-        opened *o = &j->o[i];
-        if ((rc = nib_source_open(&o->src, j->path[i], err))) return rc;
-        if ((rc = nib_model_open(&o->model, o->src, err))) return rc;
-        if ((rc = nib_tokenizer_open(&o->tok, o->src, err))) return rc;
+    for (size_t i = 0; i < j->n && !rc; i++) {
+        nib_opened *o = &j->o[i];
+        rc = nib_opened_open(o, j->path[i], err);
         j->m[i] = (nib_compared){j->path[i], &o->model, o->tok};
     }
-    return NIB_OK;
+    return rc;
 }
 
 static void close_models(job *j)
 {
-    for (size_t i = 0; i < j->n && j->o; i++) {
-        nib_tokenizer_close(j->o[i].tok);
-        nib_model_close(&j->o[i].model);
-        nib_source_close(j->o[i].src);
-    }
+    for (size_t i = 0; i < j->n && j->o; i++) nib_opened_close(&j->o[i]);
     nib_free(j->o);
     nib_free(j->m);
     nib_free(j->l);

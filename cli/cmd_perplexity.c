@@ -2,6 +2,7 @@
 /* cli/cmd_perplexity.c - measure a model on a text, by a named protocol. */
 #include "base/mem.h"
 #include "cli/io.h"
+#include "cli/opened.h"
 #include "cli/opts.h"
 #include "cli/scoring.h"
 #include "infer/ppl.h"
@@ -29,25 +30,16 @@ static const nib_opt rows[] = {
 
 static nib_code measure(nib_ppl_result *r, const char *path, const nib_ctx *ctx, nib_err *err)
 {
-    nib_code rc;
-    nib_source *src = NULL;
-    nib_model model = {0};
-    nib_tokenizer *tok = NULL;
+    nib_opened o;
     char *text = NULL;
     size_t n;
     const nib_ppl_opts how = nib_scoring_how(&opt.scoring);
-
-    if ((rc = nib_source_open(&src, path, err))) goto done;
-    if ((rc = nib_model_open(&model, src, err))) goto done;
-    if ((rc = nib_tokenizer_open(&tok, src, err))) goto done;
-    if ((rc = nib_read_text(&text, &n, opt.scoring.text, err))) goto done;
-    if ((rc = nib_ppl_run(r, &model, tok, text, n, &how, NULL, ctx, err)))
+    nib_code rc = nib_opened_open(&o, path, err);
+    if (!rc) rc = nib_read_text(&text, &n, opt.scoring.text, err);
+    if (!rc && (rc = nib_ppl_run(r, &o.model, o.tok, text, n, &how, NULL, ctx, err)))
         nib_wrap(err, "%s", opt.scoring.text);
-done:
     nib_free(text);
-    nib_tokenizer_close(tok);
-    nib_model_close(&model);
-    nib_source_close(src);
+    nib_opened_close(&o);
     return rc;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* cli/cmd_tokenize.c - text to tokens and back, with a model's own tokenizer. */
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "cli/io.h"
 #include "cli/opts.h"
 #include "infer/tokenizer.h"
@@ -66,25 +67,6 @@ static void print_quoted(const char *s, size_t n, bool utf8)
     putchar('"');
 }
 
-/* Length of the UTF-8 character at s, 0 when there is none. Overlong forms and surrogates pass:
- * this decides how to print, not what is valid. */
-static size_t utf8_length(const char *s, size_t n)
-{
-    unsigned char c = (unsigned char)*s;
-    size_t len = c < 0x80 ? 1 : c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : c >= 0xC0 ? 2 : 0;
-    if (len > n) return 0;
-    for (size_t i = 1; i < len; i++)
-        if (((unsigned char)s[i] & 0xC0) != 0x80) return 0;
-    return len;
-}
-
-static bool is_utf8(const char *s, size_t n)
-{
-    for (size_t len; n; s += len, n -= len)
-        if (!(len = utf8_length(s, n))) return false;
-    return true;
-}
-
 static nib_code print_table(const nib_tokenizer *tok, const nib_ids *ids, nib_err *err)
 {
     for (size_t i = 0; i < ids->n; i++) {
@@ -93,7 +75,7 @@ static nib_code print_table(const nib_tokenizer *tok, const nib_ids *ids, nib_er
         nib_code rc = nib_tokenizer_decode(tok, &ids->id[i], 1, false, &piece, &n, err);
         if (rc) return rc;
         printf("%d\t", (int)ids->id[i]);
-        print_quoted(piece, n, is_utf8(piece, n));
+        print_quoted(piece, n, nib_utf8_bad(piece, n) == n);
         putchar('\n');
         nib_free(piece);
     }
