@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { USUAL_GROUP = 128 };
+enum { USUAL_GROUP = 128, PER_TENSOR = NIB_WIDTH_MAX + 1 };
 
 const char *const nib_dir_formats[] = {"gguf", "gptq", "awq", "compressed-tensors", NULL};
 const char *const nib_dir_schemes[] = {"w4a16", "w8a16", "w8a8", NULL};
@@ -21,6 +21,11 @@ static bool is(const char *value, const char *name)
 static bool group_given(const nib_dir_opts *o)
 {
     return o->group_size != UINT64_MAX;
+}
+
+static bool has_groups(const nib_dir_opts *o)
+{
+    return group_given(o) && o->group_size && o->group_size != PER_TENSOR;
 }
 
 bool nib_dir_opts_folder(const nib_dir_opts *o)
@@ -53,8 +58,12 @@ const char *nib_dir_opts_wrong(const nib_dir_opts *o)
     if (compressed && o->bits) return "--bits is said by --scheme";
     if (o->scales && (o->bits == 8 || is(o->scheme, "w8a16") || is(o->scheme, "w8a8")))
         return "--scales is for less than 8 bits: with 8 the range serves as well";
-    if (is(o->scheme, "w8a8") && (group_given(o) || o->desc_act))
-        return "--scheme w8a8 has whole rows: --group-size and --desc-act are for others";
+    if (is(o->scheme, "w8a8") && (has_groups(o) || o->desc_act))
+        return "--scheme w8a8 has whole rows or, with --group-size tensor, one scale for all: "
+               "groups and --desc-act are for others";
+    if (!is(o->scheme, "w8a8") && o->group_size == PER_TENSOR)
+        return "--group-size tensor needs --scheme w8a8: engines load one scale for a whole "
+               "weight only where inputs are rounded too";
     return NULL;
 }
 
@@ -68,6 +77,7 @@ static nib_layout_format compressed_layout(const nib_dir_opts *o)
     if (is(o->scheme, "w8a8"))
         return (nib_layout_format){.kind = NIB_LAYOUT_CT_INT,
                                    .bits = 8,
+                                   .per_tensor = o->group_size == PER_TENSOR,
                                    .sym = true,
                                    .act = nib_dir_opts_dynamic(o) ? NIB_ACT_TOKEN : NIB_ACT_TENSOR,
                                    .act_sym = !o->asym};

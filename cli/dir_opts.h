@@ -6,6 +6,7 @@
 
 #include "cli/opts.h"
 #include "formats/layout.h"
+#include "infer/model.h"
 
 /* Targets of the options; start with NIB_DIR_OPTS_DEFAULT. */
 typedef struct {
@@ -48,9 +49,10 @@ extern const char *const nib_dir_formats[],
         {.name = "group-size",                                                                     \
          .kind = NIB_OPT_UINT,                                                                     \
          .target = &(o).group_size,                                                                \
-         .max = 1 << 24,                                                                           \
+         .max = NIB_WIDTH_MAX,                                                                     \
+         .word = "tensor",                                                                         \
          .metavar = "N",                                                                           \
-         .help = "folder: columns of a group, 0: rows (128)"},                                     \
+         .help = "folder: a group's columns (128), 0: rows, or tensor"},                           \
         {.name = "asym",                                                                           \
          .kind = NIB_OPT_FLAG,                                                                     \
          .target = &(o).asym,                                                                      \

@@ -182,7 +182,8 @@ static int bad_number(const nib_opt *o, const char *value, const char *kind)
 {
     char expected[128];
     if (o->max > o->min)
-        snprintf(expected, sizeof expected, "%s from %.15g to %.15g", kind, o->min, o->max);
+        snprintf(expected, sizeof expected, "%s from %.15g to %.15g%s%s", kind, o->min, o->max,
+                 o->word ? ", or " : "", o->word ? o->word : "");
     else
         snprintf(expected, sizeof expected, "%s", kind);
     return bad_value(o, value, expected);
@@ -195,6 +196,10 @@ static bool in_range(const nib_opt *o, double v)
 
 static int set_uint(const nib_opt *o, const char *value)
 {
+    if (o->word && !strcmp(value, o->word)) {
+        *(uint64_t *)o->target = (uint64_t)o->max + 1;
+        return -1;
+    }
     if (!*value || strspn(value, "0123456789") != strlen(value))
         return bad_number(o, value, "a whole number");
     errno = 0;

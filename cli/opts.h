@@ -37,6 +37,7 @@ typedef struct {
     nib_opt_kind kind;
     void *target;                   /* holds the default until the option is given */
     double min, max;                /* UINT, NUM, SIZE; both 0: no limits */
+    const char *word;               /* UINT: stands in place of max + 1; NULL: none */
     const char *const *choices;     /* CHOICE, NULL-terminated */
     const char *(*offer)(size_t i); /* STR: values that completion offers, NULL after the last */
     const char *metavar;            /* "FILE", "N"; completed as a path when "FILE" or "DIR" */

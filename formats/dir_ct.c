@@ -9,9 +9,9 @@
  *   X.weight_zero_point  I32 [out*b/32, groups] unless symmetric: each column a stream
  *   X.weight_g_idx       I32 [in]               with actorder "group"
  *
- * int-quantized, 8-bit weights by rows and 8-bit inputs:
+ * int-quantized, 8-bit weights by rows or by tensor and 8-bit inputs:
  *   X.weight             I8  [out, in]
- *   X.weight_scale           [out, 1]
+ *   X.weight_scale           [out, 1]           or [1], one for all rows
  *   X.input_scale            [1]                unless the range is each token's own
  *   X.input_zero_point   I8  [1]                unless symmetric
  *
@@ -49,6 +49,7 @@ static uint64_t words_of(uint64_t n, unsigned bits)
 static nib_code packed_make(nib_layout *l, nib_err *err)
 {
     const nib_layout_format *f = &l->format;
+    if (f->per_tensor) return refuse(err, "one scale for a whole weight in int-quantized only");
     if (f->bits != 4 && f->bits != 8)
         return refuse(err, "weights of 4 or 8 bits, if they are packed");
     if (f->act) return refuse(err, "rounded inputs in the format int-quantized only");
@@ -110,9 +111,13 @@ static nib_code packed_pack(uint8_t *dst, const nib_layout *l, const nib_layout_
 static nib_code read_scales(nib_layout_rows *r, const nib_layout *l, const nib_layout_from *from,
                             size_t row, nib_err *err)
 {
-    nib_code rc = nib_layout_lines(from, l, NIB_PART_SCALES, row, r->n, r->bytes, err);
+    const bool one = l->format.per_tensor;
+    nib_code rc =
+        nib_layout_lines(from, l, NIB_PART_SCALES, one ? 0 : row, one ? 1 : r->n, r->bytes, err);
     if (rc) return rc;
-    nib_codec_get(l->format.scale_type)->decode(r->scale, r->bytes, r->n * (size_t)l->groups, 0);
+    nib_codec_get(l->format.scale_type)
+        ->decode(r->scale, r->bytes, one ? 1 : r->n * (size_t)l->groups, 0);
+    for (size_t i = 1; i < r->n && one; i++) r->scale[i] = r->scale[0];
     return NIB_OK;
 }
 
@@ -177,11 +182,13 @@ static nib_code int_make(nib_layout *l, nib_err *err)
 {
     const nib_layout_format *f = &l->format;
     if (f->bits != 8 || !f->sym || f->group || f->desc_act)
-        return refuse(err, "8-bit weights for 8-bit inputs by whole rows, symmetric and in order");
+        return refuse(err,
+                      "8-bit weights for 8-bit inputs by rows or whole, symmetric and in order");
     if (!f->act)
         return refuse(err, "weights for inputs that are not rounded in pack-quantized only");
     nib_layout_add(l, NIB_PART_CODES, NIB_I8, 2, l->out, l->in);
-    nib_layout_add(l, NIB_PART_SCALES, f->scale_type, 2, l->out, 1);
+    nib_layout_add(l, NIB_PART_SCALES, f->scale_type, f->per_tensor ? 1 : 2,
+                   f->per_tensor ? 1 : l->out, 1);
     if (f->act == NIB_ACT_TENSOR) {
         nib_layout_add(l, NIB_PART_INPUT_SCALE, f->scale_type, 1, 1, 1);
         if (!f->act_sym) nib_layout_add(l, NIB_PART_INPUT_ZERO, NIB_I8, 1, 1, 1);
@@ -196,6 +203,20 @@ static bool int_measure(const nib_layout_format *f, const uint64_t shape[2], uin
     *out = shape[0];
     *in = shape[1];
     return true;
+}
+
+/* The scale that all rows have. */
+static nib_code pack_one_scale(uint8_t *dst, const nib_layout *l, const nib_block_param *param,
+                               nib_err *err)
+{
+    nib_code rc = nib_pack_scale(dst, l, 0, param->d, 0, err);
+    for (size_t r = 0; r < l->out && !rc; r++) {
+        rc = nib_check_zero(param[r].zero, 128, 128, r, err);
+        if (!rc && param[r].d != param->d)
+            rc = nib_fail(err, NIB_EINVAL, "row %zu has the scale %g, the tensor %g", r,
+                          (double)param[r].d, (double)param->d);
+    }
+    return rc;
 }
 
 static nib_code pack_range(uint8_t *dst, const nib_layout *l, nib_act_range range, nib_err *err)
@@ -218,7 +239,8 @@ static nib_code int_pack(uint8_t *dst, const nib_layout *l, const nib_layout_val
 {
     uint8_t *codes = nib_layout_at(dst, l, NIB_PART_CODES);
     for (size_t i = 0; i < l->out * l->in; i++) codes[i] = v->code[i] ^ 128;
-    nib_code rc = pack_params(dst, l, v->param, err);
+    nib_code rc = l->format.per_tensor ? pack_one_scale(dst, l, v->param, err)
+                                       : pack_params(dst, l, v->param, err);
     return rc ? rc : pack_range(dst, l, v->act, err);
 }
 
@@ -237,7 +259,7 @@ const nib_layout_ops nib_layout_ct_int = {
     .grid = NIB_GRID_CT,
     .suffix = int_suffix,
     .bits = (const unsigned char[]){8, 0},
-    .uniform = "with --scheme w8a8 all layers have 8-bit rows",
+    .uniform = "with --scheme w8a8 all layers are packed alike",
     .scale_type = scale_type,
     .make = int_make,
     .measure = int_measure,

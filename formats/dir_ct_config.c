@@ -58,15 +58,16 @@ static nib_code read_weights(nib_layout_format *f, const nib_json *j, nib_err *e
     const bool packed = f->kind == NIB_LAYOUT_CT_PACKED;
     nib_code rc = read_args(&a, j, err);
     if (rc) return rc;
-    if (a.dynamic || (strcmp(a.strategy, "channel") && (!packed || strcmp(a.strategy, "group"))))
-        return nib_fail(err, NIB_EFORMAT, "strategy '%.60s'%s; nibble reads %schannel for %s",
-                        a.strategy, a.dynamic ? ", dynamic" : "", packed ? "group and " : "",
-                        packed ? PACKED : INT);
+    const char *other = packed ? "group" : "tensor";
+    if (a.dynamic || (strcmp(a.strategy, "channel") && strcmp(a.strategy, other)))
+        return nib_fail(err, NIB_EFORMAT, "strategy '%.60s'%s; nibble reads channel and %s for %s",
+                        a.strategy, a.dynamic ? ", dynamic" : "", other, packed ? PACKED : INT);
     if (a.bits != 8 && (!packed || a.bits != 4))
         return nib_fail(err, NIB_EFORMAT, "'num_bits' is %u; nibble reads %s for %s",
                         (unsigned)a.bits, packed ? "4 and 8" : "8", packed ? PACKED : INT);
     f->bits = (unsigned)a.bits;
     f->group = a.group;
+    f->per_tensor = !strcmp(a.strategy, "tensor");
     f->sym = a.sym;
     f->desc_act = a.by_activation;
     return NIB_OK;
@@ -199,7 +200,9 @@ static nib_json *write_group(nib_json *groups, size_t number, const nib_layout_f
 {
     const args weights = {.bits = f->bits,
                           .group = f->group,
-                          .strategy = f->group ? "group" : "channel",
+                          .strategy = f->group        ? "group"
+                                      : f->per_tensor ? "tensor"
+                                                      : "channel",
                           .sym = f->sym,
                           .by_activation = f->desc_act};
     const args inputs = {.bits = 8,

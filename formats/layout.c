@@ -24,9 +24,9 @@ const nib_layout_ops *nib_layout_ops_of(nib_layout_kind kind)
 
 bool nib_layout_same(const nib_layout_format *a, const nib_layout_format *b)
 {
-    return a->kind == b->kind && a->bits == b->bits && a->group == b->group && a->sym == b->sym &&
-           a->desc_act == b->desc_act && a->v2 == b->v2 && a->act == b->act &&
-           a->act_sym == b->act_sym;
+    return a->kind == b->kind && a->bits == b->bits && a->group == b->group &&
+           a->per_tensor == b->per_tensor && a->sym == b->sym && a->desc_act == b->desc_act &&
+           a->v2 == b->v2 && a->act == b->act && a->act_sym == b->act_sym;
 }
 
 nib_act_range nib_act_range_on(const nib_range *r, bool sym)
@@ -81,6 +81,7 @@ nib_int_codec nib_layout_codec(const nib_layout *l)
     nib_int_codec c = nib_int_codec_make(f->bits, (size_t)l->group, f->sym);
     c.grid = ops[f->kind]->grid;
     c.codec.scale_type = f->scale_type;
+    c.codec.per_tensor = f->per_tensor;
     c.zero_min = f->kind == NIB_LAYOUT_GPTQ && !f->v2;
     return c;
 }

@@ -50,7 +50,8 @@ typedef struct {
 typedef struct {
     nib_layout_kind kind;
     unsigned bits;
-    uint64_t group; /* columns of a group; 0: whole rows                        */
+    uint64_t group;  /* columns of a group; 0: whole rows                        */
+    bool per_tensor; /* one scale for all rows; of CT_INT; group is 0            */
     bool sym;
     bool desc_act;       /* groups are of columns in order of activation: g_idx      */
     bool v2;             /* GPTQ: zero points as they are, not less 1                */

@@ -197,7 +197,7 @@ static nib_code name_codec(nib_packed *p, const nib_packed_from *from, nib_err *
 {
     const nib_layout_format *f = &p->l.format;
     char name[32];
-    nib_int_codec_name(name, sizeof name, f->bits, f->group);
+    nib_int_codec_name(name, sizeof name, f->bits, f->group, f->per_tensor);
     p->codec = nib_layout_codec(&p->l).codec;
     p->codec.name = nib_arena_str(from->memory, name, strlen(name));
     return p->codec.name ? NIB_OK : nib_fail_nomem(err, "a name");

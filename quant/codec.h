@@ -98,6 +98,7 @@ typedef struct {
     const float *imp;      /* [block] importance of each column, >= 0; NULL = no importances,   */
                            /* which is not the same as all equal: formats then weigh by value   */
     float row_mean_square; /* mean of w^2 over the whole row; used by 32-blocks when imp != NULL */
+    float lo, hi; /* extremes of the whole matrix; used where codec.per_tensor            */
 } nib_fit_in;
 
 typedef struct nib_codec {
@@ -108,6 +109,8 @@ typedef struct nib_codec {
     uint32_t tile_rows;   /* rows that share one block's parameters                    */
     bool quantized;       /* block format, as opposed to a plain number                */
     bool uses_importance; /* fit and encode look at importances                        */
+    bool per_tensor;      /* all blocks of a matrix have the same parameters, found from its  */
+                          /* extremes: nobody changes those of one                            */
 
     /* The grid of quantized formats (see nib_block_param). */
     uint32_t sub;           /* columns per sub-block; block / sub <= NIB_SUB_MAX              */

@@ -147,7 +147,7 @@ static grid square_search(const nib_int_codec *ic, const int_group *x, unsigned 
 
 static grid fit_group(const nib_int_codec *ic, int_group *x, unsigned cpu)
 {
-    for (size_t i = 0; i < x->n; i++) {
+    for (size_t i = 0; i < x->n && !ic->codec.per_tensor; i++) {
         x->lo = x->w[i] < x->lo ? x->w[i] : x->lo;
         x->hi = x->w[i] > x->hi ? x->w[i] : x->hi;
     }
@@ -172,6 +172,7 @@ static void fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in, si
     const float *imp = n && in->imp && any(in->imp, c->block) ? in->imp : NULL;
     for (size_t i = 0; i < n; i++) {
         int_group x = {.w = in[i].w, .imp = imp, .n = c->block};
+        if (c->per_tensor) x.lo = fminf(in[i].lo, 0), x.hi = fmaxf(in[i].hi, 0);
         const grid g = fit_group((const nib_int_codec *)c, &x, cpu);
         p[i] = (nib_block_param){.d = g.scale, .zero = (int32_t)g.zero, .sc = {1}};
     }
@@ -188,12 +189,12 @@ static nib_type type_of(unsigned bits)
     }
 }
 
-char *nib_int_codec_name(char *buf, size_t n, unsigned bits, uint64_t group)
+char *nib_int_codec_name(char *buf, size_t n, unsigned bits, uint64_t group, bool per_tensor)
 {
     if (group)
         snprintf(buf, n, "int%u-g%llu", bits, (unsigned long long)group);
     else
-        snprintf(buf, n, "int%u-row", bits);
+        snprintf(buf, n, "int%u-%s", bits, per_tensor ? "tensor" : "row");
     return buf;
 }
 

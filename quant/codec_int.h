@@ -36,15 +36,17 @@ typedef enum {
 typedef struct {
     nib_codec codec; /* first: fit() finds the rest from it */
     bool sym;
-    /* The caller's to change; nib_int_codec_make() sets GPTQ's grid, the range, and 0, and f32 in
-     * codec.scale_type: scales are rounded to it before they are used. */
+    /* The caller's to change; nib_int_codec_make() sets GPTQ's grid, the range, and 0, f32 in
+     * codec.scale_type (scales are rounded to it before they are used), and not codec.per_tensor,
+     * which goes with the range. */
     nib_int_grid grid;
     nib_int_scales scales;
     unsigned zero_min; /* least zero point of an asymmetric grid: 1 where 0 cannot be stored */
 } nib_int_codec;
 
-/* "int4-g128"; group 0 is for whole rows: "int4-row". Returns buf. */
-char *nib_int_codec_name(char *buf, size_t n, unsigned bits, uint64_t group);
+/* "int4-g128"; group 0 is for whole rows, "int4-row", or the whole tensor, "int8-tensor". Returns
+ * buf. */
+char *nib_int_codec_name(char *buf, size_t n, unsigned bits, uint64_t group, bool per_tensor);
 
 /* bits 2..8, group >= 1. The name is "int"; the type one of NIB_INT2 ... where there is one, else
  * NIB_TYPE_COUNT. */

@@ -64,7 +64,7 @@ static bool candidate(const nib_chunk *ch, size_t s, int t, float step, trial *p
     const bool own_scale = c->sc_min == c->sc_max, has_min = c->mn_max > 0;
     static const int move[CANDIDATES][2] = {{0, 0}, {1, 0},   {-1, 0}, {0, 1}, {0, -1},
                                             {1, 1}, {-1, -1}, {1, -1}, {-1, 1}};
-    if (t >= (has_min ? CANDIDATES : 3)) return false;
+    if (t >= (c->per_tensor ? 1 : has_min ? CANDIDATES : 3)) return false;
     size_t b = s * c->sub / c->block;
     float ds = (float)move[t][0], dm = (float)move[t][1];
     for (int l = 0; l < L; l++) {
@@ -298,7 +298,7 @@ static void improve_block(nib_chunk *ch, const stretch *st, size_t b, float step
     const nib_codec *c = ch->codec;
     const size_t n = c->block, j0 = b * n;
     catch_up(ch, st, j0, n, st->i1, j0);
-    const float *refit = refit_super(ch, st, b, gained);
+    const float *refit = c->per_tensor ? NULL : refit_super(ch, st, b, gained);
     for (size_t j = j0; j < j0 + n; j += c->sub) {
         catch_up(ch, st, j, c->sub, j0, j);
         improve_sub(ch, st, j / c->sub, step, gained);

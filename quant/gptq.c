@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/par.h"
 #include "quant/chunk.h"
+#include "quant/hist.h"
 
 #include <assert.h>
 #include <math.h>
@@ -280,6 +281,7 @@ typedef struct {
     uint8_t *code;
     nib_block_param *param;
     double *error; /* [chunks][3]: energy, rtn, solved; NULL: nobody asks */
+    float lo, hi;  /* extremes of w, where the codec uses them */
 } job;
 
 /* Rows [row, row + n) transposed, other lanes zero. */
@@ -344,7 +346,7 @@ static void fit_block(nib_chunk *ch, const job *j, size_t b, const float *from, 
     for (size_t l = 0; l < L; l++) {
         float *row = ch->row + l * n;
         for (size_t i = 0; i < n; i++) row[i] = from[i * L + l];
-        in[l] = (nib_fit_in){row, imp, mean_square[l]};
+        in[l] = (nib_fit_in){row, imp, mean_square[l], j->lo, j->hi};
     }
     c->fit(c, p, in, L, j->g->ctx.cpu);
     for (size_t l = 0; l < L; l++) take_param(ch, b, l, &p[l]);
@@ -523,6 +525,7 @@ nib_code nib_gptq_solve(nib_gptq *g, const nib_codec *c, const float *w, size_t 
                         "%s: rows of %zu weights are no multiple of its block of %u", c->name,
                         g->cols, c->block);
     nib_levels_init(&j.levels, c);
+    if (c->per_tensor) nib_hist_kern_get(g->ctx.cpu)->extremes(w, rows * g->cols, &j.lo, &j.hi);
     if (report && !(j.error = nib_calloc((rows + L - 1) / L, 3 * sizeof *j.error)))
         return nib_fail_nomem(err, "the solver");
     for (int t = 0; t < g->ctx.threads && !rc; t++)

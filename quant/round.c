@@ -3,6 +3,7 @@
 #include "quant/round.h"
 
 #include "base/par.h"
+#include "quant/hist.h"
 
 enum { ROWS = 64 }; /* rows of a task: their blocks are fitted side by side */
 
@@ -14,6 +15,7 @@ typedef struct {
     uint8_t *code;
     nib_block_param *param;
     unsigned cpu;
+    float lo, hi; /* extremes of w, where they are used */
 } job;
 
 /* The blocks at column `at` of n rows that begin with `row`. */
@@ -25,7 +27,7 @@ static void round_blocks(const job *j, size_t row, size_t n, size_t at, const fl
     uint8_t code[NIB_BLOCK_MAX];
     for (size_t r = 0; r < n; r++)
         in[r] = (nib_fit_in){j->w + (row + r) * j->cols + at, j->imp ? j->imp + at : NULL,
-                             mean_square[r]};
+                             mean_square[r], j->lo, j->hi};
     c->fit(c, p, in, n, j->cpu);
     for (size_t r = 0; r < n; r++) {
         const size_t first = (row + r) * j->cols + at;
@@ -59,10 +61,11 @@ nib_code nib_round_rows(const nib_codec *c, const float *w, const float *imp, si
                         size_t cols, float *value, uint8_t *code, nib_block_param *param,
                         const nib_ctx *ctx, nib_err *err)
 {
-    job j = {c, w, imp, cols, value, code, param, ctx->cpu};
+    job j = {c, w, imp, cols, value, code, param, ctx->cpu, 0, 0};
     if (cols % c->block)
         return nib_fail(err, NIB_EINVAL,
                         "%s: rows of %zu weights are no multiple of its block of %u", c->name, cols,
                         c->block);
+    if (c->per_tensor) nib_hist_kern_get(ctx->cpu)->extremes(w, rows * cols, &j.lo, &j.hi);
     return nib_par_for(ctx->threads, rows, ROWS, round_task, &j, err);
 }

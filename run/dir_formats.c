@@ -34,7 +34,7 @@ nib_code nib_dir_choose(nib_layout_format *f, bool *packed, nib_plan_tensor *t, 
     if (wish->method != NIB_METHOD_COUNT) t->method = wish->method;
     if (wish->bits) f->bits = wish->bits;
     if (wish->raise) f->bits = nib_layout_next_bits(f->kind, f->bits);
-    if (wish->regroup) f->group = wish->group;
+    if (wish->regroup) f->group = wish->group, f->per_tensor = false;
     *packed = !wish->skip && f->bits;
     if (!*packed || !uniform || nib_layout_same(f, &r->layout)) return NIB_OK;
     return nib_fail(err, NIB_EINVAL, "%s: %s; only method and skip can be chosen", wish->why,

@@ -74,7 +74,7 @@ static nib_code pack_tensor(nib_plan *p, nib_plan_tensor *t, nib_layout_format f
     *c = nib_layout_codec(&t->layout);
     if (f.bits < 8) c->scales = p->recipe.scales; /* with 256 levels nothing is gained */
     c->codec.uses_importance = c->scales == NIB_SCALES_SQUARE;
-    c->codec.name = nib_int_codec_name(t->label, sizeof t->label, f.bits, f.group);
+    c->codec.name = nib_int_codec_name(t->label, sizeof t->label, f.bits, f.group, f.per_tensor);
     t->codec = &c->codec;
     t->solve = true;
     t->bytes = t->layout.bytes;
@@ -261,7 +261,8 @@ nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, ni
     const nib_recipe *r = &p->recipe;
     nib_code rc = check_recipe(p, err);
     if (rc) return rc;
-    nib_int_codec_name(p->label_text, sizeof p->label_text, r->layout.bits, r->layout.group);
+    nib_int_codec_name(p->label_text, sizeof p->label_text, r->layout.bits, r->layout.group,
+                       r->layout.per_tensor);
     p->label = p->label_text;
     if ((rc = plan_tensors(p, ctx, err))) return rc;
     if ((rc = nib_plan_importances(p, im, ctx, err))) return rc;

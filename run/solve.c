@@ -65,8 +65,8 @@ void nib_solve_report_free(nib_solve_report *r)
 /* All zero where a GGUF file is written. */
 static uint64_t hash_layout(uint64_t seed, const nib_layout_format *f)
 {
-    const double numbers[] = {f->kind, f->bits,       (double)f->group, f->sym,    f->desc_act,
-                              f->v2,   f->scale_type, f->act,           f->act_sym};
+    const double numbers[] = {f->kind,     f->bits, (double)f->group, f->per_tensor, f->sym,
+                              f->desc_act, f->v2,   f->scale_type,    f->act,        f->act_sym};
     return nib_hash(seed, numbers, sizeof numbers);
 }
 
@@ -184,8 +184,8 @@ static bool clips(const solver *s, const nib_block_tensor *b)
 {
     const nib_codec *c = b->tensor->codec;
     return s->p->recipe.transform == NIB_TRANSFORM_AWQ && s->p->recipe.format == NIB_FORMAT_DIR &&
-           c->block <= NIB_BLOCK_MAX && b->tensor->place.role != NIB_ROLE_ATTN_Q &&
-           b->tensor->place.role != NIB_ROLE_ATTN_K;
+           !c->per_tensor && c->block <= NIB_BLOCK_MAX &&
+           b->tensor->place.role != NIB_ROLE_ATTN_Q && b->tensor->place.role != NIB_ROLE_ATTN_K;
 }
 
 static nib_code clip_weight(solver *s, nib_block_tensor *b, const nib_moments_input *in,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Do we round and pack as compressed-tensors does? See tests/golden/ct_pack and ct_quant. */
 #include "base/half.h"
+#include "quant/round.h"
 #include "tests/formats/golden.h"
 
 #include <math.h>
@@ -104,18 +105,20 @@ static const rounded files[] = {
      {.kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN}},
     {"int8_sym_channel_f32",
      {.kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN}},
+    {"int8_sym_tensor_f32",
+     {.kind = NIB_LAYOUT_CT_INT, .bits = 8, .per_tensor = true, .sym = true, .act = NIB_ACT_TOKEN}},
 };
 
 /* Round to nearest as the layout's number format has it. */
 static void round_all(const nib_layout *l, const float *w, uint8_t *code, nib_block_param *param)
 {
+    nib_err err;
+    const nib_ctx ctx = {.threads = 1};
     const nib_int_codec ic = nib_layout_codec(l);
-    const size_t n = (size_t)l->group, blocks = (size_t)(l->out * l->groups);
-    float *value = nib_alloc(n, sizeof *value);
-    for (size_t b = 0; b < blocks; b++) {
-        ic.codec.fit(&ic.codec, &param[b], &(nib_fit_in){.w = w + b * n}, 1, 0);
-        nib_codec_round(&ic.codec, &param[b], 0, n, w + b * n, code + b * n, value);
-    }
+    float *value = nib_alloc((size_t)(l->out * l->in), sizeof *value);
+    if (nib_round_rows(&ic.codec, w, NULL, (size_t)l->out, (size_t)l->in, value, code, param, &ctx,
+                       &err))
+        fail_msg("%s", err.msg);
     nib_free(value);
 }
 
@@ -194,6 +197,30 @@ static void refuses_what_it_cannot_hold(void **state)
     refuse(f, 64, "symmetric");
     f = ints, f.act = NIB_ACT_NONE;
     refuse(f, 64, "pack-quantized");
+    f = packed, f.group = 0, f.per_tensor = true;
+    refuse(f, 64, "one scale for a whole weight in int-quantized only");
+}
+
+static void rows_with_their_own_scale_are_refused(void **state)
+{
+    (void)state;
+    static uint8_t code[64], packed[256];
+    nib_err err;
+    nib_block_param param[2] = {{.d = 1, .zero = 128}, {.d = 1, .zero = 128}};
+    const nib_layout_values v = {.code = code, .param = param};
+    const nib_layout l = make((nib_layout_format){.kind = NIB_LAYOUT_CT_INT,
+                                                  .bits = 8,
+                                                  .per_tensor = true,
+                                                  .sym = true,
+                                                  .scale_type = NIB_F32,
+                                                  .act = NIB_ACT_TOKEN},
+                              2, 32);
+    assert_int_equal(l.bytes, 64 + 4);
+    assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_OK);
+    param[1].d = 2;
+    assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_EINVAL);
+    param[1] = (nib_block_param){.d = 1, .zero = 127};
+    assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_ENUMERIC);
 }
 
 static void refuses_bad_ranges(void **state)
@@ -227,6 +254,7 @@ int main(void)
         cmocka_unit_test(packs_as_the_original),
         cmocka_unit_test(rounds_as_the_original),
         cmocka_unit_test(refuses_what_it_cannot_hold),
+        cmocka_unit_test(rows_with_their_own_scale_are_refused),
         cmocka_unit_test(refuses_bad_ranges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

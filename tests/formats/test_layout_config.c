@@ -37,9 +37,9 @@ static nib_code read(nib_layout_format *f, const char *method, const char *text,
 
 static bool same(const nib_layout_format *a, const nib_layout_format *b)
 {
-    return a->kind == b->kind && a->bits == b->bits && a->group == b->group && a->sym == b->sym &&
-           a->desc_act == b->desc_act && a->v2 == b->v2 && a->act == b->act &&
-           a->act_sym == b->act_sym;
+    return a->kind == b->kind && a->bits == b->bits && a->group == b->group &&
+           a->per_tensor == b->per_tensor && a->sym == b->sym && a->desc_act == b->desc_act &&
+           a->v2 == b->v2 && a->act == b->act && a->act_sym == b->act_sym;
 }
 
 /* ---- what is read ---- */
@@ -91,6 +91,16 @@ static const reading readings[] = {
                                                  "\"channel\"},\"input_activations\":{\"num_bits\":"
                                                  "8,\"strategy\":\"tensor\",\"dynamic\":false}"),
      {.kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TENSOR, .act_sym = true}},
+    {"compressed-tensors",
+     "{\"format\":\"int-quantized\"," CT_WEIGHTS(
+         "\"weights\":{\"num_bits\":8,\"strategy\":\"tensor\",\"group_size\":null},"
+         "\"input_activations\":{\"num_bits\":8,\"strategy\":\"token\",\"dynamic\":true}"),
+     {.kind = NIB_LAYOUT_CT_INT,
+      .bits = 8,
+      .per_tensor = true,
+      .sym = true,
+      .act = NIB_ACT_TOKEN,
+      .act_sym = true}},
 };
 
 static void read_as_they_are_written(void **state)
@@ -251,6 +261,8 @@ static const struct {
     {"gptq", "{\"bits\":4,\"group_size\":128,\"dynamic\":{\"-:(.+)+[!?]\":{}}}",
      "'(.+)+[!?]': match limit exceeded"},
     {"compressed-tensors", "{\"config_groups\":{}}", "'config_groups' holds no object"},
+    {"compressed-tensors", PACKED("\"num_bits\":8,\"strategy\":\"tensor\""),
+     "strategy 'tensor'; nibble reads channel and group for pack-quantized"},
     {"compressed-tensors", "{\"config_groups\":{\"W8A8\":[\"Linear\"]}}",
      "'W8A8': is not an object"},
     {"compressed-tensors",

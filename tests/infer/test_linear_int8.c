@@ -20,17 +20,20 @@
 enum { IN = 131, OUT = 77, ROWS = 101, ZEROS = 3, POSITIVE = 4 };
 
 typedef struct {
-    const char *strategy, *dynamic;
+    const char *weights, *strategy, *dynamic;
     bool sym;
     float scale; /* of a static range */
     int zero;
 } scheme;
 
-/* Per token and per tensor. The static ranges are too narrow for some of the values. */
-static const scheme schemes[] = {{"token", "true", true, 0, 0},
-                                 {"token", "true", false, 0, 0},
-                                 {"tensor", "false", true, 0.0625f, 0},
-                                 {"tensor", "false", false, 0.03f, -90}};
+/* Inputs per token and per tensor, weights per channel and per tensor. The static ranges are too
+ * narrow for some of the values. */
+static const scheme schemes[] = {{"channel", "token", "true", true, 0, 0},
+                                 {"channel", "token", "true", false, 0, 0},
+                                 {"channel", "tensor", "false", true, 0.0625f, 0},
+                                 {"channel", "tensor", "false", false, 0.03f, -90},
+                                 {"tensor", "token", "true", true, 0, 0},
+                                 {"tensor", "tensor", "false", false, 0.03f, -90}};
 enum { N_SCHEMES = sizeof schemes / sizeof *schemes };
 
 static struct {
@@ -59,6 +62,12 @@ static void fill(void)
     }
 }
 
+/* One scale for all rows of the weight? */
+static bool whole(const scheme *s)
+{
+    return !strcmp(s->weights, "tensor");
+}
+
 /* ---- the folder ---- */
 
 static void write_config(const scheme *s)
@@ -68,22 +77,23 @@ static void write_config(const scheme *s)
              "{\"quantization_config\":{\"quant_method\":\"compressed-tensors\","
              "\"format\":\"int-quantized\",\"quantization_status\":\"compressed\",\"ignore\":[],"
              "\"config_groups\":{\"group_0\":{\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":8,"
-             "\"type\":\"int\",\"symmetric\":true,\"strategy\":\"channel\",\"dynamic\":false},"
+             "\"type\":\"int\",\"symmetric\":true,\"strategy\":\"%s\",\"dynamic\":false},"
              "\"input_activations\":{\"num_bits\":8,\"type\":\"int\",\"symmetric\":%s,"
              "\"strategy\":\"%s\",\"dynamic\":%s}}}}}",
-             s->sym ? "true" : "false", s->strategy, s->dynamic);
+             s->weights, s->sym ? "true" : "false", s->strategy, s->dynamic);
     tmp_text("config.json", text);
 }
 
 static void write_folder(const scheme *s)
 {
     const int8_t zero = (int8_t)s->zero;
+    const bool one = whole(s);
     const nib_st_tensor t[] = {{"a.input_scale", NIB_F32, 1, {1}},
-                               {"a.weight_scale", NIB_F32, 2, {OUT, 1}},
+                               {"a.weight_scale", NIB_F32, one ? 1 : 2, {one ? 1 : OUT, 1}},
                                {"a.input_zero_point", NIB_I8, 1, {1}},
                                {"a.weight", NIB_I8, 2, {OUT, IN}}};
     const void *data[] = {&s->scale, m.w_scale, &zero, m.w};
-    const size_t bytes[] = {4, sizeof m.w_scale, 1, sizeof m.w};
+    const size_t bytes[] = {4, one ? 4 : sizeof m.w_scale, 1, sizeof m.w};
     const bool there[] = {s->scale != 0, true, s->zero != 0, true};
     nib_st_tensor list[4];
     nib_st_writer *w;
@@ -131,7 +141,7 @@ static void compute(const scheme *s, const float *bias)
                 sum += (int64_t)code(x[i], scale, zero) * m.w[o * IN + i];
                 sum_w += m.w[o * IN + i];
             }
-            float y = (float)(sum - zero * sum_w) * m.w_scale[o];
+            float y = (float)(sum - zero * sum_w) * m.w_scale[whole(s) ? 0 : o];
             y *= scale;
             m.want[r * OUT + o] = bias ? y + bias[o] : y;
         }

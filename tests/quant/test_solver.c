@@ -166,6 +166,29 @@ static void descent_never_increases_the_error(void **state)
     free_layer(&y);
 }
 
+/* One scale for the whole matrix, 2 max|w| / 15, stays that, though most groups would have a finer
+ * one. */
+static void one_scale_stays_one(void **state)
+{
+    (void)state;
+    layer y = make_layer(5);
+    float most = 0;
+    nib_gptq_opts o = nib_gptq_defaults();
+    nib_int_codec c = nib_int_codec_make(4, 32, true);
+    c.codec.per_tensor = true;
+    for (size_t i = 0; i < COLS; i++) y.w[i] *= 2;
+    for (size_t i = 0; i < ROWS * COLS; i++) most = fmaxf(most, fabsf(y.w[i]));
+    solve(&y, &c.codec, &o, 2, nib_cpu_detect());
+    for (size_t b = 0; b < ROWS * COLS / 32; b++)
+        assert_true(y.param[b].d == 2 * most / 15 && y.param[b].zero == 8);
+    assert_true(y.report.solved < 0.9 * y.report.rtn);
+    const double descended = y.report.solved;
+    o.sweeps = 0;
+    solve(&y, &c.codec, &o, 2, nib_cpu_detect());
+    assert_true(descended < y.report.solved);
+    free_layer(&y);
+}
+
 static void every_order_and_moment_of_fitting(void **state)
 {
     (void)state;
@@ -413,6 +436,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(descent_never_increases_the_error),
+        cmocka_unit_test(one_scale_stays_one),
         cmocka_unit_test(every_order_and_moment_of_fitting),
         cmocka_unit_test(same_for_any_threads),
         cmocka_unit_test_prestate(same_for_any_kernel, (void *)&test_cpus[1]),

@@ -19,6 +19,12 @@ static const nib_layout_format W4_ASYM = {.kind = NIB_LAYOUT_CT_PACKED, .bits = 
 static const nib_layout_format W8_ROWS = {.kind = NIB_LAYOUT_CT_PACKED, .bits = 8, .sym = true};
 static const nib_layout_format W8A8 = {
     .kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN, .act_sym = true};
+static const nib_layout_format W8A8_TENSOR = {.kind = NIB_LAYOUT_CT_INT,
+                                              .bits = 8,
+                                              .per_tensor = true,
+                                              .sym = true,
+                                              .act = NIB_ACT_TOKEN,
+                                              .act_sym = true};
 static const nib_layout_format W8A8_STATIC = {
     .kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TENSOR};
 
@@ -40,11 +46,16 @@ static rounded round_by_hand(const nib_layout *l, const float *w, const uint32_t
                  nib_alloc(n, sizeof *x.value)};
     float *part = nib_alloc(group, sizeof *part), *value = nib_alloc(group, sizeof *value);
     uint8_t *code = nib_alloc(group, 1);
+    nib_fit_in in_group = {.w = part};
+    for (size_t i = 0; i < n; i++) {
+        in_group.lo = w[i] < in_group.lo ? w[i] : in_group.lo;
+        in_group.hi = w[i] > in_group.hi ? w[i] : in_group.hi;
+    }
     for (size_t b = 0; b < n / group; b++) {
         const size_t row = b * group / in * in, first = b * group % in;
         for (size_t i = 0; i < group; i++)
             part[i] = w[row + (order ? order[first + i] : first + i)];
-        ic.codec.fit(&ic.codec, &x.param[b], &(nib_fit_in){.w = part}, 1, 0);
+        ic.codec.fit(&ic.codec, &x.param[b], &in_group, 1, 0);
         nib_codec_round(&ic.codec, &x.param[b], 0, group, part, code, value);
         for (size_t i = 0; i < group; i++) {
             const size_t at = row + (order ? order[first + i] : first + i);
@@ -121,7 +132,7 @@ static void check_values(const char *folder, nib_layout_format f, bool reversed)
 static void folders_hold_the_rounded_model(void **state)
 {
     (void)state;
-    const nib_layout_format all[] = {AWQ, W4, W4_ASYM, W8_ROWS, W8A8};
+    const nib_layout_format all[] = {AWQ, W4, W4_ASYM, W8_ROWS, W8A8, W8A8_TENSOR};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         nib_recipe r = {.layout = all[i], .force = true, .split_max = i % 2 ? 400000 : 0};
         char name[16];
@@ -284,6 +295,10 @@ static void inputs_are_described(void **state)
     check_codes(o.src, t);
     assert_null(nib_tensor_act(nib_source_find(o.src, "model.norm.weight")));
     close_model(&o);
+    write_folder_ok("tensor", (nib_recipe){.layout = W8A8_TENSOR}, 1);
+    open_model(&o, scratch("tensor"));
+    check_codes(o.src, nib_source_find(o.src, name));
+    close_model(&o);
     write_by_hand("static", W8A8_STATIC, &act);
     open_model(&o, scratch("static"));
     q = nib_tensor_act(nib_source_find(o.src, name));
@@ -365,6 +380,9 @@ static const damage damages[] = {
     {&W4, "model.safetensors", "\"I64\"", "\"F64\"", "dtype is f64, should be i64"},
     {&W4_ASYM, "config.json", "\"symmetric\":\tfalse", "\"symmetric\":\ttrue ", "not needed"},
     {&W8A8, "config.json", "\"strategy\":\t\"token\"", "\"strategy\":\t\"group\"", "'group_size'"},
+    {&W8A8, "config.json", "\"channel\"", "\"tensor\" ", "weight_scale': shape"},
+    {&W8A8_TENSOR, "config.json", "\"tensor\"", "\"block\" ", "strategy 'block'; nibble reads"},
+    {&W8A8_TENSOR, "config.json", "\t\"tensor\"", "\"channel\"", "weight_scale': shape"},
     {&W8A8, "config.json", "\"dynamic\":\ttrue", "\"dynamic\":false", "by token or"},
     {&W8A8, "model.safetensors", "q_proj.weight_scale", "q_proj.weight_scalx", "scale' is missing"},
     {&W8A8, "model.safetensors", "q_proj.weight\"", "q_proj.weighx\"", "weight' is missing"},

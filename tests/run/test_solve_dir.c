@@ -23,6 +23,12 @@ enum { FEW = 16 };
 static const nib_layout_format INT4 = {.bits = 4, .group = 64, .desc_act = true};
 static const nib_layout_format W8A8 = {
     .kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN, .act_sym = true};
+static const nib_layout_format W8A8_TENSOR = {.kind = NIB_LAYOUT_CT_INT,
+                                              .bits = 8,
+                                              .per_tensor = true,
+                                              .sym = true,
+                                              .act = NIB_ACT_TOKEN,
+                                              .act_sym = true};
 static const nib_layout_format W8A8_STATIC = {
     .kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TENSOR};
 
@@ -334,6 +340,7 @@ static void reported_divergence_is_of_the_folder(void **state)
     (void)state;
     const variation runs[] = {
         {.folder = &W8A8},
+        {.folder = &W8A8_TENSOR},
         {.folder = &W8A8_STATIC},
         {.folder = &W8A8_STATIC, .rtn = true},
         {.folder = &W8A8, .transform = NIB_TRANSFORM_SMOOTHQUANT, .alpha = 0.5}};
