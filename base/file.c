@@ -43,28 +43,47 @@ nib_code nib_file_open(nib_file *f, const char *path, nib_err *err)
     return NIB_OK;
 }
 
-nib_code nib_file_read(const nib_file *f, uint64_t offset, void *dst, size_t n, nib_err *err)
+nib_code nib_fd_read(int fd, const char *name, uint64_t offset, void *dst, size_t n, nib_err *err)
 {
-    uint8_t *p = dst;
-    if (offset > f->size || n > f->size - offset)
-        return nib_fail(err, NIB_EFORMAT,
-                        "%s: truncated: %zu bytes at offset %llu run past the end (%llu bytes)",
-                        f->path, n, (unsigned long long)offset, (unsigned long long)f->size);
-    while (n) {
-        ssize_t got = pread(f->fd, p, n, (off_t)offset);
+    for (uint8_t *p = dst; n;) {
+        ssize_t got = pread(fd, p, n, (off_t)offset);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0)
-            return nib_fail_sys(err, errno, "%s: reading at offset %llu", f->path,
+            return nib_fail_sys(err, errno, "%s: reading at offset %llu", name,
                                 (unsigned long long)offset);
         if (got == 0)
-            return nib_fail(err, NIB_EIO,
-                            "%s: ends at offset %llu; it was longer when it was opened", f->path,
+            return nib_fail(err, NIB_EIO, "%s: ends at offset %llu; it was longer before", name,
                             (unsigned long long)offset);
         p += got;
         offset += (uint64_t)got;
         n -= (size_t)got;
     }
     return NIB_OK;
+}
+
+nib_code nib_fd_write(int fd, const char *name, uint64_t offset, const void *data, size_t n,
+                      nib_err *err)
+{
+    for (const uint8_t *p = data; n;) {
+        ssize_t put = pwrite(fd, p, n, (off_t)offset);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0)
+            return nib_fail_sys(err, errno, "%s: writing at offset %llu", name,
+                                (unsigned long long)offset);
+        p += put;
+        offset += (uint64_t)put;
+        n -= (size_t)put;
+    }
+    return NIB_OK;
+}
+
+nib_code nib_file_read(const nib_file *f, uint64_t offset, void *dst, size_t n, nib_err *err)
+{
+    if (offset > f->size || n > f->size - offset)
+        return nib_fail(err, NIB_EFORMAT,
+                        "%s: truncated: %zu bytes at offset %llu run past the end (%llu bytes)",
+                        f->path, n, (unsigned long long)offset, (unsigned long long)f->size);
+    return nib_fd_read(f->fd, f->path, offset, dst, n, err);
 }
 
 void nib_file_close(nib_file *f)

@@ -26,6 +26,13 @@ NIB_MUST_USE nib_code nib_file_read(const nib_file *f, uint64_t offset, void *ds
 /* Accepts a closed or zeroed-with-fd=-1 file. */
 void nib_file_close(nib_file *f);
 
+/* All n bytes at an offset of an open descriptor, whatever interrupts. `name` stands for the file
+ * in errors; NIB_EIO also when it ends before. */
+NIB_MUST_USE nib_code nib_fd_read(int fd, const char *name, uint64_t offset, void *dst, size_t n,
+                                  nib_err *err);
+NIB_MUST_USE nib_code nib_fd_write(int fd, const char *name, uint64_t offset, const void *data,
+                                   size_t n, nib_err *err);
+
 /* The whole file, with a NUL after it that is not counted. *data is the caller's (nib_free).
  * Larger than max_bytes: NIB_EFORMAT. */
 NIB_MUST_USE nib_code nib_file_slurp(char **data, size_t *size, const char *path, size_t max_bytes,

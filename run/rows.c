@@ -38,35 +38,21 @@ nib_code nib_rows_new(nib_rows *r, size_t n, size_t cols, uint64_t limit, const 
     return r->ram ? NIB_OK : nib_fail_nomem(err, "activations");
 }
 
-static nib_code transfer(const nib_rows *r, bool write_it, size_t first, size_t n, float *x,
-                         nib_err *err)
-{
-    size_t left = n * r->cols * sizeof *x;
-    uint64_t offset = (uint64_t)first * r->cols * sizeof *x;
-    for (char *p = (char *)x; left;) {
-        ssize_t k =
-            write_it ? pwrite(r->fd, p, left, (off_t)offset) : pread(r->fd, p, left, (off_t)offset);
-        if (k < 0 && errno == EINTR) continue;
-        if (k <= 0)
-            return nib_fail_sys(err, k < 0 ? errno : EIO, "the temporary file of activations");
-        p += k;
-        offset += (uint64_t)k;
-        left -= (size_t)k;
-    }
-    return NIB_OK;
-}
+static const char FILE_NAME[] = "the temporary file of activations";
 
 nib_code nib_rows_put(nib_rows *r, size_t first, size_t n, const float *x, nib_err *err)
 {
-    if (!r->ram) return transfer(r, true, first, n, (float *)x, err);
-    memcpy(r->ram + first * r->cols, x, n * r->cols * sizeof *x);
+    const size_t at = first * r->cols, bytes = n * r->cols * sizeof *x;
+    if (!r->ram) return nib_fd_write(r->fd, FILE_NAME, (uint64_t)at * sizeof *x, x, bytes, err);
+    memcpy(r->ram + at, x, bytes);
     return NIB_OK;
 }
 
 nib_code nib_rows_get(const nib_rows *r, size_t first, size_t n, float *x, nib_err *err)
 {
-    if (!r->ram) return transfer(r, false, first, n, x, err);
-    memcpy(x, r->ram + first * r->cols, n * r->cols * sizeof *x);
+    const size_t at = first * r->cols, bytes = n * r->cols * sizeof *x;
+    if (!r->ram) return nib_fd_read(r->fd, FILE_NAME, (uint64_t)at * sizeof *x, x, bytes, err);
+    memcpy(x, r->ram + at, bytes);
     return NIB_OK;
 }
 

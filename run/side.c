@@ -25,34 +25,14 @@ static char *side_path(const char *target)
     return p;
 }
 
-static nib_code transfer(const nib_side *s, bool write_it, uint64_t offset, uint8_t *data, size_t n,
-                         nib_err *err)
-{
-    while (n) {
-        ssize_t k =
-            write_it ? pwrite(s->fd, data, n, (off_t)offset) : pread(s->fd, data, n, (off_t)offset);
-        if (k < 0 && errno == EINTR) continue;
-        if (k < 0)
-            return nib_fail_sys(err, errno, "%s: %s at offset %llu", s->path,
-                                write_it ? "writing" : "reading", (unsigned long long)offset);
-        if (k == 0)
-            return nib_fail(err, NIB_EFORMAT, "%s: ends at offset %llu", s->path,
-                            (unsigned long long)offset);
-        data += k;
-        offset += (uint64_t)k;
-        n -= (size_t)k;
-    }
-    return NIB_OK;
-}
-
 nib_code nib_side_write(nib_side *s, uint64_t offset, const void *data, size_t n, nib_err *err)
 {
-    return transfer(s, true, HEAD + offset, (uint8_t *)data, n, err);
+    return nib_fd_write(s->fd, s->path, HEAD + offset, data, n, err);
 }
 
 nib_code nib_side_read(const nib_side *s, uint64_t offset, void *data, size_t n, nib_err *err)
 {
-    return transfer(s, false, HEAD + offset, data, n, err);
+    return nib_fd_read(s->fd, s->path, HEAD + offset, data, n, err);
 }
 
 nib_code nib_side_mark(nib_side *s, uint32_t done, nib_err *err)
@@ -62,7 +42,7 @@ nib_code nib_side_mark(nib_side *s, uint32_t done, nib_err *err)
     for (int i = 0; i < 8; i++) head[8 + i] = (uint8_t)(s->fingerprint >> 8 * i);
     for (int i = 0; i < 4; i++) head[16 + i] = (uint8_t)(done >> 8 * i);
     if (fsync(s->fd)) return nib_fail_sys(err, errno, "%s: flushing to disk", s->path);
-    nib_code rc = transfer(s, true, 0, head, sizeof head, err);
+    nib_code rc = nib_fd_write(s->fd, s->path, 0, head, sizeof head, err);
     if (!rc && fsync(s->fd)) rc = nib_fail_sys(err, errno, "%s: flushing to disk", s->path);
     s->done = done;
     return rc;
@@ -71,7 +51,7 @@ nib_code nib_side_mark(nib_side *s, uint32_t done, nib_err *err)
 static nib_code take_up(nib_side *s, nib_err *err)
 {
     uint8_t head[HEAD];
-    nib_code rc = transfer(s, false, 0, head, sizeof head, err);
+    nib_code rc = nib_fd_read(s->fd, s->path, 0, head, sizeof head, err);
     if (rc) return rc;
     nib_rd r = {head, head + sizeof head, false};
     if (memcmp(nib_rd_bytes(&r, sizeof MARK), MARK, sizeof MARK))

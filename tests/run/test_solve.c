@@ -125,7 +125,7 @@ static void damaged_side_file(void **state)
     char path[200];
     snprintf(path, sizeof path, ".%s.nibble-solved", name);
     assert_int_equal(truncate(scratch(path), 5000), 0);
-    solve_fails(scratch(name), &resume, NIB_EFORMAT, ": ends at offset ");
+    solve_fails(scratch(name), &resume, NIB_EIO, ": ends at offset ");
     solve_ok(scratch(name), &(variation){0});
     remove(scratch(name));
 }
