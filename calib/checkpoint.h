@@ -14,6 +14,7 @@ NIB_MUST_USE nib_code nib_checkpoint_fingerprint(uint64_t *out, const nib_model 
                                                  const nib_windows *w, const nib_calib_opts *opts,
                                                  nib_err *err);
 
+/* Write *m and how many of its windows are summed up, in place of what is there. */
 NIB_MUST_USE nib_code nib_checkpoint_save(const nib_imatrix *m, uint64_t fingerprint,
                                           size_t windows_done, const char *path, nib_err *err);
 

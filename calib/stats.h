@@ -30,6 +30,7 @@ typedef struct {
     const float *h; /* [cols][cols], the upper triangle counts */
 } nib_stats_input;
 
+/* Of a model and the windows that run through it. */
 NIB_MUST_USE nib_code nib_stats_head_make(nib_stats_head *h, const nib_model *m,
                                           const nib_windows *w, nib_err *err);
 /* Write into the folder `dir`. Moments that are not finite are NIB_ENUMERIC: the model computes NaN

@@ -49,6 +49,7 @@ enum { NIB_SCORING_CTX_MIN = 16, NIB_SCORING_CTX_MAX = 1 << 20 };
         .help = "stop after N chunks (all)"                                                        \
     }
 
+/* What the options ask for, as nib_ppl_run() and nib_compare_run() take it. */
 nib_ppl_opts nib_scoring_how(const nib_scoring *o);
 
 #endif

@@ -118,6 +118,8 @@ void nib_gguf_layout_free(nib_gguf_layout *l);
  * end. */
 typedef struct nib_gguf_writer nib_gguf_writer;
 
+/* Plan as nib_gguf_plan() does and write the head of the first file. NIB_EIO: a file exists and
+ * !force, or the folder cannot be written into. */
 NIB_MUST_USE nib_code nib_gguf_begin(nib_gguf_writer **out, const char *path,
                                      const nib_gguf_kvs *kvs, const nib_gguf_tensor *t, size_t n,
                                      uint64_t split_max, bool force, nib_err *err);

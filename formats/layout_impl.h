@@ -58,6 +58,7 @@ void nib_get_fields(uint8_t *dst, size_t n, const uint8_t *words, size_t stride,
 
 /* ---- parts ---- */
 
+/* v as so many bytes, little-endian. */
 void nib_put_uint(uint8_t *dst, size_t bytes, uint64_t v);
 /* Number i of some scales; false: it is too large for their dtype. */
 NIB_MUST_USE bool nib_put_scale(uint8_t *dst, nib_type type, size_t i, float scale);

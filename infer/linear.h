@@ -22,6 +22,7 @@ typedef struct {
     } * thread;             /* [ctx.threads]                              */
 } nib_linear;
 
+/* `src` is borrowed, `ctx` copied. Memory is taken as layers need it. */
 NIB_MUST_USE nib_code nib_linear_init(nib_linear *l, const nib_source *src, const nib_ctx *ctx,
                                       nib_err *err);
 void nib_linear_fini(nib_linear *l); /* accepts a zeroed one */

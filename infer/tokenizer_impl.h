@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/tokenizer_impl.h - inside the tokenizer; for tokenizer*.c only.
  *
- * tokenizer_vocab.c tokens, their bytes, and finding them   tokenizer_added.c  cutting out added
- * ones tokenizer_hf.c    from a Hugging Face folder              tokenizer_gguf.c   from and to
- * GGUF tokenizer.c       encoding, decoding, questions */
+ *   tokenizer_vocab.c   tokens, their bytes, and finding them
+ *   tokenizer_added.c   cutting out added ones
+ *   tokenizer_hf.c      from a Hugging Face folder
+ *   tokenizer_gguf.c    from and to GGUF
+ *   tokenizer.c         encoding, decoding, questions */
 #ifndef NIB_INFER_TOKENIZER_IMPL_H
 #define NIB_INFER_TOKENIZER_IMPL_H
 
@@ -73,6 +75,7 @@ typedef struct {
     uint8_t first[256]; /* by first byte: 1 = a plain one begins so, 2 = a control one */
 } nib_added_set;
 
+/* Add one; a.text is borrowed. To be sorted before it is used. */
 NIB_MUST_USE nib_code nib_added_push(nib_added_set *s, nib_added a, nib_err *err);
 void nib_added_sort(nib_added_set *s);
 void nib_added_fini(nib_added_set *s);
@@ -108,6 +111,9 @@ struct nib_tokenizer {
     size_t n_tmpl;
 };
 
+/* Fill in an empty tokenizer from the JSON files of a folder, or the keys of a GGUF file.
+ * NIB_EFORMAT says which part is missing, broken or of a kind that is not supported. On failure the
+ * caller closes it. */
 NIB_MUST_USE nib_code nib_tokenizer_from_hf(nib_tokenizer *t, const nib_source *src, nib_err *err);
 NIB_MUST_USE nib_code nib_tokenizer_from_gguf(nib_tokenizer *t, const nib_gguf_kvs *kvs,
                                               nib_err *err);

@@ -4,8 +4,7 @@
  * From a Hugging Face folder: everything that a client needs to run the model with this file alone.
  * From GGUF: a copy, with what quantizing changes. No dates, no machine's paths but the importance
  * matrix's as the user gave it: equal input gives equal bytes. */
-/* realpath() */
-#define _XOPEN_SOURCE 700
+#define _XOPEN_SOURCE 700 /* realpath */
 #include "base/file.h"
 #include "infer/tokenizer.h"
 #include "run/plan.h"

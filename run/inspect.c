@@ -240,7 +240,7 @@ static bool says_imatrix(const nib_source *s)
            !strcmp(type.p, "imatrix");
 }
 
-/* ---- */
+/* ---- either ---- */
 
 /* What no source can open may be an importance matrix of the old layout, which has no mark. */
 static nib_code inspect_into(nib_json *root, const char *path, bool with_tensors, nib_err *err)

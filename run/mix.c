@@ -3,6 +3,8 @@
  * writes; the IQ1 to IQ3, ternary and MXFP4 types are left out and refused by name. */
 #include "run/mix.h"
 
+#include "base/str.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,12 +97,6 @@ static bool has(const char *name, const char *part)
     return strstr(name, part) != NULL;
 }
 
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && !strcmp(name + n - m, end);
-}
-
 bool nib_mix_counts_as_v(const char *name)
 {
     return has(name, "attn_qkv.weight") || has(name, "attn_kv_b.weight") ||
@@ -151,7 +147,7 @@ bool nib_mix_quantizable(const char *name, int n_dims)
         ".patch_embd",
         ".patch_merger",
     };
-    if (n_dims < 2 || !ends_with(name, "weight")) return false;
+    if (n_dims < 2 || !nib_ends_with(name, "weight")) return false;
     if (!strcmp(name, "position_embd.weight") || !strcmp(name, "token_types.weight")) return false;
     for (size_t i = 0; i < COUNT(keep); i++)
         if (has(name, keep[i])) return false;

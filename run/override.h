@@ -2,13 +2,15 @@
 /* run/override.h - the user's wishes for single tensors.
  *
  * Three options say them, in this order of precedence:
- *   --override REGEX:KEY=VALUE,...  the pattern is found in the tensor's GGUF name or in its
- * Hugging Face name; keys are method and skip, for GGUF files also type, for folders bits and
- * group-size
- *   --tensor-type REGEX=TYPE        as in llama-quantize: GGUF names alone, and one that asks for
- *                                   the file type's base format is passed over: the mix decides
- *   --protect-blocks K[:HOW]        the first and the last K blocks: HOW is "skip", or a format,
- * for folders a number of bits; without it, the next with more bits
+ *
+ *   --override REGEX:KEY=VALUE,...  The pattern is found in the tensor's GGUF name or in its
+ *                                   Hugging Face name. Keys are method and skip, for GGUF files
+ *                                   also type, for folders bits and group-size.
+ *   --tensor-type REGEX=TYPE        As in llama-quantize: GGUF names alone, and one that asks for
+ *                                   the file type's base format is passed over: the mix decides.
+ *   --protect-blocks K[:HOW]        The first and the last K blocks. HOW is "skip", or a format,
+ *                                   for folders a number of bits; without it, the next with more
+ *                                   bits.
  *
  * Of each kind the first that applies wins. Regular expressions are Perl's (PCRE2), of which
  * llama-quantize's are a subset, and apply when found anywhere in the name. */
@@ -43,8 +45,7 @@ NIB_MUST_USE nib_code nib_overrides_new(nib_overrides **out, const nib_recipe *r
 void nib_overrides_free(nib_overrides *o); /* accepts NULL */
 
 /* The wish for a tensor of the model's source, borrowed; NULL: none. `base` is the file type's, of
- * folders NIB_TYPE_COUNT.
- * NIB_EINVAL: a pattern takes too many steps. */
+ * folders NIB_TYPE_COUNT. NIB_EINVAL: a pattern takes too many steps. */
 NIB_MUST_USE nib_code nib_overrides_find(const nib_override **out, nib_overrides *o,
                                          const nib_tensor *t, nib_type base, nib_err *err);
 

@@ -31,6 +31,7 @@ typedef struct {
 
 typedef struct nib_rescaler nib_rescaler;
 
+/* By the method that the plan's recipe has as its transform. All but the options is borrowed. */
 NIB_MUST_USE nib_code nib_rescaler_new(nib_rescaler **out, const nib_plan *p,
                                        const nib_rescale_opts *opts, nib_runner *runner,
                                        const nib_ctx *ctx, nib_err *err);

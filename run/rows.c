@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* run/rows.c - see rows.h. */
-#define _XOPEN_SOURCE 700
+#define _XOPEN_SOURCE 700 /* mkstemp */
 #include "run/rows.h"
 
 #include "base/file.h"

@@ -23,8 +23,8 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* Elements that rescaling keeps: activations of one batch (run/rescale.c) and the weights on trial
- * that read one input. */
+/* Elements that rescaling keeps: activations of one batch (run/rescale_int.h) and the weights on
+ * trial that read one input. */
 static uint64_t rescaling(const nib_hparams *hp, uint64_t widest, size_t n_ctx)
 {
     const uint64_t embd = hp->n_embd, heads = (uint64_t)hp->n_head + 2 * hp->n_head_kv;
