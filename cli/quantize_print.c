@@ -31,7 +31,7 @@ static void print_table(const nib_plan *p)
 
 void nib_print_totals(const nib_plan *p)
 {
-    const nib_gguf_layout *l = &p->layout;
+    const nib_file_layout *l = &p->layout;
     printf("%s, %zu tensors:", p->label, p->n);
     const char *comma = "";
     for (int i = 0; i < NIB_TYPE_COUNT; i++) {

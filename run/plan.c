@@ -382,7 +382,7 @@ nib_code nib_plan_make(nib_plan *p, const nib_recipe *recipe, const nib_model *m
 
 void nib_plan_free(nib_plan *p)
 {
-    nib_gguf_layout_free(&p->layout);
+    nib_file_layout_free(&p->layout);
     nib_gguf_kvs_free(p->kvs);
     nib_free(p->importance);
     nib_free(p->group);

@@ -51,7 +51,7 @@ typedef struct {
     nib_gguf_tensor *record;        /* [n] the same for the writer, names borrowed from `tensor` */
     size_t n;
     nib_gguf_kvs *kvs;      /* the file's metadata */
-    nib_gguf_layout layout; /* paths and sizes of the files to be, of either format */
+    nib_file_layout layout; /* paths and sizes of the files to be, of either format */
     float *importance;      /* storage */
 
     nib_type_total by_type[NIB_TYPE_COUNT];

@@ -155,7 +155,7 @@ static nib_code list_tensors(nib_plan *p, nib_overrides *o, nib_err *err)
 /* Tensors to files in order, none beyond the limit unless one tensor alone is. */
 static nib_code share_out(nib_plan *p, nib_err *err)
 {
-    nib_gguf_layout *l = &p->layout;
+    nib_file_layout *l = &p->layout;
     const uint64_t most = p->recipe.split_max ? p->recipe.split_max : FILE_MAX;
     l->file_of = nib_calloc(p->n, sizeof *l->file_of);
     l->file_bytes = nib_calloc(p->n, sizeof *l->file_bytes);
@@ -178,7 +178,7 @@ static nib_code share_out(nib_plan *p, nib_err *err)
 
 static nib_code name_files(nib_plan *p, nib_err *err)
 {
-    nib_gguf_layout *l = &p->layout;
+    nib_file_layout *l = &p->layout;
     const char *out = p->recipe.out ? p->recipe.out : "model";
     const size_t room = strlen(out) + PATH_EXTRA;
     if (!(l->file_path = nib_calloc(l->n_files, sizeof *l->file_path)))

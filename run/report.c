@@ -40,7 +40,7 @@ static bool add_types(nib_json *root, const nib_plan *p)
     return ok;
 }
 
-static bool add_files(nib_json *root, const nib_gguf_layout *l)
+static bool add_files(nib_json *root, const nib_file_layout *l)
 {
     nib_json *files = nib_json_add_array(root, "files");
     bool ok = files != NULL;

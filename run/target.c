@@ -41,7 +41,7 @@ static nib_code check_file(const char *path, const nib_source *src, bool force, 
     return NIB_OK;
 }
 
-nib_code nib_target_check(const nib_gguf_layout *l, const nib_source *src, bool force,
+nib_code nib_target_check(const nib_file_layout *l, const nib_source *src, bool force,
                           uint64_t disk_free, nib_err *err)
 {
     nib_code rc = nib_target_folder(l->file_path[0], err);

@@ -10,7 +10,7 @@ NIB_MUST_USE nib_code nib_target_folder(const char *path, nib_err *err);
 
 /* Errors: a target exists and !force, is a folder or one of the source's own files; its folder is
  * missing or not writable; disk_free bytes are too few for all. */
-NIB_MUST_USE nib_code nib_target_check(const nib_gguf_layout *l, const nib_source *src, bool force,
+NIB_MUST_USE nib_code nib_target_check(const nib_file_layout *l, const nib_source *src, bool force,
                                        uint64_t disk_free, nib_err *err);
 
 #endif
