@@ -214,7 +214,8 @@ static nib_solve_opts solve_opts(const nib_stats *stats)
     nib_solve_opts o = nib_solve_defaults();
     if (opt.dir.desc_act) o.gptq.when = NIB_PARAMS_REACHED;
     o.rescale.alpha = alpha();
-    if (!nib_dir_opts_dynamic(&opt.dir)) o.range = nib_range_method_find(opt.dir.activations);
+    const char *measured = nib_dir_opts_measured(&opt.dir);
+    if (measured) o.range = nib_range_method_find(measured);
     if (opt.percentile > 0) o.percentile = opt.percentile;
     if (opt.drift >= 0) o.drift = opt.drift;
     o.gptq.damp = opt.damp;
@@ -256,7 +257,7 @@ static nib_code solve(nib_solve_report *report, nib_side *side, const nib_plan *
     if (stats) return solve_with(report, side, p, NULL, stats, ctx, err);
     if (!opt.windows.texts.n)
         return nib_fail(err, NIB_EINVAL, "%s needs --text FILE",
-                        nib_dir_opts_dynamic(&opt.dir) ? "method gptq" : "--activations");
+                        nib_dir_opts_measured(&opt.dir) ? "--activations" : "method gptq");
     nib_code rc = nib_tokenizer_open(&tok, p->model->src, err);
     if (!rc)
         rc = nib_windows_from_opts(&w, &opt.windows, p->model, tok, NIB_SOLVE_CTX,
@@ -306,11 +307,20 @@ static nib_code carry_out(const nib_plan *p, const nib_stats *stats, const nib_c
         rc = nib_print_result(p, &r, solves ? &report : NULL, err);
     } else {
         nib_print_totals(p);
-        if (solves)
-            nib_print_solved(&report, nib_dir_opts_dynamic(&opt.dir) ? NULL : opt.dir.activations);
+        if (solves) nib_print_solved(&report, nib_dir_opts_measured(&opt.dir));
     }
 done:
     nib_solve_report_free(&report);
+    return rc;
+}
+
+static nib_code load_ranges(nib_ranges *r, const nib_model *m, const nib_ctx *ctx, nib_err *err)
+{
+    const char *path = opt.dir.ranges;
+    nib_code rc = path ? nib_ranges_load(r, path, m, err) : NIB_OK;
+    if (path && !rc)
+        nib_info(ctx->log, "%s: ranges by %s, from %zu windows of %zu tokens", path,
+                 nib_range_method_name(r->method), r->n_windows, r->n_ctx);
     return rc;
 }
 
@@ -321,6 +331,7 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
     nib_model model = {0};
     nib_imatrix imatrix = {0};
     nib_stats stats = {0};
+    nib_ranges ranges = {0};
     nib_plan plan = {0};
     const bool folder = nib_dir_opts_folder(&opt.dir);
     nib_recipe recipe = {.format = folder ? NIB_FORMAT_DIR : NIB_FORMAT_GGUF,
@@ -336,6 +347,7 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
                          .embedding_type = opt.embedding_type,
                          .method = gives_feedback() ? NIB_METHOD_GPTQ : NIB_METHOD_RTN,
                          .transform = transform(),
+                         .ranges = opt.dir.ranges ? &ranges : NULL,
                          .scales = nib_dir_opts_scales(&opt.dir),
                          .pure = opt.pure,
                          .leave_output = opt.leave_output,
@@ -349,6 +361,7 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
     if ((rc = nib_model_open(&model, src, err))) goto done;
     if (opt.imatrix && (rc = nib_imatrix_load(&imatrix, opt.imatrix, err))) goto done;
     if (opt.stats && (rc = nib_stats_open(&stats, opt.stats, &model, err))) goto done;
+    if ((rc = load_ranges(&ranges, &model, ctx, err))) goto done;
     rc = nib_plan_make(&plan, &recipe, &model, opt.imatrix ? &imatrix : NULL, ctx, err);
     if (rc) goto done;
     const nib_stats *given = opt.stats ? &stats : NULL;
@@ -362,6 +375,7 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
 done:
     nib_plan_free(&plan);
     nib_free(out);
+    nib_ranges_free(&ranges);
     nib_stats_close(&stats);
     nib_imatrix_free(&imatrix);
     nib_model_close(&model);
@@ -377,7 +391,7 @@ static const char *misplaced_stats(void)
         return "--true-sequential runs the model, so it needs --text, not --stats";
     if (transform() != NIB_TRANSFORM_NONE)
         return "rescaling runs the model, so it needs --text, not --stats";
-    if (!nib_dir_opts_dynamic(&opt.dir)) return "ranges of activations need --text, not --stats";
+    if (nib_dir_opts_measured(&opt.dir)) return "--activations needs --text, not --stats";
     return NULL;
 }
 
@@ -388,6 +402,11 @@ static bool wrong(char *text, size_t n)
     *text = 0;
     if (!opt.out && !opt.dry_run)
         snprintf(text, n, "-o FILE is missing");
+    else if (opt.dir.ranges && transform() != NIB_TRANSFORM_NONE)
+        snprintf(text, n,
+                 "--ranges are of the model as it is, and %s changes its inputs: use "
+                 "--activations",
+                 opt.method);
     else if (strcmp(opt.method, "rtn") && !opt.windows.texts.n && !opt.stats && !opt.dry_run)
         snprintf(text, n, "--method %s needs --text FILE%s", opt.method,
                  strcmp(opt.method, "gptq") ? "" : " or --stats DIR");

@@ -33,9 +33,9 @@ bool nib_dir_opts_folder(const nib_dir_opts *o)
     return !is(o->format, "gguf");
 }
 
-bool nib_dir_opts_dynamic(const nib_dir_opts *o)
+const char *nib_dir_opts_measured(const nib_dir_opts *o)
 {
-    return !o->activations || is(o->activations, nib_dir_activations[0]);
+    return is(o->activations, nib_dir_activations[0]) ? NULL : o->activations;
 }
 
 const char *nib_dir_opts_wrong(const nib_dir_opts *o)
@@ -55,6 +55,8 @@ const char *nib_dir_opts_wrong(const nib_dir_opts *o)
     if (compressed && !o->scheme)
         return "--format compressed-tensors needs --scheme w4a16, w8a16 or w8a8";
     if (o->activations && !is(o->scheme, "w8a8")) return "--activations needs --scheme w8a8";
+    if (o->ranges && !is(o->scheme, "w8a8")) return "--ranges needs --scheme w8a8";
+    if (o->ranges && o->activations) return "--ranges takes the place of --activations";
     if (compressed && o->bits) return "--bits is said by --scheme";
     if (o->scales && (o->bits == 8 || is(o->scheme, "w8a16") || is(o->scheme, "w8a8")))
         return "--scales is for less than 8 bits: with 8 the range serves as well";
@@ -74,12 +76,13 @@ nib_int_scales nib_dir_opts_scales(const nib_dir_opts *o)
 
 static nib_layout_format compressed_layout(const nib_dir_opts *o)
 {
+    const bool by_range = o->ranges || nib_dir_opts_measured(o);
     if (is(o->scheme, "w8a8"))
         return (nib_layout_format){.kind = NIB_LAYOUT_CT_INT,
                                    .bits = 8,
                                    .per_tensor = o->group_size == PER_TENSOR,
                                    .sym = true,
-                                   .act = nib_dir_opts_dynamic(o) ? NIB_ACT_TOKEN : NIB_ACT_TENSOR,
+                                   .act = by_range ? NIB_ACT_TENSOR : NIB_ACT_TOKEN,
                                    .act_sym = !o->asym};
     return (nib_layout_format){.kind = NIB_LAYOUT_CT_PACKED,
                                .bits = is(o->scheme, "w8a16") ? 8 : 4,

@@ -10,7 +10,7 @@
 
 /* Targets of the options; start with NIB_DIR_OPTS_DEFAULT. */
 typedef struct {
-    const char *format, *scheme, *activations, *scales, *checkpoint_format;
+    const char *format, *scheme, *activations, *ranges, *scales, *checkpoint_format;
     uint64_t bits, group_size, shard_max;
     bool asym, desc_act;
 } nib_dir_opts;
@@ -39,6 +39,11 @@ extern const char *const nib_dir_formats[],
          .choices = nib_dir_activations,                                                           \
          .metavar = "M",                                                                           \
          .help = "w8a8: dynamic, or by a range: minmax, kl ... (dynamic)"},                        \
+        {.name = "ranges",                                                                         \
+         .kind = NIB_OPT_STR,                                                                      \
+         .target = &(o).ranges,                                                                    \
+         .metavar = "FILE",                                                                        \
+         .help = "w8a8: 'nibble calibrate --activations' found them"},                             \
         {.name = "bits",                                                                           \
          .kind = NIB_OPT_UINT,                                                                     \
          .target = &(o).bits,                                                                      \
@@ -82,8 +87,8 @@ extern const char *const nib_dir_formats[],
 bool nib_dir_opts_folder(const nib_dir_opts *o);
 /* What is wrong with the options together, for a usage message; NULL: nothing. */
 const char *nib_dir_opts_wrong(const nib_dir_opts *o);
-/* Are activations, where they are rounded, rounded by a range of each token's own? */
-bool nib_dir_opts_dynamic(const nib_dir_opts *o);
+/* The method by which ranges of activations are to be measured; NULL: none are. */
+const char *nib_dir_opts_measured(const nib_dir_opts *o);
 /* What they ask for, where nothing is wrong. */
 nib_int_scales nib_dir_opts_scales(const nib_dir_opts *o);
 nib_layout_format nib_dir_opts_layout(const nib_dir_opts *o);

@@ -65,9 +65,8 @@ static nib_code round_tensor(const nib_plan_tensor *t, nib_keep *keep, round_wor
     if (!w || !code || !param) return nib_fail_nomem(err, "weights");
     nib_code rc = nib_weights_read(keep->p, t, 0, t->rows, w, &m->raw, ctx->cpu, err);
     if (!rc) rc = nib_round_rows(t->codec, w, t->importance, rows, cols, w, code, param, ctx, err);
-    return rc ? rc
-              : nib_keep_write(keep, t, &(nib_layout_values){.code = code, .param = param}, NULL,
-                               err);
+    const nib_layout_values v = {.code = code, .param = param, .act = t->range};
+    return rc ? rc : nib_keep_write(keep, t, &v, NULL, err);
 }
 
 nib_code nib_dir_round(nib_side *side, const nib_plan *p, const nib_ctx *ctx, nib_err *err)

@@ -29,6 +29,7 @@ typedef struct {
     bool solve;                       /* made by the solver: its bytes wait in the side    */
     uint64_t solved_at;               /* file (run/side.h) at this offset                  */
     nib_layout layout;                /* of folders: how it is packed; no parts: it is not  */
+    nib_act_range range;              /* of its input, where the recipe has ranges          */
     char label[24];                   /* the name of its number format, for codec->name    */
     const float *importance;          /* [cols] or NULL                                     */
     uint64_t bytes;
@@ -76,7 +77,10 @@ void nib_plan_free(nib_plan *p);
 /* Is t a norm or a bias of a block, which the recipe's rescaling may divide? */
 bool nib_plan_rescales(const nib_plan *p, const nib_plan_tensor *t);
 
-/* The same for folders, run/plan_dir.c; called by nib_plan_make(), which cleans up. */
+/* Does the run find the ranges of inputs itself, on sample text? run/plan_dir.c. */
+bool nib_plan_measures_ranges(const nib_plan *p);
+
+/* nib_plan_make() for folders, run/plan_dir.c; called by it, and it cleans up. */
 NIB_MUST_USE nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *imatrix, const nib_ctx *ctx,
                                    nib_err *err);
 

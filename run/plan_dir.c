@@ -76,6 +76,9 @@ static nib_code pack_tensor(nib_plan *p, nib_plan_tensor *t, nib_layout_format f
     c->codec.uses_importance = c->scales == NIB_SCALES_SQUARE;
     c->codec.name = nib_int_codec_name(t->label, sizeof t->label, f.bits, f.group, f.per_tensor);
     t->codec = &c->codec;
+    if (p->recipe.ranges)
+        t->range = nib_act_range_on(
+            nib_ranges_find(p->recipe.ranges, t->place.layer, t->place.role), f.act_sym);
     t->solve = true;
     t->bytes = t->layout.bytes;
     p->requantized |= t->src->codec->quantized;
@@ -231,11 +234,16 @@ static nib_code check_any_packed(const nib_plan *p, nib_err *err)
     return nib_fail(err, NIB_EINVAL, "all layers are skipped, so nothing is left to pack");
 }
 
+bool nib_plan_measures_ranges(const nib_plan *p)
+{
+    return p->recipe.layout.act == NIB_ACT_TENSOR && !p->recipe.ranges;
+}
+
 /* Nothing is solved where rounding sees no activations. */
 static void count_solved(nib_plan *p)
 {
     size_t n = 0;
-    bool looks = p->recipe.transform || p->recipe.layout.act == NIB_ACT_TENSOR;
+    bool looks = p->recipe.transform || nib_plan_measures_ranges(p);
     for (size_t i = 0; i < p->n; i++) {
         n += p->tensor[i].solve;
         looks |= p->tensor[i].solve && p->tensor[i].method != NIB_METHOD_RTN;

@@ -3,6 +3,7 @@
 #ifndef NIB_RUN_RECIPE_H
 #define NIB_RUN_RECIPE_H
 
+#include "calib/ranges.h"
 #include "formats/layout.h"
 
 #include <stdbool.h>
@@ -43,6 +44,9 @@ typedef struct {
     const char *embedding_type; /* format of the token embedding; NULL: as the file type has it */
     nib_method method;
     nib_transform transform;
+    /* Of this model's inputs, borrowed, for a layout with NIB_ACT_TENSOR and without a transform;
+     * NULL: the run measures them. */
+    const nib_ranges *ranges;
     nib_int_scales scales; /* of groups of less than 8 bits; folders                          */
     bool pure;             /* every tensor in the base format: no mix, no stand-ins        */
     bool leave_output;     /* output.weight keeps the format it has                        */

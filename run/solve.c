@@ -100,6 +100,7 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
         *out = nib_hash(*out, t->codec->name, strlen(t->codec->name) + 1);
         *out = hash_layout(*out, &t->layout.format);
         *out = nib_hash(*out, &t->method, sizeof t->method);
+        *out = nib_hash(*out, &t->range, sizeof t->range);
         if (t->importance) *out = nib_hash(*out, t->importance, t->cols * sizeof *t->importance);
     }
     *out = nib_hash(*out, numbers, sizeof numbers);
@@ -120,6 +121,8 @@ static nib_code find_range(nib_act_range *out, const solver *s, const nib_plan_t
                            nib_err *err)
 {
     nib_range r;
+    *out = t->range;
+    if (!nib_plan_measures_ranges(s->p)) return NIB_OK;
     nib_code rc = nib_activations_range(&r, &s->activations, t->place.layer, t->place.role,
                                         s->opts->range, s->opts->percentile, err);
     if (!rc) *out = nib_act_range_on(&r, t->layout.format.act_sym);
@@ -294,7 +297,7 @@ static nib_code observe_ranges(solver *s, uint32_t layer, bool keep, nib_err *er
  * Without propagation the windows move on in the last pass: the block still computes the same. */
 static nib_code study_block(solver *s, uint32_t layer, nib_err *err)
 {
-    const bool ranges = s->p->recipe.layout.act == NIB_ACT_TENSOR, move = !s->opts->propagate;
+    const bool ranges = nib_plan_measures_ranges(s->p), move = !s->opts->propagate;
     nib_code rc = NIB_OK;
     if (s->opts->stats) return read_moments(s, layer, err);
     if (s->rescaler) rc = nib_rescale_begin(s->rescaler, &s->block, &s->x, s->n_calib, err);

@@ -32,7 +32,7 @@ typedef struct {
                      default 0.5; see nib_solve_drift()                                         */
     size_t held_out; /* windows not calibrated on, default 8, at most an eighth of all           */
     nib_rescale_opts rescale;
-    nib_range_method range; /* for layouts that round inputs by a range; default minmax, and ... */
+    nib_range_method range; /* for ranges measured in the run; default minmax, and ...            */
     double percentile;      /* ... 99.99, for the method of that name                             */
     uint64_t memory; /* bytes of activations to keep in memory, default 1 GiB                    */
     const nib_stats *stats; /* moments that were collected earlier; default NULL: from windows.   */
@@ -40,8 +40,8 @@ typedef struct {
 } nib_solve_opts;
 
 nib_solve_opts nib_solve_defaults(void);
-/* What is used of opts->drift: 0 where the drift is not known (without propagation, with statistics,
- * with true_sequential) or no weight is solved by GPTQ. */
+/* What is used of opts->drift: 0 where the drift is not known (without propagation, with
+ * statistics, with true_sequential) or no weight is solved by GPTQ. */
 double nib_solve_drift(const nib_plan *p, const nib_solve_opts *opts);
 
 typedef struct {

@@ -49,6 +49,7 @@ nib_code solve(const char *out, const variation *v, nib_solve_report *report, ni
                     .n_overrides = v->override != NULL,
                     .method = v->rtn ? NIB_METHOD_RTN : NIB_METHOD_GPTQ,
                     .transform = v->transform,
+                    .ranges = v->ranges,
                     .pure = v->pure,
                     .force = true};
     opts.gptq.sweeps = v->sweeps ? v->sweeps : 1;

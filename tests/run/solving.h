@@ -22,6 +22,7 @@ typedef struct {
     bool rtn;                        /* for weights that no override speaks of */
     const nib_layout_format *folder; /* NULL: a GGUF file */
     const char *stats;               /* NULL: from windows             */
+    const nib_ranges *ranges;        /* NULL: measured, where needed   */
     bool hold_out_none;
     nib_transform transform;
     double alpha;         /* of SmoothQuant       */
