@@ -305,14 +305,22 @@ static nib_code list_records(nib_plan *p, nib_err *err)
     return NIB_OK;
 }
 
-static void add_up(nib_plan *p, const nib_mix *mix)
+static void size_tensors(nib_plan *p, const nib_mix *mix)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        nib_plan_tensor *t = &p->tensor[i];
+        t->bytes = p->layout.bytes[i];
+        t->outer = nib_mix_is_output(mix, t->name) || nib_mix_is_embedding(t->name);
+    }
+}
+
+void nib_plan_add_up(nib_plan *p)
 {
     uint64_t inner_weights = 0, inner_bytes = 0, solved = 0;
     for (size_t i = 0; i < p->n; i++) {
         nib_plan_tensor *t = &p->tensor[i];
         nib_type_total *by = &p->by_type[t->codec->type];
         uint64_t weights = t->rows * t->cols;
-        t->bytes = p->layout.bytes[i];
         if (t->solve) {
             t->solved_at = solved;
             solved += t->bytes;
@@ -323,11 +331,11 @@ static void add_up(nib_plan *p, const nib_mix *mix)
         p->weights += weights;
         p->bytes += t->bytes;
         p->n_fallback += t->fallback;
-        if (nib_mix_is_output(mix, t->name) || nib_mix_is_embedding(t->name)) continue;
+        if (t->outer) continue;
         inner_weights += weights;
         inner_bytes += t->bytes;
     }
-    p->bits_per_weight = p->weights ? 8.0 * (double)p->bytes / (double)p->weights : 0;
+    if (p->weights) p->bits_per_weight = 8.0 * (double)p->bytes / (double)p->weights;
     if (inner_weights) p->bits_per_weight_inner = 8.0 * (double)inner_bytes / (double)inner_weights;
 }
 
@@ -361,7 +369,8 @@ static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_c
     const char *path = r->out ? r->out : "model.gguf";
     if ((rc = nib_gguf_plan(&p->layout, path, p->kvs, p->record, p->n, r->split_max, err)))
         return rc;
-    add_up(p, &c->mix);
+    size_tensors(p, &c->mix);
+    nib_plan_add_up(p);
     p->peak_memory = nib_mem_peak() + nib_quantize_memory(p, ctx->threads);
     p->disk_free = nib_disk_free(path);
     if (r->out) rc = nib_target_check(&p->layout, p->model->src, r->force, p->disk_free, err);

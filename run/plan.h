@@ -22,6 +22,7 @@ typedef struct {
     const nib_codec *codec;           /* to be written in                                   */
     bool copy;                        /* the source's bytes as they are                     */
     bool fallback;                    /* a stand-in for a format whose blocks do not fit    */
+    bool outer;                       /* embedding or output matrix                         */
     uint32_t rope_head;               /* rows are put into pair order within heads of this  */
                                       /* many; 0: kept in order                             */
     nib_place place;                  /* role and layer                                    */
@@ -73,6 +74,9 @@ typedef struct {
 NIB_MUST_USE nib_code nib_plan_make(nib_plan *p, const nib_recipe *recipe, const nib_model *model,
                                     const nib_imatrix *imatrix, const nib_ctx *ctx, nib_err *err);
 void nib_plan_free(nib_plan *p);
+
+/* Sums over the tensors, whose bytes are known, and places in the side file. */
+void nib_plan_add_up(nib_plan *p);
 
 /* Is t a norm or a bias of a block, which the recipe's rescaling may divide? */
 bool nib_plan_rescales(const nib_plan *p, const nib_plan_tensor *t);

@@ -137,6 +137,7 @@ static nib_code list_tensors(nib_plan *p, nib_overrides *o, nib_err *err)
         t->cols = nib_tensor_cols(t->src);
         t->method = p->recipe.method;
         nib_model_place(p->model, t->src, &t->place);
+        t->outer = t->place.role == NIB_ROLE_TOKEN_EMBD || t->place.role == NIB_ROLE_OUTPUT;
         snprintf(t->name, sizeof t->name, "%.*s", NIB_GGUF_NAME_MAX, t->src->name);
     }
     p->n = n;
@@ -197,33 +198,17 @@ static nib_code name_files(nib_plan *p, nib_err *err)
     return NIB_OK;
 }
 
-/* ---- sums ---- */
+/* ---- the whole ---- */
 
-static void add_up(nib_plan *p)
+/* Weights and source as f32, codes, and the packed form, of one tensor at a time. */
+static uint64_t memory_of(const nib_plan *p)
 {
-    uint64_t inner_weights = 0, inner_bytes = 0, solved = 0, largest = 0;
+    uint64_t largest = 0;
     for (size_t i = 0; i < p->n; i++) {
-        nib_plan_tensor *t = &p->tensor[i];
-        nib_type_total *by = &p->by_type[t->codec->type];
-        uint64_t weights = t->rows * t->cols;
-        if (t->solve) {
-            t->solved_at = solved;
-            solved += t->bytes;
-            if (weights > largest) largest = weights;
-        }
-        by->tensors++;
-        by->weights += weights;
-        by->bytes += t->bytes;
-        p->weights += weights;
-        p->bytes += t->bytes;
-        if (t->place.role == NIB_ROLE_TOKEN_EMBD || t->place.role == NIB_ROLE_OUTPUT) continue;
-        inner_weights += weights;
-        inner_bytes += t->bytes;
+        const uint64_t weights = p->tensor[i].rows * p->tensor[i].cols;
+        if (p->tensor[i].solve && weights > largest) largest = weights;
     }
-    if (p->weights) p->bits_per_weight = 8.0 * (double)p->bytes / (double)p->weights;
-    if (inner_weights) p->bits_per_weight_inner = 8.0 * (double)inner_bytes / (double)inner_weights;
-    /* Weights and source as f32, codes, and the packed form. */
-    p->peak_memory = nib_mem_peak() + largest * 10;
+    return largest * 10;
 }
 
 /* A folder that says it is packed should be. */
@@ -276,7 +261,8 @@ nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, ni
     if ((rc = nib_plan_importances(p, im, ctx, err))) return rc;
     if ((rc = share_out(p, err))) return rc;
     if ((rc = name_files(p, err))) return rc;
-    add_up(p);
+    nib_plan_add_up(p);
+    p->peak_memory = nib_mem_peak() + memory_of(p);
     p->disk_free = nib_disk_free(r->out ? r->out : ".");
     if (r->out) rc = nib_dir_check(p, err);
     if (!rc && p->requantized)
