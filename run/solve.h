@@ -3,10 +3,10 @@
  *
  * For each block: run the calibration windows through it and gather the second moments of every
  * distinct input; rescale its channels, where the recipe says so (run/rescale.h); solve each linear
- * weight onto the format that the plan gives it (quant/gptq.h);
- * run the windows through the solved block: what comes out is the next block's input, so that later
- * blocks make up for what earlier ones lost. In memory at a time: one block's weights in f32, its
- * moments, and the activations (in a temporary file when they are large).
+ * weight onto the format that the plan gives it (quant/gptq.h); run the windows through the solved
+ * block: what comes out is the next block's input, so that later blocks make up for what earlier
+ * ones lost. In memory at a time: one block's weights in f32, its moments, and the activations (in a
+ * temporary file when they are large).
  *
  * A few windows are held out: they run through the original and the solved blocks side by side,
  * which at the end gives the Kullback-Leibler divergence that the blocks' quantization costs. */
@@ -36,9 +36,10 @@ typedef struct {
     double percentile;      /* ... 99.99, for the method of that name                             */
     uint64_t memory; /* bytes of activations to keep in memory, default 1 GiB                    */
     const nib_stats *stats; /* moments that were collected earlier; default NULL: from windows.   */
-                            /* The model does not run, and what the three above say has no use    */
+                            /* The model does not run then: of the rest only gptq has a use.      */
 } nib_solve_opts;
 
+/* These and the fingerprint below: run/solve_opts.c. */
 nib_solve_opts nib_solve_defaults(void);
 /* What is used of opts->drift: 0 where the drift is not known (without propagation, with
  * statistics, with true_sequential) or no weight is solved by GPTQ. */
