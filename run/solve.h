@@ -5,8 +5,8 @@
  * distinct input; rescale its channels, where the recipe says so (run/rescale.h); solve each linear
  * weight onto the format that the plan gives it (quant/gptq.h); run the windows through the solved
  * block: what comes out is the next block's input, so that later blocks make up for what earlier
- * ones lost. In memory at a time: one block's weights in f32, its moments, and the activations (in a
- * temporary file when they are large).
+ * ones lost. In memory at a time: one block's weights in f32, its moments, and the activations (in
+ * a temporary file when they are large).
  *
  * A few windows are held out: they run through the original and the solved blocks side by side,
  * which at the end gives the Kullback-Leibler divergence that the blocks' quantization costs. */
