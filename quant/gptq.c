@@ -7,40 +7,16 @@
  * so that columns can be rounded from the last to the first, each to the grid point nearest to
  * w_c + sum R_ck (w_k - q_k) / R_cc, as in back substitution. That is GPTQ (arXiv:2210.17323),
  * which feeds errors forward with the factor of H^-1; the values are the same, and there is no
- * inverse. Coordinate descent is in descend.c. */
-#include "quant/gptq.h"
-
+ * inverse. The factor is made in factor.c; coordinate descent is in descend.c. */
 #include "base/linalg.h"
-#include "base/mem.h"
 #include "base/par.h"
-#include "quant/chunk.h"
 #include "quant/hist.h"
+#include "quant/solver.h"
 
 #include <assert.h>
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { L = NIB_LANES, ROWS = 64 };
-static const double DAMP_STEP = 0.01, DAMP_MAX = 1.0; /* raised by the step until it factors */
-
-struct nib_gptq {
-    nib_gptq_opts opts;
-    nib_ctx ctx;
-    size_t cols;
-    float *h;        /* [cols][cols] damped, full                                           */
-    float *imp;      /* [cols] diagonal of the undamped H                                   */
-    uint32_t *perm;  /* [cols] order of rounding: perm[cols-1] is the first column, perm[0]
-                        the last                                                            */
-    uint32_t *outer; /* [cols] stored column of column c. All else here, h and imp too,
-                        counts columns after this permutation, which mostly is the identity */
-    bool *dead;      /* [cols] inputs that never fired                                      */
-    double *work;    /* [cols][cols] for the factorization, then home of                    */
-    const float *r;  /* [cols][cols] R, upper triangle, rows and columns as in perm         */
-    double damp;
-    nib_buf memory[6]; /* of the arrays above, kept from one Hessian to the next            */
-    nib_chunk *chunk;  /* [threads] */
-};
+enum { L = NIB_LANES };
 
 nib_gptq_opts nib_gptq_defaults(void)
 {
@@ -49,22 +25,6 @@ nib_gptq_opts nib_gptq_defaults(void)
                            .when = NIB_PARAMS_AHEAD,
                            .lazy = 128,
                            .sweeps = 8};
-}
-
-double nib_gptq_damp(const nib_gptq *g)
-{
-    return g->damp;
-}
-
-nib_gptq_factor nib_gptq_factored(const nib_gptq *g)
-{
-    return (nib_gptq_factor){g->r, g->perm, g->outer, g->cols};
-}
-
-const uint32_t *nib_gptq_outer(const nib_gptq *g)
-{
-    bool reordered = g->opts.order == NIB_ORDER_DIAGONAL && g->opts.when == NIB_PARAMS_REACHED;
-    return reordered ? g->outer : NULL;
 }
 
 nib_code nib_gptq_new(nib_gptq **out, const nib_gptq_opts *opts, const nib_ctx *ctx, nib_err *err)
@@ -91,184 +51,6 @@ void nib_gptq_free(nib_gptq *g)
     nib_free(g->chunk);
     nib_free(g);
 }
-
-/* ---- preparation: one Hessian ---- */
-
-static bool reserve(nib_gptq *g, size_t n)
-{
-    size_t n2;
-    if (!nib_mul(n, n, &n2)) return false;
-    g->cols = n;
-    return (g->h = nib_buf_reserve(&g->memory[0], n2, sizeof *g->h)) &&
-           (g->work = nib_buf_reserve(&g->memory[1], n2, sizeof *g->work)) &&
-           (g->imp = nib_buf_reserve(&g->memory[2], n, sizeof *g->imp)) &&
-           (g->perm = nib_buf_reserve(&g->memory[3], n, sizeof *g->perm)) &&
-           (g->outer = nib_buf_reserve(&g->memory[4], n, sizeof *g->outer)) &&
-           (g->dead = nib_buf_reserve(&g->memory[5], n, sizeof *g->dead));
-}
-
-typedef struct {
-    float key; /* the column's diagonal, or the largest of its group */
-    float diagonal;
-    uint32_t group, column;
-} ranked;
-
-static int by_rank(const void *a, const void *b)
-{
-    const ranked *x = a, *y = b;
-    if (x->key != y->key) return x->key > y->key ? -1 : 1;
-    if (x->group != y->group) return x->group < y->group ? -1 : 1;
-    if (x->diagonal != y->diagonal) return x->diagonal > y->diagonal ? -1 : 1;
-    return x->column < y->column ? -1 : x->column > y->column;
-}
-
-/* Columns by decreasing diagonal; group aware: groups by their largest, then inside each group.
- * A last group that is not whole stays last. */
-static void rank_columns(const nib_gptq *g, const float *h, ranked *r, uint32_t *order)
-{
-    const size_t n = g->cols, group = g->opts.order == NIB_ORDER_GROUPS ? g->opts.group : 1;
-    const size_t whole = n / group * group;
-    for (size_t i = 0; i < n; i++) {
-        float diagonal = h[i * n + i] > 0 ? h[i * n + i] : 1; /* dead inputs get 1 */
-        r[i] = (ranked){diagonal, diagonal, (uint32_t)(i / group), (uint32_t)i};
-    }
-    for (size_t b = 0; b < whole; b += group) {
-        float top = 0;
-        for (size_t i = b; i < b + group; i++) top = r[i].diagonal > top ? r[i].diagonal : top;
-        for (size_t i = b; i < b + group; i++) r[i].key = top;
-    }
-    qsort(r, whole, sizeof *r, by_rank);
-    for (size_t i = 0; i < n; i++) order[i] = r[i].column;
-}
-
-static void choose_order(nib_gptq *g, const float *h)
-{
-    const size_t n = g->cols;
-    for (size_t i = 0; i < n; i++) g->outer[i] = g->perm[i] = (uint32_t)i;
-    if (g->opts.order != NIB_ORDER_NATURAL)
-        rank_columns(g, h, (ranked *)g->work, nib_gptq_outer(g) ? g->outer : g->perm);
-    for (size_t i = 0; i < n / 2; i++) {
-        const uint32_t first = g->perm[i];
-        g->perm[i] = g->perm[n - 1 - i];
-        g->perm[n - 1 - i] = first;
-    }
-}
-
-typedef struct {
-    nib_gptq *g;
-    const float *h; /* as given */
-    double lambda;
-} preparing;
-
-/* Element (i, j) of the full matrix, columns in outer order. */
-static nib_code fill_one(const preparing *p, size_t i, size_t j, nib_err *err)
-{
-    const nib_gptq *g = p->g;
-    const size_t n = g->cols, a = g->outer[i], b = g->outer[j];
-    const float x = a <= b ? p->h[a * n + b] : p->h[b * n + a];
-    g->h[i * n + j] = x;
-    if (isfinite(x)) return NIB_OK;
-    return nib_fail(err, NIB_ENUMERIC,
-                    "the activations' second moments are not finite (channels %zu and %zu)", a, b);
-}
-
-/* Rows of the full matrix from the upper triangle, in tiles since half of them are read across. */
-static nib_code fill_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
-{
-    (void)thread;
-    const preparing *p = arg;
-    const size_t n = p->g->cols;
-    nib_code rc = NIB_OK;
-    for (size_t j0 = 0; j0 < n; j0 += ROWS) {
-        const size_t j1 = n - j0 < ROWS ? n : j0 + ROWS;
-        for (size_t i = begin; i < end; i++)
-            for (size_t j = j0; j < j1 && !rc; j++) rc = fill_one(p, i, j, err);
-    }
-    return rc;
-}
-
-static void find_dead(nib_gptq *g)
-{
-    const size_t n = g->cols;
-    for (size_t i = 0; i < n; i++) {
-        g->imp[i] = g->h[i * n + i];
-        g->dead[i] = !(g->imp[i] > 0);
-        if (g->dead[i]) g->h[i * n + i] = 1;
-    }
-}
-
-/* Upper triangle of the damped H in order of rounding. */
-static nib_code order_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
-{
-    (void)thread, (void)err;
-    const preparing *p = arg;
-    const nib_gptq *g = p->g;
-    const size_t n = g->cols;
-    for (size_t i = begin; i < end; i++) {
-        const float *row = g->h + (size_t)g->perm[i] * n;
-        double *to = g->work + i * n;
-        for (size_t j = i; j < n; j++) to[j] = row[g->perm[j]];
-        to[i] += p->lambda;
-    }
-    return NIB_OK;
-}
-
-/* The factor as floats, in the same memory: no row begins behind where it was. */
-static void narrow(nib_gptq *g)
-{
-    enum { PIECE = 256 };
-    const size_t n = g->cols;
-    float *r = (float *)g->work, to[PIECE];
-    double from[PIECE];
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = i; j < n; j += PIECE) {
-            const size_t k = n - j < PIECE ? n - j : PIECE;
-            memcpy(from, g->work + i * n + j, k * sizeof *from);
-            for (size_t m = 0; m < k; m++) to[m] = (float)from[m];
-            memcpy(r + i * n + j, to, k * sizeof *to);
-        }
-    g->r = r;
-}
-
-static double mean_diagonal(const nib_gptq *g)
-{
-    double sum = 0;
-    for (size_t i = 0; i < g->cols; i++) sum += g->h[i * g->cols + i];
-    return sum / (double)g->cols;
-}
-
-static nib_code factor(nib_gptq *g, preparing *p, nib_err *err)
-{
-    const size_t n = g->cols;
-    const double mean = mean_diagonal(g);
-    nib_code rc;
-    for (g->damp = g->opts.damp;; g->damp += DAMP_STEP) {
-        p->lambda = g->damp * mean;
-        if ((rc = nib_par_for(g->ctx.threads, n, ROWS, order_rows, p, err))) return rc;
-        rc = nib_cholesky(g->work, n, g->ctx.threads, err);
-        if (rc != NIB_ENUMERIC || g->damp + DAMP_STEP > DAMP_MAX) break;
-        nib_warn(g->ctx.log,
-                 "second moments of %zu channels do not factor with damping %.3g; trying %.3g", n,
-                 g->damp, g->damp + DAMP_STEP);
-    }
-    if (rc) return rc;
-    for (size_t i = 0; i < n; i++) g->h[i * n + i] += (float)p->lambda;
-    narrow(g);
-    return NIB_OK;
-}
-
-nib_code nib_gptq_prepare(nib_gptq *g, const float *h, size_t cols, nib_err *err)
-{
-    preparing p = {g, h, 0};
-    if (!reserve(g, cols)) return nib_fail_nomem(err, "a Hessian");
-    choose_order(g, h);
-    nib_code rc = nib_par_for(g->ctx.threads, cols, ROWS, fill_rows, &p, err);
-    if (rc) return rc;
-    find_dead(g);
-    return factor(g, &p, err);
-}
-
-/* ---- one chunk of rows ---- */
 
 /* What the rows of one solve share. */
 typedef struct {

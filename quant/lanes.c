@@ -60,12 +60,15 @@ static void round_lanes(const nib_levels *lv, const nib_lane_grid *g, const floa
 
 static void pull(size_t n, const float *f, const float *x, float *sum)
 {
-    enum { REGISTERS = L / LANES };
-    vf acc[REGISTERS];
-    for (int r = 0; r < REGISTERS; r++) acc[r] = v_load(sum + r * LANES);
-    for (size_t k = 0; k < n; k++, x += L)
-        for (int r = 0; r < REGISTERS; r++) acc[r] += v_set(f[k]) * v_load(x + r * LANES);
-    for (int r = 0; r < REGISTERS; r++) v_store(sum + r * LANES, acc[r]);
+    enum { REGISTERS = 8 };
+    for (int half = 0; half < L; half += REGISTERS * LANES) {
+        vf acc[REGISTERS];
+        const float *from = x + half;
+        for (int r = 0; r < REGISTERS; r++) acc[r] = v_load(sum + half + r * LANES);
+        for (size_t k = 0; k < n; k++, from += L)
+            for (int r = 0; r < REGISTERS; r++) acc[r] += v_set(f[k]) * v_load(from + r * LANES);
+        for (int r = 0; r < REGISTERS; r++) v_store(sum + half + r * LANES, acc[r]);
+    }
 }
 
 static void descend(const nib_levels *lv, const nib_lane_grid *grid, size_t n, const float *h,

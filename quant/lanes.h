@@ -10,7 +10,7 @@
 
 #include "quant/codec.h"
 
-enum { NIB_LANES = 64 }; /* rows side by side */
+enum { NIB_LANES = 128 }; /* rows side by side */
 
 /* The grid of one sub-block in every lane (see nib_block_param): D, zero and B. */
 typedef struct {
