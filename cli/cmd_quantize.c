@@ -417,8 +417,10 @@ static bool wrong(char *text, size_t n)
     else if (opt.percentile > 0 &&
              (!opt.dir.activations || strcmp(opt.dir.activations, "percentile") != 0))
         snprintf(text, n, "--percentile needs --activations percentile");
-    else if (opt.drift > 0 && (opt.stats || opt.no_propagate || opt.true_sequential))
-        snprintf(text, n, "--drift goes with none of --stats, --no-propagate, --true-sequential");
+    else if (opt.drift > 0 && (opt.stats || opt.no_propagate))
+        snprintf(text, n, "--drift goes with neither --stats nor --no-propagate");
+    else if (opt.true_sequential && opt.no_propagate)
+        snprintf(text, n, "--true-sequential renews activations, --no-propagate does not");
     else if (isnan(alpha()))
         snprintf(text, n, "--alpha '%s': should be from 0 to 1, or auto", opt.alpha);
     else if (nib_dir_opts_folder(&opt.dir) && opt.split_max)

@@ -21,14 +21,22 @@ static nib_code load(nib_block *b, nib_block_tensor *to, const nib_plan_tensor *
     return nib_weights_read(b->p, t, 0, t->rows, to->v, &b->raw, b->ctx->cpu, err);
 }
 
+void nib_block_use(const nib_block *b, bool own)
+{
+    for (int r = 0; r < NIB_ROLE_COUNT; r++) {
+        const nib_block_tensor *w = &b->weight[r], *bias = &b->bias[r];
+        nib_graph_replace(b->graph, (nib_role)r, own && w->tensor ? w->v : NULL);
+        nib_graph_replace_bias(b->graph, (nib_role)r, own && bias->tensor ? bias->v : NULL);
+    }
+}
+
 void nib_block_release(nib_block *b)
 {
     for (int r = 0; r < NIB_ROLE_COUNT; r++) {
         b->weight[r].tensor = b->bias[r].tensor = NULL;
-        nib_graph_replace(b->graph, (nib_role)r, NULL);
-        nib_graph_replace_bias(b->graph, (nib_role)r, NULL);
         nib_graph_round_input(b->graph, (nib_role)r, NULL);
     }
+    nib_block_use(b, false);
 }
 
 nib_code nib_block_load(nib_block *b, uint32_t layer, nib_err *err)
@@ -40,13 +48,9 @@ nib_code nib_block_load(nib_block *b, uint32_t layer, nib_err *err)
         const nib_plan_tensor *t = &b->p->tensor[i];
         const nib_role role = t->place.role;
         if (!nib_block_holds(t) || t->place.layer != layer) continue;
-        nib_block_tensor *to = t->place.bias ? &b->bias[role] : &b->weight[role];
-        if ((rc = load(b, to, t, err))) continue;
-        if (t->place.bias)
-            nib_graph_replace_bias(b->graph, role, to->v);
-        else
-            nib_graph_replace(b->graph, role, to->v);
+        rc = load(b, t->place.bias ? &b->bias[role] : &b->weight[role], t, err);
     }
+    nib_block_use(b, true);
     return rc;
 }
 

@@ -38,7 +38,9 @@ NIB_MUST_USE nib_code nib_block_load_kept(nib_block *b, nib_keep *keep, uint32_t
                                           nib_err *err);
 /* Once all weights are packed: the graph rounds their inputs as engines will. */
 void nib_block_round_inputs(const nib_block *b);
-/* The graph uses the source's weights again. */
+/* From now on the graph uses the block's own weights, or the source's. */
+void nib_block_use(const nib_block *b, bool own);
+/* The source's for good: the block holds nothing any more. */
 void nib_block_release(nib_block *b);
 void nib_block_free(nib_block *b);
 

@@ -59,7 +59,7 @@ static nib_code collect_blocks(collector *c, nib_err *err)
                        c->m->hp.n_layer * (double)c->w->n);
     for (uint32_t layer = 0; layer < c->m->hp.n_layer && !rc; layer++) {
         nib_progress_note(progress, "block %u of %u", layer + 1, c->m->hp.n_layer);
-        nib_moments_start(&c->moments, -1);
+        nib_moments_start(&c->moments);
         rc = nib_stream_block(&c->x, &c->runner, layer, 0, c->w->n, true, &obs, err);
         if (!rc) rc = write_block(c, layer, err);
     }

@@ -6,6 +6,16 @@
 
 #include <string.h>
 
+static void zero(nib_moments_input *in)
+{
+    const size_t cols = in->cols;
+    memset(in->h.p, 0, cols * cols * sizeof(float));
+    if (in->d.p) memset(in->d.p, 0, cols * cols * sizeof(float));
+    memset(in->sum.p, 0, cols * sizeof(double));
+    memset(in->most.p, 0, cols * sizeof(float));
+    in->rows = 0;
+}
+
 nib_code nib_moments_add(nib_moments *m, const nib_role *roles, size_t n_roles, size_t cols,
                          nib_moments_input **out, nib_err *err)
 {
@@ -16,19 +26,15 @@ nib_code nib_moments_add(nib_moments *m, const nib_role *roles, size_t n_roles, 
     float *h = nib_buf_reserve(&in->h, cols, cols * sizeof *h);
     double *sum = nib_buf_reserve(&in->sum, cols, sizeof *sum);
     float *most = nib_buf_reserve(&in->most, cols, sizeof *most);
-    if (!h || !sum || !most) return nib_fail_nomem(err, "second moments");
-    memset(h, 0, cols * cols * sizeof *h);
-    memset(sum, 0, cols * sizeof *sum);
-    memset(most, 0, cols * sizeof *most);
-    if (m->drift) {
-        float *d = nib_buf_reserve(&in->d, cols, cols * sizeof *d);
-        if (!d) return nib_fail_nomem(err, "second moments");
-        memset(d, 0, cols * cols * sizeof *d);
-    }
-    in->rows = 0;
+    float *scale = nib_buf_reserve(&in->scale, cols, sizeof *scale);
+    if (!h || !sum || !most || !scale) return nib_fail_nomem(err, "second moments");
+    if (m->drift && !nib_buf_reserve(&in->d, cols, cols * sizeof(float)))
+        return nib_fail_nomem(err, "second moments");
     memcpy(in->role, roles, n_roles * sizeof *roles);
     in->n_roles = n_roles;
     in->cols = cols;
+    for (size_t j = 0; j < cols; j++) scale[j] = 1;
+    zero(in);
     m->n++;
     *out = in;
     return NIB_OK;
@@ -47,11 +53,14 @@ static nib_code on_original(void *arg, uint32_t layer, const nib_role *roles, si
 {
     nib_moments_input *in;
     (void)layer;
+    const nib_moments *m = arg;
     nib_code rc = meet(arg, roles, n_roles, cols, &in, err);
-    if (rc) return rc;
+    if (rc || (m->only && in != m->only)) return rc;
     float *to = nib_buf_reserve(&in->original, rows, cols * sizeof *to);
     if (!to) return nib_fail_nomem(err, "activations");
-    memcpy(to, x, rows * cols * sizeof *to);
+    const float *scale = in->scale.p;
+    for (size_t at = 0; at < rows * cols; at += cols)
+        for (size_t j = 0; j < cols; j++) to[at + j] = x[at + j] / scale[j];
     return NIB_OK;
 }
 
@@ -62,7 +71,7 @@ static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_
     (void)layer;
     nib_moments_input *in;
     nib_code rc = meet(m, roles, n_roles, cols, &in, err);
-    if (rc || (m->only >= 0 && in != &m->input[m->only])) return rc;
+    if (rc || (m->only && in != m->only)) return rc;
     in->rows += rows;
     if (m->drift) rc = nib_observe_drift(in->d.p, in->original.p, x, rows, cols, m->ctx, err);
     if (rc) return rc;
@@ -70,10 +79,16 @@ static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_
     return rc ? rc : nib_observe_moments(in->h.p, x, rows, cols, m->ctx, err);
 }
 
-void nib_moments_start(nib_moments *m, int only)
+void nib_moments_start(nib_moments *m)
 {
-    if (only <= 0) m->n = 0;
-    m->only = only;
+    m->n = 0;
+    m->only = NULL;
+}
+
+void nib_moments_renew(nib_moments *m, size_t i)
+{
+    zero(&m->input[i]);
+    m->only = &m->input[i];
 }
 
 nib_observer nib_moments_observer(nib_moments *m)
@@ -94,6 +109,7 @@ void nib_moments_free(nib_moments *m)
         nib_buf_free(&m->input[i].original);
         nib_buf_free(&m->input[i].sum);
         nib_buf_free(&m->input[i].most);
+        nib_buf_free(&m->input[i].scale);
     }
 }
 
@@ -107,12 +123,13 @@ nib_moments_input *nib_moments_find(nib_moments *m, nib_role role)
 
 void nib_moments_divide(nib_moments_input *in, const float *s)
 {
-    float *h = in->h.p, *d = in->d.p, *most = in->most.p;
+    float *h = in->h.p, *d = in->d.p, *most = in->most.p, *scale = in->scale.p;
     double *sum = in->sum.p;
     for (size_t i = 0; i < in->cols; i++) {
         for (size_t k = i; k < in->cols; k++) h[i * in->cols + k] /= s[i] * s[k];
         for (size_t k = 0; d && k < in->cols; k++) d[i * in->cols + k] /= s[i] * s[k];
         sum[i] /= (double)s[i];
         most[i] /= s[i];
+        scale[i] *= s[i];
     }
 }

@@ -17,6 +17,7 @@ typedef struct {
     nib_buf original; /* float [rows][cols] of a batch, with `drift`: the original model's */
     nib_buf sum;      /* double [cols]: sum of |x|, with `sizes`                */
     nib_buf most;     /* float [cols]: largest |x|, with `sizes`                */
+    nib_buf scale;    /* float [cols]: what the channels have been divided by   */
     size_t rows;      /* that were summed up                                    */
 } nib_moments_input;
 
@@ -27,24 +28,26 @@ typedef struct {
     bool drift; /* also how far the inputs have drifted from the original model's */
     nib_moments_input input[NIB_INPUTS_MAX];
     size_t n; /* inputs met since the start, in their order */
-    int only; /* see nib_moments_start */
+    const nib_moments_input *only; /* see nib_moments_renew; NULL: all inputs */
 } nib_moments;
 
-/* A block from its beginning. only: sum up this input alone, -1: all. Inputs are found again, and
- * zeroed, as they are met, but for only > 0, which follows a pass over the same block. */
-void nib_moments_start(nib_moments *m, int only);
+/* A block from its beginning: inputs are found, and zeroed, as they are met. */
+void nib_moments_start(nib_moments *m);
+/* After a pass over the same block: sum up input i alone, anew. */
+void nib_moments_renew(nib_moments *m, size_t i);
 /* An input more, its moments zero; roles are copied. Valid until the next start. */
 NIB_MUST_USE nib_code nib_moments_add(nib_moments *m, const nib_role *roles, size_t n_roles,
                                       size_t cols, nib_moments_input **out, nib_err *err);
 /* For the pass through the block. Keeps a pointer to m. With `drift` every batch passes through the
- * original block first, under the other observer. */
+ * original block first, whose channels are not divided, under the other observer. */
 nib_observer nib_moments_observer(nib_moments *m);
 nib_observer nib_moments_original_observer(nib_moments *m);
 void nib_moments_free(nib_moments *m);
 
 /* The input that `role` reads; NULL: not met. */
 nib_moments_input *nib_moments_find(nib_moments *m, nib_role role);
-/* As if the input's channels, the original model's too, had been divided by s[cols]. */
+/* As if the input's channels, the original model's too, had been divided by s[cols]; what the
+ * original model shows later will be. */
 void nib_moments_divide(nib_moments_input *in, const float *s);
 
 #endif

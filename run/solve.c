@@ -153,35 +153,38 @@ static nib_code solve_input(solver *s, const nib_moments_input *in, nib_err *err
 
 /* ---- one block ---- */
 
-/* Batch by batch through the loaded block, which is not solved yet: as the original model's
- * activations, which move on, and as the quantized blocks'. */
-static nib_code gather_drift(solver *s, uint32_t layer, nib_err *err)
+/* With the source's weights, which have been neither solved nor rescaled. */
+static nib_code gather_original(solver *s, uint32_t layer, size_t from, size_t end, bool keep,
+                                nib_err *err)
 {
-    const nib_observer original = nib_moments_original_observer(&s->moments),
-                       now = nib_moments_observer(&s->moments);
-    nib_code rc = NIB_OK;
-    nib_moments_start(&s->moments, -1);
-    for (size_t i = 0; i < s->n_calib && !rc; i += s->runner.batch) {
-        const size_t end = s->n_calib - i < s->runner.batch ? s->n_calib : i + s->runner.batch;
-        rc = nib_stream_block(&s->calib_original, &s->runner, layer, i, end, true, &original, err);
-        if (!rc) rc = nib_stream_block(&s->x, &s->runner, layer, i, end, false, &now, err);
-    }
+    const nib_observer obs = nib_moments_original_observer(&s->moments);
+    nib_block_use(&s->block, false);
+    nib_code rc =
+        nib_stream_block(&s->calib_original, &s->runner, layer, from, end, keep, &obs, err);
+    nib_block_use(&s->block, true);
     return rc;
 }
 
-static nib_code gather(solver *s, uint32_t layer, int only, bool keep, nib_err *err)
+/* Batch by batch through the block: with drift the original model's activations, which move on if
+ * nothing is gathered from this block again (`last`), then those of the quantized blocks, which
+ * move on if they are to (`keep`). */
+static nib_code gather(solver *s, uint32_t layer, bool last, bool keep, nib_err *err)
 {
     const nib_observer obs = nib_moments_observer(&s->moments);
-    if (s->moments.drift) return gather_drift(s, layer, err);
-    nib_moments_start(&s->moments, only);
-    return nib_stream_block(&s->x, &s->runner, layer, 0, s->n_calib, keep, &obs, err);
+    nib_code rc = NIB_OK;
+    for (size_t i = 0; i < s->n_calib && !rc; i += s->runner.batch) {
+        const size_t end = s->n_calib - i < s->runner.batch ? s->n_calib : i + s->runner.batch;
+        if (s->moments.drift) rc = gather_original(s, layer, i, end, last, err);
+        if (!rc) rc = nib_stream_block(&s->x, &s->runner, layer, i, end, keep, &obs, err);
+    }
+    return rc;
 }
 
 static nib_code read_moments(solver *s, uint32_t layer, nib_err *err)
 {
     nib_stats_block b;
     nib_code rc = nib_stats_block_open(&b, s->opts->stats, layer, err);
-    nib_moments_start(&s->moments, -1);
+    nib_moments_start(&s->moments);
     for (size_t i = 0; i < b.n && !rc; i++) {
         nib_moments_input *in = NULL;
         rc = nib_moments_add(&s->moments, b.input[i].role, b.input[i].n_roles, b.input[i].cols, &in,
@@ -225,32 +228,35 @@ static nib_code study_block(solver *s, uint32_t layer, nib_err *err)
     nib_code rc = NIB_OK;
     if (s->opts->stats) return read_moments(s, layer, err);
     if (s->rescaler) rc = nib_rescale_begin(s->rescaler, &s->block, &s->x, s->n_calib, err);
-    if (!rc) rc = gather(s, layer, -1, move && !ranges, err);
+    nib_moments_start(&s->moments);
+    if (!rc) rc = gather(s, layer, !s->opts->true_sequential, move && !ranges, err);
     if (!rc && s->rescaler) rc = rescale_block(s, err);
     return rc || !ranges ? rc : observe_ranges(s, layer, move, err);
 }
 
+/* An input of the block, some of whose weights are solved. */
+static nib_code renew(solver *s, uint32_t layer, size_t i, nib_err *err)
+{
+    nib_moments_renew(&s->moments, i);
+    return gather(s, layer, i + 1 == s->moments.n, false, err);
+}
+
 static nib_code solve_block(solver *s, uint32_t layer, nib_err *err)
 {
-    const bool renew = s->opts->true_sequential;
     nib_code rc = nib_block_load(&s->block, layer, err);
     if (!rc) rc = study_block(s, layer, err);
     for (size_t i = 0; i < s->moments.n && !rc; i++) {
-        if (renew && i) rc = gather(s, layer, (int)i, false, err);
+        if (i && s->opts->true_sequential) rc = renew(s, layer, i, err);
         if (!rc) rc = solve_input(s, &s->moments.input[i], err);
     }
     return rc ? rc : nib_side_mark(s->side, layer + 1, err);
 }
 
-/* A block that an earlier run has solved. The original model's activations pass through the same
- * copy of its weights as in gather_drift(), so that they end up with the same bits. */
+/* A block that an earlier run has solved. */
 static nib_code pass_over(solver *s, uint32_t layer, nib_err *err)
 {
-    nib_code rc = NIB_OK;
-    if (s->moments.drift) rc = nib_block_load(&s->block, layer, err);
-    if (!rc)
-        rc = nib_stream_block(&s->calib_original, &s->runner, layer, 0, s->calib_original.n, true,
-                              NULL, err);
+    nib_code rc = nib_stream_block(&s->calib_original, &s->runner, layer, 0, s->calib_original.n,
+                                   true, NULL, err);
     return rc ? rc : nib_block_load_kept(&s->block, &s->keep, layer, err);
 }
 
@@ -354,8 +360,8 @@ static nib_code check_rescaled(solver *s, nib_err *err)
 static nib_code solve_all(solver *s, nib_err *err)
 {
     nib_code rc = set_up(s, err);
-    const double passes =
-        s->opts->true_sequential ? 5 : (s->opts->propagate ? 2 : 1) + s->moments.drift;
+    const double gathered = (s->opts->true_sequential ? 4 : 1) * (1 + s->moments.drift),
+                 passes = gathered + s->opts->propagate;
     const bool stats = s->opts->stats;
     nib_progress *progress = &s->runner.progress;
     nib_progress_begin(progress, s->ctx->log, "solving", stats ? "blocks" : "windows",

@@ -27,7 +27,7 @@ typedef struct {
     nib_gptq_opts gptq;
     bool propagate; /* default on; off: every block sees the original model's activations      */
     bool true_sequential; /* also inside a block: moments again after each group of weights, default
-                             off */
+                             off; needs propagate */
     double drift; /* share of the activations' drift to make up for (quant/retarget.h), in [0, 1],
                      default 0.5; see nib_solve_drift()                                         */
     size_t held_out; /* windows not calibrated on, default 8, at most an eighth of all           */
@@ -42,7 +42,7 @@ typedef struct {
 /* These and the fingerprint below: run/solve_opts.c. */
 nib_solve_opts nib_solve_defaults(void);
 /* What is used of opts->drift: 0 where the drift is not known (without propagation, with
- * statistics, with true_sequential) or no weight is solved by GPTQ. */
+ * statistics) or no weight is solved by GPTQ. */
 double nib_solve_drift(const nib_plan *p, const nib_solve_opts *opts);
 
 typedef struct {

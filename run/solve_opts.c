@@ -21,7 +21,7 @@ nib_solve_opts nib_solve_defaults(void)
 
 double nib_solve_drift(const nib_plan *p, const nib_solve_opts *opts)
 {
-    if (!opts->propagate || opts->stats || opts->true_sequential) return 0;
+    if (!opts->propagate || opts->stats) return 0;
     for (size_t i = 0; i < p->n; i++)
         if (p->tensor[i].solve && p->tensor[i].method == NIB_METHOD_GPTQ) return opts->drift;
     return 0;

@@ -101,6 +101,7 @@ measured $((kept + held_out)) gptq --type q4_0 --drift 0
 much=$peak
 measured "$kept" gptq --type q4_0 --drift 0 --memory $((kept + held_out - 1))
 differs "no room for those held out" $held_out "$peak" "$much"
+measured $((1 << 20)) gptq --type q4_0 --true-sequential --memory 1Mi
 measured $((1 << 20)) gptq --format gptq --memory 1Mi
 measured $((1 << 20)) awq --format awq --memory 1Mi
 finish

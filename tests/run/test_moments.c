@@ -27,19 +27,22 @@ static void make_inputs(void)
     }
 }
 
-/* The passes of each batch, the original model's first. */
-static void gather(nib_moments *m)
+static void see(const nib_observer *obs, const nib_role *roles, size_t n_roles, const float *rows)
 {
     nib_err err = {0};
+    assert_int_equal(obs->linear_input(obs->arg, 0, roles, n_roles, rows, ROWS, COLS, &err), 0);
+}
+
+/* The passes of each batch, the original model's first; two inputs, which see the same. */
+static void gather(nib_moments *m, const float *now_sees)
+{
+    static const nib_role down = NIB_ROLE_FFN_DOWN;
     const nib_observer original = nib_moments_original_observer(m), now = nib_moments_observer(m);
-    nib_moments_start(m, -1);
-    for (size_t b = 0; b < BATCHES; b++) {
-        const size_t at = b * ROWS * COLS;
-        assert_int_equal(original.linear_input(original.arg, 0, ROLES, 2, y + at, ROWS, COLS, &err),
-                         0);
-        assert_int_equal(now.linear_input(now.arg, 0, ROLES, 2, x + at, ROWS, COLS, &err), 0);
+    for (size_t at = 0; at < BATCHES * ROWS * COLS; at += ROWS * COLS) {
+        see(&original, ROLES, 2, y + at), see(&original, &down, 1, y + at);
+        see(&now, ROLES, 2, now_sees + at), see(&now, &down, 1, now_sees + at);
     }
-    assert_int_equal(m->n, 1);
+    assert_int_equal(m->n, 2);
     assert_int_equal(m->input[0].rows, BATCHES * ROWS);
 }
 
@@ -72,11 +75,13 @@ static void sums_of_products(void **state)
     make_inputs();
     for (size_t i = 0; i < COLS; i++) s[i] = 1;
     for (int pass = 0; pass < 2; pass++) { /* the second begins at zero again */
-        gather(&m);
+        nib_moments_start(&m);
+        gather(&m, x);
         expect_sums(&m.input[0], s);
     }
     ctx.threads = 1;
-    gather(&one);
+    nib_moments_start(&one);
+    gather(&one, x);
     assert_memory_equal(m.input[0].d.p, one.input[0].d.p, COLS * COLS * sizeof(float));
     for (size_t i = 0; i < COLS; i++) s[i] = i % 3 ? 2 : 0.5f;
     nib_moments_divide(&m.input[0], s);
@@ -84,9 +89,34 @@ static void sums_of_products(void **state)
     nib_moments_free(&m), nib_moments_free(&one);
 }
 
+/* One input alone, and anew: had it or the other been added to, the sums were doubled. Its channels
+ * have been divided, those that the original model shows have not. */
+static void one_renewed(void **state)
+{
+    (void)state;
+    static float divided[BATCHES * ROWS * COLS];
+    float ones[COLS], s[COLS];
+    nib_ctx ctx = {.threads = 2};
+    nib_moments m = {.ctx = &ctx, .drift = true};
+    make_inputs();
+    for (size_t i = 0; i < COLS; i++) ones[i] = 1, s[i] = i % 3 ? 2 : 0.5f;
+    for (size_t i = 0; i < BATCHES * ROWS * COLS; i++) divided[i] = x[i] / s[i % COLS];
+    nib_moments_start(&m);
+    gather(&m, x);
+    nib_moments_divide(&m.input[1], s);
+    nib_moments_renew(&m, 1);
+    gather(&m, divided);
+    expect_sums(&m.input[0], ones);
+    expect_sums(&m.input[1], s);
+    nib_moments_free(&m);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(sums_of_products)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sums_of_products),
+        cmocka_unit_test(one_renewed),
+    };
     nib_linalg_init();
     return cmocka_run_group_tests_name("run_moments", tests, NULL, NULL);
 }

@@ -45,6 +45,28 @@ static void same_bytes(void **state)
     remove(scratch("other.gguf"));
 }
 
+/* Renewed inside a block, the drift with them; killed and taken up too. */
+static void same_bytes_renewed(void **state)
+{
+    (void)state;
+    enum { FEW = 16 };
+    const char *name = "renewed-killed.gguf";
+    variation v = {.windows = FEW, .true_sequential = true};
+    solve_ok(scratch("renewed.gguf"), &v);
+    v.threads = 1;
+    solve_ok(scratch("other.gguf"), &v);
+    assert_true(same_files(scratch("renewed.gguf"), scratch("other.gguf")));
+    kill_after(name, 2, v);
+    v.resume = true;
+    solve_ok(scratch(name), &v);
+    assert_true(same_files(scratch("renewed.gguf"), scratch(name)));
+    v = (variation){.windows = FEW, .true_sequential = true, .no_drift = true};
+    solve_ok(scratch("other.gguf"), &v);
+    assert_false(same_files(scratch("renewed.gguf"), scratch("other.gguf")));
+    remove(scratch("other.gguf"));
+    remove(scratch(name));
+}
+
 /* ---- killed and taken up ---- */
 
 static void killed_and_resumed(void **state)
@@ -271,6 +293,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_bytes),
+        cmocka_unit_test(same_bytes_renewed),
         cmocka_unit_test(methods_side_by_side),
         cmocka_unit_test(rounded_before_solved),
         cmocka_unit_test(killed_and_resumed),
