@@ -4,6 +4,7 @@
 #include "base/half.h"
 #include "run/keep.h"
 #include "tests/run/folders.h"
+#include "tests/run/w8a8.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,16 +18,6 @@ static const nib_layout_format W4 = {
     .kind = NIB_LAYOUT_CT_PACKED, .bits = 4, .group = 128, .sym = true};
 static const nib_layout_format W4_ASYM = {.kind = NIB_LAYOUT_CT_PACKED, .bits = 4, .group = 32};
 static const nib_layout_format W8_ROWS = {.kind = NIB_LAYOUT_CT_PACKED, .bits = 8, .sym = true};
-static const nib_layout_format W8A8 = {
-    .kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN, .act_sym = true};
-static const nib_layout_format W8A8_TENSOR = {.kind = NIB_LAYOUT_CT_INT,
-                                              .bits = 8,
-                                              .per_tensor = true,
-                                              .sym = true,
-                                              .act = NIB_ACT_TOKEN,
-                                              .act_sym = true};
-static const nib_layout_format W8A8_STATIC = {
-    .kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TENSOR};
 
 /* ---- values ---- */
 

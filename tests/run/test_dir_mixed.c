@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "formats/layout_config.h"
 #include "tests/run/folders.h"
+#include "tests/run/w8a8.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,8 +16,6 @@ static const nib_layout_format GPTQ4 = {.bits = 4, .group = 128, .sym = true};
 static const nib_layout_format AWQ4 = {.kind = NIB_LAYOUT_AWQ, .bits = 4, .group = 64};
 static const nib_layout_format W4 = {
     .kind = NIB_LAYOUT_CT_PACKED, .bits = 4, .group = 128, .sym = true};
-static const nib_layout_format W8A8 = {
-    .kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN, .act_sym = true};
 
 /* Names of both worlds; the first override that applies wins. */
 static const char *const wishes[] = {

@@ -8,6 +8,7 @@
 #include "run/kl.h"
 #include "run/stream.h"
 #include "tests/run/solving.h"
+#include "tests/run/w8a8.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -21,16 +22,6 @@
 enum { FEW = 16 };
 
 static const nib_layout_format INT4 = {.bits = 4, .group = 64, .desc_act = true};
-static const nib_layout_format W8A8 = {
-    .kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN, .act_sym = true};
-static const nib_layout_format W8A8_TENSOR = {.kind = NIB_LAYOUT_CT_INT,
-                                              .bits = 8,
-                                              .per_tensor = true,
-                                              .sym = true,
-                                              .act = NIB_ACT_TOKEN,
-                                              .act_sym = true};
-static const nib_layout_format W8A8_STATIC = {
-    .kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TENSOR};
 
 static void remove_folder(const char *name)
 {
