@@ -27,7 +27,7 @@ typedef struct {
     bool sizes; /* also the sizes of the channels, for rescaling */
     bool drift; /* also how far the inputs have drifted from the original model's */
     nib_moments_input input[NIB_INPUTS_MAX];
-    size_t n; /* inputs met since the start, in their order */
+    size_t n;                      /* inputs met since the start, in their order */
     const nib_moments_input *only; /* see nib_moments_renew; NULL: all inputs */
 } nib_moments;
 
