@@ -356,6 +356,16 @@ nib_code nib_out_commit(nib_out *o, nib_err *err)
     return nib_out_rename(o, err);
 }
 
+nib_code nib_file_save(const char *path, const void *data, size_t n, bool force, nib_err *err)
+{
+    nib_out *o;
+    nib_code rc = nib_out_open(&o, path, force, err);
+    if (rc) return rc;
+    if (!(rc = nib_out_write(o, data, n, err))) return nib_out_commit(o, err);
+    nib_out_abort(o);
+    return rc;
+}
+
 uint64_t nib_disk_free(const char *path)
 {
     struct statvfs v;

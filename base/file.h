@@ -71,6 +71,10 @@ NIB_MUST_USE nib_code nib_out_rename(nib_out *o, nib_err *err);
 /* Remove the temporary file and free; accepts NULL. */
 void nib_out_abort(nib_out *o);
 
+/* A whole file in that way: n bytes, which may be none. */
+NIB_MUST_USE nib_code nib_file_save(const char *path, const void *data, size_t n, bool force,
+                                    nib_err *err);
+
 /* Bytes free for this user on the file system that holds (or will hold) `path`; UINT64_MAX when
  * unknown. */
 uint64_t nib_disk_free(const char *path);

@@ -101,20 +101,13 @@ static bool add_all(nib_json *root, const nib_ranges *r)
 
 nib_code nib_ranges_save(const nib_ranges *r, const char *path, bool force, nib_err *err)
 {
-    nib_out *o;
     nib_json *root = nib_json_new_object();
     char *text = root && add_all(root, r) ? nib_json_print(root, true) : NULL;
     nib_json_free(root);
-    nib_code rc =
-        text ? nib_out_open(&o, path, force, err) : nib_fail_nomem(err, "activation ranges");
-    if (!rc) {
-        rc = nib_out_write(o, text, strlen(text), err);
-        if (!rc) rc = nib_out_write(o, "\n", 1, err);
-        if (rc)
-            nib_out_abort(o);
-        else
-            rc = nib_out_commit(o, err);
-    }
+    if (!text) return nib_fail_nomem(err, "activation ranges");
+    const size_t n = strlen(text);
+    text[n] = '\n'; /* in place of the NUL */
+    nib_code rc = nib_file_save(path, text, n + 1, force, err);
     nib_free(text);
     return rc;
 }

@@ -20,15 +20,9 @@ char *nib_dir_source_folder(const nib_source *s)
 
 static nib_code put_file(const char *to, const char *name, const void *data, size_t n, nib_err *err)
 {
-    nib_out *o = NULL;
     char *path = nib_path_join(to, name);
     if (!path) return nib_fail_nomem(err, "a path");
-    nib_code rc = nib_out_open(&o, path, false, err);
-    if (!rc) rc = nib_out_write(o, data, n, err);
-    if (rc)
-        nib_out_abort(o);
-    else
-        rc = nib_out_commit(o, err);
+    nib_code rc = nib_file_save(path, data, n, false, err);
     nib_free(path);
     return rc;
 }

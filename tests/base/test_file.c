@@ -51,11 +51,8 @@ static int files_in_dir(void)
 
 static void write_target(const char *text, bool force)
 {
-    nib_out *o;
     nib_err err = {0};
-    assert_int_equal(nib_out_open(&o, target, force, &err), NIB_OK);
-    assert_int_equal(nib_out_write(o, text, strlen(text), &err), NIB_OK);
-    assert_int_equal(nib_out_commit(o, &err), NIB_OK);
+    assert_int_equal(nib_file_save(target, text, strlen(text), force, &err), NIB_OK);
 }
 
 static void expect_target(const char *text)

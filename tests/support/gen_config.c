@@ -89,16 +89,9 @@ const char *gen_family_names(void)
 
 nib_code gen_text_write(const char *dir, const char *name, const char *text, size_t n, nib_err *err)
 {
-    nib_out *o = NULL;
     char *path = nib_path_join(dir, name);
     if (!path) return nib_fail_nomem(err, "a path");
-    nib_code rc = nib_out_open(&o, path, true, err);
-    if (!rc) rc = nib_out_write(o, text, n, err);
-    if (!rc) {
-        rc = nib_out_commit(o, err);
-        o = NULL;
-    }
-    nib_out_abort(o);
+    nib_code rc = nib_file_save(path, text, n, true, err);
     nib_free(path);
     return rc;
 }
