@@ -152,7 +152,7 @@ static void narrow(nib_gptq *g)
 {
     enum { PIECE = 256 };
     const size_t n = g->cols;
-    float *r = (float *)g->work, to[PIECE];
+    float *r = (void *)g->work, to[PIECE];
     double from[PIECE];
     for (size_t i = 0; i < n; i++)
         for (size_t j = i; j < n; j += PIECE) {

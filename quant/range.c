@@ -74,9 +74,10 @@ static double square_error(const double *c, const double *count, size_t n, doubl
 
 static nib_code mse_threshold(double *amax, const nib_hist *h, nib_err *err)
 {
-    double *c = nib_alloc(h->n, 2 * sizeof *c), *count = c + h->n, least = INFINITY;
+    double *c = nib_alloc(h->n, 2 * sizeof *c), least = INFINITY;
     size_t n = 0, best = h->n - 1;
     if (!c) return nib_fail_nomem(err, "the calibrator");
+    double *count = c + h->n;
     for (size_t k = 0; k < h->n; k++) {
         if (!h->count[k]) continue;
         c[n] = middle(k);

@@ -24,18 +24,18 @@ static void round_blocks(const job *j, size_t row, size_t n, size_t at, const fl
     const nib_codec *c = j->c;
     nib_fit_in in[ROWS] = {0};
     nib_block_param p[ROWS];
-    uint8_t code[NIB_BLOCK_MAX];
+    uint8_t unwanted[NIB_BLOCK_MAX] = {0};
     for (size_t r = 0; r < n; r++)
         in[r] = (nib_fit_in){j->w + (row + r) * j->cols + at, j->imp ? j->imp + at : NULL,
                              mean_square[r], j->lo, j->hi};
     c->fit(c, p, in, n, j->cpu);
     for (size_t r = 0; r < n; r++) {
         const size_t first = (row + r) * j->cols + at;
-        for (size_t i = 0; i < c->block;
-             i += NIB_BLOCK_MAX) { /* groups may be longer than blocks */
+        /* Groups may be longer than blocks. */
+        for (size_t i = 0; i < c->block; i += NIB_BLOCK_MAX) {
             const size_t k = c->block - i < NIB_BLOCK_MAX ? c->block - i : NIB_BLOCK_MAX;
-            nib_codec_round(c, &p[r], i, k, j->w + first + i, j->code ? j->code + first + i : code,
-                            j->value + first + i);
+            uint8_t *code = j->code ? j->code + first + i : unwanted;
+            nib_codec_round(c, &p[r], i, k, j->w + first + i, code, j->value + first + i);
         }
         if (j->param) j->param[first / c->block] = p[r];
     }

@@ -133,6 +133,7 @@ NIB_INLINE vf aff_error(const vf *x, const vf *w, const vf *l, int n, vf scale, 
 
 NIB_INLINE aff_fit aff_search(const vf *x, const vf *w, int n, aff_how how)
 {
+    /* cppcheck-suppress ctuArrayIndex; what fills w is not seen */
     vf lo = x[0], hi = x[0], W = w[0], X = w[0] * x[0];
     for (int i = 1; i < n; i++) {
         lo = v_min(x[i], lo);
