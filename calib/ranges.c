@@ -283,7 +283,7 @@ static nib_code check_complete(const nib_ranges *r, const nib_model *m, nib_err 
     for (uint32_t layer = 0; layer < m->hp.n_layer; layer++)
         for (nib_role role = NIB_ROLE_FIRST_BLOCK; role < NIB_ROLE_COUNT; role++) {
             const nib_tensor *w = nib_model_param(m, layer, role)->weight;
-            if (w && w->n_dims == 2 && !nib_ranges_find(r, layer, role))
+            if (w && nib_role_is_linear(role) && !nib_ranges_find(r, layer, role))
                 return nib_fail(err, NIB_EFORMAT, "'inputs' has no entry for weight '%s'", w->name);
         }
     return NIB_OK;

@@ -231,7 +231,7 @@ static nib_role find_role(const char *name, size_t n)
 static size_t columns_of(const nib_model *m, uint32_t layer, nib_role r)
 {
     const nib_tensor *t = nib_model_param(m, layer, r)->weight;
-    return t && t->n_dims == 2 ? (size_t)nib_tensor_cols(t) : 0;
+    return t && nib_role_is_linear(r) ? (size_t)nib_tensor_cols(t) : 0;
 }
 
 /* Add the input whose moments are t; seen[] counts the roles of all. */

@@ -52,7 +52,7 @@ const nib_arch *nib_arch_at(size_t i)
 /* Stems of tensor names: ".weight" or ".bias" follows, a block's prefix goes before. */
 static const struct {
     const char *gguf, *hf; /* hf NULL: no such tensor there */
-    bool may_have_bias;
+    bool linear;           /* of a block; may have a bias */
 } roles[NIB_ROLE_COUNT] = {
     [NIB_ROLE_TOKEN_EMBD] = {"token_embd", "model.embed_tokens", false},
     [NIB_ROLE_OUTPUT_NORM] = {"output_norm", "model.norm", false},
@@ -74,6 +74,11 @@ static const struct {
 const char *nib_role_name(nib_role r)
 {
     return roles[r].gguf;
+}
+
+bool nib_role_is_linear(nib_role r)
+{
+    return roles[r].linear;
 }
 
 static void place_name(nib_place p, const char *prefix, const char *stem, char *buf, size_t n)
@@ -113,7 +118,7 @@ static const char *parse_layer(const char *s, uint32_t *layer)
 bool nib_place_parse(const char *name, bool gguf, nib_place *out)
 {
     const char *prefix = gguf ? "blk." : "model.layers.", *dot = strrchr(name, '.');
-    nib_role first = 0, end = NIB_ROLE_FIRST_BLOCK;
+    nib_role first = NIB_ROLE_FIRST, end = NIB_ROLE_FIRST_BLOCK;
     nib_place p = {0};
     if (!strncmp(name, prefix, strlen(prefix))) {
         name = parse_layer(name + strlen(prefix), &p.layer);
@@ -126,7 +131,7 @@ bool nib_place_parse(const char *name, bool gguf, nib_place *out)
         const char *stem = gguf ? roles[p.role].gguf : roles[p.role].hf;
         if (!stem || strlen(stem) != (size_t)(dot - name) || strncmp(stem, name, strlen(stem)))
             continue;
-        if (p.bias && !roles[p.role].may_have_bias) return false;
+        if (p.bias && !roles[p.role].linear) return false;
         *out = p;
         return true;
     }

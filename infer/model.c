@@ -22,10 +22,14 @@ static nib_param *param(nib_model *m, nib_place p)
 
 bool nib_model_place(const nib_model *m, const nib_tensor *t, nib_place *out)
 {
-    if (!nib_place_parse(t->name, is_gguf(m), out)) return false;
-    bool norm = out->role == NIB_ROLE_ATTN_Q_NORM || out->role == NIB_ROLE_ATTN_K_NORM;
+    nib_place p;
+    *out = (nib_place){0};
+    if (!nib_place_parse(t->name, is_gguf(m), &p)) return false;
+    bool norm = p.role == NIB_ROLE_ATTN_Q_NORM || p.role == NIB_ROLE_ATTN_K_NORM;
     if (norm && !m->arch->qk_norm) return false;
-    return out->role < NIB_ROLE_FIRST_BLOCK || out->layer < m->hp.n_layer;
+    if (p.role >= NIB_ROLE_FIRST_BLOCK && p.layer >= m->hp.n_layer) return false;
+    *out = p;
+    return true;
 }
 
 /* Buffers that some checkpoints carry and nobody reads: tables of the rotation, causal masks. */
@@ -130,7 +134,7 @@ static bool required(const nib_model *m, nib_place p)
 static nib_code check_complete(nib_model *m, nib_err *err)
 {
     nib_place p = {0};
-    for (p.role = 0; p.role < NIB_ROLE_COUNT; p.role++) {
+    for (p.role = NIB_ROLE_FIRST; p.role < NIB_ROLE_COUNT; p.role++) {
         uint32_t layers = p.role < NIB_ROLE_FIRST_BLOCK ? 1 : m->hp.n_layer;
         for (p.layer = 0; p.layer < layers; p.layer++) {
             const nib_param *par = param(m, p);

@@ -12,6 +12,7 @@
 #include "formats/source.h"
 
 typedef enum {
+    NIB_ROLE_NONE, /* 0, so that a zeroed place is none */
     /* once per model */
     NIB_ROLE_TOKEN_EMBD,
     NIB_ROLE_OUTPUT_NORM,
@@ -30,11 +31,14 @@ typedef enum {
     NIB_ROLE_FFN_UP,
     NIB_ROLE_FFN_DOWN,
     NIB_ROLE_COUNT,
+    NIB_ROLE_FIRST = NIB_ROLE_TOKEN_EMBD,
     NIB_ROLE_FIRST_BLOCK = NIB_ROLE_ATTN_NORM,
 } nib_role;
 
-/* "attn_q" */
+/* "attn_q"; not of NIB_ROLE_NONE. */
 const char *nib_role_name(nib_role r);
+/* Is its weight a matrix of a block? */
+bool nib_role_is_linear(nib_role r);
 
 /* A set of linears that read one input, and what may absorb the inverse of a scale of its channels,
  * so that the model computes the same: a norm, or the linear whose outputs the channels are, up to
@@ -129,12 +133,12 @@ typedef struct {
     bool bias;
 } nib_place;
 
-/* Role of a tensor; false when no role takes it. */
+/* Role of a tensor; false, and an empty place, when no role takes it. */
 bool nib_model_place(const nib_model *m, const nib_tensor *t, nib_place *out);
 /* The same from a name alone, GGUF's or HF's, in the letter of the tables: the layer may be beyond
  * the model's. */
 bool nib_place_parse(const char *name, bool gguf, nib_place *out);
-/* GGUF name of a place: "blk.3.attn_q.weight" into buf (at least 64 bytes). */
+/* GGUF name of a place that is not empty: "blk.3.attn_q.weight" into buf (at least 64 bytes). */
 void nib_place_gguf_name(nib_place p, char *buf, size_t n);
 /* HF name: "model.layers.3.self_attn.q_proj.weight". */
 void nib_place_hf_name(nib_place p, char *buf, size_t n);

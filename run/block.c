@@ -7,8 +7,7 @@
 bool nib_block_holds(const nib_plan_tensor *t)
 {
     if (t->solve) return true;
-    return t->place.role >= NIB_ROLE_FIRST_BLOCK && !t->place.bias && t->src->n_dims == 2 &&
-           t->codec->quantized && !t->copy;
+    return nib_role_is_linear(t->place.role) && !t->place.bias && t->codec->quantized && !t->copy;
 }
 
 static nib_code load(nib_block *b, nib_block_tensor *to, const nib_plan_tensor *t, nib_err *err)

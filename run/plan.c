@@ -69,7 +69,8 @@ static nib_code list_tensors(nib_plan *p, nib_err *err)
     for (size_t i = 0; i < n; i++) p->n += place_tensor(p, nib_source_at(src, i), &p->tensor[p->n]);
     if (!from_gguf(p) && p->model->rope_factors) {
         nib_plan_tensor *t = &p->tensor[p->n++];
-        snprintf(t->name, sizeof t->name, "rope_freqs.weight");
+        t->place.role = NIB_ROLE_ROPE_FREQS;
+        nib_place_gguf_name(t->place, t->name, sizeof t->name);
         t->values = p->model->rope_factors;
         t->rows = 1;
         t->cols = p->model->hp.head_dim / 2;
@@ -256,8 +257,7 @@ static void mark_solved(nib_plan *p)
 {
     for (size_t i = 0; i < p->n; i++) {
         nib_plan_tensor *t = &p->tensor[i];
-        bool matrix =
-            t->src && n_dims_of(t) == 2 && t->place.role >= NIB_ROLE_FIRST_BLOCK && !t->place.bias;
+        bool matrix = nib_role_is_linear(t->place.role) && !t->place.bias;
         t->solve = matrix && (t->method != NIB_METHOD_RTN || p->recipe.transform) &&
                    t->codec->quantized && t->codec->fit && !t->copy;
         p->n_solved += t->solve;

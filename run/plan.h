@@ -25,7 +25,7 @@ typedef struct {
     bool outer;                       /* embedding or output matrix                         */
     uint32_t rope_head;               /* rows are put into pair order within heads of this  */
                                       /* many; 0: kept in order                             */
-    nib_place place;                  /* role and layer                                    */
+    nib_place place;                  /* role and layer; none: a buffer that nobody reads   */
     nib_method method;                /* of a weight of the blocks                          */
     bool solve;                       /* made by the solver: its bytes wait in the side    */
     uint64_t solved_at;               /* file (run/side.h) at this offset                  */

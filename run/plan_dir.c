@@ -44,13 +44,6 @@ static nib_code check_recipe(const nib_plan *p, nib_err *err)
 
 /* ---- tensors ---- */
 
-static bool is_linear(const nib_plan *p, const nib_plan_tensor *t)
-{
-    nib_place place;
-    return nib_model_place(p->model, t->src, &place) && place.role >= NIB_ROLE_FIRST_BLOCK &&
-           !place.bias && t->src->n_dims == 2;
-}
-
 static nib_code check_group(const nib_plan_tensor *t, uint64_t group, nib_err *err)
 {
     if (group && t->cols % group)
@@ -107,7 +100,7 @@ static nib_code plan_tensor(nib_plan *p, size_t i, nib_overrides *o, nib_err *er
 {
     nib_plan_tensor *t = &p->tensor[i];
     nib_layout_format f;
-    bool packed = is_linear(p, t);
+    bool packed = nib_role_is_linear(t->place.role) && !t->place.bias;
     nib_code rc = packed ? nib_dir_choose(&f, &packed, t, &p->recipe, o, err) : NIB_OK;
     if (rc) return rc;
     return packed ? pack_tensor(p, t, f, &p->group[i], err) : copy_tensor(p, t, err);

@@ -161,10 +161,29 @@ static void configurations_old_and_new(void **state)
     tiny_drop(&t);
 }
 
+static void what_has_no_place_gets_none(void **state)
+{
+    (void)state;
+    static char *const names[] = {"model.layers.0.self_attn.rotary_emb.inv_freq",
+                                  "model.layers.0.self_attn.q_norm.weight",
+                                  "model.layers.2.mlp.up_proj.weight"};
+    tiny t;
+    tiny_make(&t, "llama");
+    tiny_open(&t);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const nib_tensor tensor = {.name = names[i]};
+        nib_place p = {NIB_ROLE_ATTN_Q, 1, true};
+        assert_false(nib_model_place(&t.model, &tensor, &p));
+        assert_true(p.role == NIB_ROLE_NONE && !p.layer && !p.bias);
+    }
+    close_one(&t);
+    tiny_drop(&t);
+}
+
 static void names_there_and_back(void **state)
 {
     (void)state;
-    for (nib_role r = 0; r < NIB_ROLE_COUNT; r++)
+    for (nib_role r = NIB_ROLE_FIRST; r < NIB_ROLE_COUNT; r++)
         for (int hf = 0; hf < 2; hf++) {
             nib_place p = {.role = r, .layer = r < NIB_ROLE_FIRST_BLOCK ? 0 : 17}, back;
             char name[96];
@@ -315,6 +334,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wrong_configurations_are_named),
         cmocka_unit_test(configurations_old_and_new),
+        cmocka_unit_test(what_has_no_place_gets_none),
         cmocka_unit_test(names_there_and_back),
         cmocka_unit_test(row_order_of_adjacent_pairs),
         cmocka_unit_test(metadata_of_a_gguf),
