@@ -1,43 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /* cli/cmd_quantize.c - write a smaller model: open, plan, run, say what was done. */
 #include "base/mem.h"
-#include "cli/dir_opts.h"
 #include "cli/io.h"
+#include "cli/method_opts.h"
 #include "cli/opts.h"
 #include "cli/quantize_print.h"
-#include "cli/windows.h"
 #include "run/dir.h"
 #include "run/quantize.h"
 #include "run/solve.h"
 
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 static struct {
     const char *out, *type, *imatrix, *output_type, *embedding_type;
     nib_opt_list overrides, tensor_types;
     const char *protect_blocks;
     uint64_t split_max;
-    const char *method;
     nib_dir_opts dir;
-    nib_window_opts windows;
-    const char *alpha, *stats;
-    double percentile;
-    double damp, drift; /* drift below 0: not given */
-    uint64_t sweeps, memory;
-    bool no_propagate, true_sequential, resume;
+    nib_method_opts how;
     bool pure, leave_output, dry_run, force, json;
-} opt = {.method = "rtn",
-         .dir = NIB_DIR_OPTS_DEFAULT,
-         .damp = 0.01,
-         .drift = -1,
-         .sweeps = 8,
-         .memory = (uint64_t)1 << 30};
-
-static const char *const METHODS[] = {
-    "rtn", "gptq", "awq", "awq+gptq", "smoothquant", "smoothquant+gptq", NULL};
+} opt = {.dir = NIB_DIR_OPTS_DEFAULT, .how = NIB_METHOD_OPTS_DEFAULT};
 
 static const char *file_type_name(size_t i)
 {
@@ -65,69 +47,7 @@ static const nib_opt rows[] = {
      .metavar = "TYPE",
      .help = "gguf: q8_0, q4_k_m, iq4_xs, q3_k_m ... (q4_k_m)"},
     NIB_DIR_OPTS(opt.dir),
-    {.name = "method",
-     .letter = 'm',
-     .kind = NIB_OPT_CHOICE,
-     .target = &opt.method,
-     .choices = METHODS,
-     .metavar = "METHOD",
-     .help = "rtn, gptq, awq, awq+gptq, smoothquant ... (rtn)"},
-    {.name = "alpha",
-     .kind = NIB_OPT_STR,
-     .target = &opt.alpha,
-     .metavar = "A",
-     .help = "smoothquant: from 0 to 1, or auto (0.5)"},
-    NIB_WINDOW_OPTS(opt.windows, "tokens in a window (2048, or the model's context)", 0,
-                    "windows, chosen at random (128)"),
-    {.name = "stats",
-     .kind = NIB_OPT_STR,
-     .target = &opt.stats,
-     .metavar = "DIR",
-     .help = "in place of --text: 'nibble calibrate --hessians'"},
-    {.name = "damp",
-     .kind = NIB_OPT_NUM,
-     .target = &opt.damp,
-     .min = 0,
-     .max = 1,
-     .metavar = "SHARE",
-     .help = "gptq: share added to the Hessian's diagonal (0.01)"},
-    {.name = "sweeps",
-     .kind = NIB_OPT_UINT,
-     .target = &opt.sweeps,
-     .max = 1000,
-     .metavar = "N",
-     .help = "gptq: descent sweeps; 0 for plain GPTQ (8)"},
-    {.name = "drift",
-     .kind = NIB_OPT_NUM,
-     .target = &opt.drift,
-     .min = 0,
-     .max = 1,
-     .metavar = "SHARE",
-     .help = "gptq: share of the inputs' drift to make up for (0.5)"},
-    {.name = "percentile",
-     .kind = NIB_OPT_NUM,
-     .target = &opt.percentile,
-     .min = 50,
-     .max = 99.9999,
-     .metavar = "P",
-     .help = "w8a8: share of values within a percentile range (99.99)"},
-    {.name = "no-propagate",
-     .kind = NIB_OPT_FLAG,
-     .target = &opt.no_propagate,
-     .help = "gptq: blocks see the original activations"},
-    {.name = "true-sequential",
-     .kind = NIB_OPT_FLAG,
-     .target = &opt.true_sequential,
-     .help = "gptq: activations are renewed inside a block too"},
-    {.name = "memory",
-     .kind = NIB_OPT_SIZE,
-     .target = &opt.memory,
-     .metavar = "SIZE",
-     .help = "gptq: activations to keep in memory (1Gi)"},
-    {.name = "resume",
-     .kind = NIB_OPT_FLAG,
-     .target = &opt.resume,
-     .help = "gptq: go on where a killed run was"},
+    NIB_METHOD_OPTS(opt.how),
     {.name = "imatrix",
      .kind = NIB_OPT_STR,
      .target = &opt.imatrix,
@@ -186,53 +106,12 @@ static const nib_opt rows[] = {
 
 /* ---- the work ---- */
 
-static bool gives_feedback(void)
-{
-    const char *plus = strchr(opt.method, '+');
-    return !strcmp(plus ? plus + 1 : opt.method, "gptq");
-}
-
-static nib_transform transform(void)
-{
-    if (!strncmp(opt.method, "awq", 3)) return NIB_TRANSFORM_AWQ;
-    if (!strncmp(opt.method, "smooth", 6)) return NIB_TRANSFORM_SMOOTHQUANT;
-    return NIB_TRANSFORM_NONE;
-}
-
-/* In [0, 1], -1 for auto; NAN when it is neither. */
-static double alpha(void)
-{
-    char *end;
-    if (!opt.alpha) return 0.5;
-    if (!strcmp(opt.alpha, "auto")) return -1;
-    const double a = strtod(opt.alpha, &end);
-    return end != opt.alpha && !*end && a >= 0 && a <= 1 ? a : NAN;
-}
-
-static nib_solve_opts solve_opts(const nib_stats *stats)
-{
-    nib_solve_opts o = nib_solve_defaults();
-    if (opt.dir.desc_act) o.gptq.when = NIB_PARAMS_REACHED;
-    o.rescale.alpha = alpha();
-    const char *measured = nib_dir_opts_measured(&opt.dir);
-    if (measured) o.range = nib_range_method_find(measured);
-    if (opt.percentile > 0) o.percentile = opt.percentile;
-    if (opt.drift >= 0) o.drift = opt.drift;
-    o.gptq.damp = opt.damp;
-    o.gptq.sweeps = (unsigned)opt.sweeps;
-    o.propagate = !opt.no_propagate;
-    o.true_sequential = opt.true_sequential;
-    o.memory = opt.memory;
-    o.stats = stats;
-    return o;
-}
-
 /* What solving keeps in memory depends on the options of the windows too. */
 static void count_solving(nib_plan *p, const nib_stats *stats, const nib_ctx *ctx)
 {
-    const nib_solve_opts o = solve_opts(stats);
-    const size_t samples = opt.windows.samples ? opt.windows.samples : NIB_SOLVE_WINDOWS,
-                 n_ctx = nib_window_ctx(&opt.windows, p->model, NIB_SOLVE_CTX);
+    const nib_solve_opts o = nib_method_opts_solve(&opt.how, &opt.dir, stats);
+    const size_t samples = opt.how.windows.samples ? opt.how.windows.samples : NIB_SOLVE_WINDOWS,
+                 n_ctx = nib_window_ctx(&opt.how.windows, p->model, NIB_SOLVE_CTX);
     uint64_t peak = nib_mem_peak() + nib_solve_memory(p, samples, n_ctx, &o, ctx->threads);
     if (p->n_solved && peak > p->peak_memory) p->peak_memory = peak;
 }
@@ -243,9 +122,9 @@ static nib_code solve_with(nib_solve_report *report, nib_side *side, const nib_p
                            nib_err *err)
 {
     uint64_t fingerprint;
-    const nib_solve_opts o = solve_opts(stats);
+    const nib_solve_opts o = nib_method_opts_solve(&opt.how, &opt.dir, stats);
     nib_code rc = nib_solve_fingerprint(&fingerprint, p, w, &o, err);
-    if (!rc) rc = nib_side_open(side, p->recipe.out, fingerprint, opt.resume, err);
+    if (!rc) rc = nib_side_open(side, p->recipe.out, fingerprint, opt.how.resume, err);
     return rc ? rc : nib_solve_run(report, side, p, w, &o, ctx, err);
 }
 
@@ -255,12 +134,12 @@ static nib_code solve(nib_solve_report *report, nib_side *side, const nib_plan *
     nib_tokenizer *tok = NULL;
     nib_windows w = {0};
     if (stats) return solve_with(report, side, p, NULL, stats, ctx, err);
-    if (!opt.windows.texts.n)
+    if (!opt.how.windows.texts.n)
         return nib_fail(err, NIB_EINVAL, "%s needs --text FILE",
                         nib_dir_opts_measured(&opt.dir) ? "--activations" : "method gptq");
     nib_code rc = nib_tokenizer_open(&tok, p->model->src, err);
     if (!rc)
-        rc = nib_windows_from_opts(&w, &opt.windows, p->model, tok, NIB_SOLVE_CTX,
+        rc = nib_windows_from_opts(&w, &opt.how.windows, p->model, tok, NIB_SOLVE_CTX,
                                    NIB_SOLVE_WINDOWS, ctx, err);
     if (!rc) rc = solve_with(report, side, p, &w, NULL, ctx, err);
     nib_windows_free(&w);
@@ -273,7 +152,7 @@ static nib_code write_folder(nib_quantize_result *r, nib_side *side, const nib_p
                              const nib_ctx *ctx, nib_err *err)
 {
     nib_code rc = NIB_OK;
-    const nib_layout_note note = {.damp = opt.damp, .true_sequential = opt.true_sequential};
+    const nib_layout_note note = {.damp = opt.how.damp, .true_sequential = opt.how.true_sequential};
     if (!p->n_solved) {
         rc = nib_side_open(side, p->recipe.out, 0, false, err);
         if (!rc) rc = nib_dir_round(side, p, ctx, err);
@@ -324,6 +203,31 @@ static nib_code load_ranges(nib_ranges *r, const nib_model *m, const nib_ctx *ct
     return rc;
 }
 
+/* out and ranges are borrowed. */
+static nib_recipe make_recipe(const char *out, const nib_ranges *ranges)
+{
+    const bool folder = nib_dir_opts_folder(&opt.dir);
+    return (nib_recipe){.format = folder ? NIB_FORMAT_DIR : NIB_FORMAT_GGUF,
+                        .layout = nib_dir_opts_layout(&opt.dir),
+                        .out = out,
+                        .type = opt.type,
+                        .overrides = opt.overrides.v,
+                        .n_overrides = opt.overrides.n,
+                        .tensor_types = opt.tensor_types.v,
+                        .n_tensor_types = opt.tensor_types.n,
+                        .protect_blocks = opt.protect_blocks,
+                        .output_type = opt.output_type,
+                        .embedding_type = opt.embedding_type,
+                        .method = nib_method_opts_method(&opt.how),
+                        .transform = nib_method_opts_transform(&opt.how),
+                        .ranges = opt.dir.ranges ? ranges : NULL,
+                        .scales = nib_dir_opts_scales(&opt.dir),
+                        .pure = opt.pure,
+                        .leave_output = opt.leave_output,
+                        .force = opt.force,
+                        .split_max = folder ? opt.dir.shard_max : opt.split_max};
+}
+
 static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
 {
     nib_code rc;
@@ -333,38 +237,18 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
     nib_stats stats = {0};
     nib_ranges ranges = {0};
     nib_plan plan = {0};
-    const bool folder = nib_dir_opts_folder(&opt.dir);
-    nib_recipe recipe = {.format = folder ? NIB_FORMAT_DIR : NIB_FORMAT_GGUF,
-                         .layout = nib_dir_opts_layout(&opt.dir),
-                         .out = opt.out,
-                         .type = opt.type,
-                         .overrides = opt.overrides.v,
-                         .n_overrides = opt.overrides.n,
-                         .tensor_types = opt.tensor_types.v,
-                         .n_tensor_types = opt.tensor_types.n,
-                         .protect_blocks = opt.protect_blocks,
-                         .output_type = opt.output_type,
-                         .embedding_type = opt.embedding_type,
-                         .method = gives_feedback() ? NIB_METHOD_GPTQ : NIB_METHOD_RTN,
-                         .transform = transform(),
-                         .ranges = opt.dir.ranges ? &ranges : NULL,
-                         .scales = nib_dir_opts_scales(&opt.dir),
-                         .pure = opt.pure,
-                         .leave_output = opt.leave_output,
-                         .force = opt.force,
-                         .split_max = folder ? opt.dir.shard_max : opt.split_max};
     char *out = NULL;
-
-    if (folder && opt.out && (rc = nib_folder_name(&out, opt.out, err))) goto done;
-    if (out) recipe.out = out;
+    if (nib_dir_opts_folder(&opt.dir) && opt.out && (rc = nib_folder_name(&out, opt.out, err)))
+        goto done;
+    const nib_recipe recipe = make_recipe(out ? out : opt.out, &ranges);
     if ((rc = nib_source_open(&src, path, err))) goto done;
     if ((rc = nib_model_open(&model, src, err))) goto done;
     if (opt.imatrix && (rc = nib_imatrix_load(&imatrix, opt.imatrix, err))) goto done;
-    if (opt.stats && (rc = nib_stats_open(&stats, opt.stats, &model, err))) goto done;
+    if (opt.how.stats && (rc = nib_stats_open(&stats, opt.how.stats, &model, err))) goto done;
     if ((rc = load_ranges(&ranges, &model, ctx, err))) goto done;
     rc = nib_plan_make(&plan, &recipe, &model, opt.imatrix ? &imatrix : NULL, ctx, err);
     if (rc) goto done;
-    const nib_stats *given = opt.stats ? &stats : NULL;
+    const nib_stats *given = opt.how.stats ? &stats : NULL;
     count_solving(&plan, given, ctx);
     if (!opt.dry_run)
         rc = carry_out(&plan, given, ctx, err);
@@ -383,58 +267,23 @@ done:
     return rc;
 }
 
-static const char *misplaced_stats(void)
+/* Do the options go together? */
+static nib_code check_options(nib_err *err)
 {
-    if (!opt.stats) return NULL;
-    if (opt.windows.texts.n) return "--stats takes the place of --text";
-    if (opt.true_sequential)
-        return "--true-sequential runs the model, so it needs --text, not --stats";
-    if (transform() != NIB_TRANSFORM_NONE)
-        return "rescaling runs the model, so it needs --text, not --stats";
-    if (nib_dir_opts_measured(&opt.dir)) return "--activations needs --text, not --stats";
-    return NULL;
-}
-
-/* Is something wrong with the options together? Then what, into text. */
-static bool wrong(char *text, size_t n)
-{
-    const char *folder = nib_dir_opts_wrong(&opt.dir);
-    *text = 0;
-    if (!opt.out && !opt.dry_run)
-        snprintf(text, n, "-o FILE is missing");
-    else if (opt.dir.ranges && transform() != NIB_TRANSFORM_NONE)
-        snprintf(text, n,
-                 "--ranges are of the model as it is, and %s changes its inputs: use "
-                 "--activations",
-                 opt.method);
-    else if (strcmp(opt.method, "rtn") && !opt.windows.texts.n && !opt.stats && !opt.dry_run)
-        snprintf(text, n, "--method %s needs --text FILE%s", opt.method,
-                 strcmp(opt.method, "gptq") ? "" : " or --stats DIR");
-    else if (misplaced_stats())
-        snprintf(text, n, "%s", misplaced_stats());
-    else if (opt.alpha && transform() != NIB_TRANSFORM_SMOOTHQUANT)
-        snprintf(text, n, "--alpha needs --method smoothquant");
-    else if (opt.percentile > 0 &&
-             (!opt.dir.activations || strcmp(opt.dir.activations, "percentile") != 0))
-        snprintf(text, n, "--percentile needs --activations percentile");
-    else if (opt.drift > 0 && (opt.stats || opt.no_propagate))
-        snprintf(text, n, "--drift goes with neither --stats nor --no-propagate");
-    else if (opt.true_sequential && opt.no_propagate)
-        snprintf(text, n, "--true-sequential renews activations, --no-propagate does not");
-    else if (isnan(alpha()))
-        snprintf(text, n, "--alpha '%s': should be from 0 to 1, or auto", opt.alpha);
-    else if (nib_dir_opts_folder(&opt.dir) && opt.split_max)
-        snprintf(text, n, "--split-max-size is for GGUF files; use --max-shard-size");
-    else if (folder)
-        snprintf(text, n, "%s", folder);
-    return *text;
+    const char *wrong = nib_dir_opts_wrong(&opt.dir);
+    if (!opt.out && !opt.dry_run) return nib_fail(err, NIB_EINVAL, "-o FILE is missing");
+    nib_code rc = nib_method_opts_check(&opt.how, &opt.dir, opt.dry_run, err);
+    if (rc) return rc;
+    if (nib_dir_opts_folder(&opt.dir) && opt.split_max)
+        return nib_fail(err, NIB_EINVAL,
+                        "--split-max-size is for GGUF files; use --max-shard-size");
+    return wrong ? nib_fail(err, NIB_EINVAL, "%s", wrong) : NIB_OK;
 }
 
 static int run(const nib_opt_list *operands, const nib_ctx *ctx)
 {
     nib_err err;
-    char text[256];
-    if (wrong(text, sizeof text)) return nib_usage(&nib_cmd_quantize, "quantize: %s", text);
+    if (check_options(&err)) return nib_usage(&nib_cmd_quantize, "quantize: %s", err.msg);
     return quantize(operands->v[0], ctx, &err) ? nib_report(&err) : NIB_EXIT_OK;
 }
 

@@ -21,9 +21,11 @@ typedef struct {
     }
 
 /* NULL-terminated. */
-extern const char *const nib_dir_formats[],
-    *const nib_dir_schemes[], *const nib_dir_activations[], *const nib_dir_scales[],
-                                                                *const nib_dir_checkpoint_formats[];
+extern const char *const nib_dir_formats[];
+extern const char *const nib_dir_schemes[];
+extern const char *const nib_dir_activations[];
+extern const char *const nib_dir_scales[];
+extern const char *const nib_dir_checkpoint_formats[];
 
 /* The rows, for a command's table; `o` is a static nib_dir_opts. */
 #define NIB_DIR_OPTS(o)                                                                            \

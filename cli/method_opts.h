@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* cli/method_opts.h - how values are chosen, on the command line: --method and what goes with it.
+ */
+#ifndef NIB_CLI_METHOD_OPTS_H
+#define NIB_CLI_METHOD_OPTS_H
+
+#include "cli/dir_opts.h"
+#include "cli/windows.h"
+#include "run/solve.h"
+
+/* Targets of the options; start with NIB_METHOD_OPTS_DEFAULT. */
+typedef struct {
+    const char *method, *alpha, *stats;
+    nib_window_opts windows;
+    double percentile;  /* 0: not given */
+    double damp, drift; /* drift below 0: not given */
+    uint64_t sweeps, memory;
+    bool no_propagate, true_sequential, resume;
+} nib_method_opts;
+
+#define NIB_METHOD_OPTS_DEFAULT                                                                    \
+    {                                                                                              \
+        .method = "rtn", .damp = 0.01, .drift = -1, .sweeps = 8, .memory = (uint64_t)1 << 30       \
+    }
+
+extern const char *const nib_method_names[]; /* NULL-terminated */
+
+/* The rows, for a command's table; `o` is a static nib_method_opts. */
+#define NIB_METHOD_OPTS(o)                                                                         \
+    {.name = "method",                                                                             \
+     .letter = 'm',                                                                                \
+     .kind = NIB_OPT_CHOICE,                                                                       \
+     .target = &(o).method,                                                                        \
+     .choices = nib_method_names,                                                                  \
+     .metavar = "METHOD",                                                                          \
+     .help = "rtn, gptq, awq, awq+gptq, smoothquant ... (rtn)"},                                   \
+        {.name = "alpha",                                                                          \
+         .kind = NIB_OPT_STR,                                                                      \
+         .target = &(o).alpha,                                                                     \
+         .metavar = "A",                                                                           \
+         .help = "smoothquant: from 0 to 1, or auto (0.5)"},                                       \
+        NIB_WINDOW_OPTS((o).windows, "tokens in a window (2048, or the model's context)", 0,       \
+                        "windows, chosen at random (128)"),                                        \
+        {.name = "stats",                                                                          \
+         .kind = NIB_OPT_STR,                                                                      \
+         .target = &(o).stats,                                                                     \
+         .metavar = "DIR",                                                                         \
+         .help = "in place of --text: 'nibble calibrate --hessians'"},                             \
+        {.name = "damp",                                                                           \
+         .kind = NIB_OPT_NUM,                                                                      \
+         .target = &(o).damp,                                                                      \
+         .min = 0,                                                                                 \
+         .max = 1,                                                                                 \
+         .metavar = "SHARE",                                                                       \
+         .help = "gptq: share added to the Hessian's diagonal (0.01)"},                            \
+        {.name = "sweeps",                                                                         \
+         .kind = NIB_OPT_UINT,                                                                     \
+         .target = &(o).sweeps,                                                                    \
+         .max = 1000,                                                                              \
+         .metavar = "N",                                                                           \
+         .help = "gptq: descent sweeps; 0 for plain GPTQ (8)"},                                    \
+        {.name = "drift",                                                                          \
+         .kind = NIB_OPT_NUM,                                                                      \
+         .target = &(o).drift,                                                                     \
+         .min = 0,                                                                                 \
+         .max = 1,                                                                                 \
+         .metavar = "SHARE",                                                                       \
+         .help = "gptq: share of the inputs' drift to make up for (0.5)"},                         \
+        {.name = "percentile",                                                                     \
+         .kind = NIB_OPT_NUM,                                                                      \
+         .target = &(o).percentile,                                                                \
+         .min = 50,                                                                                \
+         .max = 99.9999,                                                                           \
+         .metavar = "P",                                                                           \
+         .help = "w8a8: share of values within a percentile range (99.99)"},                       \
+        {.name = "no-propagate",                                                                   \
+         .kind = NIB_OPT_FLAG,                                                                     \
+         .target = &(o).no_propagate,                                                              \
+         .help = "gptq: blocks see the original activations"},                                     \
+        {.name = "true-sequential",                                                                \
+         .kind = NIB_OPT_FLAG,                                                                     \
+         .target = &(o).true_sequential,                                                           \
+         .help = "gptq: activations are renewed inside a block too"},                              \
+        {.name = "memory",                                                                         \
+         .kind = NIB_OPT_SIZE,                                                                     \
+         .target = &(o).memory,                                                                    \
+         .metavar = "SIZE",                                                                        \
+         .help = "gptq: activations to keep in memory (1Gi)"},                                     \
+    {                                                                                              \
+        .name = "resume", .kind = NIB_OPT_FLAG, .target = &(o).resume,                             \
+        .help = "gptq: go on where a killed run was"                                               \
+    }
+
+nib_method nib_method_opts_method(const nib_method_opts *o);
+nib_transform nib_method_opts_transform(const nib_method_opts *o);
+
+/* NIB_EINVAL: what is wrong with the options together. A dry run does without text. */
+NIB_MUST_USE nib_code nib_method_opts_check(const nib_method_opts *o, const nib_dir_opts *dir,
+                                            bool dry_run, nib_err *err);
+
+/* What they ask for, where nothing is wrong. stats: those that o->stats names, or NULL. */
+nib_solve_opts nib_method_opts_solve(const nib_method_opts *o, const nib_dir_opts *dir,
+                                     const nib_stats *stats);
+
+#endif
