@@ -130,6 +130,12 @@ bool nib_file_is_dir(const char *path)
     return !stat(path, &st) && S_ISDIR(st.st_mode);
 }
 
+bool nib_file_same(const char *a, const char *b)
+{
+    struct stat s, t;
+    return !stat(a, &s) && !stat(b, &t) && s.st_dev == t.st_dev && s.st_ino == t.st_ino;
+}
+
 /* ---- paths ---- */
 
 char *nib_path_join(const char *dir, const char *name)
@@ -327,23 +333,27 @@ nib_code nib_out_finish(nib_out *o, nib_err *err)
     return NIB_OK;
 }
 
-nib_code nib_out_rename(nib_out *o, nib_err *err)
+void nib_sync_parent(const char *path)
 {
-    nib_code rc = NIB_OK;
-    if (rename(o->tmp, o->path)) {
-        rc = nib_fail_sys(err, errno, "%s: renaming the finished file", o->path);
-        nib_out_abort(o);
-        return rc;
-    }
-    char *dir = nib_path_dir(o->path);
+    char *dir = nib_path_dir(path);
     int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (fd >= 0) {
         fsync(fd);
         close(fd);
     }
     nib_free(dir);
+}
+
+nib_code nib_out_rename(nib_out *o, nib_err *err)
+{
+    if (rename(o->tmp, o->path)) {
+        nib_code rc = nib_fail_sys(err, errno, "%s: renaming the finished file", o->path);
+        nib_out_abort(o);
+        return rc;
+    }
+    nib_sync_parent(o->path);
     out_free(o);
-    return rc;
+    return NIB_OK;
 }
 
 nib_code nib_out_commit(nib_out *o, nib_err *err)

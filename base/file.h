@@ -40,6 +40,8 @@ NIB_MUST_USE nib_code nib_file_slurp(char **data, size_t *size, const char *path
 
 bool nib_file_exists(const char *path);
 bool nib_file_is_dir(const char *path);
+/* Are both there, and one and the same file or folder? */
+bool nib_file_same(const char *a, const char *b);
 
 /* "dir/name"; NULL when memory is short. The caller frees it. */
 char *nib_path_join(const char *dir, const char *name);
@@ -74,6 +76,10 @@ void nib_out_abort(nib_out *o);
 /* A whole file in that way: n bytes, which may be none. */
 NIB_MUST_USE nib_code nib_file_save(const char *path, const void *data, size_t n, bool force,
                                     nib_err *err);
+
+/* Make the names in the folder that holds path last: after a rename. Where that cannot be done,
+ * what was renamed is there all the same, so it is no error. */
+void nib_sync_parent(const char *path);
 
 /* Bytes free for this user on the file system that holds (or will hold) `path`; UINT64_MAX when
  * unknown. */

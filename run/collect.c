@@ -28,10 +28,8 @@ nib_code nib_collect_check(const char *dir, bool force, nib_err *err)
 /* All blocks are alike, so the first one says what is needed. */
 static nib_code check_disk(const collector *c, uint64_t block_bytes, nib_err *err)
 {
-    const uint64_t all = block_bytes * c->m->hp.n_layer, disk_free = nib_disk_free(c->target);
-    if (all <= disk_free) return NIB_OK;
-    return nib_fail(err, NIB_EIO, "%s: needs %.1f MB of disk, and %.1f MB are free", c->target,
-                    (double)all / 1e6, (double)disk_free / 1e6);
+    return nib_target_disk(c->target, block_bytes * c->m->hp.n_layer, nib_disk_free(c->target),
+                           err);
 }
 
 static nib_code write_block(collector *c, uint32_t layer, nib_err *err)

@@ -14,7 +14,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* What makes a folder a model. */
 static const char MARK[] = "config.json";
@@ -25,11 +24,9 @@ enum { PIECE = 4 << 20 };
 
 static nib_code check_not_source(const nib_plan *p, nib_err *err)
 {
-    struct stat a, b;
     char *dir = nib_dir_source_folder(p->model->src);
     if (!dir) return nib_fail_nomem(err, "a path");
-    bool same =
-        !stat(dir, &a) && !stat(p->recipe.out, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    bool same = nib_file_same(dir, p->recipe.out);
     nib_free(dir);
     if (!same) return NIB_OK;
     return nib_fail(err, NIB_EINVAL, "%s: is the folder of the model that is being read",
@@ -38,14 +35,10 @@ static nib_code check_not_source(const nib_plan *p, nib_err *err)
 
 nib_code nib_dir_check(const nib_plan *p, nib_err *err)
 {
-    const uint64_t bytes = p->layout.total_bytes;
     nib_code rc = nib_target_folder(p->recipe.out, err);
     if (!rc) rc = check_not_source(p, err);
     if (!rc) rc = nib_stage_check(p->recipe.out, MARK, p->recipe.force, err);
-    if (!rc && bytes > p->disk_free)
-        rc = nib_fail(err, NIB_EIO, "%s: needs %.1f MB of disk, and %.1f MB are free",
-                      p->recipe.out, (double)bytes / 1e6, (double)p->disk_free / 1e6);
-    return rc;
+    return rc ? rc : nib_target_disk(p->recipe.out, p->layout.total_bytes, p->disk_free, err);
 }
 
 /* ---- rounding to nearest ---- */

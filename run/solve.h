@@ -15,8 +15,8 @@
 
 #include "calib/stats.h"
 #include "quant/gptq.h"
-#include "run/kl.h"
 #include "quant/range.h"
+#include "run/kl.h"
 #include "run/plan.h"
 #include "run/rescale.h"
 #include "run/side.h"

@@ -159,18 +159,6 @@ nib_code nib_stage_open(nib_stage *s, const char *target, const char *mark, bool
     return rc;
 }
 
-/* Both names change in one folder, so one sync makes both last. */
-static void sync_parent(const char *path)
-{
-    char *dir = nib_path_dir(path);
-    int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (fd >= 0) {
-        fsync(fd);
-        close(fd);
-    }
-    nib_free(dir);
-}
-
 static nib_code finish(const nib_stage *s, nib_err *err)
 {
     if (!rename(s->dir, s->target)) return NIB_OK;
@@ -185,7 +173,7 @@ static nib_code replace_in_steps(const nib_stage *s, nib_err *err)
         return nib_fail_sys(err, errno, "%s: moving the old folder aside", s->target);
     nib_code rc = finish(s, err);
     if (!rc) {
-        sync_parent(s->target);
+        nib_sync_parent(s->target);
         remove_flat(s->old);
     } else if (rename(s->old, s->target)) {
         nib_wrap(err, "the old one is '%s'", s->old);
@@ -198,7 +186,7 @@ static nib_code replace(const nib_stage *s, nib_err *err)
 {
     if (renameat2(AT_FDCWD, s->dir, AT_FDCWD, s->target, RENAME_EXCHANGE))
         return replace_in_steps(s, err);
-    sync_parent(s->target);
+    nib_sync_parent(s->target);
     remove_flat(s->dir);
     return NIB_OK;
 }
@@ -212,7 +200,7 @@ nib_code nib_stage_commit(nib_stage *s, nib_err *err)
         nib_stage_abort(s);
         return rc;
     }
-    sync_parent(s->target);
+    nib_sync_parent(s->target);
     stage_free(s);
     return NIB_OK;
 }

@@ -5,14 +5,7 @@
 #include "base/file.h"
 
 #include <errno.h>
-#include <sys/stat.h>
 #include <unistd.h>
-
-static bool same_file(const char *a, const char *b)
-{
-    struct stat s, t;
-    return !stat(a, &s) && !stat(b, &t) && s.st_dev == t.st_dev && s.st_ino == t.st_ino;
-}
 
 nib_code nib_target_folder(const char *path, nib_err *err)
 {
@@ -32,7 +25,7 @@ nib_code nib_target_folder(const char *path, nib_err *err)
 static nib_code check_file(const char *path, const nib_source *src, bool force, nib_err *err)
 {
     for (size_t i = 0; i < nib_source_n_files(src); i++)
-        if (same_file(path, nib_source_file(src, i)))
+        if (nib_file_same(path, nib_source_file(src, i)))
             return nib_fail(err, NIB_EINVAL, "%s: is a file of the model that is being read", path);
     if (nib_file_is_dir(path))
         return nib_fail(err, NIB_EIO, "%s: is a folder; name a file in it", path);
@@ -41,14 +34,18 @@ static nib_code check_file(const char *path, const nib_source *src, bool force, 
     return NIB_OK;
 }
 
+nib_code nib_target_disk(const char *path, uint64_t bytes, uint64_t disk_free, nib_err *err)
+{
+    if (bytes <= disk_free) return NIB_OK;
+    return nib_fail(err, NIB_EIO, "%s: needs %.1f MB of disk, and %.1f MB are free", path,
+                    (double)bytes / 1e6, (double)disk_free / 1e6);
+}
+
 nib_code nib_target_check(const nib_file_layout *l, const nib_source *src, bool force,
                           uint64_t disk_free, nib_err *err)
 {
     nib_code rc = nib_target_folder(l->file_path[0], err);
     for (size_t i = 0; i < l->n_files && !rc; i++)
         rc = check_file(l->file_path[i], src, force, err);
-    if (!rc && l->total_bytes > disk_free)
-        rc = nib_fail(err, NIB_EIO, "%s: needs %.1f MB of disk, and %.1f MB are free",
-                      l->file_path[0], (double)l->total_bytes / 1e6, (double)disk_free / 1e6);
-    return rc;
+    return rc ? rc : nib_target_disk(l->file_path[0], l->total_bytes, disk_free, err);
 }
