@@ -39,15 +39,16 @@ static bool from_gguf(const nib_plan *p)
     return nib_source_get_kind(p->model->src) == NIB_SOURCE_GGUF;
 }
 
-/* Name and row order of one source tensor; false when the output does without it. */
+/* Name and row order of one source tensor; false when the output does without it: buffers that
+ * nobody reads, but for those of a GGUF file that hold something. */
 static bool place_tensor(const nib_plan *p, const nib_tensor *src, nib_plan_tensor *t)
 {
     const nib_model *m = p->model;
     bool placed = nib_model_place(m, src, &t->place);
+    if (!placed && (!from_gguf(p) || !nib_tensor_elems(src))) return false;
     if (from_gguf(p)) {
         snprintf(t->name, sizeof t->name, "%s", src->name);
     } else {
-        if (!placed) return false;
         nib_place_gguf_name(t->place, t->name, sizeof t->name);
         if ((t->place.role == NIB_ROLE_ATTN_Q || t->place.role == NIB_ROLE_ATTN_K) &&
             m->arch->rope_interleaved && !m->rope_interleaved)

@@ -203,6 +203,53 @@ static void through_an_unquantized_gguf(void **state)
     close_model(&in);
 }
 
+/* The file once more, with tensors behind the others that hold nothing: a row of no columns, and
+ * no rows. */
+static void add_empty_buffers(const nib_source *s, const char *path)
+{
+    static const char *const name[] = {"blk.0.rotary_emb.inv_freq", "blk.1.rotary_emb.inv_freq"};
+    static const uint64_t shape[][2] = {{0}, {0, 4}};
+    const size_t n = nib_source_count(s);
+    nib_gguf_tensor *list = nib_calloc(n + 2, sizeof *list);
+    nib_gguf_writer *w;
+    nib_err err = {0};
+    for (size_t i = 0; i < n; i++) {
+        const nib_tensor *t = nib_source_at(s, i);
+        list[i] = (nib_gguf_tensor){t->name, t->codec->type, t->n_dims, {0}};
+        memcpy(list[i].shape, t->shape, (size_t)t->n_dims * sizeof *t->shape);
+    }
+    for (int i = 0; i < 2; i++)
+        list[n + (size_t)i] =
+            (nib_gguf_tensor){name[i], NIB_F32, i + 1, {shape[i][0], shape[i][1]}};
+    assert_int_equal(nib_gguf_begin(&w, path, nib_source_kvs(s), list, n + 2, 0, true, &err),
+                     NIB_OK);
+    for (size_t i = 0; i < n; i++) {
+        uint8_t *bytes = tensor_bytes(s, nib_source_at(s, i));
+        const size_t n_bytes = (size_t)nib_source_at(s, i)->bytes;
+        assert_int_equal(nib_gguf_write(w, i, bytes, n_bytes, &err), NIB_OK);
+        nib_free(bytes);
+    }
+    for (size_t i = n; i < n + 2; i++) assert_int_equal(nib_gguf_write(w, i, "", 0, &err), NIB_OK);
+    assert_int_equal(nib_gguf_end(w, &err), NIB_OK);
+    nib_free(list);
+}
+
+static void empty_buffers_are_left_out(void **state)
+{
+    (void)state;
+    nib_recipe first = {.out = scratch("bf16.gguf"), .type = "bf16", .force = true};
+    quantize_ok(tiny_llama(), &first, NULL);
+    opened plain;
+    open_model(&plain, scratch("bf16.gguf"));
+    add_empty_buffers(plain.src, scratch("odd.gguf"));
+    close_model(&plain);
+    nib_recipe r = {.out = scratch("from-plain.gguf"), .type = "q8_0", .force = true};
+    quantize_ok(scratch("bf16.gguf"), &r, NULL);
+    r.out = scratch("from-odd.gguf");
+    quantize_ok(scratch("odd.gguf"), &r, NULL);
+    assert_true(same_files(scratch("from-plain.gguf"), scratch("from-odd.gguf")));
+}
+
 static void requantizing_says_so(void **state)
 {
     (void)state;
@@ -346,6 +393,7 @@ int main(void)
         cmocka_unit_test(sizes_are_as_planned),
         cmocka_unit_test(same_bytes_for_any_thread_count),
         cmocka_unit_test(through_an_unquantized_gguf),
+        cmocka_unit_test(empty_buffers_are_left_out),
         cmocka_unit_test(requantizing_says_so),
         cmocka_unit_test(zero_importances_are_counted),
         cmocka_unit_test(weights_that_are_no_numbers),
