@@ -357,15 +357,22 @@ static nib_code check_rescaled(solver *s, nib_err *err)
                     kl.logits, NIB_RESCALE_TOLERANCE);
 }
 
+/* Windows that run through a block, each as often as it does. */
+static double windows_of_block(const solver *s)
+{
+    const unsigned gathered = (s->opts->true_sequential ? 4 : 1) * (1u + s->moments.drift),
+                   passes = gathered + nib_plan_measures_ranges(s->p) + s->opts->propagate;
+    const size_t held = s->original.n;
+    return (double)(passes * s->n_calib + 2 * held + s->plain.n + s->rescaled.n);
+}
+
 static nib_code solve_all(solver *s, nib_err *err)
 {
     nib_code rc = set_up(s, err);
-    const double gathered = (s->opts->true_sequential ? 4 : 1) * (1 + s->moments.drift),
-                 passes = gathered + s->opts->propagate;
     const bool stats = s->opts->stats;
     nib_progress *progress = &s->runner.progress;
     nib_progress_begin(progress, s->ctx->log, "solving", stats ? "blocks" : "windows",
-                       s->m->hp.n_layer * (stats ? 1 : passes * (double)s->w->n));
+                       s->m->hp.n_layer * (stats ? 1 : windows_of_block(s)));
     for (uint32_t layer = 0; layer < s->m->hp.n_layer && !rc; layer++) {
         nib_progress_note(progress, "block %u of %u", layer + 1, s->m->hp.n_layer);
         rc = run_block(s, layer, err);
