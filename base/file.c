@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -114,6 +113,17 @@ nib_code nib_file_slurp(char **data, size_t *size, const char *path, size_t max_
         p = NULL;
     }
     nib_free(p);
+    nib_file_close(&f);
+    return rc;
+}
+
+nib_code nib_file_head(void *dst, size_t n, const char *path, nib_err *err)
+{
+    nib_file f;
+    nib_code rc = nib_file_open(&f, path, err);
+    if (rc) return rc;
+    memset(dst, 0, n);
+    rc = nib_file_read(&f, 0, dst, f.size < n ? (size_t)f.size : n, err);
     nib_file_close(&f);
     return rc;
 }

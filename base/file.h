@@ -38,6 +38,9 @@ NIB_MUST_USE nib_code nib_fd_write(int fd, const char *name, uint64_t offset, co
 NIB_MUST_USE nib_code nib_file_slurp(char **data, size_t *size, const char *path, size_t max_bytes,
                                      nib_err *err);
 
+/* The first n bytes, as zeros where the file is shorter: enough to see of what kind it is. */
+NIB_MUST_USE nib_code nib_file_head(void *dst, size_t n, const char *path, nib_err *err);
+
 bool nib_file_exists(const char *path);
 bool nib_file_is_dir(const char *path);
 /* Are both there, and one and the same file or folder? */

@@ -2,17 +2,12 @@
 /* calib/checkpoint.c - see checkpoint.h. */
 #include "calib/checkpoint.h"
 #include "base/file.h"
-#include "base/mem.h"
 #include "calib/fingerprint.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 static const char KEY_RUN[] = "nibble.calibration.fingerprint";
 static const char KEY_DONE[] = "nibble.calibration.windows_done";
-
-enum { HEX_DIGITS = 16 };
 
 nib_code nib_checkpoint_fingerprint(uint64_t *out, const nib_model *m, const nib_windows *w,
                                     const nib_calib_opts *opts, nib_err *err)
@@ -28,11 +23,11 @@ nib_code nib_checkpoint_fingerprint(uint64_t *out, const nib_model *m, const nib
 nib_code nib_checkpoint_save(const nib_imatrix *m, uint64_t fingerprint, size_t windows_done,
                              const char *path, nib_err *err)
 {
-    char hex[HEX_DIGITS + 1];
+    char hex[NIB_HASH_DIGITS + 1];
     nib_code rc;
     nib_gguf_kvs *extra = nib_gguf_kvs_new();
-    snprintf(hex, sizeof hex, "%016" PRIx64, fingerprint);
-    if (!extra || !nib_gguf_set_str(extra, KEY_RUN, hex, HEX_DIGITS) ||
+    nib_hash_text(hex, fingerprint);
+    if (!extra || !nib_gguf_set_str(extra, KEY_RUN, hex, NIB_HASH_DIGITS) ||
         !nib_gguf_set_u32(extra, KEY_DONE, (uint32_t)windows_done))
         rc = nib_fail_nomem(err, "a checkpoint");
     else
@@ -62,14 +57,14 @@ static nib_code copy_entries(nib_imatrix *m, const nib_imatrix *from, nib_err *e
 static nib_code load_from(nib_imatrix *m, uint64_t fingerprint, size_t *windows_done,
                           const nib_source *src, nib_log *log, nib_err *err)
 {
-    char hex[HEX_DIGITS + 1];
+    char hex[NIB_HASH_DIGITS + 1];
     nib_str run;
     uint64_t done;
     nib_imatrix saved;
     const nib_gguf_kvs *kvs = nib_source_kvs(src);
     if (!kvs || !nib_gguf_get_str(kvs, KEY_RUN, &run) || !nib_gguf_get_u64(kvs, KEY_DONE, &done))
         return nib_fail(err, NIB_EFORMAT, "not a calibration's checkpoint");
-    snprintf(hex, sizeof hex, "%016" PRIx64, fingerprint);
+    nib_hash_text(hex, fingerprint);
     if (strcmp(run.p, hex)) {
         nib_warn(log, "%s: of a run with another model, text or options; starting anew",
                  nib_source_path(src));

@@ -2,6 +2,9 @@
 /* calib/fingerprint.c - see fingerprint.h. */
 #include "calib/fingerprint.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { SAMPLE_BYTES = 4096 };
@@ -11,6 +14,28 @@ uint64_t nib_hash(uint64_t h, const void *data, size_t n)
     const uint8_t *p = data;
     for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001B3u;
     return h;
+}
+
+void nib_hash_text(char text[NIB_HASH_DIGITS + 1], uint64_t h)
+{
+    snprintf(text, NIB_HASH_DIGITS + 1, "%016" PRIx64, h);
+}
+
+bool nib_hash_add(nib_json *to, const char *key, uint64_t h)
+{
+    char text[NIB_HASH_DIGITS + 1];
+    nib_hash_text(text, h);
+    return nib_json_add_str(to, key, text);
+}
+
+bool nib_hash_get(uint64_t *h, const nib_json *from, const char *key)
+{
+    const char *text;
+    if (!nib_json_str(nib_json_get(from, key), &text)) return false;
+    if (strlen(text) != NIB_HASH_DIGITS || strspn(text, "0123456789abcdef") != NIB_HASH_DIGITS)
+        return false;
+    *h = strtoull(text, NULL, 16);
+    return true;
 }
 
 static nib_code hash_tensor(uint64_t *h, const nib_source *src, const nib_tensor *t, nib_err *err)

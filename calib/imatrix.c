@@ -272,26 +272,14 @@ static nib_code load_legacy(nib_imatrix *m, const char *path, nib_err *err)
     return NIB_OK;
 }
 
-static nib_code has_gguf_magic(const char *path, bool *is_gguf, nib_err *err)
-{
-    nib_file f;
-    char magic[4] = {0};
-    nib_code rc = nib_file_open(&f, path, err);
-    if (rc) return rc;
-    if (f.size >= sizeof magic) rc = nib_file_read(&f, 0, magic, sizeof magic, err);
-    nib_file_close(&f);
-    *is_gguf = !memcmp(magic, "GGUF", sizeof magic);
-    return rc;
-}
-
 nib_code nib_imatrix_load(nib_imatrix *m, const char *path, nib_err *err)
 {
-    bool is_gguf;
+    char magic[4];
     nib_source *src;
     *m = (nib_imatrix){0};
-    nib_code rc = has_gguf_magic(path, &is_gguf, err);
+    nib_code rc = nib_file_head(magic, sizeof magic, path, err);
     if (rc) return rc;
-    if (!is_gguf) return load_legacy(m, path, err);
+    if (memcmp(magic, "GGUF", sizeof magic)) return load_legacy(m, path, err);
     if ((rc = nib_source_open(&src, path, err))) return rc;
     rc = nib_imatrix_read(m, src, err);
     nib_source_close(src);

@@ -7,11 +7,10 @@
 #include <float.h>
 #include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 static const char FORMAT[] = "nibble activation ranges";
-enum { VERSION = 1, MAX_BYTES = 64 << 20, HEX_DIGITS = 16 };
+enum { VERSION = 1, MAX_BYTES = 64 << 20 };
 
 void nib_ranges_free(nib_ranges *r)
 {
@@ -36,13 +35,6 @@ const nib_range *nib_ranges_find(const nib_ranges *r, uint32_t layer, nib_role r
 }
 
 /* ---- writing ---- */
-
-static bool add_hex(nib_json *j, const char *key, uint64_t x)
-{
-    char hex[HEX_DIGITS + 1];
-    snprintf(hex, sizeof hex, "%016" PRIx64, x);
-    return nib_json_add_str(j, key, hex);
-}
 
 static bool add_weights(nib_json *j, const nib_input_range *in)
 {
@@ -86,10 +78,11 @@ static bool add_input(nib_json *list, const nib_input_range *in)
 static bool add_all(nib_json *root, const nib_ranges *r)
 {
     bool ok = nib_json_add_str(root, "format", FORMAT) &&
-              nib_json_add_num(root, "version", VERSION) && add_hex(root, "model", r->model);
+              nib_json_add_num(root, "version", VERSION) && nib_hash_add(root, "model", r->model);
     nib_json *w = ok ? nib_json_add_object(root, "windows") : NULL;
     ok = w && nib_json_add_num(w, "count", (double)r->n_windows) &&
-         nib_json_add_num(w, "tokens", (double)r->n_ctx) && add_hex(w, "fingerprint", r->text) &&
+         nib_json_add_num(w, "tokens", (double)r->n_ctx) &&
+         nib_hash_add(w, "fingerprint", r->text) &&
          nib_json_add_str(root, "method", nib_range_method_name(r->method));
     if (ok && r->method == NIB_RANGE_PERCENTILE)
         ok = nib_json_add_num(root, "percentile", r->percentile);
@@ -138,12 +131,9 @@ static nib_code read_count(uint64_t *out, const nib_json *j, const char *key, ni
 
 static nib_code read_hex(uint64_t *out, const nib_json *j, const char *key, nib_err *err)
 {
-    const char *s;
-    if (!nib_json_str(nib_json_get(j, key), &s) || strlen(s) != HEX_DIGITS ||
-        strspn(s, "0123456789abcdef") != HEX_DIGITS || sscanf(s, "%" SCNx64, out) != 1)
-        return nib_fail(err, NIB_EFORMAT, "'%s' is missing or not %d hexadecimal digits", key,
-                        HEX_DIGITS);
-    return NIB_OK;
+    if (nib_hash_get(out, j, key)) return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT, "'%s' is missing or not %d hexadecimal digits", key,
+                    NIB_HASH_DIGITS);
 }
 
 static nib_code read_weight(nib_ranges *r, nib_input_range *in, const nib_json *j, nib_err *err)

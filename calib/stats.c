@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEAD_MAX = 1 << 20, HEX_DIGITS = 16, VERSION = 1, NAME_ROOM = 256 };
+enum { HEAD_MAX = 1 << 20, VERSION = 1, NAME_ROOM = 256 };
 
 static const char FORMAT[] = "nibble statistics";
 
@@ -41,17 +41,10 @@ nib_code nib_stats_head_make(nib_stats_head *h, const nib_model *m, const nib_wi
     return nib_model_fingerprint(&h->model, m, err);
 }
 
-static bool add_hex(nib_json *j, const char *key, uint64_t value)
-{
-    char hex[HEX_DIGITS + 1];
-    snprintf(hex, sizeof hex, "%016" PRIx64, value);
-    return nib_json_add_str(j, key, hex);
-}
-
 static bool fill_head(nib_json *j, const nib_stats_head *h)
 {
     return nib_json_add_str(j, "format", FORMAT) && nib_json_add_num(j, "version", VERSION) &&
-           add_hex(j, "model", h->model) && add_hex(j, "text", h->text) &&
+           nib_hash_add(j, "model", h->model) && nib_hash_add(j, "text", h->text) &&
            nib_json_add_num(j, "blocks", (double)h->n_layer) &&
            nib_json_add_num(j, "windows", (double)h->windows) &&
            nib_json_add_num(j, "context", (double)h->n_ctx) &&
@@ -163,15 +156,6 @@ uint64_t nib_stats_bytes(const nib_stats_input *in, size_t n)
 
 /* ---- reading the head ---- */
 
-static bool get_hex(const nib_json *j, const char *key, uint64_t *out)
-{
-    const char *s;
-    if (!nib_json_str(nib_json_get(j, key), &s)) return false;
-    if (strlen(s) != HEX_DIGITS || strspn(s, "0123456789abcdef") != HEX_DIGITS) return false;
-    *out = strtoull(s, NULL, 16);
-    return true;
-}
-
 /* A count from 1 to `most`. */
 static nib_code get_count(const nib_json *j, const char *key, uint64_t most, uint64_t *out,
                           nib_err *err)
@@ -189,9 +173,9 @@ static nib_code parse_head(nib_stats_head *h, const nib_json *j, nib_err *err)
         return nib_fail(err, NIB_EFORMAT, "'format' is not '%s'", FORMAT);
     if (!nib_json_u64(nib_json_get(j, "version"), &version) || version != VERSION)
         return nib_fail(err, NIB_EFORMAT, "'version' is not %d, the one that is known", VERSION);
-    if (!get_hex(j, "model", &h->model) || !get_hex(j, "text", &h->text))
+    if (!nib_hash_get(&h->model, j, "model") || !nib_hash_get(&h->text, j, "text"))
         return nib_fail(err, NIB_EFORMAT, "'model' or 'text' is no fingerprint of %d hex digits",
-                        HEX_DIGITS);
+                        NIB_HASH_DIGITS);
     if ((rc = get_count(j, "blocks", NIB_LAYERS_MAX, &h->n_layer, err))) return rc;
     if ((rc = get_count(j, "windows", INT32_MAX, &h->windows, err))) return rc;
     return get_count(j, "context", INT32_MAX, &h->n_ctx, err);

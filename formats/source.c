@@ -7,7 +7,6 @@
 #include "formats/packed.h"
 #include "formats/safetensors.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static const char SINGLE[] = "model.safetensors";
@@ -215,12 +214,8 @@ static nib_code open_any(nib_source *s, nib_err *err)
         s->kind = NIB_SOURCE_HF;
         return open_index(s, path, err);
     }
-    nib_file f;
-    char magic[4] = {0};
-    nib_code rc = nib_file_open(&f, path, err);
-    if (rc) return rc;
-    if (f.size >= sizeof magic) rc = nib_file_read(&f, 0, magic, sizeof magic, err);
-    nib_file_close(&f);
+    char magic[4];
+    nib_code rc = nib_file_head(magic, sizeof magic, path, err);
     if (rc) return rc;
     if (!memcmp(magic, "GGUF", 4)) {
         s->kind = NIB_SOURCE_GGUF;
