@@ -48,7 +48,6 @@ char *nib_json_print(const nib_json *j, bool indent);
 
 /* Building. Children added to a parent are owned by it. NULL results mean no memory. */
 nib_json *nib_json_new_object(void);
-nib_json *nib_json_new_array(void);
 nib_json *nib_json_add_object(nib_json *parent, const char *key); /* key NULL: parent is an array */
 nib_json *nib_json_add_array(nib_json *parent, const char *key);
 bool nib_json_add_str(nib_json *parent, const char *key, const char *value);

@@ -9,7 +9,6 @@
 #include "base/err.h"
 
 #include <stdbool.h>
-#include <stddef.h>
 
 typedef enum { NIB_LOG_QUIET, NIB_LOG_NORMAL, NIB_LOG_VERBOSE } nib_log_level;
 

@@ -8,7 +8,6 @@
 
 #include <ctype.h>
 #include <stdio.h>
-#include <string.h>
 
 static struct {
     bool ids, decode, no_special, parse_special, json;

@@ -12,7 +12,6 @@
 #include "base/ctx.h"
 #include "base/err.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 

@@ -9,7 +9,6 @@
  * from 4 * place[j]. There is no symmetric form that engines agree on, so it is refused. */
 #include "formats/layout_impl.h"
 
-#include <string.h>
 #include <strings.h>
 
 enum { BITS = 4, PER_WORD = 8, OUT_UNIT = 32, TILE = 32 };

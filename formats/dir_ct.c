@@ -20,8 +20,6 @@
  * folders do not say which they have. */
 #include "formats/dir_ct.h"
 
-#include <math.h>
-
 static nib_type scale_type(nib_type weight)
 {
     return weight == NIB_F16 || weight == NIB_BF16 ? weight : NIB_F32;

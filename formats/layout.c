@@ -58,7 +58,8 @@ void nib_layout_add(nib_layout *l, nib_part_role role, nib_type type, int n_dims
     l->bytes += p->bytes;
 }
 
-const nib_layout_part *nib_layout_find(const nib_layout *l, nib_part_role role)
+/* NULL: there is none of that role. */
+static const nib_layout_part *find_part(const nib_layout *l, nib_part_role role)
 {
     for (size_t i = 0; i < l->n_parts; i++)
         if (l->part[i].role == role) return &l->part[i];
@@ -67,7 +68,7 @@ const nib_layout_part *nib_layout_find(const nib_layout *l, nib_part_role role)
 
 uint8_t *nib_layout_at(uint8_t *packed, const nib_layout *l, nib_part_role role)
 {
-    return packed + nib_layout_find(l, role)->at;
+    return packed + find_part(l, role)->at;
 }
 
 nib_type nib_layout_scale_type(nib_layout_kind kind, nib_type weight)
@@ -184,7 +185,7 @@ nib_code nib_layout_pack(uint8_t *dst, const nib_layout *l, const nib_layout_val
 nib_code nib_layout_strip(const nib_layout_from *from, const nib_layout *l, nib_part_role role,
                           size_t first, size_t n, uint8_t *dst, nib_err *err)
 {
-    const nib_layout_part *p = nib_layout_find(l, role);
+    const nib_layout_part *p = find_part(l, role);
     const size_t part = (size_t)(p - l->part), rows = (size_t)p->shape[0];
     const size_t row = (size_t)(p->bytes / rows);
     uint8_t span[SPAN];
@@ -203,7 +204,7 @@ nib_code nib_layout_strip(const nib_layout_from *from, const nib_layout *l, nib_
 nib_code nib_layout_lines(const nib_layout_from *from, const nib_layout *l, nib_part_role role,
                           size_t row, size_t n, uint8_t *dst, nib_err *err)
 {
-    const nib_layout_part *p = nib_layout_find(l, role);
+    const nib_layout_part *p = find_part(l, role);
     const uint64_t bytes = p->bytes / p->shape[0];
     return from->read(from->arg, (size_t)(p - l->part), row * bytes, dst, (size_t)(n * bytes), err);
 }
@@ -281,7 +282,7 @@ nib_code nib_layout_unpack(float *dst, const nib_layout *l, const uint8_t *packe
 {
     const in_memory m = {l, packed};
     const nib_layout_from from = {read_memory, &m};
-    const nib_layout_part *index = nib_layout_find(l, NIB_PART_G_IDX);
+    const nib_layout_part *index = find_part(l, NIB_PART_G_IDX);
     uint32_t *g_idx = NULL;
     nib_code rc = NIB_OK;
     if (index && !(g_idx = nib_alloc((size_t)l->in, sizeof *g_idx)))
@@ -303,8 +304,8 @@ nib_act_quant nib_layout_act(const nib_layout *l, const uint8_t *packed)
     nib_act_quant act = {.scheme = f->act, .sym = f->act_sym, .bits = 8};
     if (f->act != NIB_ACT_TENSOR) return act;
     nib_codec_get(f->scale_type)
-        ->decode(&act.range.scale, packed + nib_layout_find(l, NIB_PART_INPUT_SCALE)->at, 1, 0);
-    if (!f->act_sym) act.range.zero = (int8_t)packed[nib_layout_find(l, NIB_PART_INPUT_ZERO)->at];
+        ->decode(&act.range.scale, packed + find_part(l, NIB_PART_INPUT_SCALE)->at, 1, 0);
+    if (!f->act_sym) act.range.zero = (int8_t)packed[find_part(l, NIB_PART_INPUT_ZERO)->at];
     return act;
 }
 

@@ -42,8 +42,6 @@ const nib_layout_ops *nib_layout_ops_of(nib_layout_kind kind);
 /* Add a part after the others; n_dims 1 or 2. */
 void nib_layout_add(nib_layout *l, nib_part_role role, nib_type type, int n_dims, uint64_t rows,
                     uint64_t cols);
-/* The part of that role, or NULL. */
-const nib_layout_part *nib_layout_find(const nib_layout *l, nib_part_role role);
 /* Where it is in the packed layer, which has it. */
 uint8_t *nib_layout_at(uint8_t *packed, const nib_layout *l, nib_part_role role);
 

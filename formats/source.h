@@ -10,7 +10,6 @@
 #ifndef NIB_FORMATS_SOURCE_H
 #define NIB_FORMATS_SOURCE_H
 
-#include "base/ctx.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "formats/layout.h"

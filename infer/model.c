@@ -4,8 +4,6 @@
 #include "base/str.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
 
 enum { NAME_BUF = 128 };
 

@@ -9,7 +9,6 @@
 #include "quant/block.h"
 
 #include "base/cpu.h"
-#include "base/half.h"
 #include "base/mem.h"
 
 #include <string.h>
