@@ -184,6 +184,22 @@ static void same_bits(void **state)
         }
 }
 
+/* By hand: 3 to 30 would have zero point 0, which GPTQ's first checkpoint format cannot store. With
+ * 1 there are 14 steps above it, of 30 / 14. */
+static void a_zero_point_that_cannot_be_stored_costs_a_step(void **state)
+{
+    (void)state;
+    float w[10];
+    nib_block_param p;
+    nib_int_codec c = nib_int_codec_make(4, 10, false);
+    for (int i = 0; i < 10; i++) w[i] = 3 * (float)(i + 1);
+    c.codec.fit(&c.codec, &p, &(nib_fit_in){.w = w}, 1, 0);
+    assert_true(p.zero == 0 && p.d == 2);
+    c.zero_min = 1;
+    c.codec.fit(&c.codec, &p, &(nib_fit_in){.w = w}, 1, 0);
+    assert_true(p.zero == 1 && p.d == 30.0f / 14);
+}
+
 /* Descent refits scales: they must still be such as the file holds. */
 static void solved_scales_can_be_stored(void **state)
 {
@@ -219,8 +235,11 @@ static void solved_scales_can_be_stored(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(close_to_trying_everything),  cmocka_unit_test(long_rows_of_fine_codes),
-        cmocka_unit_test(nothing_to_search_for),       cmocka_unit_test(same_bits),
+        cmocka_unit_test(close_to_trying_everything),
+        cmocka_unit_test(long_rows_of_fine_codes),
+        cmocka_unit_test(nothing_to_search_for),
+        cmocka_unit_test(same_bits),
+        cmocka_unit_test(a_zero_point_that_cannot_be_stored_costs_a_step),
         cmocka_unit_test(solved_scales_can_be_stored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

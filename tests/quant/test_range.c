@@ -236,6 +236,19 @@ static void kl_takes_the_last_of_equals(void **state)
     assert_true(find(&h, NIB_RANGE_KL, 0).amax == 2048);
 }
 
+/* The narrowest threshold that is tried keeps 128 bins, a level for each: nothing is lost of counts
+ * that go up and down from bin to bin, but the place of one value far out. */
+static void kl_tries_the_narrowest(void **state)
+{
+    (void)state;
+    memset(want, 0, sizeof want);
+    for (int k = 0; k < 128; k++) want[k] = k % 2 ? 10 : 1000;
+    want[2047] = 1;
+    const nib_hist h = {
+        .values = 64 * 1010 + 1, .batches = 1, .hi = 2048, .n = 2048, .width = 1, .count = want};
+    assert_true(find(&h, NIB_RANGE_KL, 0).amax == 128);
+}
+
 /* One value of 196,685 at eight times the reach of all others. */
 static void one_outlier_is_clipped(void **state)
 {
@@ -251,6 +264,18 @@ static void one_outlier_is_clipped(void **state)
     r = find(&h, NIB_RANGE_PERCENTILE, 99.999);
     assert_true(r.lo == -r.amax && r.hi <= r.amax);
     nib_hist_free(&h);
+}
+
+/* The left edge of the first bin up to whose end there is such a share: a half, up to the end of
+ * the second of four; a little more, only with the third. */
+static void a_percentile_is_the_left_edge(void **state)
+{
+    (void)state;
+    memset(want, 0, sizeof want);
+    for (int k = 0; k < 4; k++) want[k] = 1;
+    const nib_hist h = {.values = 4, .batches = 1, .hi = 4, .n = 4, .width = 1, .count = want};
+    assert_true(find(&h, NIB_RANGE_PERCENTILE, 50).amax == 1);
+    assert_true(find(&h, NIB_RANGE_PERCENTILE, 50.1).amax == 2);
 }
 
 /* More values in the first bin than the percentile asks for: the reference's threshold would be 0.
@@ -376,7 +401,9 @@ int main(void)
         cmocka_unit_test(zeros_count_and_set_no_width),
         cmocka_unit_test(kl_keeps_a_uniform_range),
         cmocka_unit_test(kl_takes_the_last_of_equals),
+        cmocka_unit_test(kl_tries_the_narrowest),
         cmocka_unit_test(one_outlier_is_clipped),
+        cmocka_unit_test(a_percentile_is_the_left_edge),
         cmocka_unit_test(a_percentile_in_the_first_bin_leaves_a_scale),
         cmocka_unit_test(grids),
         cmocka_unit_test(methods_have_names),
