@@ -116,6 +116,59 @@ static void read_as_they_are_written(void **state)
     }
 }
 
+/* ---- what is written ---- */
+
+typedef struct {
+    nib_layout_format format;
+    const char *holds;
+} writing;
+
+#define CT_ARGS(sym, strategy, group, dynamic, order)                                              \
+    "{\"num_bits\":8,\"type\":\"int\",\"symmetric\":" sym ",\"strategy\":\"" strategy              \
+    "\",\"group_size\":" group ",\"block_structure\":null,\"dynamic\":" dynamic                    \
+    ",\"actorder\":" order
+
+/* The keys of AutoGPTQ and GPTQModel, and of compressed-tensors. */
+static const writing writings[] = {
+    {{.kind = NIB_LAYOUT_GPTQ, .bits = 4, .group = 128, .sym = true},
+     "\"bits\":4,\"group_size\":128,\"desc_act\":false,\"sym\":true,\"lm_head\":false,"
+     "\"checkpoint_format\":\"gptq\",\"format\":\"gptq\",\"pack_dtype\":\"int32\","
+     "\"true_sequential\":true,\"static_groups\":true,\"damp_percent\":0.05,"},
+    {{.kind = NIB_LAYOUT_GPTQ, .bits = 3, .group = 64, .desc_act = true, .v2 = true},
+     "\"bits\":3,\"group_size\":64,\"desc_act\":true,\"sym\":false,\"lm_head\":false,"
+     "\"checkpoint_format\":\"gptq_v2\",\"format\":\"gptq_v2\",\"pack_dtype\":\"int32\","
+     "\"true_sequential\":true,\"static_groups\":false,\"damp_percent\":0.05,"},
+    {{.kind = NIB_LAYOUT_GPTQ, .bits = 8, .sym = true}, "\"bits\":8,\"group_size\":-1,"},
+    {{.kind = NIB_LAYOUT_CT_PACKED, .bits = 8, .group = 32, .desc_act = true},
+     "\"weights\":" CT_ARGS("false", "group", "32", "false", "\"group\"")},
+    {{.kind = NIB_LAYOUT_CT_INT, .bits = 8, .per_tensor = true, .sym = true, .act = NIB_ACT_TENSOR},
+     "\"weights\":" CT_ARGS("true", "tensor", "null", "false", "null")},
+    {{.kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TENSOR},
+     "\"input_activations\":" CT_ARGS("false", "tensor", "null", "false", "null")},
+    {{.kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN, .act_sym = true},
+     "\"input_activations\":" CT_ARGS("true", "token", "null", "true", "null")},
+};
+
+static void written_as_engines_read_them(void **state)
+{
+    (void)state;
+    const nib_layout_note note = {.output = "lm_head", .true_sequential = true, .damp = 0.05};
+    for (size_t i = 0; i < sizeof writings / sizeof *writings; i++) {
+        const writing *w = &writings[i];
+        nib_json *j = nib_json_new_object();
+        nib_layout_format f;
+        nib_err err;
+        assert_true(nib_layout_config_write(j, &w->format, &note));
+        char *text = nib_json_print(j, false);
+        assert_non_null(text);
+        if (!strstr(text, w->holds)) fail_msg("%s\nlacks\n%s", text, w->holds);
+        if (read(&f, nib_layout_method(w->format.kind), text, &err)) fail_msg("%s", err.msg);
+        if (!same(&f, &w->format)) fail_msg("%s: read as another", text);
+        nib_free(text);
+        nib_json_free(j);
+    }
+}
+
 /* ---- layers of their own ---- */
 
 /* The example of GPTQModel's documentation, with rules that overlap. */
@@ -319,6 +372,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(read_as_they_are_written),
+        cmocka_unit_test(written_as_engines_read_them),
         cmocka_unit_test(each_layer_has_its_format),
         cmocka_unit_test(refused_by_name),
     };

@@ -51,6 +51,25 @@ static void check_weights(const char *folder, float most)
     close_model(&b);
 }
 
+/* As Transformers counts it: the bytes of all tensors, as they are stored. */
+static void check_total_size(const char *folder)
+{
+    opened o;
+    nib_json *root;
+    nib_err err = {0};
+    char path[256];
+    uint64_t said, bytes = 0;
+    snprintf(path, sizeof path, "%s/model.safetensors.index.json", folder);
+    assert_int_equal(nib_json_load(&root, path, 1 << 20, &err), NIB_OK);
+    const nib_json *meta = nib_json_get(root, "metadata");
+    assert_true(nib_json_u64(nib_json_get(meta, "total_size"), &said));
+    nib_json_free(root);
+    open_model(&o, folder);
+    for (size_t i = 0; i < nib_source_count(o.src); i++) bytes += nib_source_at(o.src, i)->bytes;
+    assert_int_equal(said, bytes);
+    close_model(&o);
+}
+
 static void folder_holds_the_model(void **state)
 {
     (void)state;
@@ -62,6 +81,7 @@ static void folder_holds_the_model(void **state)
     check_weights(scratch("three"), 1.05f / 3.5f);
     assert_true(nib_file_exists(scratch("three/model.safetensors.index.json")));
     assert_false(nib_file_exists(scratch("three/model.safetensors")));
+    check_total_size(scratch("three"));
 }
 
 static void configuration_says_what_it_is(void **state)
