@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/* Which scales rescaling chooses, and what is made of the weights under them, against the errors of
+ * one branch of a block computed for each choice by itself. */
+#include "base/cpu.h"
+#include "base/linalg.h"
+#include "quant/awq.h"
+#include "quant/round.h"
+#include "quant/smooth.h"
+#include "tests/run/solving.h"
+#include "tests/run/w8a8.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+/* One of eight windows is held out. */
+enum { FEW = 8, ROWS = 7 * N_CTX, WIDEST = 128, INPUTS = 4, CHOICES = 21 };
+
+static const nib_layout_format GROUPS = {
+    .kind = NIB_LAYOUT_GPTQ, .bits = 4, .group = 32, .sym = true};
+
+/* The original block and what its linear layers read, in the order of the scalings. */
+static struct {
+    opened source;
+    nib_graph *graph;
+    const nib_scaling *scaling; /* [INPUTS] */
+    size_t cols[INPUTS], embd;
+    float x[INPUTS][ROWS * WIDEST], h[INPUTS][WIDEST * WIDEST];
+
+} block;
+
+static nib_ctx two = {.threads = 2};
+
+static void must(nib_code rc, const nib_err *err)
+{
+    if (rc) fail_msg("%s", err->msg);
+}
+
+/* ---- the block ---- */
+
+static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
+                         const float *x, size_t rows, size_t cols, nib_err *err)
+{
+    (void)arg, (void)layer, (void)n_roles, (void)err;
+    for (size_t i = 0; i < INPUTS; i++) {
+        if (block.scaling[i].reader[0] != roles[0]) continue;
+        assert_true(rows == ROWS && cols <= WIDEST);
+        block.cols[i] = cols;
+        memcpy(block.x[i], x, rows * cols * sizeof *x);
+    }
+    return NIB_OK;
+}
+
+static void open_block(const char *model)
+{
+    static float x[ROWS * WIDEST];
+    nib_windows w = {0};
+    nib_err err = {0};
+    open_model(&block.source, model);
+    block.scaling = block.source.model.arch->scaling;
+    block.embd = block.source.model.hp.n_embd;
+    assert_int_equal(block.source.model.arch->n_scalings, INPUTS);
+    pick_windows(&w, &block.source, "calibration.txt", FEW);
+    must(nib_graph_new(&block.graph, &block.source.model, &two, FEW, N_CTX, false, &err), &err);
+    must(nib_graph_embed(block.graph, w.id, ROWS, x, &err), &err);
+    must(nib_graph_block(block.graph, 0, x, ROWS / N_CTX, N_CTX, 0, &(nib_observer){on_input, NULL},
+                         &err),
+         &err);
+    nib_windows_free(&w);
+    for (size_t i = 0; i < INPUTS; i++) {
+        const size_t n = block.cols[i];
+        nib_gemm_tn(n, n, ROWS, block.x[i], n, block.x[i], n, block.h[i], n, 0);
+    }
+}
+
+static void close_block(void)
+{
+    nib_graph_free(block.graph);
+    close_model(&block.source);
+}
+
+static float *weight(const opened *o, nib_role r, size_t *rows)
+{
+    const nib_tensor *t = nib_model_param(&o->model, 0, r)->weight;
+    if (rows) *rows = (size_t)nib_tensor_rows(t);
+    return tensor_values(o->src, t);
+}
+
+/* ---- scales ---- */
+
+/* Channels of the attention's output that come from one of attn_v: two heads of queries share each
+ * head of values. They get the largest, or the mean. */
+static void join(float *x, size_t i, bool largest)
+{
+    const size_t dim = block.source.model.hp.head_dim;
+    if (block.scaling[i].producer != NIB_ROLE_ATTN_V) return;
+    for (size_t j = 0; j < block.cols[i]; j++)
+        if (j / dim % 2 == 0) {
+            const float a = x[j], b = x[j + dim];
+            x[j] = x[j + dim] = largest ? fmaxf(a, b) : (a + b) / 2;
+        }
+}
+
+/* Choice k of input i, -1: none, with ratios or alphas of k / 20. */
+static void scales_of(float *s, size_t i, int k, nib_transform t)
+{
+    const nib_scaling *sc = &block.scaling[i];
+    const size_t n = block.cols[i];
+    const bool awq = t == NIB_TRANSFORM_AWQ;
+    float x[WIDEST] = {0}, w[WIDEST] = {0}, *v[3] = {0};
+    nib_awq_linear l[3];
+    for (size_t at = 0; at < ROWS * n; at++) {
+        const float a = fabsf(block.x[i][at]);
+        x[at % n] = awq ? x[at % n] + a / ROWS : fmaxf(x[at % n], a);
+    }
+    for (size_t r = 0; r < sc->n_readers; r++) {
+        v[r] = weight(&block.source, sc->reader[r], &l[r].rows);
+        l[r].w = v[r], l[r].group = 32;
+        for (size_t at = 0; at < l[r].rows * n; at++) w[at % n] = fmaxf(w[at % n], fabsf(v[r][at]));
+    }
+    if (awq) nib_awq_weight_mean(w, l, sc->n_readers, n);
+    join(x, i, !awq), join(w, i, !awq);
+    if (awq && k >= 0) nib_awq_scales(s, x, w, n, k / 20.0);
+    if (!awq && k >= 0) nib_smooth_scales(s, x, w, n, k / 20.0);
+    for (size_t j = 0; j < n && k < 0; j++) s[j] = 1;
+    for (size_t r = 0; r < sc->n_readers; r++) nib_free(v[r]);
+}
+
+/* ---- errors ---- */
+
+/* w[rows][cols of input i], rescaled, becomes what it is rounded to. */
+static void round_weight(float *w, size_t rows, size_t i, const float *s, const nib_codec *c)
+{
+    nib_err err = {0};
+    float imp[WIDEST];
+    const size_t n = block.cols[i];
+    for (size_t j = 0; j < n; j++) imp[j] = block.h[i][j * n + j] / (s[j] * s[j]);
+    must(nib_round_rows(c, w, imp, rows, n, w, NULL, NULL, &two, &err), &err);
+}
+
+static nib_int_codec codec_of(const nib_layout_format *f, size_t rows, size_t cols)
+{
+    nib_layout l;
+    nib_err err = {0};
+    nib_layout_format own = *f;
+    own.scale_type = nib_layout_scale_type(f->kind, NIB_BF16);
+    must(nib_layout_make(&l, &own, rows, cols, &err), &err);
+    return nib_layout_codec(&l);
+}
+
+/* A token's values to the nearest of 255 steps, as W8A8 has it. */
+static void round_tokens(float *x, size_t n)
+{
+    for (size_t at = 0; at < ROWS * n; at += n) {
+        float most = 0;
+        for (size_t j = 0; j < n; j++) most = fmaxf(most, fabsf(x[at + j]));
+        const float step = most / 127;
+        for (size_t j = 0; j < n && step > 0; j++) x[at + j] = rintf(x[at + j] / step) * step;
+    }
+}
+
+/* Mean squared difference that rounding makes to what the branch adds, under these scales. */
+static double error_under(const float *s, size_t i, const nib_layout_format *f)
+{
+    static float x[ROWS * WIDEST], y[ROWS * WIDEST], want[ROWS * WIDEST];
+    const nib_scaling *sc = &block.scaling[i];
+    const size_t n = block.cols[i], n_seq = ROWS / N_CTX;
+    nib_err err = {0};
+    float *w[3] = {0};
+    double sum = 0;
+    must(nib_graph_branch(block.graph, 0, sc->reader[0], block.x[i], n_seq, N_CTX, want, &err),
+         &err);
+    for (size_t at = 0; at < ROWS * n; at++) x[at] = block.x[i][at] / s[at % n];
+    if (f) round_tokens(x, n);
+    for (size_t r = 0; r < sc->n_readers; r++) {
+        size_t rows;
+        w[r] = weight(&block.source, sc->reader[r], &rows);
+        for (size_t at = 0; at < rows * n; at++) w[r][at] *= s[at % n];
+        const nib_int_codec c = f ? codec_of(f, rows, n) : (nib_int_codec){0};
+        round_weight(w[r], rows, i, s, f ? &c.codec : nib_codec_get(NIB_Q4_0));
+        nib_graph_replace(block.graph, sc->reader[r], w[r]);
+    }
+    must(nib_graph_branch(block.graph, 0, sc->reader[0], x, n_seq, N_CTX, y, &err), &err);
+    for (size_t r = 0; r < sc->n_readers; r++) {
+        nib_graph_replace(block.graph, sc->reader[r], NULL);
+        nib_free(w[r]);
+    }
+    for (size_t at = 0; at < ROWS * block.embd; at++)
+        sum += ((double)y[at] - want[at]) * ((double)y[at] - want[at]);
+    return sum / (double)(ROWS * block.embd);
+}
+
+/* ---- tests ---- */
+
+static void run_solver(const char *out, variation v, nib_solve_report *report)
+{
+    nib_err err = {0};
+    v.windows = FEW;
+    must(solve(out, &v, report, &err), &err);
+    assert_int_equal(report->n_rescaled, INPUTS);
+}
+
+static bool near(double a, double b, double within)
+{
+    return fabs(a - b) <= within * fabs(b);
+}
+
+/* A norm that took up scales is divided by them; it is stored in bf16 at worst. */
+static void check_norm(const opened *out, size_t i, const float *s)
+{
+    const nib_role r = block.scaling[i].producer;
+    if (r != NIB_ROLE_ATTN_NORM && r != NIB_ROLE_FFN_NORM) return;
+    float *before = weight(&block.source, r, NULL), *after = weight(out, r, NULL);
+    for (size_t j = 0; j < block.cols[i]; j++)
+        if (!near((double)before[j] / after[j], s[j], 0x1p-8))
+            fail_msg("input %zu, channel %zu: divided by %g, not %g", i, j,
+                     (double)before[j] / after[j], (double)s[j]);
+    nib_free(before), nib_free(after);
+}
+
+/* Sums of f32 in another order. Where inputs are rounded, the last bits of what is behind a
+ * rescaled norm decide for a few of 2^15 values or more to which of two codes they go. */
+static void check_choice(const nib_rescale_line *l, const opened *out, size_t i, const variation *v)
+{
+    float s[WIDEST], chosen[WIDEST];
+    const double within = v->folder ? 5e-3 : 1e-5;
+    double least = INFINITY, reported = 0;
+    const int last = v->transform == NIB_TRANSFORM_AWQ ? CHOICES - 2 : CHOICES - 1;
+    for (int k = -1; k <= last; k++) {
+        scales_of(s, i, k, v->transform);
+        const double e = error_under(s, i, v->folder);
+        if (k < 0 && !near(l->unscaled, e, within))
+            fail_msg("input %zu: error %g, is %g", i, l->unscaled, e);
+        if (fabs(l->chosen - (k < 0 ? -1 : k / 20.0)) < 1e-9)
+            reported = e, memcpy(chosen, s, sizeof s);
+        least = fmin(least, e);
+    }
+    if (!near(l->scaled, reported, within) || !near(l->scaled, least, within))
+        fail_msg("input %zu: %g gives %g, is %g, the least %g", i, l->chosen, l->scaled, reported,
+                 least);
+    check_norm(out, i, chosen);
+}
+
+static void the_least_error_is_chosen(void **state)
+{
+    (void)state;
+    static const variation ways[] = {
+        {.transform = NIB_TRANSFORM_AWQ, .type = "q4_0", .pure = true, .rtn = true},
+        {.transform = NIB_TRANSFORM_SMOOTHQUANT,
+         .alpha = -1,
+         .type = "q4_0",
+         .pure = true,
+         .rtn = true},
+        {.transform = NIB_TRANSFORM_SMOOTHQUANT, .alpha = -1, .folder = &W8A8, .rtn = true}};
+    char model[200];
+    snprintf(model, sizeof model, "%s",
+             random_model("model", gen_family_find("qwen3"), 64, 1, NIB_BF16));
+    open_block(model);
+    for (size_t k = 0; k < sizeof ways / sizeof *ways; k++) {
+        variation v = ways[k];
+        nib_solve_report report = {0};
+        char out[200];
+        opened written;
+        snprintf(out, sizeof out, "%s", scratch(v.folder ? "choice" : "choice.gguf"));
+        v.model = model;
+        run_solver(out, v, &report);
+        open_model(&written, out);
+        for (size_t i = 0; i < INPUTS; i++) check_choice(&report.rescaled[i], &written, i, &v);
+        close_model(&written);
+        nib_solve_report_free(&report);
+    }
+    close_block();
+}
+
+/* w[rows][cols of input i] by the scales s that the norm took up, and clipped where it is to be,
+ * rounded. */
+static void make_weight(float *w, size_t rows, size_t i, const float *s, const nib_codec *c,
+                        bool clip)
+{
+    static float limit[WIDEST * WIDEST], h[WIDEST * WIDEST];
+    const size_t n = block.cols[i];
+    nib_err err = {0};
+    for (size_t at = 0; at < rows * n; at++) w[at] *= s[at % n];
+    for (size_t at = 0; at < n * n; at++) h[at] = block.h[i][at] / (s[at / n] * s[at % n]);
+    if (clip) {
+        must(nib_awq_clip(limit, w, rows, n, c, h, &two, &err), &err);
+        nib_awq_clamp(w, limit, rows, n, c->block);
+    }
+    round_weight(w, rows, i, s, c);
+}
+
+static double share_of_equal(const opened *out, nib_role r, size_t i, const nib_layout_format *f,
+                             bool clip)
+{
+    size_t rows, one, same = 0;
+    const nib_role norm = block.scaling[i].producer;
+    float *before = weight(&block.source, norm, &one), *after = weight(out, norm, &one),
+          *w = weight(&block.source, r, &rows), *got = weight(out, r, &rows);
+    const size_t n = block.cols[i];
+    const nib_int_codec c = f ? codec_of(f, rows, n) : (nib_int_codec){0};
+    for (size_t j = 0; j < n; j++) before[j] /= after[j];
+    make_weight(w, rows, i, before, f ? &c.codec : nib_codec_get(NIB_Q4_0), clip);
+    for (size_t at = 0; at < rows * n; at++) same += near(got[at], w[at], 1e-6);
+    nib_free(before), nib_free(after), nib_free(w), nib_free(got);
+    return (double)same / (double)(rows * n);
+}
+
+/* AWQ's own pairs of layers: weights are clipped in folders, but not queries and keys; GGUF's
+ * blocks, which have more than a scale, are not. */
+static void weights_are_clipped_and_rounded(void **state)
+{
+    (void)state;
+    static const variation ways[] = {
+        {.transform = NIB_TRANSFORM_AWQ, .type = "q4_0", .pure = true, .rtn = true},
+        {.transform = NIB_TRANSFORM_AWQ, .folder = &GROUPS, .rtn = true}};
+    char model[200];
+    snprintf(model, sizeof model, "%s",
+             random_model("model", gen_family_find("qwen3"), 64, 1, NIB_BF16));
+    open_block(model);
+    for (size_t k = 0; k < 2; k++) {
+        variation v = ways[k];
+        nib_solve_report report = {0};
+        char out[200];
+        opened written;
+        snprintf(out, sizeof out, "%s", scratch(v.folder ? "clipped" : "clipped.gguf"));
+        v.model = model;
+        run_solver(out, v, &report);
+        nib_solve_report_free(&report);
+        open_model(&written, out);
+        static const nib_role plain[] = {NIB_ROLE_ATTN_Q, NIB_ROLE_ATTN_K};
+        for (size_t r = 0; r < 2; r++)
+            assert_true(share_of_equal(&written, plain[r], 0, v.folder, false) > 0.99);
+        const double gate = share_of_equal(&written, NIB_ROLE_FFN_GATE, 2, v.folder, v.folder),
+                     other = share_of_equal(&written, NIB_ROLE_FFN_GATE, 2, v.folder, !v.folder);
+        if (!(gate > 0.99 && other < 0.9))
+            fail_msg("%g of the values are as they should be, %g as they should not", gate, other);
+        close_model(&written);
+    }
+    close_block();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_least_error_is_chosen),
+        cmocka_unit_test(weights_are_clipped_and_rounded),
+    };
+    nib_linalg_init();
+    two.cpu = nib_cpu_detect();
+    return cmocka_run_group_tests_name("run_rescale_choice", tests, scratch_make, scratch_remove);
+}
