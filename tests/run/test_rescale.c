@@ -48,44 +48,61 @@ static float *read_weight(const char *path, uint32_t layer, nib_role role, size_
     return x;
 }
 
-/* Scales can be read off the norm. Q8_0 is near enough to see them in the weights, too: a weight
- * that is divided by them again is the original's within the rounding, half a step of 1/127 of the
- * largest of its block of 32, rescaled. */
+/* Scales of block 1 can be read off the norm. Q8_0 is near enough to see them in the weights, too:
+ * a weight that is divided by them again is the original's within the rounding, half a step of
+ * 1/127 of the largest of its block of 32, rescaled. */
+static void check_reader(const char *model, const char *out, nib_role norm_role, nib_role role)
+{
+    enum { HEAD_DIM = 64 };
+    size_t one, rows, cols;
+    float *norm0 = read_weight(model, 1, norm_role, &one, &cols);
+    float *norm = read_weight(out, 1, norm_role, &one, &cols);
+    float *w0 = read_weight(model, 1, role, &rows, &cols);
+    float *w = read_weight(out, 1, role, &rows, &cols);
+    double moved = 0;
+    for (size_t j = 0; j < cols; j++) moved += fabs(log((double)norm0[j] / norm[j]));
+    assert_true(moved / (double)cols > 0.05);
+    for (size_t at = 0; at < rows * cols; at += 32) {
+        const size_t row = at / cols, /* GGUF has the rows of q in another order */
+            row0 = role == NIB_ROLE_ATTN_Q ? (size_t)nib_rope_source_row(row, HEAD_DIM) : row;
+        const float *from = w0 + row0 * cols + at % cols;
+        float most = 0;
+        for (size_t i = 0; i < 32; i++) most = fmaxf(most, fabsf(w[at + i]));
+        for (size_t i = 0; i < 32; i++) {
+            const float s = norm0[(at + i) % cols] / norm[(at + i) % cols];
+            /* The block's scale is an f16: it may be off by 2^-11, 127 steps of it by 0.062. */
+            assert_true(fabsf(w[at + i] - from[i] * s) <= 0.57f * most / 126);
+        }
+    }
+    nib_free(norm0), nib_free(norm), nib_free(w0), nib_free(w);
+}
+
+/* Its scales are never 1. */
+static const variation smooth = {
+    .type = "q8_0", .rtn = true, .transform = NIB_TRANSFORM_SMOOTHQUANT, .alpha = 0.5};
+
 static void norm_and_readers_agree(void **state)
 {
     (void)state;
-    /* Of the readers those whose own rows no scaling divides. */
-    const nib_role pairs[][2] = {{NIB_ROLE_ATTN_NORM, NIB_ROLE_ATTN_Q},
-                                 {NIB_ROLE_FFN_NORM, NIB_ROLE_FFN_GATE}};
-    enum { HEAD_DIM = 64 };
     const char *out = scratch("scaled.gguf");
-    /* Its scales are never 1. */
-    const variation v = {
-        .type = "q8_0", .rtn = true, .transform = NIB_TRANSFORM_SMOOTHQUANT, .alpha = 0.5};
-    assert_int_equal(run_ok(out, v), 16);
-    for (size_t k = 0; k < 2; k++) {
-        size_t one, rows, cols;
-        float *norm0 = read_weight(tiny_llama(), 1, pairs[k][0], &one, &cols);
-        float *norm = read_weight(out, 1, pairs[k][0], &one, &cols);
-        float *w0 = read_weight(tiny_llama(), 1, pairs[k][1], &rows, &cols);
-        float *w = read_weight(out, 1, pairs[k][1], &rows, &cols);
-        double moved = 0;
-        for (size_t j = 0; j < cols; j++) moved += fabs(log((double)norm0[j] / norm[j]));
-        assert_true(moved / (double)cols > 0.05);
-        for (size_t at = 0; at < rows * cols; at += 32) {
-            const size_t row = at / cols, /* GGUF has the rows of q in another order */
-                row0 = k ? row : (size_t)nib_rope_source_row(row, HEAD_DIM);
-            const float *from = w0 + row0 * cols + at % cols;
-            float most = 0;
-            for (size_t i = 0; i < 32; i++) most = fmaxf(most, fabsf(w[at + i]));
-            for (size_t i = 0; i < 32; i++) {
-                const float s = norm0[(at + i) % cols] / norm[(at + i) % cols];
-                /* The block's scale is an f16: it may be off by 2^-11, 127 steps of it by 0.062. */
-                assert_true(fabsf(w[at + i] - from[i] * s) <= 0.57f * most / 126);
-            }
-        }
-        nib_free(norm0), nib_free(norm), nib_free(w0), nib_free(w);
-    }
+    assert_int_equal(run_ok(out, smooth), 16);
+    /* Of the readers those whose own rows no scaling divides. */
+    check_reader(tiny_llama(), out, NIB_ROLE_ATTN_NORM, NIB_ROLE_ATTN_Q);
+    check_reader(tiny_llama(), out, NIB_ROLE_FFN_NORM, NIB_ROLE_FFN_GATE);
+}
+
+/* Behind a gate that is shut ffn_down sees only zeros, so no scale of its input means anything, and
+ * the rows of ffn_up are divided by none. */
+static void dead_channels_are_left_alone(void **state)
+{
+    (void)state;
+    char model[200];
+    variation v = smooth;
+    snprintf(model, sizeof model, "%s",
+             spoiled_model("shut", "model.layers.1.mlp.gate_proj.weight", 0));
+    v.model = model;
+    run_ok(scratch("shut.gguf"), v);
+    check_reader(model, scratch("shut.gguf"), NIB_ROLE_FFN_NORM, NIB_ROLE_FFN_UP);
 }
 
 /* ---- architectures, containers, methods ---- */
@@ -137,7 +154,7 @@ static void folders(void **state)
     assert_int_equal(run_ok(scratch("awq-dir"), v), 6);
 }
 
-/* One weight of an input is left as it is, so the input is. */
+/* One weight of an input is left as it is, so the input is, and its norm is written as it was. */
 static void a_scaling_needs_all_its_weights(void **state)
 {
     (void)state;
@@ -147,6 +164,11 @@ static void a_scaling_needs_all_its_weights(void **state)
                          .override = "blk\\.1\\.ffn_up:skip=true"};
     /* ffn_up of block 1 is a reader of one scaling and the producer of another. */
     assert_int_equal(run_ok(scratch("skip.gguf"), v), 14);
+    size_t one, cols;
+    float *before = read_weight(tiny_llama(), 1, NIB_ROLE_FFN_NORM, &one, &cols);
+    float *after = read_weight(scratch("skip.gguf"), 1, NIB_ROLE_FFN_NORM, &one, &cols);
+    assert_memory_equal(before, after, cols * sizeof *before);
+    nib_free(before), nib_free(after);
 }
 
 /* ---- the same bytes ---- */
@@ -201,6 +223,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norm_and_readers_agree),
+        cmocka_unit_test(dead_channels_are_left_alone),
         cmocka_unit_test(every_architecture),
         cmocka_unit_test(a_gguf_is_as_good),
         cmocka_unit_test(folders),
