@@ -9,11 +9,6 @@
 #include <math.h>
 #include <string.h>
 
-static const nib_role BLOCK_LINEAR[] = {
-    NIB_ROLE_ATTN_Q,   NIB_ROLE_ATTN_K, NIB_ROLE_ATTN_V,   NIB_ROLE_ATTN_OUTPUT,
-    NIB_ROLE_FFN_GATE, NIB_ROLE_FFN_UP, NIB_ROLE_FFN_DOWN,
-};
-
 nib_calib_opts nib_calib_defaults(void)
 {
     return (nib_calib_opts){.save_every = 180};
@@ -37,8 +32,8 @@ static nib_code add_entries(nib_imatrix *out, const nib_model *m, bool with_outp
 {
     nib_code rc = NIB_OK;
     for (uint32_t layer = 0; layer < m->hp.n_layer; layer++)
-        for (size_t i = 0; i < sizeof BLOCK_LINEAR / sizeof *BLOCK_LINEAR && !rc; i++)
-            rc = add_entry(out, m, layer, BLOCK_LINEAR[i], err);
+        for (nib_role role = NIB_ROLE_FIRST_BLOCK; role < NIB_ROLE_COUNT && !rc; role++)
+            if (nib_role_is_linear(role)) rc = add_entry(out, m, layer, role, err);
     if (!rc && with_output) rc = add_entry(out, m, 0, NIB_ROLE_OUTPUT, err);
     return rc ? rc : nib_imatrix_sort(out, err);
 }

@@ -226,12 +226,31 @@ static nib_code read_tensors(nib_imatrix *m, const nib_source *src, nib_err *err
     return rc;
 }
 
+/* Far above what models compute; more, and f32 sums of weighted errors would overflow. */
+static nib_code check_means(const nib_imatrix *m, nib_err *err)
+{
+    static const double most = 1e30;
+    for (size_t i = 0; i < m->n; i++) {
+        const nib_imatrix_entry *e = &m->entry[i];
+        for (size_t j = 0; j < e->cols * e->n_mat; j++) {
+            const double count = e->counts[j / e->cols];
+            if (count > 0 && e->in_sum2[j] / count > most)
+                return nib_fail(err, NIB_ENUMERIC,
+                                "entry '%.200s': value %zu, %g of %g rows, is a mean square above "
+                                "%g",
+                                e->name, j, e->in_sum2[j], count, most);
+        }
+    }
+    return NIB_OK;
+}
+
 /* What both layouts must satisfy. */
 static nib_code check_all(nib_imatrix *m, nib_err *err)
 {
     if (!m->n) return nib_fail(err, NIB_EFORMAT, "no entries");
     nib_code rc = nib_imatrix_sort(m, err);
-    return rc ? rc : check_values(m, err);
+    if (!rc) rc = check_values(m, err);
+    return rc ? rc : check_means(m, err);
 }
 
 nib_code nib_imatrix_read(nib_imatrix *m, const nib_source *src, nib_err *err)

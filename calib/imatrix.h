@@ -37,8 +37,8 @@ typedef struct {
     char *path; /* where it was read from; NULL for a new one */
 } nib_imatrix;
 
-/* GGUF or legacy, found from the contents. Non-finite or negative values are errors naming the
- * entry. On failure *m is empty. */
+/* GGUF or legacy, found from the contents. Values that are not finite, negative or absurdly large
+ * are errors naming the entry. On failure *m is empty. */
 NIB_MUST_USE nib_code nib_imatrix_load(nib_imatrix *m, const char *path, nib_err *err);
 NIB_MUST_USE nib_code nib_imatrix_save(const nib_imatrix *m, const char *path, bool force,
                                        nib_err *err);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* calib/text.h - sample text: files in, windows of tokens out.
  *
- * Kinds of files, each also gzip-compressed (found from the contents, whatever the name):
- *   .jsonl, .json  (before a ".gz", if any) one JSON object per line, empty lines skipped. Its
- * "text" is one document; else its "messages" are, rendered plainly: a line "role: content" for
- * each. Documents are joined by an empty line. anything else  plain text, taken as it is. Line
- * breaks at the very end are dropped. A file must hold no NUL byte and at most NIB_TEXT_MAX_BYTES.
- */
+ * A file whose name ends in .jsonl or .json, before a .gz if any, holds one JSON object per line;
+ * empty lines are skipped. An object's "text" is one document, else its "messages" are, rendered
+ * plainly: a line "role: content" for each. Documents are joined by an empty line. Any other file
+ * is plain text, taken as it is. Each may be gzip-compressed, which is found from the contents.
+ * Line breaks at the very end are dropped. A file must hold no NUL byte and at most
+ * NIB_TEXT_MAX_BYTES. */
 #ifndef NIB_CALIB_TEXT_H
 #define NIB_CALIB_TEXT_H
 

@@ -246,6 +246,9 @@ static void bad_gguf_is_refused(void **state)
     refuses_change("\0\0\0\x3F", "\0\0\xC0\x7F", 4, NIB_ENUMERIC, "'blk.0.x.weight': value 0");
     refuses_change("\0\0\x40\x41", "\0\0\x40\xC1", 4, NIB_ENUMERIC,
                    "'blk.0.x.weight': count 0 is -12");
+    /* 0.5 becomes 1e32 */
+    refuses_change("\0\0\0\x3F", "\xAE\xC5\x9D\x74", 4, NIB_ENUMERIC,
+                   "'blk.0.x.weight': value 0, 1e+32 of 12 rows, is a mean square above 1e+30");
 }
 
 /* Sizes that do not go together, written by our own writer. */
