@@ -2,6 +2,7 @@
 /* cli/main.c - the table of commands, and what holds for the whole program. */
 #include "base/linalg.h"
 #include "base/log.h"
+#include "cli/nearest.h"
 #include "cli/opts.h"
 
 #include <errno.h>
@@ -15,7 +16,8 @@ const nib_cmd *const nib_cmds[] = {
     &nib_cmd_inspect,  &nib_cmd_tokenize,  &nib_cmd_completion, NULL,
 };
 
-const nib_cmd *nib_cmd_find(const char *name)
+/* NULL: there is none of that name. */
+static const nib_cmd *find_command(const char *name)
 {
     for (const nib_cmd *const *c = nib_cmds; *c; c++)
         if (!strcmp((*c)->name, name)) return *c;
@@ -41,7 +43,7 @@ static int unknown_command(const char *name)
 /* "help" and "help COMMAND", -h, --help. */
 static int help(int argc, char **argv)
 {
-    const nib_cmd *cmd = argc > 2 ? nib_cmd_find(argv[2]) : NULL;
+    const nib_cmd *cmd = argc > 2 ? find_command(argv[2]) : NULL;
     if (argc > 2 && !cmd) return unknown_command(argv[2]);
     if (cmd)
         nib_help_command(cmd);
@@ -74,7 +76,7 @@ static int dispatch(int argc, char **argv)
         puts("nibble " NIB_VERSION);
         return NIB_EXIT_OK;
     }
-    const nib_cmd *cmd = nib_cmd_find(word);
+    const nib_cmd *cmd = find_command(word);
     return cmd ? run(cmd, argc - 1, argv + 1) : unknown_command(word);
 }
 

@@ -5,6 +5,7 @@
 #include "base/cpu.h"
 #include "base/mem.h"
 #include "base/par.h"
+#include "cli/nearest.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -15,7 +16,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { MAX_THREADS = 1024, NAME_MAX_LEN = 63 };
+enum { MAX_THREADS = 1024 };
 
 static struct {
     uint64_t threads;
@@ -105,44 +106,7 @@ void nib_report_resources(double started)
             busy, (double)nib_mem_peak() / 1e6);
 }
 
-/* ---- nearest name ---- */
-
-/* Edits (insert, delete, replace) from a to b; one row of the classic table at a time. */
-static size_t edits(const char *a, const char *b)
-{
-    size_t row[NAME_MAX_LEN + 1], n = strlen(b);
-    for (size_t j = 0; j <= n; j++) row[j] = j;
-    for (size_t i = 1; a[i - 1]; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= n; j++) {
-            size_t above = row[j], best = diagonal + (a[i - 1] != b[j - 1]);
-            if (above + 1 < best) best = above + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            diagonal = above;
-            row[j] = best;
-        }
-    }
-    return row[n];
-}
-
-const char *nib_nearest(const char *typed, const char *(*name)(const void *arg, size_t i),
-                        const void *arg)
-{
-    size_t n = strlen(typed),
-           best = n < 5 ? 2 : 3; /* one edit in a short name, two in a long one */
-    const char *found = NULL, *s;
-    if (n > NAME_MAX_LEN) return NULL;
-    for (size_t i = 0; (s = name(arg, i)); i++) {
-        bool begins = n >= 2 && !strncmp(s, typed, n);
-        size_t d = begins ? 1 : strlen(s) <= NAME_MAX_LEN ? edits(typed, s) : best;
-        if (d < best) {
-            best = d;
-            found = s;
-        }
-    }
-    return found;
-}
+/* ---- rows ---- */
 
 static size_t count_rows(const nib_opt *o)
 {
@@ -317,8 +281,8 @@ static int take_long(words *w, const char *word)
     for (size_t i = 0; (o = row_at(w->cmd, i)); i++)
         if (strlen(o->name) == n && !memcmp(o->name, word, n)) break;
     if (!o) {
-        char name[NAME_MAX_LEN + 1];
-        snprintf(name, sizeof name, "%.*s", (int)(n < NAME_MAX_LEN ? n : NAME_MAX_LEN), word);
+        char name[NIB_NAME_MAX + 1];
+        snprintf(name, sizeof name, "%.*s", (int)(n < NIB_NAME_MAX ? n : NIB_NAME_MAX), word);
         const char *near = nib_nearest(name, row_name, w->cmd);
         if (near) return complain("unknown option '--%s'; did you mean '--%s'?", name, near);
         return nib_usage(w->cmd, "unknown option '--%s'", name);

@@ -59,7 +59,6 @@ enum { NIB_EXIT_OK = 0, NIB_EXIT_FAILED = 1, NIB_EXIT_USAGE = 2, NIB_EXIT_THRESH
 
 /* All commands in the order of the help text, NULL at the end; in cli/main.c. */
 extern const nib_cmd *const nib_cmds[];
-const nib_cmd *nib_cmd_find(const char *name); /* NULL: none */
 
 extern const nib_cmd nib_cmd_quantize, nib_cmd_calibrate, nib_cmd_perplexity, nib_cmd_compare,
     nib_cmd_inspect, nib_cmd_tokenize, nib_cmd_completion;
@@ -85,11 +84,6 @@ int nib_usage(const nib_cmd *cmd, const char *fmt, ...) NIB_PRINTF(2, 3);
 
 /* With --verbose: what the run took since `started` (nib_now), on standard error. */
 void nib_report_resources(double started);
-
-/* The nearest of the names to what was typed: an edit or two away, or one that begins with it.
- * `name(i)` is NULL at the end. NULL when none is near. */
-const char *nib_nearest(const char *typed, const char *(*name)(const void *arg, size_t i),
-                        const void *arg);
 
 /* cli/help.c: help texts on standard output. */
 void nib_help_command(const nib_cmd *cmd);

@@ -27,8 +27,6 @@ typedef struct {
 /* Floats of scratch that a solve with this codec needs. */
 size_t nib_chunk_tmp(const nib_codec *c, size_t lazy);
 
-void nib_chunk_fini(nib_chunk *ch);
-
 /* The grid of sub-block s (counted over the row). */
 void nib_chunk_grid(const nib_chunk *ch, size_t s, nib_lane_grid *grid);
 

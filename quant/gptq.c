@@ -43,11 +43,17 @@ nib_code nib_gptq_new(nib_gptq **out, const nib_gptq_opts *opts, const nib_ctx *
     return NIB_OK;
 }
 
+static void chunk_fini(nib_chunk *ch)
+{
+    for (size_t i = 0; i < sizeof ch->memory / sizeof *ch->memory; i++)
+        nib_buf_free(&ch->memory[i]);
+}
+
 void nib_gptq_free(nib_gptq *g)
 {
     if (!g) return;
     for (size_t i = 0; i < sizeof g->memory / sizeof *g->memory; i++) nib_buf_free(&g->memory[i]);
-    for (int t = 0; t < g->ctx.threads; t++) nib_chunk_fini(&g->chunk[t]);
+    for (int t = 0; t < g->ctx.threads; t++) chunk_fini(&g->chunk[t]);
     nib_free(g->chunk);
     nib_free(g);
 }
@@ -268,12 +274,6 @@ static bool chunk_init(nib_chunk *ch, const job *j)
     ch->zero = ch->dmin + ch->n_blocks * L;
     ch->mn = ch->sc + ch->n_subs * L;
     return true;
-}
-
-void nib_chunk_fini(nib_chunk *ch)
-{
-    for (size_t i = 0; i < sizeof ch->memory / sizeof *ch->memory; i++)
-        nib_buf_free(&ch->memory[i]);
 }
 
 static void sum_errors(const job *j, nib_gptq_report *report)

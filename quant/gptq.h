@@ -10,8 +10,8 @@
  *      columns already rounded, if all others could still take any value (GPTQ, arXiv:2210.17323),
  *      then
  *   3. improves on it by coordinate descent under the full H: every column's best code given all
- *      others, together with neighbouring scale codes of its sub-block and a least-squares refit of
- * the block's super-scales, until a sweep gains little.
+ *      others, together with neighbouring scale codes of its sub-block and a least-squares refit
+ *      of the block's super-scales, until a sweep gains little.
  *
  * It knows a format only through nib_codec, so it works for all of them. */
 #ifndef NIB_QUANT_GPTQ_H
@@ -21,15 +21,15 @@
 #include "quant/codec.h"
 
 typedef enum {
-    NIB_PARAMS_AHEAD, /* all blocks are fitted to the original weights (static groups)           */
+    NIB_PARAMS_AHEAD,   /* all blocks are fitted to the original weights (static groups)         */
     NIB_PARAMS_REACHED, /* a block is fitted when the solver reaches it, on compensated weights */
 } nib_params_when;
 
 typedef enum {
-    NIB_ORDER_NATURAL, /* as stored                                                               */
-    NIB_ORDER_DIAGONAL, /* by decreasing diagonal of H (act-order). With NIB_PARAMS_REACHED the */
-    /* blocks themselves are made of columns in that order: nib_gptq_outer()    */
-    NIB_ORDER_GROUPS, /* groups by their largest diagonal, then inside each group (group aware)   */
+    NIB_ORDER_NATURAL,  /* as stored                                                             */
+    NIB_ORDER_DIAGONAL, /* by decreasing diagonal of H (act-order). With NIB_PARAMS_REACHED the
+                           blocks themselves are made of columns in that order: nib_gptq_outer() */
+    NIB_ORDER_GROUPS,   /* groups by their largest diagonal, then inside each (group aware)      */
 } nib_order;
 
 typedef struct {
