@@ -86,8 +86,9 @@ void nib_print_solved(const nib_solve_report *r, const char *ranges)
     if (ranges) printf(", ranges by %s", ranges);
     putchar('\n');
     if (r->kl.n)
-        printf("on %zu held-out windows: KL divergence %.5f +/- %.5f, same top token %.2f %%\n",
-               r->held_out, r->kl.kl, r->kl.error, 100 * r->kl.same_top);
+        printf("on %zu held-out window%s: KL divergence %.5f +/- %.5f, same top token %.2f %%\n",
+               r->held_out, r->held_out == 1 ? "" : "s", r->kl.kl, r->kl.error,
+               100 * r->kl.same_top);
     if (r->from_stats)
         puts(
             "no windows were held out of the statistics; 'nibble compare' measures the divergence");
