@@ -123,13 +123,10 @@ nib_moments_input *nib_moments_find(nib_moments *m, nib_role role)
 
 void nib_moments_divide(nib_moments_input *in, const float *s)
 {
-    float *h = in->h.p, *d = in->d.p, *most = in->most.p, *scale = in->scale.p;
-    double *sum = in->sum.p;
+    float *h = in->h.p, *d = in->d.p, *scale = in->scale.p;
     for (size_t i = 0; i < in->cols; i++) {
         for (size_t k = i; k < in->cols; k++) h[i * in->cols + k] /= s[i] * s[k];
         for (size_t k = 0; d && k < in->cols; k++) d[i * in->cols + k] /= s[i] * s[k];
-        sum[i] /= (double)s[i];
-        most[i] /= s[i];
         scale[i] *= s[i];
     }
 }

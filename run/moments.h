@@ -47,7 +47,7 @@ void nib_moments_free(nib_moments *m);
 /* The input that `role` reads; NULL: not met. */
 nib_moments_input *nib_moments_find(nib_moments *m, nib_role role);
 /* As if the input's channels, the original model's too, had been divided by s[cols]; what the
- * original model shows later will be. */
+ * original model shows later will be. Sizes stay those that s was chosen by. */
 void nib_moments_divide(nib_moments_input *in, const float *s);
 
 #endif
