@@ -287,6 +287,17 @@ static void scales_are_usable(void **state)
         }
 }
 
+/* By hand: square roots of 0, 1 and 4, the first lifted to 1e-4, over the middle of the extremes.
+ */
+static void small_scales_are_lifted(void **state)
+{
+    (void)state;
+    const float x[] = {0, 1, 4}, want[] = {1e-4f, 1, 2}, middle = sqrtf(2 * 1e-4f);
+    float s[3];
+    nib_awq_scales(s, x, NULL, 3, 0.5);
+    for (int k = 0; k < 3; k++) assert_true(fabsf(s[k] * middle / want[k] - 1) < 1e-6f);
+}
+
 /* ---- SmoothQuant ---- */
 
 typedef struct {
@@ -375,6 +386,7 @@ int main(int argc, char **argv)
         GOLDEN(same_as_smoothquant, smooth_cases[2]),
         cmocka_unit_test(no_gain_means_no_scales),
         cmocka_unit_test(scales_are_usable),
+        cmocka_unit_test(small_scales_are_lifted),
         cmocka_unit_test(rows_are_blocks),
     };
     if (argc < 2) return 1;

@@ -23,6 +23,7 @@ typedef struct {
     const nib_layout_format *folder; /* NULL: a GGUF file */
     const char *stats;               /* NULL: from windows             */
     const nib_ranges *ranges;        /* NULL: measured, where needed   */
+    nib_range_method range;          /* by this                        */
     bool hold_out_none;
     nib_transform transform;
     double alpha;         /* of SmoothQuant       */

@@ -223,6 +223,7 @@ static void write_by_hand(const char *name, nib_layout_format f, const nib_act_r
             .code = x.code, .param = x.param, .outer = f.desc_act ? order : NULL};
         if (act) v.act = *act;
         rc = nib_keep_write(&keep, t, &v, kept, &err);
+        if (act) assert_int_equal(nib_keep_act(&keep, t).range.zero, act->zero);
         if (!rc) assert_memory_equal(kept, x.value, t->rows * t->cols * sizeof *kept);
         free_rounded(x);
         nib_free(w);

@@ -33,8 +33,8 @@ static int measure(void **state)
     if (scratch_make(state)) return -1;
     open_model(&o, tiny_llama());
     pick_windows(&w, &o, "calibration.txt", FEW);
-    nib_code rc =
-        nib_measure_ranges(&measured, &o.model, &w, NIB_RANGE_PERCENTILE, 99.9, &ctx, &err);
+    nib_code rc = nib_measure_ranges(&measured, &o.model, &w, NIB_RANGE_PERCENTILE,
+                                     nib_solve_defaults().percentile, &ctx, &err);
     nib_windows_free(&w);
     close_model(&o);
     return rc ? -1 : 0;
@@ -86,6 +86,20 @@ static void solved_weights_have_them_too(void **state)
     check_ranges("solved", false);
 }
 
+/* What a run measures itself is the same where it, too, sees the original model's activations. */
+static void measured_in_the_run(void **state)
+{
+    (void)state;
+    const variation v = {.folder = &ASYM,
+                         .windows = FEW,
+                         .range = NIB_RANGE_PERCENTILE,
+                         .rtn = true,
+                         .no_propagate = true,
+                         .hold_out_none = true};
+    assert_int_equal(solve_ok(scratch("own"), &v), 0);
+    check_ranges("own", false);
+}
+
 /* A run that was killed goes on with the same ranges only. */
 static void other_ranges_are_another_run(void **state)
 {
@@ -107,6 +121,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rounded_weights_need_no_text),
         cmocka_unit_test(solved_weights_have_them_too),
+        cmocka_unit_test(measured_in_the_run),
         cmocka_unit_test(other_ranges_are_another_run),
     };
     return cmocka_run_group_tests_name("run_dir_ranges", tests, measure, clean_up);

@@ -33,6 +33,7 @@ static struct {
 
 } block;
 
+static char model[200]; /* its path */
 static nib_ctx two = {.threads = 2};
 
 static void must(nib_code rc, const nib_err *err)
@@ -55,11 +56,16 @@ static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_
     return NIB_OK;
 }
 
-static void open_block(const char *model)
+static int open_block(void **state)
 {
     static float x[ROWS * WIDEST];
     nib_windows w = {0};
     nib_err err = {0};
+    nib_linalg_init();
+    two.cpu = nib_cpu_detect();
+    if (scratch_make(state)) return -1;
+    snprintf(model, sizeof model, "%s",
+             random_model("model", gen_family_find("qwen3"), 64, 1, NIB_BF16));
     open_model(&block.source, model);
     block.scaling = block.source.model.arch->scaling;
     block.embd = block.source.model.hp.n_embd;
@@ -75,12 +81,14 @@ static void open_block(const char *model)
         const size_t n = block.cols[i];
         nib_gemm_tn(n, n, ROWS, block.x[i], n, block.x[i], n, block.h[i], n, 0);
     }
+    return 0;
 }
 
-static void close_block(void)
+static int close_block(void **state)
 {
     nib_graph_free(block.graph);
     close_model(&block.source);
+    return scratch_remove(state);
 }
 
 static float *weight(const opened *o, nib_role r, size_t *rows)
@@ -152,14 +160,24 @@ static nib_int_codec codec_of(const nib_layout_format *f, size_t rows, size_t co
     return nib_layout_codec(&l);
 }
 
-/* A token's values to the nearest of 255 steps, as W8A8 has it. */
-static void round_tokens(float *x, size_t n)
+/* The 8-bit grid that holds x[n] and 0: value = (code - zero) * step. */
+static void grid_of(const float *x, size_t n, bool sym, float *step, float *zero)
 {
-    for (size_t at = 0; at < ROWS * n; at += n) {
-        float most = 0;
-        for (size_t j = 0; j < n; j++) most = fmaxf(most, fabsf(x[at + j]));
-        const float step = most / 127;
-        for (size_t j = 0; j < n && step > 0; j++) x[at + j] = rintf(x[at + j] / step) * step;
+    float lo = 0, hi = 0;
+    for (size_t i = 0; i < n; i++) lo = fminf(lo, x[i]), hi = fmaxf(hi, x[i]);
+    *step = sym ? fmaxf(-lo, hi) / 127 : (hi - lo) / 255;
+    *zero = sym ? 0 : rintf(-128 - lo / *step);
+}
+
+/* Inputs as W8A8 has them: each token on a grid of its own, or all on one. */
+static void round_inputs(float *x, size_t n, const nib_layout_format *f)
+{
+    const size_t all = ROWS * n, part = f->act == NIB_ACT_TOKEN ? n : all;
+    for (size_t at = 0; at < all; at += part) {
+        float step, zero;
+        grid_of(x + at, part, f->act_sym, &step, &zero);
+        for (size_t j = at; j < at + part && step > 0; j++)
+            x[j] = (fmaxf(fminf(rintf(x[j] / step) + zero, 127), -128) - zero) * step;
     }
 }
 
@@ -175,7 +193,7 @@ static double error_under(const float *s, size_t i, const nib_layout_format *f)
     must(nib_graph_branch(block.graph, 0, sc->reader[0], block.x[i], n_seq, N_CTX, want, &err),
          &err);
     for (size_t at = 0; at < ROWS * n; at++) x[at] = block.x[i][at] / s[at % n];
-    if (f) round_tokens(x, n);
+    if (f) round_inputs(x, n, f);
     for (size_t r = 0; r < sc->n_readers; r++) {
         size_t rows;
         w[r] = weight(&block.source, sc->reader[r], &rows);
@@ -196,17 +214,36 @@ static double error_under(const float *s, size_t i, const nib_layout_format *f)
 
 /* ---- tests ---- */
 
-static void run_solver(const char *out, variation v, nib_solve_report *report)
+/* The block's model as v has it written, opened. */
+static void run_solver(opened *out, variation v, nib_solve_report *report)
 {
+    char path[200];
     nib_err err = {0};
-    v.windows = FEW;
-    must(solve(out, &v, report, &err), &err);
+    snprintf(path, sizeof path, "%s", scratch(v.folder ? "out" : "out.gguf"));
+    v.model = model, v.windows = FEW;
+    must(solve(path, &v, report, &err), &err);
     assert_int_equal(report->n_rescaled, INPUTS);
+    open_model(out, path);
 }
 
 static bool near(double a, double b, double within)
 {
     return fabs(a - b) <= within * fabs(b);
+}
+
+/* A static range is that of the divided inputs; its scale is stored in bf16. */
+static void check_range(const opened *out, size_t i, const float *s)
+{
+    static float x[ROWS * WIDEST];
+    float step, zero;
+    const size_t n = block.cols[i];
+    const nib_tensor *t = nib_model_param(&out->model, 0, block.scaling[i].reader[0])->weight;
+    const nib_act_quant *act = nib_tensor_act(t);
+    for (size_t at = 0; at < ROWS * n; at++) x[at] = block.x[i][at] / s[at % n];
+    grid_of(x, ROWS * n, act->sym, &step, &zero);
+    if (!near(act->range.scale, step, 0x1p-8) || fabsf((float)act->range.zero - zero) > 1)
+        fail_msg("input %zu: scale %g, zero point %d, not %g, %g", i, (double)act->range.scale,
+                 (int)act->range.zero, (double)step, (double)zero);
 }
 
 /* A norm that took up scales is divided by them; it is stored in bf16 at worst. */
@@ -243,6 +280,7 @@ static void check_choice(const nib_rescale_line *l, const opened *out, size_t i,
         fail_msg("input %zu: %g gives %g, is %g, the least %g", i, l->chosen, l->scaled, reported,
                  least);
     check_norm(out, i, chosen);
+    if (v->folder && v->folder->act == NIB_ACT_TENSOR) check_range(out, i, chosen);
 }
 
 static void the_least_error_is_chosen(void **state)
@@ -255,25 +293,17 @@ static void the_least_error_is_chosen(void **state)
          .type = "q4_0",
          .pure = true,
          .rtn = true},
-        {.transform = NIB_TRANSFORM_SMOOTHQUANT, .alpha = -1, .folder = &W8A8, .rtn = true}};
-    char model[200];
-    snprintf(model, sizeof model, "%s",
-             random_model("model", gen_family_find("qwen3"), 64, 1, NIB_BF16));
-    open_block(model);
+        {.transform = NIB_TRANSFORM_SMOOTHQUANT, .alpha = -1, .folder = &W8A8, .rtn = true},
+        {.transform = NIB_TRANSFORM_SMOOTHQUANT, .alpha = -1, .folder = &W8A8_STATIC, .rtn = true}};
     for (size_t k = 0; k < sizeof ways / sizeof *ways; k++) {
-        variation v = ways[k];
         nib_solve_report report = {0};
-        char out[200];
         opened written;
-        snprintf(out, sizeof out, "%s", scratch(v.folder ? "choice" : "choice.gguf"));
-        v.model = model;
-        run_solver(out, v, &report);
-        open_model(&written, out);
-        for (size_t i = 0; i < INPUTS; i++) check_choice(&report.rescaled[i], &written, i, &v);
+        run_solver(&written, ways[k], &report);
+        for (size_t i = 0; i < INPUTS; i++)
+            check_choice(&report.rescaled[i], &written, i, &ways[k]);
         close_model(&written);
         nib_solve_report_free(&report);
     }
-    close_block();
 }
 
 /* w[rows][cols of input i] by the scales s that the norm took up, and clipped where it is to be,
@@ -309,38 +339,29 @@ static double share_of_equal(const opened *out, nib_role r, size_t i, const nib_
     return (double)same / (double)(rows * n);
 }
 
-/* AWQ's own pairs of layers: weights are clipped in folders, but not queries and keys; GGUF's
- * blocks, which have more than a scale, are not. */
+/* AWQ's own pairs of layers: weights are clipped in folders, but not queries and keys; blocks of
+ * GGUF, whose own search cuts off what it must, are not. */
 static void weights_are_clipped_and_rounded(void **state)
 {
     (void)state;
     static const variation ways[] = {
         {.transform = NIB_TRANSFORM_AWQ, .type = "q4_0", .pure = true, .rtn = true},
         {.transform = NIB_TRANSFORM_AWQ, .folder = &GROUPS, .rtn = true}};
-    char model[200];
-    snprintf(model, sizeof model, "%s",
-             random_model("model", gen_family_find("qwen3"), 64, 1, NIB_BF16));
-    open_block(model);
+    static const nib_role plain[] = {NIB_ROLE_ATTN_Q, NIB_ROLE_ATTN_K};
     for (size_t k = 0; k < 2; k++) {
-        variation v = ways[k];
+        const nib_layout_format *f = ways[k].folder;
         nib_solve_report report = {0};
-        char out[200];
         opened written;
-        snprintf(out, sizeof out, "%s", scratch(v.folder ? "clipped" : "clipped.gguf"));
-        v.model = model;
-        run_solver(out, v, &report);
+        run_solver(&written, ways[k], &report);
         nib_solve_report_free(&report);
-        open_model(&written, out);
-        static const nib_role plain[] = {NIB_ROLE_ATTN_Q, NIB_ROLE_ATTN_K};
         for (size_t r = 0; r < 2; r++)
-            assert_true(share_of_equal(&written, plain[r], 0, v.folder, false) > 0.99);
-        const double gate = share_of_equal(&written, NIB_ROLE_FFN_GATE, 2, v.folder, v.folder),
-                     other = share_of_equal(&written, NIB_ROLE_FFN_GATE, 2, v.folder, !v.folder);
+            assert_true(share_of_equal(&written, plain[r], 0, f, false) > 0.99);
+        const double gate = share_of_equal(&written, NIB_ROLE_FFN_GATE, 2, f, f),
+                     other = share_of_equal(&written, NIB_ROLE_FFN_GATE, 2, f, !f);
         if (!(gate > 0.99 && other < 0.9))
             fail_msg("%g of the values are as they should be, %g as they should not", gate, other);
         close_model(&written);
     }
-    close_block();
 }
 
 int main(void)
@@ -349,7 +370,5 @@ int main(void)
         cmocka_unit_test(the_least_error_is_chosen),
         cmocka_unit_test(weights_are_clipped_and_rounded),
     };
-    nib_linalg_init();
-    two.cpu = nib_cpu_detect();
-    return cmocka_run_group_tests_name("run_rescale_choice", tests, scratch_make, scratch_remove);
+    return cmocka_run_group_tests_name("run_rescale_choice", tests, open_block, close_block);
 }

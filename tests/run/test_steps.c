@@ -116,9 +116,10 @@ static void look(sums *s, uint32_t layer, size_t i)
         memcpy(run.work, run.x, bytes);
         const size_t n = s->cols = pass(run.work, layer, true, k, end, READER[i][0], seen);
         assert_true(n > 0 && n <= WIDEST);
-        for (size_t at = 0; at < rows * n; at++)
-            s->most[at % n] = fmaxf(s->most[at % n], fabsf(seen[at])),
-                         original[at] /= s->scale[at % n];
+        for (size_t at = 0; at < rows * n; at++) {
+            s->most[at % n] = fmaxf(s->most[at % n], fabsf(seen[at]));
+            original[at] /= s->scale[at % n];
+        }
         must(nib_observe_drift(s->d, original, seen, rows, n, &two, &err), &err);
         must(nib_observe_moments(s->h, seen, rows, n, &two, &err), &err);
     }
