@@ -340,7 +340,7 @@ static void reported_divergence_is_of_the_folder(void **state)
         nib_solve_report report = {0};
         if (solve(scratch("inputs"), &runs[i], &report, &err)) fail_msg("%s", err.msg);
         const nib_kl kl = measure_folder(scratch("inputs"), report.held_out);
-        print_message("%zu: %g reported, the folder has %g +/- %g\n", i, report.kl.kl, kl.kl,
+        print_message("# %zu: %g reported, the folder has %g +/- %g\n", i, report.kl.kl, kl.kl,
                       kl.error);
         assert_true(fabs(kl.kl - report.kl.kl) < kl.error);
         nib_solve_report_free(&report);
