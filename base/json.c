@@ -279,6 +279,18 @@ char *nib_json_print(const nib_json *j, bool indent)
     return indent ? cJSON_Print(j) : cJSON_PrintUnformatted(j);
 }
 
+nib_code nib_json_save(nib_json *root, bool ok, const char *path, bool force, nib_err *err)
+{
+    char *text = root && ok ? nib_json_print(root, true) : NULL;
+    const size_t n = text ? strlen(text) : 0;
+    nib_json_free(root);
+    if (!text) return nib_fail_nomem(err, path);
+    text[n] = '\n'; /* in place of the NUL */
+    nib_code rc = nib_file_save(path, text, n + 1, force, err);
+    nib_free(text);
+    return rc;
+}
+
 /* ---- building ---- */
 
 static cJSON *attach(cJSON *parent, const char *key, cJSON *item)

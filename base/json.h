@@ -45,6 +45,10 @@ bool nib_json_bool(const nib_json *j, bool *out);
 
 /* Compact or indented text; caller frees with nib_free; NULL when memory is short. */
 char *nib_json_print(const nib_json *j, bool indent);
+/* The tree as a file, indented, with a newline at its end; written aside and renamed. Takes the
+ * tree; root NULL or !ok: building it, memory was short. */
+NIB_MUST_USE nib_code nib_json_save(nib_json *root, bool ok, const char *path, bool force,
+                                    nib_err *err);
 
 /* Building. Children added to a parent are owned by it. NULL results mean no memory. */
 nib_json *nib_json_new_object(void);

@@ -298,7 +298,7 @@ nib_code nib_imatrix_load(nib_imatrix *m, const char *path, nib_err *err)
     *m = (nib_imatrix){0};
     nib_code rc = nib_file_head(magic, sizeof magic, path, err);
     if (rc) return rc;
-    if (memcmp(magic, "GGUF", sizeof magic)) return load_legacy(m, path, err);
+    if (!nib_gguf_begins_with(magic)) return load_legacy(m, path, err);
     if ((rc = nib_source_open(&src, path, err))) return rc;
     rc = nib_imatrix_read(m, src, err);
     nib_source_close(src);

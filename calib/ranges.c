@@ -95,14 +95,7 @@ static bool add_all(nib_json *root, const nib_ranges *r)
 nib_code nib_ranges_save(const nib_ranges *r, const char *path, bool force, nib_err *err)
 {
     nib_json *root = nib_json_new_object();
-    char *text = root && add_all(root, r) ? nib_json_print(root, true) : NULL;
-    nib_json_free(root);
-    if (!text) return nib_fail_nomem(err, "activation ranges");
-    const size_t n = strlen(text);
-    text[n] = '\n'; /* in place of the NUL */
-    nib_code rc = nib_file_save(path, text, n + 1, force, err);
-    nib_free(text);
-    return rc;
+    return nib_json_save(root, root && add_all(root, r), path, force, err);
 }
 
 /* ---- reading ---- */

@@ -53,14 +53,11 @@ static bool fill_head(nib_json *j, const nib_stats_head *h)
 
 nib_code nib_stats_write_head(const char *dir, const nib_stats_head *h, nib_err *err)
 {
-    nib_json *root = nib_json_new_object();
-    char *text = root && fill_head(root, h) ? nib_json_print(root, true) : NULL;
     char *path = nib_path_join(dir, NIB_STATS_HEAD_FILE);
-    nib_code rc = text && path ? NIB_OK : nib_fail_nomem(err, "statistics");
-    if (!rc) rc = nib_file_save(path, text, strlen(text), false, err);
+    if (!path) return nib_fail_nomem(err, "a path");
+    nib_json *root = nib_json_new_object();
+    nib_code rc = nib_json_save(root, root && fill_head(root, h), path, false, err);
     nib_free(path);
-    nib_free(text);
-    nib_json_free(root);
     return rc;
 }
 

@@ -46,6 +46,9 @@ typedef struct {
     const void *data;
 } nib_gguf_kv;
 
+/* Are these the first bytes of a GGUF file? */
+bool nib_gguf_begins_with(const char head[4]);
+
 /* An ordered set of key/value records; owns copies of all it holds. */
 typedef struct nib_gguf_kvs nib_gguf_kvs;
 

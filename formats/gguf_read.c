@@ -261,6 +261,11 @@ static nib_code read_tensors(stream *s, nib_tensors *ts, uint64_t n, uint64_t al
 
 /* ---- the file ---- */
 
+bool nib_gguf_begins_with(const char head[4])
+{
+    return !memcmp(head, "GGUF", 4);
+}
+
 static nib_code read_header(stream *s, uint64_t *n_tensors, uint64_t *n_kv)
 {
     char magic[4];
@@ -269,7 +274,8 @@ static nib_code read_header(stream *s, uint64_t *n_tensors, uint64_t *n_kv)
     *n_tensors = take_uint(s, 8);
     *n_kv = take_uint(s, 8);
     if (s->rc) return s->rc;
-    if (memcmp(magic, "GGUF", 4)) return s->rc = nib_fail(s->err, NIB_EFORMAT, "not a GGUF file");
+    if (!nib_gguf_begins_with(magic))
+        return s->rc = nib_fail(s->err, NIB_EFORMAT, "not a GGUF file");
     if (version && !(version & 0xFFFF))
         return s->rc = nib_fail(s->err, NIB_EFORMAT,
                                 "a big-endian GGUF file; only little-endian ones are supported");

@@ -217,7 +217,7 @@ static nib_code open_any(nib_source *s, nib_err *err)
     char magic[4];
     nib_code rc = nib_file_head(magic, sizeof magic, path, err);
     if (rc) return rc;
-    if (!memcmp(magic, "GGUF", 4)) {
+    if (nib_gguf_begins_with(magic)) {
         s->kind = NIB_SOURCE_GGUF;
         return open_gguf(s, path, err);
     }

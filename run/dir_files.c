@@ -30,10 +30,9 @@ static nib_code put_file(const char *to, const char *name, const void *data, siz
 /* Takes the tree; NULL or !ok: memory was short. */
 nib_code nib_dir_put_json(const char *to, const char *name, nib_json *root, bool ok, nib_err *err)
 {
-    char *text = ok ? nib_json_print(root, true) : NULL;
-    nib_code rc = text ? put_file(to, name, text, strlen(text), err) : nib_fail_nomem(err, name);
-    nib_free(text);
-    nib_json_free(root);
+    char *path = nib_path_join(to, name);
+    nib_code rc = nib_json_save(root, path && ok, path ? path : name, false, err);
+    nib_free(path);
     return rc;
 }
 

@@ -360,9 +360,10 @@ static nib_code check_rescaled(solver *s, nib_err *err)
 /* Windows that run through a block, each as often as it does. */
 static double windows_of_block(const solver *s)
 {
-    const unsigned gathered = (s->opts->true_sequential ? 4 : 1) * (1u + s->moments.drift),
-                   passes = gathered + nib_plan_measures_ranges(s->p) + s->opts->propagate;
-    const size_t held = s->original.n;
+    const size_t inputs = s->opts->true_sequential ? s->m->arch->n_scalings : 1,
+                 passes = inputs * (1u + s->moments.drift) + nib_plan_measures_ranges(s->p) +
+                          s->opts->propagate,
+                 held = s->original.n;
     return (double)(passes * s->n_calib + 2 * held + s->plain.n + s->rescaled.n);
 }
 
