@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* calib/ranges.c - see ranges.h. */
 #include "calib/ranges.h"
-#include "base/file.h"
 #include "calib/fingerprint.h"
 
 #include <float.h>

@@ -184,7 +184,12 @@ static nib_code read_head(nib_stats *s, nib_err *err)
     uint64_t model = 0;
     char *path = nib_path_join(s->dir, NIB_STATS_HEAD_FILE);
     if (!path) return nib_fail_nomem(err, "a path");
-    nib_code rc = nib_json_load(&root, path, HEAD_MAX, err);
+    nib_code rc = NIB_OK;
+    if (!nib_file_exists(path))
+        rc = nib_fail(err, NIB_EIO,
+                      "%s: is no folder of statistics; 'nibble calibrate --hessians' makes one",
+                      s->dir);
+    if (!rc) rc = nib_json_load(&root, path, HEAD_MAX, err);
     if (!rc && (rc = parse_head(&s->head, root, err))) nib_wrap(err, "%s", path);
     nib_json_free(root);
     nib_free(path);
@@ -307,10 +312,6 @@ nib_code nib_stats_block_read(const nib_stats_block *b, size_t input, float *h, 
 nib_code nib_stats_open(nib_stats *s, const char *dir, const nib_model *m, nib_err *err)
 {
     *s = (nib_stats){.m = m};
-    if (!nib_file_is_dir(dir))
-        return nib_fail(err, NIB_EIO,
-                        "%s: is no folder of statistics; 'nibble calibrate --hessians' makes one",
-                        dir);
     if (!(s->dir = nib_strdup(dir))) return nib_fail_nomem(err, "a path");
     nib_code rc = read_head(s, err);
     for (uint32_t layer = 0; layer < m->hp.n_layer && !rc; layer++) {

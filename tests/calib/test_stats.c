@@ -211,7 +211,7 @@ static void heads(void **state)
         refused(dir, wrong[i].code, wrong[i].message);
     }
     assert_int_equal(remove(path), 0);
-    refused(dir, NIB_EIO, "statistics.json: No such file");
+    refused(dir, NIB_EIO, "is no folder of statistics; 'nibble calibrate --hessians' makes one");
     refused(path, NIB_EIO, "is no folder of statistics; 'nibble calibrate --hessians' makes one");
     nib_free(path);
 }
