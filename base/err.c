@@ -2,6 +2,8 @@
 /* base/err.c - record errors and add context. */
 #include "base/err.h"
 
+#include "base/str.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +15,7 @@ static void record(nib_err *err, nib_code code, int sys_errno, const char *fmt, 
     int n = vsnprintf(err->cause, sizeof err->cause, fmt, ap);
     if (sys_errno && n >= 0 && (size_t)n < sizeof err->cause)
         snprintf(err->cause + n, sizeof err->cause - (size_t)n, ": %s", strerror(sys_errno));
+    nib_one_line(err->cause);
     memcpy(err->msg, err->cause, sizeof err->cause);
 }
 
@@ -44,6 +47,7 @@ nib_code nib_wrap(nib_err *err, const char *fmt, ...)
     va_end(ap);
     if (n >= 0 && (size_t)n < sizeof err->msg)
         snprintf(err->msg + n, sizeof err->msg - (size_t)n, ": %s", old);
+    nib_one_line(err->msg);
     return err->code;
 }
 

@@ -3,7 +3,8 @@
  *
  * The innermost function records what is wrong with nib_fail(): the value found and the value
  * allowed. Each level above puts its context in front with nib_wrap(): which tensor, which file.
- * The user sees one line that goes from file to byte. Reporting never allocates. */
+ * The user sees one line that goes from file to byte: control characters, which names in hostile
+ * files may hold, become spaces. Reporting never allocates. */
 #ifndef NIB_BASE_ERR_H
 #define NIB_BASE_ERR_H
 

@@ -2,12 +2,14 @@
 /* base/log.c - see log.h. */
 #include "base/log.h"
 
+#include "base/str.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { TTY_PERIOD_MS = 200, PLAIN_PERIOD_MS = 15000, BAR_CELLS = 24 };
+enum { TTY_PERIOD_MS = 200, PLAIN_PERIOD_MS = 15000, BAR_CELLS = 24, LINE_MAX_BYTES = 2048 };
 
 double nib_now(void)
 {
@@ -30,10 +32,11 @@ static void clear_line(nib_log *log)
 static void say(nib_log *log, nib_log_level least, const char *prefix, const char *fmt, va_list ap)
 {
     if (!log || log->level < least) return;
+    char line[LINE_MAX_BYTES];
+    vsnprintf(line, sizeof line, fmt, ap);
+    nib_one_line(line);
     clear_line(log);
-    fputs(prefix, stderr);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
+    fprintf(stderr, "%s%s\n", prefix, line);
 }
 
 void nib_warn(nib_log *log, const char *fmt, ...)

@@ -23,13 +23,11 @@ static const nib_opt rows[] = {
 
 /* ---- text ---- */
 
-/* Names and values come from the file: control characters must not reach the terminal. */
 static void put_text(const char *s, size_t max)
 {
     size_t n = strlen(s), cut = n > max ? max : n;
     while (cut < n && cut && ((unsigned char)s[cut] & 0xC0) == 0x80) cut--;
-    for (size_t i = 0; i < cut; i++)
-        putchar((unsigned char)s[i] < 0x20 || s[i] == 0x7F ? ' ' : s[i]);
+    nib_print_text(s, cut);
     if (cut < n) printf(" ... (%zu bytes)", n);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* cli/cmd_tokenize.c - text to tokens and back, with a model's own tokenizer. */
 #include "base/mem.h"
+#include "base/str.h"
 #include "base/utf8.h"
 #include "cli/io.h"
 #include "cli/opts.h"
@@ -58,6 +59,8 @@ static void print_quoted(const char *s, size_t n, bool utf8)
             fputs("\\t", stdout);
         else if (c == '"' || c == '\\')
             printf("\\%c", c);
+        else if (nib_control(s + i, n - i) == 2)
+            printf("\\x%02x\\x%02x", c, (unsigned char)s[++i]);
         else if (isprint(c) || (c >= 0x80 && utf8))
             putchar(c);
         else

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/str.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -50,6 +51,14 @@ nib_code nib_folder_name(char **name, const char *arg, nib_err *err)
     while (n > 1 && arg[n - 1] == '/') n--;
     *name = nib_strndup(arg, n);
     return *name ? NIB_OK : nib_fail_nomem(err, "a path");
+}
+
+void nib_print_text(const char *s, size_t n)
+{
+    for (size_t i = 0, k; i < n; i += k ? k : 1) {
+        k = nib_control(s + i, n - i);
+        putchar(k ? ' ' : s[i]);
+    }
 }
 
 nib_code nib_print_json(nib_json *root, bool built, nib_err *err)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/io.h - texts in, JSON out: what several commands share. */
+/* cli/io.h - texts in, text and JSON out: what several commands share. */
 #ifndef NIB_CLI_IO_H
 #define NIB_CLI_IO_H
 
@@ -14,6 +14,10 @@ NIB_MUST_USE nib_code nib_read_text(char **text, size_t *n, const char *path, ni
 
 /* A folder's name without slashes at its end: "out/" is the folder "out". The caller frees it. */
 NIB_MUST_USE nib_code nib_folder_name(char **name, const char *arg, nib_err *err);
+
+/* Print the first n bytes of s, a text from a file: control characters, which a terminal would
+ * obey, as spaces. */
+void nib_print_text(const char *s, size_t n);
 
 /* Print indented JSON on standard output and free it. `built`: every addition worked; false, or a
  * NULL root, is the error "out of memory". */

@@ -5,13 +5,14 @@
 #include "cli/io.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static void print_table(const nib_plan *p)
 {
     char shape[64];
     int width = 6;
     for (size_t i = 0; i < p->n; i++) {
-        int n = snprintf(NULL, 0, "%s", p->tensor[i].name);
+        int n = (int)strlen(p->tensor[i].name);
         if (n > width) width = n;
     }
     printf("%-*s %-16s %-8s %-8s %9s  %s\n", width, "tensor", "shape", "from", "to", "MB", "why");
@@ -21,7 +22,8 @@ static void print_table(const nib_plan *p)
             nib_tensor_shape_str(t->src, shape, sizeof shape);
         else
             snprintf(shape, sizeof shape, "[%llu]", (unsigned long long)t->cols);
-        printf("%-*s %-16s %-8s %-8s %9.3f  %s%s%s%s\n", width, t->name, shape,
+        nib_print_text(t->name, strlen(t->name));
+        printf("%*s %-16s %-8s %-8s %9.3f  %s%s%s%s\n", width - (int)strlen(t->name), "", shape,
                t->src ? t->src->codec->name : "-", t->codec->name, (double)t->bytes / 1e6,
                t->reason, t->solve && p->n_solved ? ", solved" : "",
                t->importance ? ", with importances" : "", t->rope_head ? ", rows reordered" : "");

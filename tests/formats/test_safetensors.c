@@ -25,6 +25,8 @@ static void refuses_headers(void **state)
     } cases[] = {
         {"{\"a\":" F32_2x3 "}", 25, "1 bytes after the last tensor"},
         {"{\"a\":" F32_2x3 "}", 23, "the file holds 23 bytes"},
+        {"{\"a\\u001b[2J\":" F32_2x3 "}", 23, "'a [2J': data ends at 24"},
+        {"{\"a\\u009b2J\":" F32_2x3 "}", 23, "'a  2J': data ends at 24"},
         {"{\"a\":" F32_2x3 ",\"a\":" F32_2x3 "}", 24, "'a' appears twice"},
         {"{\"a\":" F32_2x3 ",\"b\":" F32_2x3 "}", 24,
          "'b' begins at 0 where 24 is next: tensors ov"},
