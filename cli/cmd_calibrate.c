@@ -10,6 +10,7 @@
 #include "cli/opts.h"
 #include "cli/windows.h"
 #include "run/collect.h"
+#include "run/rows.h"
 #include "run/solve.h"
 
 #include <stdio.h>
@@ -21,9 +22,8 @@ static struct {
     double percentile; /* 0: not given */
     uint64_t memory;
     bool hessians, output, force;
-} opt = {.memory = (uint64_t)1 << 30};
+} opt = {.memory = NIB_ROWS_MEMORY};
 
-static const double PERCENTILE = 99.99;
 static const char *const methods[] = {"minmax", "average", "percentile", "mse", "kl", NULL};
 
 static const nib_opt rows[] = {
@@ -108,8 +108,9 @@ static nib_code write_ranges(const nib_model *m, const nib_windows *w, const nib
                              nib_err *err)
 {
     nib_ranges r;
-    nib_code rc = nib_measure_ranges(&r, m, w, nib_range_method_find(opt.activations),
-                                     opt.percentile > 0 ? opt.percentile : PERCENTILE, ctx, err);
+    nib_code rc =
+        nib_measure_ranges(&r, m, w, nib_range_method_find(opt.activations),
+                           opt.percentile > 0 ? opt.percentile : NIB_RANGE_PERCENT, ctx, err);
     if (!rc) rc = nib_ranges_save(&r, opt.out, opt.force, err);
     if (!rc)
         printf("%s: ranges of %zu inputs by %s, from %zu windows of %zu tokens\n", opt.out, r.n,

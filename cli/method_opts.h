@@ -20,7 +20,8 @@ typedef struct {
 
 #define NIB_METHOD_OPTS_DEFAULT                                                                    \
     {                                                                                              \
-        .method = "rtn", .damp = 0.01, .drift = -1, .sweeps = 8, .memory = (uint64_t)1 << 30       \
+        .method = "rtn", .damp = NIB_GPTQ_DAMP, .drift = -1, .sweeps = NIB_GPTQ_SWEEPS,            \
+        .memory = NIB_ROWS_MEMORY                                                                  \
     }
 
 extern const char *const nib_method_names[]; /* NULL-terminated */

@@ -20,11 +20,11 @@ enum { L = NIB_LANES };
 
 nib_gptq_opts nib_gptq_defaults(void)
 {
-    return (nib_gptq_opts){.damp = 0.01,
+    return (nib_gptq_opts){.damp = NIB_GPTQ_DAMP,
                            .order = NIB_ORDER_DIAGONAL,
                            .when = NIB_PARAMS_AHEAD,
                            .lazy = 128,
-                           .sweeps = 8};
+                           .sweeps = NIB_GPTQ_SWEEPS};
 }
 
 nib_code nib_gptq_new(nib_gptq **out, const nib_gptq_opts *opts, const nib_ctx *ctx, nib_err *err)

@@ -32,15 +32,18 @@ typedef enum {
     NIB_ORDER_GROUPS,   /* groups by their largest diagonal, then inside each (group aware)      */
 } nib_order;
 
+#define NIB_GPTQ_DAMP 0.01
+enum { NIB_GPTQ_SWEEPS = 8 };
+
 typedef struct {
-    double damp;          /* share of the mean diagonal added to the diagonal, default 0.01 */
+    double damp;          /* share of the mean diagonal added to it; default NIB_GPTQ_DAMP  */
     nib_order order;      /* default NIB_ORDER_DIAGONAL                                     */
     size_t group;         /* NIB_ORDER_GROUPS: columns of a group; with NIB_PARAMS_REACHED */
                           /* that must be the codec's block                                 */
     nib_params_when when; /* default NIB_PARAMS_AHEAD                                       */
     size_t lazy;     /* columns that are rounded between two matrix products, default 128; with   */
                      /* NIB_PARAMS_REACHED a block sees the errors of the columns before these    */
-    unsigned sweeps; /* most coordinate-descent sweeps, default 8; 0 = plain GPTQ      */
+    unsigned sweeps; /* most coordinate-descent sweeps, default NIB_GPTQ_SWEEPS; 0 = plain GPTQ */
 } nib_gptq_opts;
 
 nib_gptq_opts nib_gptq_defaults(void);

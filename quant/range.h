@@ -20,6 +20,9 @@ typedef enum {
     NIB_RANGE_METHODS
 } nib_range_method;
 
+/* The `percentile` that is usual. */
+#define NIB_RANGE_PERCENT 99.99
+
 /* "minmax", "average", "percentile", "mse", "kl"; NIB_RANGE_METHODS when there is none. */
 const char *nib_range_method_name(nib_range_method m);
 nib_range_method nib_range_method_find(const char *name);

@@ -9,6 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The usual limit. */
+#define NIB_ROWS_MEMORY ((uint64_t)1 << 30)
+
 typedef struct {
     size_t cols;
     float *ram; /* [rows][cols]; NULL: in the file */

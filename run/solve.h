@@ -33,8 +33,8 @@ typedef struct {
     size_t held_out; /* windows not calibrated on, default 8, at most an eighth of all           */
     nib_rescale_opts rescale;
     nib_range_method range; /* for ranges measured in the run; default minmax, and ...            */
-    double percentile;      /* ... 99.99, for the method of that name                             */
-    uint64_t memory; /* bytes of activations to keep in memory, default 1 GiB                    */
+    double percentile;      /* ... NIB_RANGE_PERCENT, for the method of that name                 */
+    uint64_t memory; /* bytes of activations to keep in memory, default NIB_ROWS_MEMORY          */
     const nib_stats *stats; /* moments that were collected earlier; default NULL: from windows.   */
                             /* The model does not run then: of the rest only gptq has a use.      */
 } nib_solve_opts;

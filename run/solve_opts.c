@@ -14,9 +14,9 @@ nib_solve_opts nib_solve_defaults(void)
                             .propagate = true,
                             .drift = 0.5,
                             .held_out = 8,
-                            .memory = (uint64_t)1 << 30,
+                            .memory = NIB_ROWS_MEMORY,
                             .rescale = {.alpha = 0.5},
-                            .percentile = 99.99};
+                            .percentile = NIB_RANGE_PERCENT};
 }
 
 double nib_solve_drift(const nib_plan *p, const nib_solve_opts *opts)
