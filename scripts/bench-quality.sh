@@ -15,7 +15,6 @@ nibble=$build/nibble
 calibration=${NIB_QUALITY_CALIBRATION:-data/calibration.txt}
 types=${NIB_QUALITY_TYPES-q4_0 q4_k_s q3_k_s q2_k iq4_xs int4-g128 int4-g128-asym int3-g128 int2-g64}
 w8a8=${NIB_QUALITY_W8A8-yes}
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 1' INT TERM

@@ -7,8 +7,6 @@ set -eu
 program=$1
 cd "$(dirname "$0")/.."
 model=data/tiny-llama text=data/eval.txt ctx=256
-# This may run beside other work: a thread that waits must not keep a processor busy.
-export OMP_WAIT_POLICY=passive
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 1' INT TERM
