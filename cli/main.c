@@ -103,10 +103,10 @@ static int check_output(int status)
 }
 
 /* OpenMP's threads keep their processors busy while they wait, which takes them from other work:
- * two runs at a time, with as many threads each as there are processors, took 2.3 times as long.
- * Alone a run is no slower when they sleep. OpenMP is told so by the environment, which it reads
- * when it is loaded: so unless the user has said how to wait, the program starts anew with that
- * said. Where it cannot, it goes on as it is. */
+ * two runs at a time, with as many threads each as there are processors, took twice as long and
+ * more. Alone a run is no slower when they sleep. OpenMP is told so by the environment, which it
+ * reads when it is loaded: so unless the user has said how to wait, the program starts anew with
+ * that said. Where it cannot, it goes on as it is. */
 static void let_threads_sleep(char **argv)
 {
     char self[PATH_MAX];
