@@ -34,7 +34,8 @@ extern const char *const nib_dir_checkpoint_formats[];
      .target = &(o).scheme,                                                                        \
      .choices = nib_dir_schemes,                                                                   \
      .metavar = "S",                                                                               \
-     .help = "compressed-tensors: w4a16, w8a16 or w8a8"},                                          \
+     .help = "compressed-tensors: w4a16, w8a16 or w8a8",                                           \
+     .heading = "Folders of packed integers"},                                                     \
         {.name = "activations",                                                                    \
          .kind = NIB_OPT_CHOICE,                                                                   \
          .target = &(o).activations,                                                               \
@@ -52,37 +53,37 @@ extern const char *const nib_dir_checkpoint_formats[];
          .min = 2,                                                                                 \
          .max = 8,                                                                                 \
          .metavar = "N",                                                                           \
-         .help = "gptq folder: 2, 3, 4 or 8 (4)"},                                                 \
+         .help = "gptq: 2, 3, 4 or 8 (4)"},                                                        \
         {.name = "group-size",                                                                     \
          .kind = NIB_OPT_UINT,                                                                     \
          .target = &(o).group_size,                                                                \
          .max = NIB_WIDTH_MAX,                                                                     \
          .word = "tensor",                                                                         \
          .metavar = "N",                                                                           \
-         .help = "folder: a group's columns (128), 0: rows, or tensor"},                           \
+         .help = "a group's columns (128), 0: rows, or tensor"},                                   \
         {.name = "asym",                                                                           \
          .kind = NIB_OPT_FLAG,                                                                     \
          .target = &(o).asym,                                                                      \
-         .help = "folder: groups have a zero point; w8a8: inputs have one"},                       \
+         .help = "groups, or inputs of w8a8, have a zero point"},                                  \
         {.name = "desc-act",                                                                       \
          .kind = NIB_OPT_FLAG,                                                                     \
          .target = &(o).desc_act,                                                                  \
-         .help = "folder: groups in order of activation"},                                         \
+         .help = "groups in order of activation"},                                                 \
         {.name = "scales",                                                                         \
          .kind = NIB_OPT_CHOICE,                                                                   \
          .target = &(o).scales,                                                                    \
          .choices = nib_dir_scales,                                                                \
          .metavar = "HOW",                                                                         \
-         .help = "folder, below 8 bits: search or range (search)"},                                \
+         .help = "below 8 bits: search or range (search)"},                                        \
         {.name = "checkpoint-format",                                                              \
          .kind = NIB_OPT_CHOICE,                                                                   \
          .target = &(o).checkpoint_format,                                                         \
          .choices = nib_dir_checkpoint_formats,                                                    \
          .metavar = "F",                                                                           \
-         .help = "gptq folder: gptq or gptq_v2 (gptq)"},                                           \
+         .help = "gptq: gptq or gptq_v2 (gptq)"},                                                  \
     {                                                                                              \
         .name = "max-shard-size", .kind = NIB_OPT_SIZE, .target = &(o).shard_max,                  \
-        .metavar = "SIZE", .help = "folder: most data in one file (5G)"                            \
+        .metavar = "SIZE", .help = "most data in one file (5G)"                                    \
     }
 
 /* Is a folder asked for, and not a GGUF file? */

@@ -51,6 +51,7 @@ static void print_rows(const nib_opt *rows, size_t column)
 {
     for (const nib_opt *o = rows; o->name; o++) {
         const char *value = nib_opt_value_name(o);
+        if (o->heading) printf("%s:\n", o->heading);
         printf(o->letter ? "  -%c, " : "      ", o->letter);
         printf("--%s%s%s", o->name, value ? " " : "", value ? value : "");
         size_t width = row_width(o);
@@ -74,7 +75,7 @@ void nib_help_command(const nib_cmd *cmd)
     const size_t column = help_column(cmd->options, 0);
     printf("Usage: nibble %s %s [OPTION]...\n\n", cmd->name, cmd->usage);
     print_wrapped(cmd->about, 0, 0);
-    if (cmd->options->name) puts("\nOptions:");
+    if (cmd->options->name) puts(cmd->options->heading ? "" : "\nOptions:");
     print_rows(cmd->options, column);
     puts("\nOptions of every command, such as --threads and --quiet: see 'nibble --help'.");
     print_exit_statuses();

@@ -34,19 +34,13 @@ extern const char *const nib_method_names[]; /* NULL-terminated */
      .target = &(o).method,                                                                        \
      .choices = nib_method_names,                                                                  \
      .metavar = "METHOD",                                                                          \
-     .help = "rtn, gptq, awq, awq+gptq, smoothquant ... (rtn)"},                                   \
+     .help = "rtn, gptq, awq, awq+gptq, smoothquant ... (rtn)",                                    \
+     .heading = "Method"},                                                                         \
         {.name = "alpha",                                                                          \
          .kind = NIB_OPT_STR,                                                                      \
          .target = &(o).alpha,                                                                     \
          .metavar = "A",                                                                           \
          .help = "smoothquant: from 0 to 1, or auto (0.5)"},                                       \
-        NIB_WINDOW_OPTS((o).windows, "tokens in a window (2048, or the model's context)", 0,       \
-                        "windows, chosen at random (128)"),                                        \
-        {.name = "stats",                                                                          \
-         .kind = NIB_OPT_STR,                                                                      \
-         .target = &(o).stats,                                                                     \
-         .metavar = "DIR",                                                                         \
-         .help = "in place of --text: 'nibble calibrate --hessians'"},                             \
         {.name = "damp",                                                                           \
          .kind = NIB_OPT_NUM,                                                                      \
          .target = &(o).damp,                                                                      \
@@ -87,9 +81,16 @@ extern const char *const nib_method_names[]; /* NULL-terminated */
          .target = &(o).memory,                                                                    \
          .metavar = "SIZE",                                                                        \
          .help = "gptq: activations to keep in memory (1Gi)"},                                     \
+        {.name = "resume",                                                                         \
+         .kind = NIB_OPT_FLAG,                                                                     \
+         .target = &(o).resume,                                                                    \
+         .help = "gptq: go on where a killed run was"},                                            \
+        NIB_WINDOW_OPTS((o).windows, "tokens in a window (2048, or the model's context)", 0,       \
+                        "windows, chosen at random (128)"),                                        \
     {                                                                                              \
-        .name = "resume", .kind = NIB_OPT_FLAG, .target = &(o).resume,                             \
-        .help = "gptq: go on where a killed run was"                                               \
+        .name = "stats", .kind = NIB_OPT_STR, .target = &(o).stats, .metavar = "DIR",              \
+        .help = "in place of --text: 'nibble calibrate --hessians'",                               \
+        .heading = "Collected statistics"                                                          \
     }
 
 nib_method nib_method_opts_method(const nib_method_opts *o);

@@ -41,6 +41,7 @@ typedef struct {
     const char *(*offer)(size_t i); /* STR: values that completion offers, NULL after the last */
     const char *metavar;            /* "FILE", "N"; completed as a path when "FILE" or "DIR" */
     const char *help;               /* one clause, without a full stop; says the default */
+    const char *heading;            /* of the rows from here on, in --help; NULL: as before */
 } nib_opt;                          /* a table ends with {0} */
 
 typedef struct {

@@ -21,7 +21,8 @@ enum { NIB_CTX_MIN = 16, NIB_CTX_MAX = 1 << 20, NIB_SAMPLES_MAX = 1 << 24 };
      .kind = NIB_OPT_LIST,                                                                         \
      .target = &(o).texts,                                                                         \
      .metavar = "FILE",                                                                            \
-     .help = "sample text, or FILE:WEIGHT; repeatable"},                                           \
+     .help = "sample text, or FILE:WEIGHT; repeatable",                                            \
+     .heading = "Sample text"},                                                                    \
         {.name = "ctx",                                                                            \
          .letter = 'c',                                                                            \
          .kind = NIB_OPT_UINT,                                                                     \

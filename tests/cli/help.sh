@@ -14,10 +14,18 @@ commands=$("$nibble" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p'
 # The options that a help text has rows for.
 options_of() { echo "$1" | sed -n 's/^  [ -][a-zA-Z ][ ,] --\([a-z0-9-]*\).*/\1/p'; }
 
+# Long texts are read by their headings: no more than a dozen rows or so below one.
 screen() {
     echo "$1" | awk -v what="$2" 'length > 80 { print what ": line " NR " has " length " columns"; bad = 1 }
-        END { if (NR > 60) { print what ": " NR " lines"; bad = 1 } exit bad }' || failures=$((failures + 1))
+        /^[A-Z][A-Za-z -]*:$/ { headings++; rows = 0; heading = $0 }
+        /^  [ -].[ ,] --/ && ++rows == 15 { print what ": more than 14 rows below \"" heading "\""; bad = 1 }
+        END { if (NR > (headings > 3 ? 70 : 60)) { print what ": " NR " lines"; bad = 1 } exit bad }' ||
+        failures=$((failures + 1))
 }
+
+# Headings and options of a help text, and of a section of the manual, in their order.
+outline_of_help() { echo "$1" | sed -n '/^Example:/d; /^Options:/d; s/^\([A-Z][A-Za-z -]*\):$/\1/p; s/^  [ -].[ ,] --\([a-z0-9-]*\).*/--\1/p'; }
+outline_of_manual() { section "$1" | sed -n 's/^\.Em //p; s/^\.It .*Fl -\([a-z0-9-]*\).*/--\1/p'; }
 
 # The part of the manual that is about one command.
 section() { sed -n "/^\.Ss nibble $1\$/,/^\.S[sh] /p" "$manual"; }
@@ -35,6 +43,8 @@ for c in $commands; do
     [ -n "$(section "$c")" ] || fail "$c: no section '.Ss nibble $c' in the manual"
     echo "$help" | grep -q "^Options of every command" || fail "$c: does not say where the common options are"
     options=$(options_of "$help")
+    [ "$(outline_of_help "$help")" = "$(outline_of_manual "$c")" ] ||
+        fail "$c: the manual has not the headings and options of --help, in its order"
     for o in $options $common; do
         if echo "$common" | grep -qx -- "$o"; then
             where=$(sed -n '/^\.Ss Options of every command$/,/^\.S[sh] /p' "$manual")
