@@ -27,21 +27,35 @@ static size_t min_size(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* Scores of query r against n keys become exp(score - m), those after the n_seen first are 0. */
-static void softmax_row(const nib_attn *a, state *s, size_t r, size_t n_seen, size_t n, float scale)
+/* Scores of query r against n keys become exp(score - m), those outside of begin..end-1 are 0. */
+static void softmax_row(const nib_attn *a, state *s, size_t r, size_t begin, size_t end, size_t n,
+                        float scale)
 {
     float *score = s->score + r * KEYS, *out = s->out + r * a->head_dim;
-    if (n_seen) {
-        float m = a->ops->max(score, n_seen);
+    if (begin < end) {
+        float m = a->ops->max(score + begin, end - begin);
         if (m > s->m[r]) {
             float shrink = (float)exp((double)scale * ((double)s->m[r] - (double)m));
             for (size_t i = 0; i < a->head_dim; i++) out[i] *= shrink;
             s->l[r] *= (double)shrink;
             s->m[r] = m;
         }
-        s->l[r] += a->ops->exp_shift(score, n_seen, scale, s->m[r]);
+        s->l[r] += a->ops->exp_shift(score + begin, end - begin, scale, s->m[r]);
     }
-    memset(score + n_seen, 0, (n - n_seen) * sizeof *score);
+    memset(score, 0, begin * sizeof *score);
+    memset(score + end, 0, (n - end) * sizeof *score);
+}
+
+/* The first key that the query at position `pos` sees. */
+static size_t first_seen(const nib_attn *a, size_t pos)
+{
+    return a->window && pos >= a->window ? pos + 1 - a->window : 0;
+}
+
+/* Where key `i` lies in a tile of n keys from k0 on: 0 before it, n behind it. */
+static size_t in_tile(size_t i, size_t k0, size_t n)
+{
+    return i > k0 ? min_size(i - k0, n) : 0;
 }
 
 /* n queries from token `first` on, at q (rows `stride` apart); k, v: this head's. */
@@ -53,12 +67,13 @@ static void query_tile(const nib_attn *a, state *s, float *q, const float *k, co
     const float scale = (float)(1 / sqrt((double)dim));
     memset(s->out, 0, n * dim * sizeof *s->out);
     for (size_t r = 0; r < n; r++) s->m[r] = -INFINITY, s->l[r] = 0;
-    for (size_t k0 = 0; k0 < n_keys; k0 += KEYS) {
+    for (size_t k0 = first_seen(a, a->pos + first); k0 < n_keys; k0 += KEYS) {
         size_t nk = min_size(KEYS, n_keys - k0);
         nib_gemm_nt(n, nk, dim, q, stride, k + k0 * kv, kv, s->score, KEYS, 0);
         for (size_t r = 0; r < n; r++) {
-            size_t seen = a->pos + first + r + 1;
-            softmax_row(a, s, r, seen > k0 ? min_size(seen - k0, nk) : 0, nk, scale);
+            size_t pos = a->pos + first + r;
+            softmax_row(a, s, r, in_tile(first_seen(a, pos), k0, nk), in_tile(pos + 1, k0, nk), nk,
+                        scale);
         }
         nib_gemm_nn(n, dim, nk, s->score, KEYS, v + k0 * kv, kv, s->out, dim, 1);
     }

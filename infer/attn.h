@@ -10,6 +10,7 @@
 typedef struct {
     size_t n_seq, n_tok; /* rows of q: n_seq * n_tok                            */
     size_t pos;          /* of each sequence's first token; it sees keys 0..pos */
+    size_t window;       /* keys that a token sees at most, its own included; 0: all */
     size_t n_head, n_head_kv, head_dim;
     float *q;           /* [n_seq][n_tok][n_head][head_dim], replaced by the result */
     const float *k, *v; /* [n_seq][pos + n_tok][n_head_kv][head_dim]               */
@@ -20,7 +21,7 @@ typedef struct {
 } nib_attn;
 
 /* q = softmax(q k^T / sqrt(head_dim)) v, head h with key/value head h / (n_head / n_head_kv), each
- * token seeing keys up to its own position. */
+ * token seeing keys up to its own position, the last `window` of them. */
 NIB_MUST_USE nib_code nib_attention(const nib_attn *a, nib_err *err);
 
 #endif

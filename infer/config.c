@@ -5,6 +5,7 @@
  * of the program trusts nib_hparams. Keys that only training or another engine's cache uses are
  * ignored; a setting that would change the result and is not implemented is refused by name. */
 #include "infer/model.h"
+#include "infer/sliding.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -225,14 +226,15 @@ static nib_code hf_read(nib_hparams *hp, const nib_arch **arch, const nib_json *
     static const char *const acts[] = {"hidden_act", "hidden_activation", NULL};
     static const char *const eps[] = {"rms_norm_eps", "norm_eps", NULL};
     nib_code rc;
-    const char *name, *key = eps[0];
+    const char *hf_class, *name, *key = eps[0];
     uint64_t n_vocab;
     const nib_json *j = nib_json_first(nib_json_get(cfg, "architectures"));
 
-    if (!nib_json_str(j, &name))
+    if (!nib_json_str(j, &hf_class))
         return nib_fail(err, NIB_EFORMAT, "key 'architectures' with a class name is missing");
-    if (!(*arch = arch_of_class(name))) return unknown_arch(name, false, err);
+    if (!(*arch = arch_of_class(hf_class))) return unknown_arch(hf_class, false, err);
     if ((rc = hf_numbers(hp, cfg, err))) return rc;
+    if ((rc = nib_sliding_from_hf(hp, hf_class, cfg, err))) return rc;
     if (!nib_json_u64(nib_json_get(cfg, "vocab_size"), &n_vocab) || !n_vocab ||
         n_vocab > NIB_WIDTH_MAX)
         return nib_fail(err, NIB_EFORMAT, "key 'vocab_size' should be a number from 1 to %d",
@@ -342,6 +344,7 @@ static nib_code gguf_read(nib_hparams *hp, const nib_arch **arch, const nib_gguf
         if (!strcmp(nib_arch_at(i)->name, name.p)) *arch = nib_arch_at(i);
     if (!*arch) return unknown_arch(name.p, true, err);
     if ((rc = gguf_numbers(hp, *arch, k, err))) return rc;
+    if ((rc = nib_sliding_from_gguf(hp, (*arch)->name, k, err))) return rc;
     full_key(key, *arch, "attention.layer_norm_rms_epsilon");
     if (!nib_gguf_get_f32(k, key, &hp->norm_eps))
         return nib_fail(err, NIB_EFORMAT, "key '%s' is missing or no float", key);
@@ -395,5 +398,6 @@ nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err)
         ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "vocab_size"), hp->n_vocab);
         ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "rope.dimension_count"), hp->head_dim);
     }
+    ok = ok && nib_sliding_to_gguf(hp, a->name, kvs);
     return ok ? NIB_OK : nib_fail_nomem(err, "metadata");
 }

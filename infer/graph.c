@@ -160,6 +160,7 @@ static nib_code attend(step *s, nib_err *err)
         .n_seq = s->n_seq,
         .n_tok = s->n_tok,
         .pos = s->pos,
+        .window = nib_layer_window(hp, s->layer),
         .n_head = hp->n_head,
         .n_head_kv = hp->n_head_kv,
         .head_dim = hp->head_dim,

@@ -66,6 +66,13 @@ const nib_arch *nib_arch_at(size_t i);
 
 typedef enum { NIB_ROPE_PLAIN, NIB_ROPE_LINEAR, NIB_ROPE_LLAMA3 } nib_rope_scaling;
 
+/* Largest values taken from a file: far above any model, far below what would overflow. */
+enum {
+    NIB_LAYERS_MAX = 1 << 14,
+    NIB_HEADS_MAX = 1 << 14,
+    NIB_WIDTH_MAX = 1 << 24, /* any side of a matrix */
+};
+
 typedef struct {
     uint32_t n_layer, n_ctx_train, n_embd, n_ff;
     uint32_t n_head, n_head_kv, head_dim;
@@ -80,14 +87,15 @@ typedef struct {
     } llama3;
     bool tied;           /* no output matrix of its own                          */
     bool head_dim_given; /* the configuration states it, rather than n_embd / n_head */
+    uint32_t window;     /* tokens that a sliding layer's queries see, the own included; 0: none */
+    uint8_t sliding[NIB_LAYERS_MAX / 8]; /* one bit a layer: does it slide? */
 } nib_hparams;
 
-/* Largest values taken from a file: far above any model, far below what would overflow. */
-enum {
-    NIB_LAYERS_MAX = 1 << 14,
-    NIB_HEADS_MAX = 1 << 14,
-    NIB_WIDTH_MAX = 1 << 24, /* any side of a matrix */
-};
+/* Tokens that a query of this layer sees at most, its own included; 0: all before it. */
+static inline uint32_t nib_layer_window(const nib_hparams *hp, uint32_t layer)
+{
+    return hp->sliding[layer / 8] >> layer % 8 & 1 ? hp->window : 0;
+}
 
 /* A weight and its optional bias. */
 typedef struct {

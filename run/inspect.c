@@ -89,6 +89,7 @@ static bool add_hparams(nib_json *root, const nib_model *m)
            nib_json_add_num(j, "norm_epsilon", tidy(h->norm_eps)) &&
            nib_json_add_num(j, "rope_base", tidy(h->rope_base)) &&
            nib_json_add_str(j, "rope_scaling", scaling[h->rope_scaling]) &&
+           (!h->window || nib_json_add_num(j, "sliding_window", h->window)) &&
            nib_json_add_bool(j, "tied_embedding", h->tied);
 }
 

@@ -349,6 +349,11 @@ static void warn_odd(const chooser *c, nib_log *log)
                  nib_source_path(p->model->src));
     if (p->recipe.leave_output && !c->mix.has_output)
         nib_warn(log, "--leave-output has no effect: the embedding serves as output matrix");
+    if (p->model->hp.window && p->model->hp.window < p->model->hp.n_ctx_train)
+        nib_warn(log,
+                 "llama.cpp has no sliding window for '%s': it computes texts of more than %u "
+                 "tokens with full attention",
+                 p->model->arch->name, p->model->hp.window);
 }
 
 /* ---- the whole ---- */

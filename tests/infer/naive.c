@@ -90,7 +90,14 @@ static void naive_heads(const tiny *t, const char *norm, uint32_t layer, double 
     free(w);
 }
 
-static void naive_attention(const nib_hparams *hp, const double *q, const double *k,
+/* Transformers' mask of a sliding layer: token t sees those s with t - s < window. */
+static bool naive_sees(const nib_hparams *hp, uint32_t layer, size_t t, size_t s)
+{
+    const size_t window = nib_layer_window(hp, layer);
+    return s <= t && (!window || t - s < window);
+}
+
+static void naive_attention(const nib_hparams *hp, uint32_t layer, const double *q, const double *k,
                             const double *v, size_t n_tok, double *out)
 {
     const size_t dim = hp->head_dim, nq = hp->n_head, nk = hp->n_head_kv;
@@ -103,7 +110,7 @@ static void naive_attention(const nib_hparams *hp, const double *q, const double
                 p[s] = 0;
                 for (size_t i = 0; i < dim; i++)
                     p[s] += q[(t * nq + h) * dim + i] * k[(s * nk + g) * dim + i];
-                p[s] = exp(p[s] / sqrt((double)dim));
+                p[s] = naive_sees(hp, layer, t, s) ? exp(p[s] / sqrt((double)dim)) : 0;
                 total += p[s];
             }
             for (size_t i = 0; i < dim; i++) {
@@ -145,7 +152,7 @@ static void naive_block(const tiny *t, uint32_t l, double *x, size_t n)
     naive_linear(t, "self_attn.v_proj", l, h, n, e, kw, v);
     naive_heads(t, "model.layers.%u.self_attn.q_norm.weight", l, q, n, hp->n_head);
     naive_heads(t, "model.layers.%u.self_attn.k_norm.weight", l, k, n, hp->n_head_kv);
-    naive_attention(hp, q, k, v, n, o);
+    naive_attention(hp, l, q, k, v, n, o);
     naive_linear(t, "self_attn.o_proj", l, o, n, qw, e, x);
     naive_norm_rows(t, "model.layers.%u.post_attention_layernorm.weight", l, x, n, h);
     naive_linear(t, "mlp.gate_proj", l, h, n, e, ff, gate);

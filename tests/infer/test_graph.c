@@ -84,11 +84,14 @@ static void close_f32(const float *a, const float *b, size_t n, double bound)
 /* f32 sums of some hundred terms around 1, through two blocks. */
 static const double ROUNDING = 3e-5;
 
-static void check_family(const char *family, size_t n)
+/* The second block's window; 0: none. */
+static void check_window(const char *family, size_t n, uint32_t window)
 {
     tiny t;
     tiny_make(&t, family);
     tiny_open(&t);
+    t.model.hp.window = window;
+    t.model.hp.sliding[0] = 2;
     int32_t *ids = random_ids(n, t.model.hp.n_vocab);
     double *expected = naive_forward(&t, ids, n);
     float *got = forward(&t.model, ids, 1, n, 2, NULL);
@@ -97,6 +100,11 @@ static void check_family(const char *family, size_t n)
     free(expected);
     free(got);
     tiny_drop(&t);
+}
+
+static void check_family(const char *family, size_t n)
+{
+    check_window(family, n, 0);
 }
 
 static void llama_equals_the_naive_pass(void **state)
@@ -128,6 +136,17 @@ static void qwen3_equals_the_naive_pass(void **state)
 {
     (void)state;
     check_family("qwen3", 1100);
+}
+
+/* Narrower than a tile of queries, within one tile of keys, over two, and longer than the text. */
+static void sliding_layers_equal_the_naive_pass(void **state)
+{
+    (void)state;
+    check_window("llama", 70, 1);
+    check_window("mistral", 300, 5);
+    check_window("qwen2", 300, 100);
+    check_window("qwen3", 1100, 513);
+    check_window("llama", 70, 71);
 }
 
 static void threads_do_not_matter(void **state)
@@ -170,9 +189,8 @@ static void sequences_do_not_see_each_other(void **state)
 }
 
 /* Two sequences in steps of 1, 1, 33 and 5 tokens, against both at once. */
-static void cache_continues_a_sequence(void **state)
+static void cache_continues(uint32_t window)
 {
-    (void)state;
     enum { SEQ = 2, TOK = 40, ROOM = 64 };
     static const size_t steps[] = {1, 1, 33, 5};
     tiny t;
@@ -181,6 +199,8 @@ static void cache_continues_a_sequence(void **state)
     nib_ctx ctx = tiny_ctx(2);
     tiny_make(&t, "qwen2");
     tiny_open(&t);
+    t.model.hp.window = window;
+    t.model.hp.sliding[0] = 1;
     const size_t vocab = t.model.hp.n_vocab;
     int32_t *ids = random_ids(SEQ * TOK, t.model.hp.n_vocab), part[SEQ * TOK];
     float *whole = forward(&t.model, ids, SEQ, TOK, 2, NULL);
@@ -199,6 +219,13 @@ static void cache_continues_a_sequence(void **state)
     free(whole);
     free(ids);
     tiny_drop(&t);
+}
+
+static void cache_continues_a_sequence(void **state)
+{
+    (void)state;
+    cache_continues(0);
+    cache_continues(7);
 }
 
 /* Matrices above the size that is decoded at once (8 M weights), and a vocabulary that is shared
@@ -369,6 +396,7 @@ int main(void)
         cmocka_unit_test(mistral_equals_the_naive_pass),
         cmocka_unit_test(qwen2_equals_the_naive_pass),
         cmocka_unit_test(qwen3_equals_the_naive_pass),
+        cmocka_unit_test(sliding_layers_equal_the_naive_pass),
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(sequences_do_not_see_each_other),
         cmocka_unit_test(cache_continues_a_sequence),

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/sliding.c - see sliding.h. */
+#include "infer/sliding.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { KEY_MAX_LEN = 128, WINDOW_MAX = INT32_MAX };
+
+static void slide(nib_hparams *hp, uint32_t layer)
+{
+    hp->sliding[layer / 8] |= (uint8_t)(1u << layer % 8);
+}
+
+/* No window is left where no layer uses it. */
+static void settle(nib_hparams *hp)
+{
+    bool any = false;
+    for (uint32_t l = 0; l < hp->n_layer; l++) any = any || nib_layer_window(hp, l);
+    if (!any) hp->window = 0;
+}
+
+/* ---- config.json ---- */
+
+/* What classes do with the keys, and their defaults. */
+typedef struct {
+    const char *hf_class;
+    uint32_t window; /* of a configuration without the key; 0: the class has no windows */
+    /* Windows are used only if use_sliding_window says so, and from layer max_window_layers on, by
+     * default this one; layer_types decides where it is given. */
+    bool optional;
+    uint32_t first_layer;
+} sliding_class;
+
+static const sliding_class classes[] = {
+    {"LlamaForCausalLM", 0, false, 0},
+    {"MistralForCausalLM", 4096, false, 0},
+    {"Qwen2ForCausalLM", 4096, true, 28},
+    {"Qwen3ForCausalLM", 4096, true, 28},
+};
+
+/* A whole number from `least` on; `out` keeps its default when the key is absent. */
+static nib_code read_number(const nib_json *cfg, const char *key, uint32_t least, uint32_t *out,
+                            nib_err *err)
+{
+    const nib_json *j = nib_json_get(cfg, key);
+    uint64_t v;
+    if (!j) return NIB_OK;
+    if (!nib_json_u64(j, &v) || v < least || v > WINDOW_MAX)
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number from %u to %d", key, least,
+                        WINDOW_MAX);
+    *out = (uint32_t)v;
+    return NIB_OK;
+}
+
+/* Layers by "layer_types"; without windows (hp->window is 0) all of them must be full. */
+static nib_code read_types(nib_hparams *hp, const nib_json *types, bool decides, nib_err *err)
+{
+    if (!nib_json_is_array(types) || nib_json_count(types) != hp->n_layer)
+        return nib_fail(err, NIB_EFORMAT, "'layer_types' should be a list of %u names",
+                        hp->n_layer);
+    uint32_t l = 0;
+    if (decides) memset(hp->sliding, 0, sizeof hp->sliding);
+    for (const nib_json *j = nib_json_first(types); j; j = nib_json_next(j), l++) {
+        const char *name = "";
+        nib_json_str(j, &name);
+        bool slides = !strcmp(name, "sliding_attention");
+        if (!slides && strcmp(name, "full_attention"))
+            return nib_fail(err, NIB_EFORMAT,
+                            "'layer_types' has '%.40s' for layer %u (supported: full_attention, "
+                            "sliding_attention)",
+                            name, l);
+        if (slides && decides) slide(hp, l);
+        if (slides != (nib_layer_window(hp, l) != 0))
+            return nib_fail(err, NIB_EFORMAT,
+                            "'layer_types' has '%s' for layer %u, the other keys mean '%s'", name,
+                            l, slides ? "full_attention" : "sliding_attention");
+    }
+    return NIB_OK;
+}
+
+nib_code nib_sliding_from_hf(nib_hparams *hp, const char *hf_class, const nib_json *cfg,
+                             nib_err *err)
+{
+    nib_code rc;
+    const sliding_class *c = classes;
+    while (strcmp(c->hf_class, hf_class)) c++;
+    uint32_t first = c->first_layer;
+    bool use = !c->optional;
+    const nib_json *j = nib_json_get(cfg, "use_sliding_window");
+    if (c->optional && j && !nib_json_bool(j, &use))
+        return nib_fail(err, NIB_EFORMAT, "'use_sliding_window' should be true or false");
+    if (c->window && use && !nib_json_is_null(nib_json_get(cfg, "sliding_window"))) {
+        hp->window = c->window;
+        if ((rc = read_number(cfg, "sliding_window", 1, &hp->window, err))) return rc;
+    }
+    if (c->optional && (rc = read_number(cfg, "max_window_layers", 0, &first, err))) return rc;
+    if (hp->window)
+        for (uint32_t l = first; l < hp->n_layer; l++) slide(hp, l);
+    j = nib_json_get(cfg, "layer_types");
+    if (j && !nib_json_is_null(j) && (rc = read_types(hp, j, c->optional && hp->window, err)))
+        return rc;
+    settle(hp);
+    return NIB_OK;
+}
+
+/* ---- GGUF ---- */
+
+static const char WINDOW[] = "attention.sliding_window";
+static const char PATTERN[] = "attention.sliding_window_pattern";
+
+static const char *full_key(char buf[KEY_MAX_LEN], const char *arch, const char *key)
+{
+    snprintf(buf, KEY_MAX_LEN, "%s.%s", arch, key);
+    return buf;
+}
+
+nib_code nib_sliding_from_gguf(nib_hparams *hp, const char *arch, const nib_gguf_kvs *kvs,
+                               nib_err *err)
+{
+    char key[KEY_MAX_LEN];
+    const void *flags = NULL;
+    size_t n = 0;
+    uint64_t v, period = 0;
+    full_key(key, arch, WINDOW);
+    if (!nib_gguf_kvs_find(kvs, key)) return NIB_OK;
+    if (!nib_gguf_get_u64(kvs, key, &v) || v > WINDOW_MAX)
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number up to %d", key,
+                        WINDOW_MAX);
+    hp->window = (uint32_t)v;
+    if (!hp->window) return NIB_OK;
+    full_key(key, arch, PATTERN);
+    if (nib_gguf_kvs_find(kvs, key) && !nib_gguf_get_u64(kvs, key, &period) &&
+        (!nib_gguf_get_arr(kvs, key, NIB_GGUF_BOOL, &flags, &n) || n != hp->n_layer))
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number or %u flags", key,
+                        hp->n_layer);
+    for (uint32_t l = 0; l < hp->n_layer; l++)
+        if (flags ? ((const uint8_t *)flags)[l] != 0 : !period || l % period < period - 1)
+            slide(hp, l);
+    settle(hp);
+    return NIB_OK;
+}
+
+bool nib_sliding_to_gguf(const nib_hparams *hp, const char *arch, nib_gguf_kvs *kvs)
+{
+    char key[KEY_MAX_LEN];
+    uint8_t flags[NIB_LAYERS_MAX];
+    bool all = true;
+    if (!hp->window) return true;
+    for (uint32_t l = 0; l < hp->n_layer; l++) {
+        flags[l] = nib_layer_window(hp, l) != 0;
+        all = all && flags[l];
+    }
+    return nib_gguf_set_u32(kvs, full_key(key, arch, WINDOW), hp->window) &&
+           (all ||
+            nib_gguf_set_arr(kvs, full_key(key, arch, PATTERN), NIB_GGUF_BOOL, flags, hp->n_layer));
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/* Models of tests/golden/arch (NIB_GOLDEN) that Transformers computed: from the folder, and from
+ * the F32 GGUF file made of it, the forward pass has the reference's logits. The arguments are the
+ * names of the folders; their README says what is in them. */
+#include "base/cpu.h"
+#include "infer/graph.h"
+#include "infer/loss.h"
+#include "tests/run/fixture.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+enum { SEQS = 2, TOKENS = 48, ROWS = SEQS * TOKENS };
+
+/* Both compute in f32 from the same weights; logits are up to some tens. */
+static const double LOGITS_BOUND = 2e-3, LOSS_BOUND = 3e-4;
+
+static void must(nib_code rc, const nib_err *err)
+{
+    if (rc) fail_msg("%s", err->msg);
+}
+
+static const char *golden(const char *folder, const char *file)
+{
+    static char path[2][256];
+    static int turn;
+    turn = !turn;
+    snprintf(path[turn], sizeof path[turn], "%s/arch/%s/%s", getenv("NIB_GOLDEN"), folder, file);
+    return path[turn];
+}
+
+/* What Transformers computed. */
+typedef struct {
+    nib_source *src;
+    int32_t *ids;  /* [ROWS]          */
+    float *logits; /* [ROWS][n_vocab] */
+    double loss;   /* mean over both sequences */
+} reference;
+
+static void open_reference(reference *r, const char *folder)
+{
+    nib_err err = {0};
+    nib_json *j;
+    must(nib_source_open(&r->src, golden(folder, "golden.safetensors"), &err), &err);
+    const nib_tensor *ids = nib_source_find(r->src, "input_ids");
+    const nib_tensor *logits = nib_source_find(r->src, "logits");
+    assert_true(ids && logits);
+    assert_int_equal(nib_tensor_elems(ids), ROWS);
+    assert_int_equal(ids->bytes, ROWS * sizeof *r->ids);
+    r->ids = (int32_t *)(void *)tensor_bytes(r->src, ids);
+    r->logits = tensor_values(r->src, logits);
+    must(nib_json_load(&j, golden(folder, "golden.json"), 1 << 20, &err), &err);
+    assert_true(nib_json_num(nib_json_get(j, "mean_nll"), &r->loss));
+    nib_json_free(j);
+}
+
+static void close_reference(reference *r)
+{
+    nib_free(r->ids);
+    nib_free(r->logits);
+    nib_source_close(r->src);
+}
+
+static void keep(void *arg, size_t row, const float *logits, size_t n_vocab)
+{
+    memcpy((float *)arg + row * n_vocab, logits, n_vocab * sizeof *logits);
+}
+
+static void forward(const nib_model *m, const int32_t *ids, float *logits)
+{
+    nib_err err = {0};
+    nib_graph *g;
+    const nib_ctx ctx = {.threads = 2, .cpu = nib_cpu_detect()};
+    size_t list[ROWS];
+    float *x = nib_alloc(ROWS, m->hp.n_embd * sizeof *x);
+    assert_non_null(x);
+    for (size_t i = 0; i < ROWS; i++) list[i] = i;
+    must(nib_graph_new(&g, m, &ctx, SEQS, TOKENS, false, &err), &err);
+    must(nib_graph_embed(g, ids, ROWS, x, &err), &err);
+    for (uint32_t l = 0; l < m->hp.n_layer; l++)
+        must(nib_graph_block(g, l, x, SEQS, TOKENS, 0, NULL, &err), &err);
+    must(nib_graph_logits(g, x, list, ROWS, keep, logits, NULL, &err), &err);
+    nib_graph_free(g);
+    nib_free(x);
+}
+
+static double mean_loss(const float *logits, size_t n_vocab, const int32_t *ids)
+{
+    double sum = 0;
+    for (size_t i = 0; i < ROWS; i++)
+        if ((i + 1) % TOKENS)
+            sum += nib_loss_token(nib_ops_get(0), logits + i * n_vocab, n_vocab, ids[i + 1]);
+    return sum / (ROWS - SEQS);
+}
+
+static void compare(const char *path, const reference *r)
+{
+    opened o;
+    open_model(&o, path);
+    const size_t n_vocab = o.model.hp.n_vocab;
+    double worst = 0;
+    size_t at = 0;
+    float *logits = nib_alloc(ROWS, n_vocab * sizeof *logits);
+    assert_non_null(logits);
+    assert_int_equal(nib_tensor_elems(nib_source_find(r->src, "logits")), ROWS * n_vocab);
+    forward(&o.model, r->ids, logits);
+    for (size_t i = 0; i < ROWS * n_vocab; i++) {
+        double d = fabs((double)logits[i] - (double)r->logits[i]);
+        if (!(d <= worst)) worst = d, at = i;
+    }
+    if (!(worst <= LOGITS_BOUND))
+        fail_msg("%s: sequence %zu, position %zu, token %zu: logit %.6g, expected %.6g", path,
+                 at / n_vocab / TOKENS, at / n_vocab % TOKENS, at % n_vocab, (double)logits[at],
+                 (double)r->logits[at]);
+    double loss = mean_loss(logits, n_vocab, r->ids);
+    if (!(fabs(loss - r->loss) <= LOSS_BOUND))
+        fail_msg("%s: mean loss %.6f, expected %.6f", path, loss, r->loss);
+    nib_free(logits);
+    close_model(&o);
+}
+
+static void from_the_folder(void **state)
+{
+    const char *folder = *state;
+    reference r;
+    open_reference(&r, folder);
+    compare(golden(folder, ""), &r);
+    close_reference(&r);
+}
+
+static void link_to(const char *dir, const char *folder, const char *file)
+{
+    char at[256];
+    snprintf(at, sizeof at, "%s/%s", dir, file);
+    if (symlink(golden(folder, file), at)) fail_msg("%s", at);
+}
+
+/* The export wants a tokenizer beside the weights. */
+static void from_a_gguf(void **state)
+{
+    const char *folder = *state;
+    const char *dir = scratch(folder), *gguf = scratch("out.gguf");
+    reference r;
+    assert_int_equal(mkdir(dir, 0777), 0);
+    link_to(dir, folder, "config.json");
+    link_to(dir, folder, "model.safetensors");
+    link_to(dir, "tokenizer-256", "tokenizer.json");
+    link_to(dir, "tokenizer-256", "tokenizer_config.json");
+    quantize_ok(dir, &(nib_recipe){.out = gguf, .type = "f32", .force = true}, NULL);
+    open_reference(&r, folder);
+    compare(gguf, &r);
+    close_reference(&r);
+}
+
+int main(int argc, char **argv)
+{
+    enum { FOLDERS_MAX = 100 };
+    struct CMUnitTest tests[2 * FOLDERS_MAX];
+    char name[2 * FOLDERS_MAX][64];
+    size_t n = 0;
+    for (int i = 1; i < argc && i <= FOLDERS_MAX; i++)
+        for (int gguf = 0; gguf < 2; gguf++, n++) {
+            snprintf(name[n], sizeof name[n], "%s %s", argv[i], gguf ? "gguf" : "folder");
+            tests[n] = (struct CMUnitTest){name[n], gguf ? from_a_gguf : from_the_folder, NULL,
+                                           NULL, argv[i]};
+        }
+    return _cmocka_run_group_tests("arch_golden", tests, n, scratch_make, scratch_remove);
+}
