@@ -13,7 +13,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { OUT_BUFFER = 1 << 20 };
+enum { OUT_BUFFER = 1 << 20, LINKS_MAX = 40 /* in a row; as many as Linux follows */ };
 static const char TMP_MARK[] = ".nibble-tmp.";
 
 /* ---- reading ---- */
@@ -174,6 +174,67 @@ char *nib_path_dir(const char *path)
     return nib_strndup(path, n > 1 ? n - 1 : 1);
 }
 
+char *nib_path_beside(const char *path, const char *suffix)
+{
+    const char *base = nib_path_base(path);
+    size_t n = strlen(path) + strlen(suffix) + 2;
+    char *p = nib_alloc(n, 1);
+    if (p) snprintf(p, n, "%.*s.%s%s", (int)(base - path), path, base, suffix);
+    return p;
+}
+
+/* Where the symbolic link `at` leads in one step; NULL when memory is short. */
+static char *link_step(const char *at, const char *link)
+{
+    if (*link == '/') return nib_strdup(link);
+    char *dir = nib_path_dir(at), *next = dir ? nib_path_join(dir, link) : NULL;
+    nib_free(dir);
+    return next;
+}
+
+/* What `path` leads to when its last part is a symbolic link, step by step: the end need not
+ * exist. */
+static nib_code follow(char **to, const char *path, nib_err *err)
+{
+    char link[4096], *at = nib_strdup(path);
+    for (int i = 0; at && i < LINKS_MAX; i++) {
+        ssize_t n = readlink(at, link, sizeof link - 1);
+        if (n < 0) { /* no link, or nothing */
+            *to = at;
+            return NIB_OK;
+        }
+        link[n] = 0;
+        char *next = link_step(at, link);
+        nib_free(at);
+        at = next;
+    }
+    bool endless = at;
+    nib_free(at);
+    return endless ? nib_fail_sys(err, ELOOP, "%s", path) : nib_fail_nomem(err, "a path");
+}
+
+nib_code nib_path_target(char **target, const char *path, nib_err *err)
+{
+    struct stat st;
+    *target = NULL;
+    const bool there = !stat(path, &st);
+    const char *odd = !there                 ? NULL
+                      : S_ISCHR(st.st_mode)  ? "a character device"
+                      : S_ISBLK(st.st_mode)  ? "a block device"
+                      : S_ISFIFO(st.st_mode) ? "a FIFO"
+                      : S_ISSOCK(st.st_mode) ? "a socket"
+                                             : NULL;
+    if (odd)
+        return nib_fail(err, NIB_EIO,
+                        "%s: is %s; name a regular file, which is written aside and renamed", path,
+                        odd);
+    nib_code rc = follow(target, path, err);
+    if (rc || !there || nib_file_same(path, *target)) return rc;
+    nib_free(*target); /* /dev/stdout of a file that was removed */
+    *target = NULL;
+    return nib_fail(err, NIB_EIO, "%s: a symbolic link that does not lead to its file", path);
+}
+
 /* ---- writing ---- */
 
 struct nib_out {
@@ -249,15 +310,20 @@ static int create_locked(const char *tmp)
     }
 }
 
-nib_code nib_out_open(nib_out **out, const char *path, bool force, nib_err *err)
+nib_code nib_out_open(nib_out **out, const char *name, bool force, nib_err *err)
 {
+    char *path, *dir = NULL;
+    nib_out *o = NULL;
     *out = NULL;
-    nib_code rc = NIB_OK;
-    if (nib_file_is_dir(path)) return nib_fail(err, NIB_EIO, "%s: is a folder; name a file", path);
-    if (!force && nib_file_exists(path))
-        return nib_fail(err, NIB_EIO, "%s: exists already; --force replaces it", path);
-    char *dir = nib_path_dir(path);
-    nib_out *o = nib_alloc(1, sizeof *o);
+    nib_code rc = nib_path_target(&path, name, err);
+    if (rc) return rc;
+    if (nib_file_is_dir(path))
+        rc = nib_fail(err, NIB_EIO, "%s: is a folder; name a file", path);
+    else if (!force && nib_file_exists(path))
+        rc = nib_fail(err, NIB_EIO, "%s: exists already; --force replaces it", path);
+    if (rc) goto done;
+    dir = nib_path_dir(path);
+    o = nib_alloc(1, sizeof *o);
     if (o) { /* all but the buffer, which is large */
         o->fd = -1;
         o->pos = 0;
@@ -279,6 +345,7 @@ nib_code nib_out_open(nib_out **out, const char *path, bool force, nib_err *err)
     o = NULL;
 done:
     nib_free(dir);
+    nib_free(path);
     out_free(o);
     return rc;
 }

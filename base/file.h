@@ -53,6 +53,14 @@ const char *nib_path_base(const char *path);
 /* The folder that holds path: what stands before the last '/', "." when there is none. NULL when
  * memory is short. The caller frees it. */
 char *nib_path_dir(const char *path);
+/* ".NAME" and the suffix, in the folder of `path`, whose name is NAME: what lies beside a target
+ * while it is made. NULL when memory is short. The caller frees it. */
+char *nib_path_beside(const char *path, const char *suffix);
+
+/* Where a file or folder of the name `path` is written: a symbolic link stands for what it points
+ * to, there or not, so that the link stays. *target is the caller's (nib_free). NIB_EIO when that
+ * is a device, a FIFO or a socket: those are never replaced. */
+NIB_MUST_USE nib_code nib_path_target(char **target, const char *path, nib_err *err);
 
 /* A file being written. Bytes go to a temporary name in the target's folder
  * (".NAME.nibble-tmp.PID"); nib_out_commit() syncs and renames it over the target. A crash leaves
@@ -60,7 +68,8 @@ char *nib_path_dir(const char *path);
  * same target. Writing goes through one reused buffer. */
 typedef struct nib_out nib_out;
 
-/* NIB_EIO when the folder is missing or unwritable, or the target exists and !force. */
+/* What is written is nib_path_target() of `path`. NIB_EIO when the folder is missing or unwritable,
+ * or the target exists and !force, or is not a regular file. */
 NIB_MUST_USE nib_code nib_out_open(nib_out **out, const char *path, bool force, nib_err *err);
 NIB_MUST_USE nib_code nib_out_write(nib_out *o, const void *data, size_t n, nib_err *err);
 NIB_MUST_USE nib_code nib_out_zeros(nib_out *o, size_t n, nib_err *err);

@@ -12,6 +12,7 @@
 #include "run/collect.h"
 #include "run/rows.h"
 #include "run/solve.h"
+#include "run/target.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -160,21 +161,10 @@ static nib_code check_target(nib_err *err)
     return rc;
 }
 
-static nib_code work_on_hessians(const char *model, const nib_ctx *ctx, nib_err *err)
-{
-    char *dir;
-    nib_code rc = nib_folder_name(&dir, opt.out, err);
-    if (!rc) rc = nib_collect_check(dir, opt.force, err);
-    if (!rc) rc = calibrate(model, dir, ctx, err);
-    nib_free(dir);
-    return rc;
-}
-
-static nib_code work(const char *model, const nib_ctx *ctx, nib_err *err)
+static nib_code work_on_file(const char *model, const nib_ctx *ctx, nib_err *err)
 {
     static const char SUFFIX[] = ".partial";
     size_t n = strlen(opt.out);
-    if (opt.hessians) return work_on_hessians(model, ctx, err);
     nib_code rc = check_target(err);
     if (rc) return rc;
     char *partial = nib_alloc(n + sizeof SUFFIX, 1);
@@ -183,6 +173,20 @@ static nib_code work(const char *model, const nib_ctx *ctx, nib_err *err)
     memcpy(partial + n, SUFFIX, sizeof SUFFIX);
     rc = calibrate(model, partial, ctx, err);
     nib_free(partial);
+    return rc;
+}
+
+static nib_code work(const char *model, const nib_ctx *ctx, nib_err *err)
+{
+    nib_target target;
+    nib_code rc = nib_target_claim(&target, opt.out, opt.hessians, err);
+    if (rc) return rc;
+    opt.out = target.path;
+    if (!opt.hessians)
+        rc = work_on_file(model, ctx, err);
+    else if (!(rc = nib_collect_check(opt.out, opt.force, err)))
+        rc = calibrate(model, opt.out, ctx, err);
+    nib_target_release(&target);
     return rc;
 }
 

@@ -8,6 +8,7 @@
 #include "run/dir.h"
 #include "run/quantize.h"
 #include "run/solve.h"
+#include "run/target.h"
 
 #include <stdio.h>
 
@@ -240,10 +241,12 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
     nib_stats stats = {0};
     nib_ranges ranges = {0};
     nib_plan plan = {0};
-    char *out = NULL;
-    if (nib_dir_opts_folder(&opt.dir) && opt.out && (rc = nib_folder_name(&out, opt.out, err)))
+    nib_target target = {0};
+    const bool folder = nib_dir_opts_folder(&opt.dir);
+    if (opt.out && (rc = opt.dry_run ? nib_target_find(&target, opt.out, folder, err)
+                                     : nib_target_claim(&target, opt.out, folder, err)))
         goto done;
-    const nib_recipe recipe = make_recipe(out ? out : opt.out, &ranges);
+    const nib_recipe recipe = make_recipe(target.path, &ranges);
     if ((rc = nib_source_open(&src, path, err))) goto done;
     if ((rc = nib_model_open(&model, src, err))) goto done;
     if (opt.imatrix && (rc = nib_imatrix_load(&imatrix, opt.imatrix, err))) goto done;
@@ -261,7 +264,7 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
         nib_print_plan(&plan);
 done:
     nib_plan_free(&plan);
-    nib_free(out);
+    nib_target_release(&target);
     nib_ranges_free(&ranges);
     nib_stats_close(&stats);
     nib_imatrix_free(&imatrix);

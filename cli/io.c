@@ -45,14 +45,6 @@ nib_code nib_read_text(char **text, size_t *n, const char *path, nib_err *err)
     return nib_file_slurp(text, n, path, max_text_bytes, err);
 }
 
-nib_code nib_folder_name(char **name, const char *arg, nib_err *err)
-{
-    size_t n = strlen(arg);
-    while (n > 1 && arg[n - 1] == '/') n--;
-    *name = nib_strndup(arg, n);
-    return *name ? NIB_OK : nib_fail_nomem(err, "a path");
-}
-
 void nib_print_text(const char *s, size_t n)
 {
     for (size_t i = 0, k; i < n; i += k ? k : 1) {

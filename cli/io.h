@@ -12,9 +12,6 @@
  * counted. *text is the caller's (nib_free). */
 NIB_MUST_USE nib_code nib_read_text(char **text, size_t *n, const char *path, nib_err *err);
 
-/* A folder's name without slashes at its end: "out/" is the folder "out". The caller frees it. */
-NIB_MUST_USE nib_code nib_folder_name(char **name, const char *arg, nib_err *err);
-
 /* Print the first n bytes of s, a text from a file: control characters, which a terminal would
  * obey, as spaces. */
 void nib_print_text(const char *s, size_t n);

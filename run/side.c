@@ -9,21 +9,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { HEAD = 64 };
 static const char MARK[8] = "nibsolv1";
-
-static char *side_path(const char *target)
-{
-    const char *base = nib_path_base(target);
-    size_t n = strlen(target) + sizeof "..nibble-solved";
-    char *p = nib_alloc(n, 1);
-    if (p) snprintf(p, n, "%.*s.%s.nibble-solved", (int)(base - target), target, base);
-    return p;
-}
 
 nib_code nib_side_write(nib_side *s, uint64_t offset, const void *data, size_t n, nib_err *err)
 {
@@ -65,14 +56,25 @@ static nib_code take_up(nib_side *s, nib_err *err)
     return NIB_OK;
 }
 
+/* Never through a link, and into nothing but a file: the name is known to everybody. */
+static nib_code open_file(nib_side *s, bool resume, nib_err *err)
+{
+    struct stat st;
+    const int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    s->fd = open(s->path, flags | (resume ? 0 : O_TRUNC), 0666);
+    if (s->fd < 0) return nib_fail_sys(err, errno, "%s", s->path);
+    if (!fstat(s->fd, &st) && S_ISREG(st.st_mode)) return NIB_OK;
+    return nib_fail(err, NIB_EIO, "%s: is not a regular file", s->path);
+}
+
 nib_code nib_side_open(nib_side *s, const char *target, uint64_t fingerprint, bool resume,
                        nib_err *err)
 {
     *s = (nib_side){.fd = -1, .fingerprint = fingerprint};
-    if (!(s->path = side_path(target))) return nib_fail_nomem(err, "a path");
+    if (!(s->path = nib_path_beside(target, ".nibble-solved")))
+        return nib_fail_nomem(err, "a path");
     bool found = nib_file_exists(s->path);
-    s->fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC | (resume ? 0 : O_TRUNC), 0666);
-    nib_code rc = s->fd < 0 ? nib_fail_sys(err, errno, "%s", s->path) : NIB_OK;
+    nib_code rc = open_file(s, resume, err);
     if (!rc) rc = resume && found ? take_up(s, err) : nib_side_mark(s, 0, err);
     if (rc) nib_side_close(s, false);
     return rc;

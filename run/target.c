@@ -3,8 +3,10 @@
  * checks for itself. */
 #include "run/target.h"
 #include "base/file.h"
+#include "base/mem.h"
 
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 nib_code nib_target_folder(const char *path, nib_err *err)
@@ -22,11 +24,43 @@ nib_code nib_target_folder(const char *path, nib_err *err)
     return rc;
 }
 
+nib_code nib_target_find(nib_target *t, const char *name, bool folder, nib_err *err)
+{
+    size_t n = strlen(name);
+    *t = (nib_target){.lock.fd = -1};
+    while (folder && n > 1 && name[n - 1] == '/') n--;
+    char *plain = nib_strndup(name, n);
+    if (!plain) return nib_fail_nomem(err, "a path");
+    nib_code rc = nib_path_target(&t->path, plain, err);
+    nib_free(plain);
+    return rc;
+}
+
+nib_code nib_target_claim(nib_target *t, const char *name, bool folder, nib_err *err)
+{
+    nib_code rc = nib_target_find(t, name, folder, err);
+    if (!rc) rc = nib_target_folder(t->path, err);
+    if (!rc) rc = nib_lock_take(&t->lock, t->path, err);
+    if (rc) nib_target_release(t);
+    return rc;
+}
+
+void nib_target_release(nib_target *t)
+{
+    nib_lock_release(&t->lock);
+    nib_free(t->path);
+    *t = (nib_target){.lock.fd = -1};
+}
+
 static nib_code check_file(const char *path, const nib_source *src, bool force, nib_err *err)
 {
     for (size_t i = 0; i < nib_source_n_files(src); i++)
         if (nib_file_same(path, nib_source_file(src, i)))
             return nib_fail(err, NIB_EINVAL, "%s: is a file of the model that is being read", path);
+    char *target;
+    nib_code rc = nib_path_target(&target, path, err);
+    nib_free(target);
+    if (rc) return rc;
     if (nib_file_is_dir(path))
         return nib_fail(err, NIB_EIO, "%s: is a folder; name a file in it", path);
     if (!force && nib_file_exists(path))

@@ -3,7 +3,23 @@
 #ifndef NIB_RUN_TARGET_H
 #define NIB_RUN_TARGET_H
 
+#include "base/lock.h"
 #include "formats/gguf.h"
+
+/* What a run writes, held against other runs. */
+typedef struct {
+    char *path; /* owned; NULL: none */
+    nib_lock lock;
+} nib_target;
+
+/* Where `name` is written, without holding it: a folder's without slashes at its end, and what a
+ * symbolic link points to in its place. NIB_EIO when that is a device, a FIFO or a socket. */
+NIB_MUST_USE nib_code nib_target_find(nib_target *t, const char *name, bool folder, nib_err *err);
+/* The same, held for this run: nobody else may write it, or what lies beside it, before
+ * nib_target_release(). Errors: its folder is missing or not writable, or another run holds it. On
+ * failure *t is empty. */
+NIB_MUST_USE nib_code nib_target_claim(nib_target *t, const char *name, bool folder, nib_err *err);
+void nib_target_release(nib_target *t); /* accepts {0} */
 
 /* The folder that `path` is to be made in is there and writable. */
 NIB_MUST_USE nib_code nib_target_folder(const char *path, nib_err *err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Writing aside and renaming: the target is the old file, the new file, or absent. Paths and names.
  */
+#define _GNU_SOURCE /* mknod, makedev */
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
@@ -14,6 +15,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -184,6 +189,80 @@ static void reading_past_the_end_is_truncation(void **state)
     nib_file_close(&f);
 }
 
+/* ---- targets that are no file of that name ---- */
+
+static mode_t kind_of(const char *path)
+{
+    struct stat st;
+    assert_int_equal(lstat(path, &st), 0);
+    return st.st_mode;
+}
+
+/* Is writing it refused, as that kind of thing? */
+static void expect_refused(const char *path, const char *kind)
+{
+    nib_err err = {0};
+    assert_int_equal(nib_file_save(path, "x", 1, true, &err), NIB_EIO);
+    assert_non_null(strstr(err.msg, kind));
+}
+
+/* With --force too: the node would be gone, and a file in its place. */
+static void devices_and_fifos_are_never_replaced(void **state)
+{
+    (void)state;
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    char link[128];
+    snprintf(link, sizeof link, "%s/link", dir);
+    assert_int_equal(symlink("out.bin", link), 0);
+    assert_int_equal(mkfifo(target, 0600), 0);
+    expect_refused(target, "is a FIFO");
+    expect_refused(link, "is a FIFO");
+    assert_true(S_ISFIFO(kind_of(target)));
+    assert_int_equal(unlink(target), 0);
+    strcpy(name.sun_path, target);
+    int s = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(s, (struct sockaddr *)&name, sizeof name), 0);
+    expect_refused(target, "is a socket");
+    assert_true(S_ISSOCK(kind_of(target)));
+    close(s);
+    assert_int_equal(unlink(target), 0);
+    if (mknod(target, S_IFCHR | 0600, makedev(1, 3))) return; /* root alone may: /dev/null's twin */
+    expect_refused(target, "is a character device");
+    assert_true(S_ISCHR(kind_of(target)));
+}
+
+static void what_a_link_points_to_is_replaced(void **state)
+{
+    (void)state;
+    nib_err err = {0};
+    char link[128], sub[128], second[128];
+    snprintf(sub, sizeof sub, "%s/sub", dir);
+    snprintf(link, sizeof link, "%s/sub/link", dir);
+    snprintf(second, sizeof second, "%s/second", dir);
+    assert_int_equal(mkdir(sub, 0700), 0);
+    assert_int_equal(symlink("../out.bin", link), 0);
+    assert_int_equal(symlink("sub/link", second), 0);
+    assert_int_equal(nib_file_save(second, "one", 3, false, &err), NIB_OK); /* nothing there yet */
+    assert_true(S_ISREG(kind_of(target)));
+    expect_target("one");
+    assert_int_equal(nib_file_save(second, "two", 3, false, &err), NIB_EIO);
+    assert_non_null(strstr(err.msg, "--force"));
+    assert_int_equal(nib_file_save(second, "two", 3, true, &err), NIB_OK);
+    expect_target("two");
+    assert_true(S_ISLNK(kind_of(link)));
+    assert_true(S_ISLNK(kind_of(second)));
+    assert_int_equal(files_in_dir(), 3);
+}
+
+static void links_in_a_circle(void **state)
+{
+    (void)state;
+    nib_err err = {0};
+    assert_int_equal(symlink("out.bin", target), 0);
+    assert_int_equal(nib_file_save(target, "x", 1, true, &err), NIB_EIO);
+    assert_true(S_ISLNK(kind_of(target)));
+}
+
 /* As dirname(1) has it, for paths of files. */
 static void folders_of_paths(void **state)
 {
@@ -219,6 +298,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(file_of_a_living_run_is_not_litter, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(missing_folder_is_named, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(reading_past_the_end_is_truncation, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(devices_and_fifos_are_never_replaced, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(what_a_link_points_to_is_replaced, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(links_in_a_circle, make_dir, remove_dir),
         cmocka_unit_test(folders_of_paths),
         cmocka_unit_test(ends_of_names),
     };
