@@ -1,21 +1,39 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/arch.c - architectures and tensor names as tables: the one place that knows both spellings.
  *
- * What an architecture needs beyond a row here (another norm, a fused matrix) would be a function
- * in graph.c; so far none does. Reading hyper-parameters is config.c, finding tensors model.c. */
+ * A kind of step that none of them has yet is an operation more in step.h and graph.c. Reading
+ * hyper-parameters is config.c, finding tensors model.c. */
 #include "infer/model.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* What all architectures so far have in common. */
-static const nib_scaling scalings[] = {
-    {NIB_ROLE_ATTN_NORM, {NIB_ROLE_ATTN_Q, NIB_ROLE_ATTN_K, NIB_ROLE_ATTN_V}, 3},
-    {NIB_ROLE_ATTN_V, {NIB_ROLE_ATTN_OUTPUT}, 1},
-    {NIB_ROLE_FFN_NORM, {NIB_ROLE_FFN_GATE, NIB_ROLE_FFN_UP}, 2},
-    {NIB_ROLE_FFN_UP, {NIB_ROLE_FFN_DOWN}, 1},
-};
-#define SCALINGS .scaling = scalings, .n_scalings = sizeof scalings / sizeof *scalings
+/* ---- what blocks compute ---- */
+
+#define NORM(weight, to, a) {NIB_OP_NORM, NIB_ROLE_##weight, NIB_REG_##to, NIB_REG_##a, 0, 0}
+#define LINEAR(weight, to, a, flags)                                                               \
+    {                                                                                              \
+        NIB_OP_LINEAR, NIB_ROLE_##weight, NIB_REG_##to, NIB_REG_##a, 0, flags                      \
+    }
+#define HEAD_NORM(weight, x) {NIB_OP_HEAD_NORM, NIB_ROLE_##weight, NIB_REG_##x, NIB_REG_##x, 0, 0}
+#define ROPE(x) {NIB_OP_ROPE, NIB_ROLE_NONE, NIB_REG_##x, NIB_REG_##x, 0, 0}
+#define ATTEND(to, a) {NIB_OP_ATTEND, NIB_ROLE_NONE, NIB_REG_##to, NIB_REG_##a, 0, 0}
+#define GLU(to, a, b) {NIB_OP_GLU, NIB_ROLE_NONE, NIB_REG_##to, NIB_REG_##a, NIB_REG_##b, 0}
+#define STEPS(list) {list, sizeof list / sizeof *list}
+
+#define QKV(flags) LINEAR(ATTN_Q, Q, H, flags), LINEAR(ATTN_K, K, H, flags), LINEAR(ATTN_V, V, H, flags)
+#define ATTENTION ROPE(Q), ROPE(K), ATTEND(Q, Q), LINEAR(ATTN_OUTPUT, X, Q, NIB_STEP_ADD)
+#define GATED_FFN                                                                                  \
+    NORM(FFN_NORM, H, X), LINEAR(FFN_GATE, G, H, 0), LINEAR(FFN_UP, U, H, 0), GLU(G, G, U),        \
+        LINEAR(FFN_DOWN, X, G, NIB_STEP_ADD)
+
+static const nib_step llama[] = {NORM(ATTN_NORM, H, X), QKV(0), ATTENTION, GATED_FFN};
+
+static const nib_step qwen2[] = {NORM(ATTN_NORM, H, X), QKV(NIB_STEP_BIAS), ATTENTION, GATED_FFN};
+
+static const nib_step qwen3[] = {NORM(ATTN_NORM, H, X),    QKV(0),
+                                 HEAD_NORM(ATTN_Q_NORM, Q), HEAD_NORM(ATTN_K_NORM, K),
+                                 ATTENTION,                 GATED_FFN};
 
 static const nib_arch archs[] = {
     {
@@ -23,19 +41,17 @@ static const nib_arch archs[] = {
         .hf_classes = {"LlamaForCausalLM", "MistralForCausalLM"},
         .rope_interleaved = true,
         .writes_rope_dim = true,
-        SCALINGS,
+        .block = STEPS(llama),
     },
     {
         .name = "qwen2",
         .hf_classes = {"Qwen2ForCausalLM"},
-        .qkv_bias = true,
-        SCALINGS,
+        .block = STEPS(qwen2),
     },
     {
         .name = "qwen3",
         .hf_classes = {"Qwen3ForCausalLM"},
-        .qk_norm = true,
-        SCALINGS,
+        .block = STEPS(qwen3),
     },
 };
 

@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/graph.c - the forward pass in steps; see graph.h.
  *
- * One block, for every architecture so far:
- *
- *     h = rmsnorm(x);  q, k, v = W h (+ b);  q, k = [rmsnorm per head,] rotate
- *     x += Wo attention(q, k, v)
- *     h = rmsnorm(x);  x += Wdown (silu(Wgate h) * Wup h)
- *
- * What differs (biases, head norms, layout of the rotation) is known from the tensors that are
- * there. Vectors are decoded once (graph_state.c), matrices each time (linear.c). */
+ * What a block computes is a list of steps (step.h), done one after the other: a matrix product
+ * (linear.c), attention (attn.c), or a run of steps that go row by row. Vectors are decoded once
+ * (graph_state.c), matrices each time. */
 #include "infer/graph_state.h"
 
 #include "base/par.h"
@@ -56,117 +51,129 @@ nib_code nib_graph_embed(nib_graph *g, const int32_t *ids, size_t rows, float *x
 
 /* ---- a block ---- */
 
+/* Where a step's operands lie, each [rows][width of the register]. */
+typedef struct {
+    float *to, *a, *b;
+    float *k, *v; /* of ATTEND */
+} operands;
+
+/* A list of steps at work on a batch. */
 typedef struct {
     nib_graph *g;
+    const nib_steps *steps;
     uint32_t layer;
     size_t n_seq, n_tok, pos, rows;
-    float *x, *h;        /* [rows][n_embd] */
-    float *q, *k, *v;    /* [rows][...]    */
-    float *gate, *up;    /* [rows][n_ff]   */
-    const float *weight; /* of the norm    */
+    size_t width[NIB_REG_COUNT];
+    operands at[NIB_STEPS_MAX];
+    size_t first, end; /* steps that are being done row by row */
     const nib_observer *obs;
-} step;
+} block;
 
-static nib_code norm_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+/* Room for what a batch becomes inside a block, and where in it each step works from `first` on.
+ * `in`: what the first one reads, when it is not the residual stream. */
+static nib_code bind(block *s, size_t first, float *x, float *in, nib_err *err)
 {
-    const step *s = arg;
-    const size_t width = s->g->m->hp.n_embd;
-    (void)thread, (void)err;
-    for (size_t i = begin; i < end; i++)
-        s->g->ops->rmsnorm(s->h + i * width, s->x + i * width, s->weight, width,
-                           s->g->m->hp.norm_eps);
-    return NIB_OK;
-}
-
-static nib_code norm(step *s, nib_role r, nib_err *err)
-{
-    s->weight = nib_graph_vectors_of(s->g, s->layer, r).weight;
-    return nib_par_for(s->g->ctx.threads, s->rows, ROW_CHUNK, norm_rows, s, err);
-}
-
-static nib_code watch(const step *s, const nib_role *roles, size_t n, const float *x, size_t cols,
-                      nib_err *err)
-{
-    if (!s->obs || !s->obs->linear_input) return NIB_OK;
-    return s->obs->linear_input(s->obs->arg, s->layer, roles, n, x, s->rows, cols, err);
-}
-
-static nib_code linear(const step *s, nib_role r, const float *x, float *y, bool add, nib_err *err)
-{
-    nib_graph *g = s->g;
-    const nib_tensor *w = nib_model_param(g->m, s->layer, r)->weight;
-    const float *own = g->replaced[r].weight;
-    nib_code rc = NIB_OK;
-    if (own && g->act[r])
-        rc = nib_linear_round(&g->linear, g->act[r], x, s->rows, (size_t)nib_tensor_cols(w), &x,
-                              err);
-    return rc ? rc
-              : nib_linear_apply(&g->linear, w, own, nib_graph_vectors_of(g, s->layer, r).bias, x,
-                                 s->rows, y, add, err);
-}
-
-/* Norm per head, where the model has one, and rotation to position `pos`. */
-static void place_heads(const nib_graph *g, float *x, size_t n_head, const float *weight,
-                        size_t pos)
-{
-    const size_t dim = g->m->hp.head_dim, half = dim / 2;
-    for (float *end = x + n_head * dim; x < end; x += dim) {
-        if (weight) g->ops->rmsnorm(x, x, weight, dim, g->m->hp.norm_eps);
-        if (g->m->rope_interleaved)
-            g->ops->rope_pairs(x, g->cosine + pos * half, g->sine + pos * half, half);
-        else
-            g->ops->rope_halves(x, g->cosine + pos * half, g->sine + pos * half, half);
-    }
-}
-
-static size_t cache_offset(const step *s, size_t seq, size_t pos)
-{
-    return (((size_t)s->layer * s->g->max_seq + seq) * s->g->max_ctx + pos) *
-           nib_graph_kv_width(s->g);
-}
-
-static nib_code place_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
-{
-    const step *s = arg;
-    const nib_hparams *hp = &s->g->m->hp;
-    const size_t kv = nib_graph_kv_width(s->g);
-    (void)thread, (void)err;
-    for (size_t i = begin; i < end; i++) {
-        size_t pos = s->pos + i % s->n_tok;
-        place_heads(s->g, s->q + i * nib_graph_q_width(s->g), hp->n_head,
-                    nib_graph_vectors_of(s->g, s->layer, NIB_ROLE_ATTN_Q_NORM).weight, pos);
-        place_heads(s->g, s->k + i * kv, hp->n_head_kv,
-                    nib_graph_vectors_of(s->g, s->layer, NIB_ROLE_ATTN_K_NORM).weight, pos);
-        if (!s->g->k_cache) continue;
-        size_t off = cache_offset(s, i / s->n_tok, pos);
-        memcpy(s->g->k_cache + off, s->k + i * kv, kv * sizeof(float));
-        memcpy(s->g->v_cache + off, s->v + i * kv, kv * sizeof(float));
+    size_t at[NIB_STEPS_MAX];
+    float *reg[NIB_REG_COUNT] = {NULL};
+    nib_model_widths(s->width, &s->g->m->hp);
+    const size_t row = nib_steps_layout(at, s->steps, s->width);
+    if (!nib_mul(s->n_seq, s->n_tok, &s->rows)) return nib_fail_nomem(err, "activations");
+    float *work = nib_buf_reserve(&s->g->work, s->rows, row * sizeof(float));
+    if (!work) return nib_fail_nomem(err, "activations");
+    reg[NIB_REG_X] = x;
+    if (in) reg[s->steps->step[first].a] = in;
+    for (size_t i = first; i < s->steps->n; i++) {
+        const nib_step *t = &s->steps->step[i];
+        operands *o = &s->at[i];
+        *o = (operands){.a = reg[t->a], .b = reg[t->b], .k = reg[NIB_REG_K], .v = reg[NIB_REG_V]};
+        if (t->to != NIB_REG_X) reg[t->to] = work + at[i] * s->rows;
+        o->to = t->to == NIB_REG_X ? x : reg[t->to];
     }
     return NIB_OK;
 }
 
-/* From the normed input in h to the heads' outputs in q. */
-static nib_code attend(step *s, nib_err *err)
+/* Does each row of the result depend on its own row alone, and cost little? */
+static bool is_by_rows(const nib_step *t)
 {
-    nib_graph *g = s->g;
+    return t->op != NIB_OP_LINEAR && t->op != NIB_OP_ATTEND;
+}
+
+static void step_row(const block *s, size_t step, size_t row)
+{
+    const nib_graph *g = s->g;
+    const nib_step *t = &s->steps->step[step];
     const nib_hparams *hp = &g->m->hp;
-    const size_t kv = nib_graph_kv_width(g);
-    nib_code rc;
-    if ((rc = linear(s, NIB_ROLE_ATTN_Q, s->h, s->q, false, err))) return rc;
-    if ((rc = linear(s, NIB_ROLE_ATTN_K, s->h, s->k, false, err))) return rc;
-    if ((rc = linear(s, NIB_ROLE_ATTN_V, s->h, s->v, false, err))) return rc;
-    if ((rc = nib_par_for(g->ctx.threads, s->rows, ROW_CHUNK, place_rows, s, err))) return rc;
+    const size_t width = s->width[t->to], dim = hp->head_dim, half = dim / 2;
+    const size_t pos = (s->pos + row % s->n_tok) * half;
+    const float *weight = t->weight ? nib_graph_vectors_of(g, s->layer, t->weight).weight : NULL;
+    float *to = s->at[step].to + row * width, *end = to + width;
+    const float *a = s->at[step].a + row * width;
+    switch (t->op) {
+    case NIB_OP_NORM: g->ops->rmsnorm(to, a, weight, width, hp->norm_eps); break;
+    case NIB_OP_HEAD_NORM:
+        for (; to < end; to += dim) g->ops->rmsnorm(to, to, weight, dim, hp->norm_eps);
+        break;
+    case NIB_OP_ROPE:
+        for (; to < end; to += dim)
+            (g->m->rope_interleaved ? g->ops->rope_pairs : g->ops->rope_halves)(
+                to, g->cosine + pos, g->sine + pos, half);
+        break;
+    case NIB_OP_GLU: g->ops->swiglu(to, s->at[step].b + row * width, width); break;
+    default: assert(false);
+    }
+}
+
+static nib_code step_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const block *s = arg;
+    (void)thread, (void)err;
+    for (size_t row = begin; row < end; row++)
+        for (size_t i = s->first; i < s->end; i++) step_row(s, i, row);
+    return NIB_OK;
+}
+
+static nib_code linear(const block *s, size_t step, nib_err *err)
+{
+    nib_graph *g = s->g;
+    const nib_step *t = &s->steps->step[step];
+    const nib_tensor *w = nib_model_param(g->m, s->layer, t->weight)->weight;
+    const float *own = g->replaced[t->weight].weight, *x = s->at[step].a;
+    nib_code rc = NIB_OK;
+    if (own && g->act[t->weight])
+        rc = nib_linear_round(&g->linear, g->act[t->weight], x, s->rows, s->width[t->a], &x, err);
+    return rc ? rc
+              : nib_linear_apply(&g->linear, w, own,
+                                 nib_graph_vectors_of(g, s->layer, t->weight).bias, x, s->rows,
+                                 s->at[step].to, t->flags & NIB_STEP_ADD, err);
+}
+
+static size_t cache_offset(const block *s, size_t seq, size_t pos)
+{
+    return (((size_t)s->layer * s->g->max_seq + seq) * s->g->max_ctx + pos) * s->width[NIB_REG_K];
+}
+
+static nib_code attend(const block *s, size_t step, nib_err *err)
+{
+    nib_graph *g = s->g;
+    const operands *o = &s->at[step];
+    const size_t kv = s->width[NIB_REG_K];
+    assert(o->to == o->a);
+    for (size_t i = 0; i < s->rows && g->k_cache; i++) {
+        const size_t off = cache_offset(s, i / s->n_tok, s->pos + i % s->n_tok);
+        memcpy(g->k_cache + off, o->k + i * kv, kv * sizeof(float));
+        memcpy(g->v_cache + off, o->v + i * kv, kv * sizeof(float));
+    }
     nib_attn a = {
         .n_seq = s->n_seq,
         .n_tok = s->n_tok,
         .pos = s->pos,
-        .window = nib_layer_window(hp, s->layer),
-        .n_head = hp->n_head,
-        .n_head_kv = hp->n_head_kv,
-        .head_dim = hp->head_dim,
-        .q = s->q,
-        .k = g->k_cache ? g->k_cache + cache_offset(s, 0, 0) : s->k,
-        .v = g->v_cache ? g->v_cache + cache_offset(s, 0, 0) : s->v,
+        .window = nib_layer_window(&g->m->hp, s->layer),
+        .n_head = g->m->hp.n_head,
+        .n_head_kv = g->m->hp.n_head_kv,
+        .head_dim = g->m->hp.head_dim,
+        .q = o->to,
+        .k = g->k_cache ? g->k_cache + cache_offset(s, 0, 0) : o->k,
+        .v = g->v_cache ? g->v_cache + cache_offset(s, 0, 0) : o->v,
         .kv_stride = (g->k_cache ? g->max_ctx : s->n_tok) * kv,
         .ops = g->ops,
         .threads = g->ctx.threads,
@@ -175,82 +182,54 @@ static nib_code attend(step *s, nib_err *err)
     return nib_attention(&a, err);
 }
 
-static nib_code attention(step *s, nib_err *err)
+/* Show an input to the observer, before the first linear that reads it. */
+static nib_code watch(const block *s, const nib_inputs *inputs, size_t step, nib_err *err)
 {
-    static const nib_role inputs[] = {NIB_ROLE_ATTN_Q, NIB_ROLE_ATTN_K, NIB_ROLE_ATTN_V};
-    static const nib_role output = NIB_ROLE_ATTN_OUTPUT;
-    nib_code rc;
-    if ((rc = norm(s, NIB_ROLE_ATTN_NORM, err))) return rc;
-    if ((rc = watch(s, inputs, 3, s->h, s->g->m->hp.n_embd, err))) return rc;
-    if ((rc = attend(s, err))) return rc;
-    if ((rc = watch(s, &output, 1, s->q, nib_graph_q_width(s->g), err))) return rc;
-    return linear(s, output, s->q, s->x, true, err);
-}
-
-static nib_code swiglu_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
-{
-    const step *s = arg;
-    const size_t n_ff = s->g->m->hp.n_ff;
-    (void)thread, (void)err;
-    s->g->ops->swiglu(s->gate + begin * n_ff, s->up + begin * n_ff, (end - begin) * n_ff);
+    for (size_t i = 0; i < inputs->n; i++) {
+        const nib_input *in = &inputs->input[i];
+        if (in->first == step)
+            return s->obs->linear_input(s->obs->arg, s->layer, in->reader, in->n_readers,
+                                        s->at[step].a, s->rows,
+                                        s->width[s->steps->step[step].a], err);
+    }
     return NIB_OK;
 }
 
-/* From the normed input in h to the gated products in gate. */
-static nib_code gated(step *s, nib_err *err)
+/* Do steps [first, end). */
+static nib_code run(block *s, size_t first, size_t end, nib_err *err)
 {
-    nib_code rc;
-    if ((rc = linear(s, NIB_ROLE_FFN_GATE, s->h, s->gate, false, err))) return rc;
-    if ((rc = linear(s, NIB_ROLE_FFN_UP, s->h, s->up, false, err))) return rc;
-    return nib_par_for(s->g->ctx.threads, s->rows, ROW_CHUNK, swiglu_rows, s, err);
-}
-
-static nib_code feed_forward(step *s, nib_err *err)
-{
-    static const nib_role inputs[] = {NIB_ROLE_FFN_GATE, NIB_ROLE_FFN_UP};
-    static const nib_role down = NIB_ROLE_FFN_DOWN;
-    nib_code rc;
-    if ((rc = norm(s, NIB_ROLE_FFN_NORM, err))) return rc;
-    if ((rc = watch(s, inputs, 2, s->h, s->g->m->hp.n_embd, err))) return rc;
-    if ((rc = gated(s, err))) return rc;
-    if ((rc = watch(s, &down, 1, s->gate, s->g->m->hp.n_ff, err))) return rc;
-    return linear(s, down, s->gate, s->x, true, err);
-}
-
-/* Room for what a batch becomes inside a block. */
-static nib_code reserve(step *s, nib_err *err)
-{
-    nib_graph *g = s->g;
-    const size_t q = nib_graph_q_width(g), kv = nib_graph_kv_width(g), n_ff = g->m->hp.n_ff;
-    const size_t wide = q + 2 * kv > 2 * n_ff ? q + 2 * kv : 2 * n_ff;
-    if (!nib_mul(s->n_seq, s->n_tok, &s->rows)) return nib_fail_nomem(err, "activations");
-    float *work = nib_buf_reserve(&g->work, s->rows, wide * sizeof(float));
-    if (!work) return nib_fail_nomem(err, "activations");
-    s->q = work;
-    s->k = s->q + s->rows * q;
-    s->v = s->k + s->rows * kv;
-    s->gate = work;
-    s->up = s->gate + s->rows * n_ff;
-    return NIB_OK;
+    const bool watched = s->obs && s->obs->linear_input;
+    nib_inputs inputs = {.n = 0};
+    nib_code rc = NIB_OK;
+    if (watched) nib_steps_inputs(&inputs, s->steps);
+    for (size_t i = first; i < end && !rc; i = s->end) {
+        s->first = i;
+        s->end = i + 1;
+        if (is_by_rows(&s->steps->step[i])) {
+            while (s->end < end && is_by_rows(&s->steps->step[s->end])) s->end++;
+            rc = nib_par_for(s->g->ctx.threads, s->rows, ROW_CHUNK, step_rows, s, err);
+        } else if (s->steps->step[i].op == NIB_OP_LINEAR) {
+            if (watched) rc = watch(s, &inputs, i, err);
+            if (!rc) rc = linear(s, i, err);
+        } else {
+            rc = attend(s, i, err);
+        }
+    }
+    return rc;
 }
 
 nib_code nib_graph_branch(nib_graph *g, uint32_t layer, nib_role role, const float *x, size_t n_seq,
                           size_t n_tok, float *y, nib_err *err)
 {
-    step s = {.g = g, .layer = layer, .n_seq = n_seq, .n_tok = n_tok, .h = (float *)x};
-    nib_role last = role;
     assert(!g->k_cache && layer < g->m->hp.n_layer && n_seq <= g->max_seq && n_tok <= g->max_ctx);
-    nib_code rc = reserve(&s, err);
-    if (!rc && (role == NIB_ROLE_FFN_GATE || role == NIB_ROLE_FFN_UP)) {
-        last = NIB_ROLE_FFN_DOWN;
-        rc = gated(&s, err);
-        x = s.gate;
-    } else if (!rc && role != NIB_ROLE_FFN_DOWN && role != NIB_ROLE_ATTN_OUTPUT) {
-        last = NIB_ROLE_ATTN_OUTPUT;
-        rc = attend(&s, err);
-        x = s.q;
-    }
-    if (!rc) rc = linear(&s, last, x, y, false, err);
+    const nib_steps *steps = nib_model_steps(g->m, layer);
+    block s = {.g = g, .steps = steps, .layer = layer, .n_seq = n_seq, .n_tok = n_tok};
+    const size_t first = nib_steps_first_reader(steps, role);
+    size_t last = first;
+    while (steps->step[last].to != NIB_REG_X) last++;
+    nib_code rc = bind(&s, first, y, (float *)x, err);
+    if (!rc) memset(y, 0, s.rows * s.width[NIB_REG_X] * sizeof *y);
+    if (!rc) rc = run(&s, first, last + 1, err);
     return rc ? nib_wrap(err, "block %u", layer) : NIB_OK;
 }
 
@@ -259,14 +238,15 @@ nib_code nib_graph_block(nib_graph *g, uint32_t layer, float *x, size_t n_seq, s
 {
     assert(layer < g->m->hp.n_layer && n_seq <= g->max_seq && n_tok <= g->max_ctx);
     assert(pos <= g->max_ctx - n_tok && (pos == 0 || g->k_cache));
-    step s = {
-        .g = g, .layer = layer, .n_seq = n_seq, .n_tok = n_tok, .pos = pos, .x = x, .obs = obs};
-    nib_code rc = reserve(&s, err);
-    if (rc || !s.rows) return rc;
-    s.h = nib_buf_reserve(&g->hidden, s.rows, g->m->hp.n_embd * sizeof(float));
-    if (!s.h) return nib_fail_nomem(err, "activations");
-    rc = attention(&s, err);
-    if (!rc) rc = feed_forward(&s, err);
+    block s = {.g = g,
+               .steps = nib_model_steps(g->m, layer),
+               .layer = layer,
+               .n_seq = n_seq,
+               .n_tok = n_tok,
+               .pos = pos,
+               .obs = obs};
+    nib_code rc = bind(&s, 0, x, NULL, err);
+    if (!rc && s.rows) rc = run(&s, 0, s.steps->n, err);
     return rc ? nib_wrap(err, "block %u", layer) : NIB_OK;
 }
 
@@ -333,7 +313,7 @@ nib_code nib_graph_logits(nib_graph *g, const float *x, const size_t *rows, size
     head s = {.g = g, .x = x, .rows = rows, .fn = fn, .arg = arg};
     float *logits = NULL;
     if (fn) logits = nib_buf_reserve(&g->logits, each, g->m->hp.n_vocab * sizeof *logits);
-    s.h = nib_buf_reserve(&g->hidden, each, g->m->hp.n_embd * sizeof *s.h);
+    s.h = nib_buf_reserve(&g->work, each, g->m->hp.n_embd * sizeof *s.h);
     if ((fn && !logits) || !s.h) return nib_fail_nomem(err, "logits");
     s.logits = logits;
     for (s.first = 0; s.first < n; s.first += each) {

@@ -69,8 +69,9 @@ static void fill_rope(nib_graph *g)
 
 static nib_code new_cache(nib_graph *g, nib_err *err)
 {
-    size_t n;
-    if (!nib_mul(g->m->hp.n_layer, nib_graph_kv_width(g), &n) || !nib_mul(n, g->max_seq, &n) ||
+    size_t n, width[NIB_REG_COUNT];
+    nib_model_widths(width, &g->m->hp);
+    if (!nib_mul(g->m->hp.n_layer, width[NIB_REG_K], &n) || !nib_mul(n, g->max_seq, &n) ||
         !nib_mul(n, g->max_ctx, &n))
         return nib_fail_nomem(err, "key/value cache");
     g->k_cache = nib_alloc(n, sizeof *g->k_cache);
@@ -117,7 +118,6 @@ void nib_graph_free(nib_graph *g)
     if (!g) return;
     for (int i = 0; g->scratch && i < g->ctx.threads; i++) nib_buf_free(&g->scratch[i]);
     nib_linear_fini(&g->linear);
-    nib_buf_free(&g->hidden);
     nib_buf_free(&g->work);
     nib_buf_free(&g->logits);
     nib_free(g->scratch);

@@ -23,9 +23,9 @@ bool nib_model_place(const nib_model *m, const nib_tensor *t, nib_place *out)
     nib_place p;
     *out = (nib_place){0};
     if (!nib_place_parse(t->name, is_gguf(m), &p)) return false;
-    bool norm = p.role == NIB_ROLE_ATTN_Q_NORM || p.role == NIB_ROLE_ATTN_K_NORM;
-    if (norm && !m->arch->qk_norm) return false;
-    if (p.role >= NIB_ROLE_FIRST_BLOCK && p.layer >= m->hp.n_layer) return false;
+    if (p.role >= NIB_ROLE_FIRST_BLOCK &&
+        (p.layer >= m->hp.n_layer || !nib_steps_find(nib_model_steps(m, p.layer), p.role)))
+        return false;
     *out = p;
     return true;
 }
@@ -40,34 +40,41 @@ static bool harmless(const char *name)
     return false;
 }
 
-/* Rows and columns of a role's weight; vectors have one row. */
-static void weight_shape(const nib_hparams *hp, nib_role r, uint64_t *rows, uint64_t *cols)
+const nib_steps *nib_model_steps(const nib_model *m, uint32_t layer)
 {
-    uint64_t q = (uint64_t)hp->n_head * hp->head_dim, kv = (uint64_t)hp->n_head_kv * hp->head_dim;
+    (void)layer;
+    return &m->arch->block;
+}
+
+void nib_model_widths(size_t width[NIB_REG_COUNT], const nib_hparams *hp)
+{
+    width[NIB_REG_X] = width[NIB_REG_H] = hp->n_embd;
+    width[NIB_REG_Q] = (size_t)hp->n_head * hp->head_dim;
+    width[NIB_REG_K] = width[NIB_REG_V] = (size_t)hp->n_head_kv * hp->head_dim;
+    width[NIB_REG_G] = width[NIB_REG_U] = hp->n_ff;
+}
+
+/* Rows and columns of the weight at a place; vectors have one row. */
+static void weight_shape(const nib_model *m, nib_place p, uint64_t *rows, uint64_t *cols)
+{
+    const nib_hparams *hp = &m->hp;
+    size_t width[NIB_REG_COUNT];
     *rows = 1;
     *cols = hp->n_embd;
-    switch (r) {
-    case NIB_ROLE_TOKEN_EMBD:
-    case NIB_ROLE_OUTPUT: *rows = hp->n_vocab; break;
-    case NIB_ROLE_ROPE_FREQS: *cols = hp->head_dim / 2; break;
-    case NIB_ROLE_ATTN_Q_NORM:
-    case NIB_ROLE_ATTN_K_NORM: *cols = hp->head_dim; break;
-    case NIB_ROLE_ATTN_Q: *rows = q; break;
-    case NIB_ROLE_ATTN_K:
-    case NIB_ROLE_ATTN_V: *rows = kv; break;
-    case NIB_ROLE_ATTN_OUTPUT: *rows = hp->n_embd, *cols = q; break;
-    case NIB_ROLE_FFN_GATE:
-    case NIB_ROLE_FFN_UP: *rows = hp->n_ff; break;
-    case NIB_ROLE_FFN_DOWN: *rows = hp->n_embd, *cols = hp->n_ff; break;
-    default: break; /* norms over the width */
-    }
+    if (p.role == NIB_ROLE_TOKEN_EMBD || p.role == NIB_ROLE_OUTPUT) *rows = hp->n_vocab;
+    if (p.role == NIB_ROLE_ROPE_FREQS) *cols = hp->head_dim / 2;
+    if (p.role < NIB_ROLE_FIRST_BLOCK) return;
+    const nib_step *s = nib_steps_find(nib_model_steps(m, p.layer), p.role);
+    nib_model_widths(width, hp);
+    if (s->op == NIB_OP_LINEAR) *rows = width[s->to];
+    *cols = s->op == NIB_OP_HEAD_NORM ? hp->head_dim : width[s->a];
 }
 
 static nib_code check_tensor(const nib_model *m, const nib_tensor *t, nib_place p, nib_err *err)
 {
     uint64_t rows, cols;
     char shape[96];
-    weight_shape(&m->hp, p.role, &rows, &cols);
+    weight_shape(m, p, &rows, &cols);
     if (p.bias) cols = rows, rows = 1;
     if (nib_tensor_rows(t) != rows || nib_tensor_cols(t) != cols) {
         nib_tensor_shape_str(t, shape, sizeof shape);
@@ -118,15 +125,12 @@ static nib_code missing(const nib_model *m, nib_place p, nib_err *err)
 
 static bool required(const nib_model *m, nib_place p)
 {
-    bool qkv = p.role == NIB_ROLE_ATTN_Q || p.role == NIB_ROLE_ATTN_K || p.role == NIB_ROLE_ATTN_V;
-    if (p.bias) return qkv && m->arch->qkv_bias;
-    switch (p.role) {
-    case NIB_ROLE_OUTPUT: return !m->hp.tied;
-    case NIB_ROLE_ROPE_FREQS: return false;
-    case NIB_ROLE_ATTN_Q_NORM:
-    case NIB_ROLE_ATTN_K_NORM: return m->arch->qk_norm;
-    default: return true;
-    }
+    if (p.role == NIB_ROLE_ROPE_FREQS || (p.role < NIB_ROLE_FIRST_BLOCK && p.bias)) return false;
+    if (p.role == NIB_ROLE_OUTPUT) return !m->hp.tied;
+    if (p.role < NIB_ROLE_FIRST_BLOCK) return true;
+    const nib_step *s = nib_steps_find(nib_model_steps(m, p.layer), p.role);
+    if (!s) return false;
+    return p.bias ? s->flags & NIB_STEP_BIAS : !(s->flags & NIB_STEP_OPTIONAL);
 }
 
 static nib_code check_complete(nib_model *m, nib_err *err)

@@ -2,63 +2,27 @@
 /* infer/model.h - what a model is: architecture, hyper-parameters, and which tensor plays which
  * role.
  *
- * One table row per architecture (infer/arch.c) maps roles to the names that Hugging Face and GGUF
- * use, says how rotary embedding is laid out and which optional parts there are. Everything else in
- * the program speaks of roles and layers. Adding an architecture is adding a row. */
+ * One table row per architecture (infer/arch.c) says what a block computes, step by step, and which
+ * names Hugging Face and GGUF use. Everything else in the program speaks of roles and layers.
+ * Adding an architecture is adding a row. */
 #ifndef NIB_INFER_MODEL_H
 #define NIB_INFER_MODEL_H
 
 #include "formats/gguf.h"
 #include "formats/source.h"
-
-typedef enum {
-    NIB_ROLE_NONE, /* 0, so that a zeroed place is none */
-    /* once per model */
-    NIB_ROLE_TOKEN_EMBD,
-    NIB_ROLE_OUTPUT_NORM,
-    NIB_ROLE_OUTPUT,     /* absent when tied: the embedding serves */
-    NIB_ROLE_ROPE_FREQS, /* GGUF only: divisors of the rotation angles */
-    /* once per block */
-    NIB_ROLE_ATTN_NORM,
-    NIB_ROLE_ATTN_Q,
-    NIB_ROLE_ATTN_K,
-    NIB_ROLE_ATTN_V,
-    NIB_ROLE_ATTN_Q_NORM,
-    NIB_ROLE_ATTN_K_NORM,
-    NIB_ROLE_ATTN_OUTPUT,
-    NIB_ROLE_FFN_NORM,
-    NIB_ROLE_FFN_GATE,
-    NIB_ROLE_FFN_UP,
-    NIB_ROLE_FFN_DOWN,
-    NIB_ROLE_COUNT,
-    NIB_ROLE_FIRST = NIB_ROLE_TOKEN_EMBD,
-    NIB_ROLE_FIRST_BLOCK = NIB_ROLE_ATTN_NORM,
-} nib_role;
+#include "infer/step.h"
 
 /* "attn_q"; not of NIB_ROLE_NONE. */
 const char *nib_role_name(nib_role r);
 /* Is its weight a matrix of a block? */
 bool nib_role_is_linear(nib_role r);
 
-/* A set of linears that read one input, and what may absorb the inverse of a scale of its channels,
- * so that the model computes the same: a norm, or the linear whose outputs the channels are, up to
- * a product with something else. attn_v's outputs reach the channels of attn_output head by head,
- * each key/value head those of all query heads that share it. */
-typedef struct {
-    nib_role producer;
-    nib_role reader[3];
-    size_t n_readers;
-} nib_scaling;
-
 typedef struct nib_arch {
     const char *name; /* GGUF's general.architecture: "llama", "qwen2", "qwen3"              */
     const char *hf_classes[8]; /* values of config.json's architectures[0]; NULL-terminated */
     bool rope_interleaved; /* GGUF's q/k rows are in adjacent-pair order (HF: half split)        */
-    bool qk_norm;          /* RMS norm over each head of q and k, before the rotation             */
-    bool qkv_bias;        /* q, k, v have biases (in others a bias is optional where it is found) */
-    bool writes_rope_dim; /* GGUF key rope.dimension_count, vocab_size                           */
-    const nib_scaling *scaling; /* [n_scalings] in the order of the block; none: it cannot be */
-    size_t n_scalings; /* rescaled                                                         */
+    bool writes_rope_dim;  /* GGUF key rope.dimension_count, vocab_size                          */
+    nib_steps block;       /* what a block computes                                              */
 } nib_arch;
 
 size_t nib_arch_count(void);
@@ -129,6 +93,11 @@ static inline const nib_param *nib_model_param(const nib_model *m, uint32_t laye
 {
     return r < NIB_ROLE_FIRST_BLOCK ? &m->global[r] : &m->block[(size_t)layer * NIB_ROLE_COUNT + r];
 }
+
+/* What block `layer` computes. */
+const nib_steps *nib_model_steps(const nib_model *m, uint32_t layer);
+/* Values of a row of each register. */
+void nib_model_widths(size_t width[NIB_REG_COUNT], const nib_hparams *hp);
 
 /* How the inputs of its linear layers are rounded, in words: "int8 per token", "int8 per tensor" or
  * "int8 per token and tensor"; "f32": they are not. */

@@ -6,8 +6,6 @@
 
 #include "infer/graph.h"
 
-enum { NIB_INPUTS_MAX = 8 }; /* distinct inputs of the linear layers of a block */
-
 /* One input and the roles that read it. */
 typedef struct {
     nib_role role[NIB_ROLE_COUNT];

@@ -50,8 +50,8 @@ static bool place_tensor(const nib_plan *p, const nib_tensor *src, nib_plan_tens
         snprintf(t->name, sizeof t->name, "%s", src->name);
     } else {
         nib_place_gguf_name(t->place, t->name, sizeof t->name);
-        if ((t->place.role == NIB_ROLE_ATTN_Q || t->place.role == NIB_ROLE_ATTN_K) &&
-            m->arch->rope_interleaved && !m->rope_interleaved)
+        if (m->arch->rope_interleaved && !m->rope_interleaved &&
+            nib_steps_output(nib_model_steps(m, t->place.layer), t->place.role).turned)
             t->rope_head = m->hp.head_dim;
     }
     t->src = src;
@@ -244,11 +244,12 @@ static nib_code choose_all(chooser *c, nib_err *err)
 
 bool nib_plan_rescales(const nib_plan *p, const nib_plan_tensor *t)
 {
-    const nib_arch *arch = p->model->arch;
+    nib_inputs inputs;
     if (p->recipe.transform == NIB_TRANSFORM_NONE || !t->src) return false;
     if (t->place.role < NIB_ROLE_FIRST_BLOCK) return false;
-    for (size_t i = 0; i < arch->n_scalings; i++)
-        if (arch->scaling[i].producer == t->place.role) return t->place.bias || n_dims_of(t) == 1;
+    nib_steps_inputs(&inputs, nib_model_steps(p->model, t->place.layer));
+    for (size_t i = 0; i < inputs.n; i++)
+        if (inputs.input[i].producer == t->place.role) return t->place.bias || n_dims_of(t) == 1;
     return false;
 }
 

@@ -32,7 +32,7 @@ void nib_rescaler_free(nib_rescaler *r)
 size_t nib_rescale_producer_channel(const nib_rescale_job *k, size_t j)
 {
     const nib_hparams *hp = &k->b->p->model->hp;
-    if (k->sc->producer != NIB_ROLE_ATTN_V) return j;
+    if (!k->sc->by_heads) return j;
     const size_t head = j / hp->head_dim / (hp->n_head / hp->n_head_kv);
     return head * hp->head_dim + j % hp->head_dim;
 }
@@ -170,7 +170,7 @@ static bool exact_bias(const nib_block_tensor *bias)
 }
 
 /* Is all of it ours to write? */
-static bool may_rescale(const nib_rescaler *r, const nib_block *b, const nib_scaling *sc)
+static bool may_rescale(const nib_rescaler *r, const nib_block *b, const nib_input *sc)
 {
     const nib_param *producer = nib_model_param(r->p->model, b->layer, sc->producer);
     if (!b->weight[sc->producer].tensor) return false;
@@ -180,7 +180,7 @@ static bool may_rescale(const nib_rescaler *r, const nib_block *b, const nib_sca
     return true;
 }
 
-static nib_code rescale(nib_rescaler *r, nib_block *b, const nib_scaling *sc, nib_moments *m,
+static nib_code rescale(nib_rescaler *r, nib_block *b, const nib_input *sc, nib_moments *m,
                         nib_keep *keep, nib_rescale_line *line, nib_err *err)
 {
     const nib_plan_tensor *first = b->weight[sc->reader[0]].tensor;
@@ -222,13 +222,14 @@ static nib_code keep_untouched(nib_block *b, const bool *touched, nib_keep *keep
 nib_code nib_rescale_block(nib_rescaler *r, nib_block *b, nib_moments *m, nib_keep *keep,
                            nib_rescale_line *lines, size_t *n_lines, nib_err *err)
 {
-    const nib_arch *arch = r->p->model->arch;
+    nib_inputs inputs;
     bool touched[NIB_ROLE_COUNT] = {false};
     nib_code rc = NIB_OK;
     *n_lines = 0;
-    for (size_t i = 0; i < arch->n_scalings && !rc; i++) {
-        const nib_scaling *sc = &arch->scaling[i];
-        if (!may_rescale(r, b, sc)) continue;
+    nib_steps_inputs(&inputs, nib_model_steps(r->p->model, b->layer));
+    for (size_t i = 0; i < inputs.n && !rc; i++) {
+        const nib_input *sc = &inputs.input[i];
+        if (!sc->producer || !may_rescale(r, b, sc)) continue;
         rc = rescale(r, b, sc, m, keep, &lines[*n_lines], err);
         touched[sc->producer] = true;
         ++*n_lines;

@@ -6,8 +6,6 @@
 
 #include "run/rescale.h"
 
-enum { NIB_READERS_MAX = 3 }; /* weights that read the same input */
-
 struct nib_rescaler {
     const nib_plan *p;
     nib_rescale_opts opts;
@@ -26,7 +24,7 @@ struct nib_rescaler {
 typedef struct {
     nib_rescaler *r;
     nib_block *b;
-    const nib_scaling *sc;
+    const nib_input *sc;
     nib_moments_input *in;
     size_t cols, rows; /* channels of the input; rows of x                                 */
     size_t width;      /* channels of the producer: cols, but for attn_v with shared heads */

@@ -105,14 +105,15 @@ static nib_code round_weight(solver *s, nib_block_tensor *b, const nib_moments_i
     return rc ? rc : keep_weight(s, b, NULL, err);
 }
 
-/* AWQ's clipping, for groups with one scale. Not for q and k: what counts there is their product.
+/* AWQ's clipping, for groups with one scale. Not for queries and keys: their product counts.
  */
 static bool clips(const solver *s, const nib_block_tensor *b)
 {
     const nib_codec *c = b->tensor->codec;
     return s->p->recipe.transform == NIB_TRANSFORM_AWQ && s->p->recipe.format == NIB_FORMAT_DIR &&
            !c->per_tensor && c->block <= NIB_BLOCK_MAX &&
-           b->tensor->place.role != NIB_ROLE_ATTN_Q && b->tensor->place.role != NIB_ROLE_ATTN_K;
+           !nib_steps_output(nib_model_steps(s->m, b->tensor->place.layer), b->tensor->place.role)
+                .scores;
 }
 
 static nib_code clip_weight(solver *s, nib_block_tensor *b, const nib_moments_input *in,
@@ -282,13 +283,7 @@ static nib_code run_block(solver *s, uint32_t layer, nib_err *err)
 /* A run that was resumed has no window that went through all rescaled blocks. */
 static nib_code set_up_rescaling(solver *s, nib_err *err)
 {
-    const nib_arch *arch = s->m->arch;
-    const size_t most = s->m->hp.n_layer * arch->n_scalings, windows = s->side->done ? 0 : 1;
-    if (!arch->n_scalings)
-        return nib_fail(err, NIB_EINVAL,
-                        "architecture '%s': it is not known which of its channels can be rescaled; "
-                        "use another method",
-                        arch->name);
+    const size_t most = (size_t)s->m->hp.n_layer * NIB_INPUTS_MAX, windows = s->side->done ? 0 : 1;
     s->moments.sizes = true;
     s->report->rescaled = nib_calloc(most, sizeof *s->report->rescaled);
     if (!s->report->rescaled) return nib_fail_nomem(err, "a report");
@@ -360,8 +355,10 @@ static nib_code check_rescaled(solver *s, nib_err *err)
 /* Windows that run through a block, each as often as it does. */
 static double windows_of_block(const solver *s)
 {
-    const size_t inputs = s->opts->true_sequential ? s->m->arch->n_scalings : 1,
-                 passes = inputs * (1u + s->moments.drift) + nib_plan_measures_ranges(s->p) +
+    nib_inputs inputs;
+    nib_steps_inputs(&inputs, nib_model_steps(s->m, 0));
+    const size_t rounds = s->opts->true_sequential ? inputs.n : 1,
+                 passes = rounds * (1u + s->moments.drift) + nib_plan_measures_ranges(s->p) +
                           s->opts->propagate,
                  held = s->original.n;
     return (double)(passes * s->n_calib + 2 * held + s->plain.n + s->rescaled.n);

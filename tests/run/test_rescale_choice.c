@@ -23,11 +23,11 @@ enum { FEW = 8, ROWS = 7 * N_CTX, WIDEST = 128, INPUTS = 4, CHOICES = 21 };
 static const nib_layout_format GROUPS = {
     .kind = NIB_LAYOUT_GPTQ, .bits = 4, .group = 32, .sym = true};
 
-/* The original block and what its linear layers read, in the order of the scalings. */
+/* The original block and what its linear layers read, in their order. */
 static struct {
     opened source;
     nib_graph *graph;
-    const nib_scaling *scaling; /* [INPUTS] */
+    nib_inputs inputs;
     size_t cols[INPUTS], embd;
     float x[INPUTS][ROWS * WIDEST], h[INPUTS][WIDEST * WIDEST];
 
@@ -48,7 +48,7 @@ static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_
 {
     (void)arg, (void)layer, (void)n_roles, (void)err;
     for (size_t i = 0; i < INPUTS; i++) {
-        if (block.scaling[i].reader[0] != roles[0]) continue;
+        if (block.inputs.input[i].reader[0] != roles[0]) continue;
         assert_true(rows == ROWS && cols <= WIDEST);
         block.cols[i] = cols;
         memcpy(block.x[i], x, rows * cols * sizeof *x);
@@ -67,9 +67,9 @@ static int open_block(void **state)
     snprintf(model, sizeof model, "%s",
              random_model("model", gen_family_find("qwen3"), 64, 1, NIB_BF16));
     open_model(&block.source, model);
-    block.scaling = block.source.model.arch->scaling;
+    nib_steps_inputs(&block.inputs, nib_model_steps(&block.source.model, 0));
     block.embd = block.source.model.hp.n_embd;
-    assert_int_equal(block.source.model.arch->n_scalings, INPUTS);
+    assert_int_equal(block.inputs.n, INPUTS);
     pick_windows(&w, &block.source, "calibration.txt", FEW);
     must(nib_graph_new(&block.graph, &block.source.model, &two, FEW, N_CTX, false, &err), &err);
     must(nib_graph_embed(block.graph, w.id, ROWS, x, &err), &err);
@@ -105,7 +105,7 @@ static float *weight(const opened *o, nib_role r, size_t *rows)
 static void join(float *x, size_t i, bool largest)
 {
     const size_t dim = block.source.model.hp.head_dim;
-    if (block.scaling[i].producer != NIB_ROLE_ATTN_V) return;
+    if (block.inputs.input[i].producer != NIB_ROLE_ATTN_V) return;
     for (size_t j = 0; j < block.cols[i]; j++)
         if (j / dim % 2 == 0) {
             const float a = x[j], b = x[j + dim];
@@ -116,7 +116,7 @@ static void join(float *x, size_t i, bool largest)
 /* Choice k of input i, -1: none, with ratios or alphas of k / 20. */
 static void scales_of(float *s, size_t i, int k, nib_transform t)
 {
-    const nib_scaling *sc = &block.scaling[i];
+    const nib_input *sc = &block.inputs.input[i];
     const size_t n = block.cols[i];
     const bool awq = t == NIB_TRANSFORM_AWQ;
     float x[WIDEST] = {0}, w[WIDEST] = {0}, *v[3] = {0};
@@ -185,7 +185,7 @@ static void round_inputs(float *x, size_t n, const nib_layout_format *f)
 static double error_under(const float *s, size_t i, const nib_layout_format *f)
 {
     static float x[ROWS * WIDEST], y[ROWS * WIDEST], want[ROWS * WIDEST];
-    const nib_scaling *sc = &block.scaling[i];
+    const nib_input *sc = &block.inputs.input[i];
     const size_t n = block.cols[i], n_seq = ROWS / N_CTX;
     nib_err err = {0};
     float *w[3] = {0};
@@ -237,7 +237,7 @@ static void check_range(const opened *out, size_t i, const float *s)
     static float x[ROWS * WIDEST];
     float step, zero;
     const size_t n = block.cols[i];
-    const nib_tensor *t = nib_model_param(&out->model, 0, block.scaling[i].reader[0])->weight;
+    const nib_tensor *t = nib_model_param(&out->model, 0, block.inputs.input[i].reader[0])->weight;
     const nib_act_quant *act = nib_tensor_act(t);
     for (size_t at = 0; at < ROWS * n; at++) x[at] = block.x[i][at] / s[at % n];
     grid_of(x, ROWS * n, act->sym, &step, &zero);
@@ -249,7 +249,7 @@ static void check_range(const opened *out, size_t i, const float *s)
 /* A norm that took up scales is divided by them; it is stored in bf16 at worst. */
 static void check_norm(const opened *out, size_t i, const float *s)
 {
-    const nib_role r = block.scaling[i].producer;
+    const nib_role r = block.inputs.input[i].producer;
     if (r != NIB_ROLE_ATTN_NORM && r != NIB_ROLE_FFN_NORM) return;
     float *before = weight(&block.source, r, NULL), *after = weight(out, r, NULL);
     for (size_t j = 0; j < block.cols[i]; j++)
@@ -330,7 +330,7 @@ static double share_of_equal(const opened *out, nib_role r, size_t i, const nib_
                              bool clip)
 {
     size_t rows, one, same = 0;
-    const nib_role norm = block.scaling[i].producer;
+    const nib_role norm = block.inputs.input[i].producer;
     float *before = weight(&block.source, norm, &one), *after = weight(out, norm, &one),
           *w = weight(&block.source, r, &rows), *got = weight(out, r, &rows);
     const size_t n = block.cols[i];

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/step.c - see step.h. */
+#include "infer/step.h"
+
+#include <assert.h>
+
+/* In place, and the value stays what it was: each head is only normed or turned. */
+static bool adjusts(const nib_step *s)
+{
+    return s->op == NIB_OP_HEAD_NORM || s->op == NIB_OP_ROPE;
+}
+
+static bool reads(const nib_step *s, nib_reg r)
+{
+    if (s->to == r && (adjusts(s) || (s->flags & NIB_STEP_ADD))) return true;
+    if (adjusts(s)) return false;
+    if (s->op == NIB_OP_ATTEND && (r == NIB_REG_K || r == NIB_REG_V)) return true;
+    return s->a == r || (s->op == NIB_OP_GLU && s->b == r);
+}
+
+static bool writes(const nib_step *s, nib_reg r)
+{
+    return s->to == r && !adjusts(s);
+}
+
+/* The last step before `end` that gave the register its value; s->n: it came from outside. */
+static size_t writer_before(const nib_steps *s, nib_reg r, size_t end)
+{
+    while (end-- > 0)
+        if (writes(&s->step[end], r)) return end;
+    return s->n;
+}
+
+/* Is the value that step `from` made read by linears alone? */
+static bool only_linears_read(const nib_steps *s, size_t from)
+{
+    const nib_reg r = s->step[from].to;
+    for (size_t i = from + 1; i < s->n; i++) {
+        if (reads(&s->step[i], r) && s->step[i].op != NIB_OP_LINEAR) return false;
+        if (writes(&s->step[i], r)) return true;
+    }
+    return true;
+}
+
+/* The linear whose output is in the register before step `end`, as it came out. */
+static nib_role linear_before(const nib_steps *s, nib_reg r, size_t end)
+{
+    while (end-- > 0) {
+        const nib_step *t = &s->step[end];
+        if (t->to == r)
+            return t->op == NIB_OP_LINEAR && !(t->flags & NIB_STEP_ADD) ? t->weight : NIB_ROLE_NONE;
+    }
+    return NIB_ROLE_NONE;
+}
+
+/* What can divide the channels of the value that step `at` makes. */
+static void find_producer(nib_input *in, const nib_steps *s, size_t at)
+{
+    const nib_step *t = &s->step[at];
+    if (!only_linears_read(s, at)) return;
+    if (t->op == NIB_OP_NORM) in->producer = t->weight;
+    if (t->op == NIB_OP_GLU) in->producer = linear_before(s, t->b, at);
+    if (t->op == NIB_OP_ATTEND) in->producer = linear_before(s, NIB_REG_V, at);
+    in->by_heads = t->op == NIB_OP_ATTEND;
+}
+
+void nib_steps_inputs(nib_inputs *out, const nib_steps *s)
+{
+    size_t made_by[NIB_INPUTS_MAX];
+    out->n = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        const nib_step *t = &s->step[i];
+        if (t->op != NIB_OP_LINEAR) continue;
+        const size_t from = writer_before(s, t->a, i);
+        size_t k = 0;
+        while (k < out->n && (made_by[k] != from || s->step[out->input[k].first].a != t->a)) k++;
+        nib_input *in = &out->input[k];
+        if (k == out->n) {
+            assert(k < NIB_INPUTS_MAX);
+            made_by[out->n++] = from;
+            *in = (nib_input){.first = i};
+            if (from < s->n) find_producer(in, s, from);
+        }
+        assert(in->n_readers < NIB_READERS_MAX);
+        in->reader[in->n_readers++] = t->weight;
+    }
+}
+
+size_t nib_steps_first_reader(const nib_steps *s, nib_role linear)
+{
+    nib_inputs all;
+    nib_steps_inputs(&all, s);
+    for (size_t i = 0; i < all.n; i++)
+        for (size_t k = 0; k < all.input[i].n_readers; k++)
+            if (all.input[i].reader[k] == linear) return all.input[i].first;
+    return s->n;
+}
+
+const nib_step *nib_steps_find(const nib_steps *s, nib_role weight)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (s->step[i].weight == weight) return &s->step[i];
+    return NULL;
+}
+
+nib_output_use nib_steps_output(const nib_steps *s, nib_role linear)
+{
+    nib_output_use use = {false, false};
+    const nib_step *made = nib_steps_find(s, linear);
+    if (!made || made->op != NIB_OP_LINEAR) return use;
+    for (const nib_step *t = made + 1; t < s->step + s->n; t++) {
+        use.turned |= t->op == NIB_OP_ROPE && t->to == made->to;
+        use.scores |= t->op == NIB_OP_ATTEND && (made->to == t->a || made->to == NIB_REG_K);
+        if (writes(t, made->to)) break;
+    }
+    return use;
+}
+
+/* Is what the register holds before step i still read, by that step or a later one? */
+static bool is_live(const nib_steps *s, nib_reg r, size_t i)
+{
+    for (; i < s->n; i++) {
+        if (reads(&s->step[i], r)) return true;
+        if (writes(&s->step[i], r)) return false;
+    }
+    return false;
+}
+
+/* The first place that is wide enough beside what is live at step i. */
+static size_t find_gap(const nib_steps *s, size_t i, const size_t where[NIB_REG_COUNT],
+                       const size_t width[NIB_REG_COUNT])
+{
+    const size_t want = width[s->step[i].to];
+    size_t from = 0;
+    for (nib_reg r = NIB_REG_X + 1; r < NIB_REG_COUNT; r++) {
+        if (!is_live(s, r, i) || from + want <= where[r] || where[r] + width[r] <= from) continue;
+        from = where[r] + width[r];
+        r = NIB_REG_X; /* from the first again */
+    }
+    return from;
+}
+
+size_t nib_steps_layout(size_t at[NIB_STEPS_MAX], const nib_steps *s,
+                        const size_t width[NIB_REG_COUNT])
+{
+    size_t where[NIB_REG_COUNT] = {0}, total = 0;
+    assert(s->n <= NIB_STEPS_MAX);
+    for (size_t i = 0; i < s->n; i++) {
+        const nib_reg to = s->step[i].to;
+        if (to != NIB_REG_X && !reads(&s->step[i], to)) where[to] = find_gap(s, i, where, width);
+        at[i] = where[to];
+        if (to != NIB_REG_X && at[i] + width[to] > total) total = at[i] + width[to];
+    }
+    return total;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/step.h - a transformer block as data: a list of coarse steps over named buffers.
+ *
+ * A step is one kernel call. What the rest of the program wants to know of a block is derived from
+ * its list and written nowhere else: which linear layers read the same input, what can absorb the
+ * inverse of a scale of its channels, which rows the rotation pairs, what shape a weight has, and
+ * what must be there. Lists of architectures: infer/arch.c. */
+#ifndef NIB_INFER_STEP_H
+#define NIB_INFER_STEP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What a tensor is for. */
+typedef enum {
+    NIB_ROLE_NONE, /* 0, so that a zeroed place is none */
+    /* once per model */
+    NIB_ROLE_TOKEN_EMBD,
+    NIB_ROLE_OUTPUT_NORM,
+    NIB_ROLE_OUTPUT,     /* absent when tied: the embedding serves */
+    NIB_ROLE_ROPE_FREQS, /* GGUF only: divisors of the rotation angles */
+    /* once per block */
+    NIB_ROLE_ATTN_NORM,
+    NIB_ROLE_ATTN_Q,
+    NIB_ROLE_ATTN_K,
+    NIB_ROLE_ATTN_V,
+    NIB_ROLE_ATTN_Q_NORM,
+    NIB_ROLE_ATTN_K_NORM,
+    NIB_ROLE_ATTN_OUTPUT,
+    NIB_ROLE_FFN_NORM,
+    NIB_ROLE_FFN_GATE,
+    NIB_ROLE_FFN_UP,
+    NIB_ROLE_FFN_DOWN,
+    NIB_ROLE_COUNT,
+    NIB_ROLE_FIRST = NIB_ROLE_TOKEN_EMBD,
+    NIB_ROLE_FIRST_BLOCK = NIB_ROLE_ATTN_NORM,
+} nib_role;
+
+typedef enum {
+    NIB_OP_NORM,      /* to = RMS norm of a, times the weight                                   */
+    NIB_OP_LINEAR,    /* to = W a (+ bias), or to += it                                         */
+    NIB_OP_HEAD_NORM, /* RMS norm of each head of `to`, in place                                */
+    NIB_OP_ROPE,      /* each head of `to` is turned by its position, in place                  */
+    NIB_OP_ATTEND,    /* to = attention of the queries `a` over NIB_REG_K and NIB_REG_V         */
+    NIB_OP_GLU,       /* to = act(a) * b                                                        */
+    NIB_OP_COUNT
+} nib_op;
+
+/* The buffers of a block, a row for each token. */
+typedef enum {
+    NIB_REG_X, /* the residual stream: the block's input and output    [n_embd]             */
+    NIB_REG_H, /* what a norm made of it                               [n_embd]             */
+    NIB_REG_Q, /* queries, and what attention makes of them            [n_head][head_dim]   */
+    NIB_REG_K, /*                                                      [n_head_kv][head_dim] */
+    NIB_REG_V,
+    NIB_REG_G, /* gate, and the gated product                          [n_ff]               */
+    NIB_REG_U, /* up                                                   [n_ff]               */
+    NIB_REG_COUNT
+} nib_reg;
+
+/* Flags of a step. */
+enum {
+    NIB_STEP_ADD = 1,      /* LINEAR: adds to `to`                                              */
+    NIB_STEP_BIAS = 2,     /* LINEAR: the bias must be there; elsewhere one is taken where found */
+    NIB_STEP_OPTIONAL = 4, /* left out where the model has no such weight                       */
+};
+
+typedef struct {
+    nib_op op;
+    nib_role weight; /* the weight it uses, or none                      */
+    nib_reg to, a, b;
+    unsigned flags;
+} nib_step;
+
+typedef struct {
+    const nib_step *step;
+    size_t n;
+} nib_steps;
+
+enum {
+    NIB_STEPS_MAX = 32,  /* of a block                                       */
+    NIB_READERS_MAX = 8, /* linears that read one input                      */
+    NIB_INPUTS_MAX = 8   /* distinct inputs of the linears of a block        */
+};
+
+/* Linears that read one input, and what may absorb the inverse of a scale of the input's channels,
+ * so that the block computes the same: a norm, or the linear whose outputs the channels are, up to
+ * a product with something else. */
+typedef struct {
+    nib_role reader[NIB_READERS_MAX]; /* [n_readers] in the order of the steps                   */
+    size_t n_readers;
+    size_t first;      /* index of the first step that reads it                                  */
+    nib_role producer; /* NIB_ROLE_NONE: nothing can absorb a scale                              */
+    bool by_heads;     /* the producer makes values: each of its heads reaches the channels of   */
+                       /* all query heads that share it                                          */
+} nib_input;
+
+typedef struct {
+    nib_input input[NIB_INPUTS_MAX]; /* [n] in the order of the steps */
+    size_t n;
+} nib_inputs;
+
+/* The inputs of a block's linears. */
+void nib_steps_inputs(nib_inputs *out, const nib_steps *s);
+
+/* Index of the first step that reads the input of this linear. */
+size_t nib_steps_first_reader(const nib_steps *s, nib_role linear);
+
+/* What becomes of the output of a linear. */
+typedef struct {
+    bool scores; /* a query or a key: what counts is their product        */
+    bool turned; /* the rotation pairs its rows                           */
+} nib_output_use;
+
+nib_output_use nib_steps_output(const nib_steps *s, nib_role linear);
+
+/* The step that uses this weight; NULL: none does. */
+const nib_step *nib_steps_find(const nib_steps *s, nib_role weight);
+
+/* Where each step's result lies: at[i] values into a row's share of the work memory. What is no
+ * longer read makes room. NIB_REG_X has no place there: it is the caller's. width[r] is a
+ * register's values for a row. Returns the values of a row. */
+size_t nib_steps_layout(size_t at[NIB_STEPS_MAX], const nib_steps *s,
+                        const size_t width[NIB_REG_COUNT]);
+
+#endif
