@@ -8,20 +8,24 @@
 #include <stdio.h>
 #include <string.h>
 
+#define COUNT(a) (sizeof(a) / sizeof(a)[0])
+
 /* ---- what blocks compute ---- */
 
-#define NORM(weight, to, a) {NIB_OP_NORM, NIB_ROLE_##weight, NIB_REG_##to, NIB_REG_##a, 0, 0}
-#define LINEAR(weight, to, a, flags)                                                               \
+#define STEP(op, weight, to, a, b, flags)                                                          \
     {                                                                                              \
-        NIB_OP_LINEAR, NIB_ROLE_##weight, NIB_REG_##to, NIB_REG_##a, 0, flags                      \
+        NIB_OP_##op, NIB_ROLE_##weight, NIB_REG_##to, NIB_REG_##a, NIB_REG_##b, flags              \
     }
-#define HEAD_NORM(weight, x) {NIB_OP_HEAD_NORM, NIB_ROLE_##weight, NIB_REG_##x, NIB_REG_##x, 0, 0}
-#define ROPE(x) {NIB_OP_ROPE, NIB_ROLE_NONE, NIB_REG_##x, NIB_REG_##x, 0, 0}
-#define ATTEND(to, a) {NIB_OP_ATTEND, NIB_ROLE_NONE, NIB_REG_##to, NIB_REG_##a, 0, 0}
-#define GLU(to, a, b) {NIB_OP_GLU, NIB_ROLE_NONE, NIB_REG_##to, NIB_REG_##a, NIB_REG_##b, 0}
-#define STEPS(list) {list, sizeof list / sizeof *list}
+#define NORM(weight, to, a) STEP(NORM, weight, to, a, X, 0)
+#define LINEAR(weight, to, a, flags) STEP(LINEAR, weight, to, a, X, flags)
+#define HEAD_NORM(weight, x) STEP(HEAD_NORM, weight, x, x, X, 0)
+#define ROPE(x) STEP(ROPE, NONE, x, x, X, 0)
+#define ATTEND(to, a) STEP(ATTEND, NONE, to, a, X, 0)
+#define GLU(to, a, b) STEP(GLU, NONE, to, a, b, 0)
 
-#define QKV(flags) LINEAR(ATTN_Q, Q, H, flags), LINEAR(ATTN_K, K, H, flags), LINEAR(ATTN_V, V, H, flags)
+/* Parts that many have in common. */
+#define QKV(flags)                                                                                 \
+    LINEAR(ATTN_Q, Q, H, flags), LINEAR(ATTN_K, K, H, flags), LINEAR(ATTN_V, V, H, flags)
 #define ATTENTION ROPE(Q), ROPE(K), ATTEND(Q, Q), LINEAR(ATTN_OUTPUT, X, Q, NIB_STEP_ADD)
 #define GATED_FFN                                                                                  \
     NORM(FFN_NORM, H, X), LINEAR(FFN_GATE, G, H, 0), LINEAR(FFN_UP, U, H, 0), GLU(G, G, U),        \
@@ -31,9 +35,8 @@ static const nib_step llama[] = {NORM(ATTN_NORM, H, X), QKV(0), ATTENTION, GATED
 
 static const nib_step qwen2[] = {NORM(ATTN_NORM, H, X), QKV(NIB_STEP_BIAS), ATTENTION, GATED_FFN};
 
-static const nib_step qwen3[] = {NORM(ATTN_NORM, H, X),    QKV(0),
-                                 HEAD_NORM(ATTN_Q_NORM, Q), HEAD_NORM(ATTN_K_NORM, K),
-                                 ATTENTION,                 GATED_FFN};
+static const nib_step qwen3[] = {NORM(ATTN_NORM, H, X),     QKV(0),    HEAD_NORM(ATTN_Q_NORM, Q),
+                                 HEAD_NORM(ATTN_K_NORM, K), ATTENTION, GATED_FFN};
 
 static const nib_arch archs[] = {
     {
@@ -41,23 +44,23 @@ static const nib_arch archs[] = {
         .hf_classes = {"LlamaForCausalLM", "MistralForCausalLM"},
         .rope_interleaved = true,
         .writes_rope_dim = true,
-        .block = STEPS(llama),
+        .block = {llama, COUNT(llama)},
     },
     {
         .name = "qwen2",
         .hf_classes = {"Qwen2ForCausalLM"},
-        .block = STEPS(qwen2),
+        .block = {qwen2, COUNT(qwen2)},
     },
     {
         .name = "qwen3",
         .hf_classes = {"Qwen3ForCausalLM"},
-        .block = STEPS(qwen3),
+        .block = {qwen3, COUNT(qwen3)},
     },
 };
 
 size_t nib_arch_count(void)
 {
-    return sizeof archs / sizeof *archs;
+    return COUNT(archs);
 }
 
 const nib_arch *nib_arch_at(size_t i)

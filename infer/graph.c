@@ -189,8 +189,8 @@ static nib_code watch(const block *s, const nib_inputs *inputs, size_t step, nib
         const nib_input *in = &inputs->input[i];
         if (in->first == step)
             return s->obs->linear_input(s->obs->arg, s->layer, in->reader, in->n_readers,
-                                        s->at[step].a, s->rows,
-                                        s->width[s->steps->step[step].a], err);
+                                        s->at[step].a, s->rows, s->width[s->steps->step[step].a],
+                                        err);
     }
     return NIB_OK;
 }

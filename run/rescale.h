@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* run/rescale.h - rescale the channels of a block before its weights are rounded: AWQ, SmoothQuant.
  *
- * For each input of a block that something can absorb a scale of (nib_input) the weights that read it are
- * multiplied by a scale per channel and what produces the input is divided by it, so the block
- * computes the same; that is checked after every one. A norm is stored in the output's format, and
- * the scales are taken from what is stored, so that its rounding costs nothing. A scaling is left
- * out where one of its tensors is not the solver's to write. */
+ * For each input of a block that something can absorb a scale of (nib_input) the weights that read
+ * it are multiplied by a scale per channel and what produces the input is divided by it, so the
+ * block computes the same; that is checked after every one. A norm is stored in the output's
+ * format, and the scales are taken from what is stored, so that its rounding costs nothing. A
+ * scaling is left out where one of its tensors is not the solver's to write. */
 #ifndef NIB_RUN_RESCALE_H
 #define NIB_RUN_RESCALE_H
 
@@ -42,8 +42,8 @@ void nib_rescaler_free(nib_rescaler *r); /* accepts NULL */
 NIB_MUST_USE nib_code nib_rescale_begin(nib_rescaler *r, nib_block *b, const nib_stream *x,
                                         size_t n, nib_err *err);
 /* Rescale it. m: moments of its linears' inputs with sizes, which become those of the rescaled
- * block. Norms and biases that changed go to `keep`. lines[NIB_INPUTS_MAX] gets *n_lines. NIB_ENUMERIC
- * names the scaling whose result does not compute the same. */
+ * block. Norms and biases that changed go to `keep`. lines[NIB_INPUTS_MAX] gets *n_lines.
+ * NIB_ENUMERIC names the scaling whose result does not compute the same. */
 NIB_MUST_USE nib_code nib_rescale_block(nib_rescaler *r, nib_block *b, nib_moments *m,
                                         nib_keep *keep, nib_rescale_line *lines, size_t *n_lines,
                                         nib_err *err);

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+/* What is derived from a block's steps, against what is known of the architectures: which linears
+ * share an input, what absorbs a scale, whose rows are turned, and that no two values that are
+ * still needed lie in one place. */
+#include "infer/model.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#define STEP(op, weight, to, a, b, flags)                                                          \
+    {                                                                                              \
+        NIB_OP_##op, NIB_ROLE_##weight, NIB_REG_##to, NIB_REG_##a, NIB_REG_##b, flags              \
+    }
+#define LIST(steps) ((nib_steps){steps, sizeof steps / sizeof *steps})
+
+/* The input whose readers are these, 0 at the end. */
+static void expect_input(const nib_input *in, nib_role producer, bool by_heads, const nib_role *r)
+{
+    size_t n = 0;
+    while (r[n]) n++;
+    assert_int_equal(in->n_readers, n);
+    for (size_t i = 0; i < n; i++) assert_int_equal(in->reader[i], r[i]);
+    assert_int_equal(in->producer, producer);
+    if (producer) assert_int_equal(in->by_heads, by_heads);
+}
+
+static void every_architecture_so_far(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < nib_arch_count(); i++) {
+        const nib_steps *s = &nib_arch_at(i)->block;
+        nib_inputs in;
+        nib_steps_inputs(&in, s);
+        assert_int_equal(in.n, 4);
+        expect_input(&in.input[0], NIB_ROLE_ATTN_NORM, false,
+                     (nib_role[]){NIB_ROLE_ATTN_Q, NIB_ROLE_ATTN_K, NIB_ROLE_ATTN_V, 0});
+        expect_input(&in.input[1], NIB_ROLE_ATTN_V, true, (nib_role[]){NIB_ROLE_ATTN_OUTPUT, 0});
+        expect_input(&in.input[2], NIB_ROLE_FFN_NORM, false,
+                     (nib_role[]){NIB_ROLE_FFN_GATE, NIB_ROLE_FFN_UP, 0});
+        expect_input(&in.input[3], NIB_ROLE_FFN_UP, false, (nib_role[]){NIB_ROLE_FFN_DOWN, 0});
+        for (nib_role r = NIB_ROLE_FIRST_BLOCK; r < NIB_ROLE_COUNT; r++) {
+            const nib_output_use use = nib_steps_output(s, r);
+            const bool score = r == NIB_ROLE_ATTN_Q || r == NIB_ROLE_ATTN_K;
+            assert_int_equal(use.scores, score);
+            assert_int_equal(use.turned, score);
+        }
+    }
+}
+
+/* OLMo-2: linears read the residual stream itself. */
+static void nothing_absorbs_the_residual_stream(void **state)
+{
+    (void)state;
+    static const nib_step olmo2[] = {
+        STEP(LINEAR, ATTN_Q, Q, X, X, 0),
+        STEP(LINEAR, ATTN_K, K, X, X, 0),
+        STEP(LINEAR, ATTN_V, V, X, X, 0),
+        STEP(ATTEND, NONE, Q, Q, X, 0),
+        STEP(LINEAR, ATTN_OUTPUT, X, Q, X, NIB_STEP_ADD),
+        STEP(LINEAR, FFN_GATE, G, X, X, 0),
+        STEP(LINEAR, FFN_UP, U, X, X, 0),
+        STEP(GLU, NONE, G, G, U, 0),
+        STEP(LINEAR, FFN_DOWN, X, G, X, NIB_STEP_ADD),
+    };
+    nib_inputs in;
+    nib_steps_inputs(&in, &LIST(olmo2));
+    assert_int_equal(in.n, 4);
+    expect_input(&in.input[0], NIB_ROLE_NONE, false,
+                 (nib_role[]){NIB_ROLE_ATTN_Q, NIB_ROLE_ATTN_K, NIB_ROLE_ATTN_V, 0});
+    expect_input(&in.input[2], NIB_ROLE_NONE, false,
+                 (nib_role[]){NIB_ROLE_FFN_GATE, NIB_ROLE_FFN_UP, 0});
+    assert_false(nib_steps_output(&LIST(olmo2), NIB_ROLE_ATTN_Q).turned);
+}
+
+/* Cohere: one norm feeds both branches, and one scale serves all five. */
+static void parallel_branches_share_a_norm(void **state)
+{
+    (void)state;
+    static const nib_step cohere[] = {
+        STEP(NORM, ATTN_NORM, H, X, X, 0),  STEP(LINEAR, ATTN_Q, Q, H, X, 0),
+        STEP(LINEAR, ATTN_K, K, H, X, 0),   STEP(LINEAR, ATTN_V, V, H, X, 0),
+        STEP(ATTEND, NONE, Q, Q, X, 0),     STEP(LINEAR, ATTN_OUTPUT, X, Q, X, NIB_STEP_ADD),
+        STEP(LINEAR, FFN_GATE, G, H, X, 0), STEP(LINEAR, FFN_UP, U, H, X, 0),
+        STEP(GLU, NONE, G, G, U, 0),        STEP(LINEAR, FFN_DOWN, X, G, X, NIB_STEP_ADD),
+    };
+    nib_inputs in;
+    nib_steps_inputs(&in, &LIST(cohere));
+    assert_int_equal(in.n, 3);
+    expect_input(&in.input[0], NIB_ROLE_ATTN_NORM, false,
+                 (nib_role[]){NIB_ROLE_ATTN_Q, NIB_ROLE_ATTN_K, NIB_ROLE_ATTN_V, NIB_ROLE_FFN_GATE,
+                              NIB_ROLE_FFN_UP, 0});
+}
+
+/* A norm between values and attention, or a reader that is no linear: nothing can absorb. */
+static void what_is_not_only_scaled_absorbs_nothing(void **state)
+{
+    (void)state;
+    static const nib_step list[] = {
+        STEP(NORM, ATTN_NORM, H, X, X, 0),
+        STEP(LINEAR, ATTN_Q, Q, H, X, 0),
+        STEP(LINEAR, ATTN_K, K, H, X, 0),
+        STEP(LINEAR, ATTN_V, V, H, X, 0),
+        STEP(HEAD_NORM, ATTN_K_NORM, V, V, X, 0),
+        STEP(ATTEND, NONE, Q, Q, X, 0),
+        STEP(LINEAR, ATTN_OUTPUT, U, Q, X, 0),
+        STEP(GLU, NONE, U, U, H, 0),
+        STEP(LINEAR, FFN_DOWN, X, U, X, NIB_STEP_ADD),
+    };
+    nib_inputs in;
+    nib_steps_inputs(&in, &LIST(list));
+    assert_int_equal(in.n, 3);
+    for (size_t i = 0; i < in.n; i++) assert_int_equal(in.input[i].producer, NIB_ROLE_NONE);
+}
+
+/* Run the steps on numbers that stand for values: each reads what was last written there. */
+static void values_do_not_lie_on_each_other(void **state)
+{
+    (void)state;
+    static const size_t width[NIB_REG_COUNT] = {48, 48, 64, 32, 32, 96, 96};
+    for (size_t a = 0; a < nib_arch_count(); a++) {
+        const nib_steps *s = &nib_arch_at(a)->block;
+        size_t at[NIB_STEPS_MAX], owner[1024];
+        size_t where[NIB_REG_COUNT] = {0}, made[NIB_REG_COUNT] = {0};
+        const size_t total = nib_steps_layout(at, s, width);
+        /* Attention: h, q, k and v; feed-forward: h, gate and up. */
+        assert_int_equal(total, 48 + 2 * 96);
+        for (size_t i = 0; i < s->n; i++) {
+            const nib_step *t = &s->step[i];
+            nib_reg read[4] = {t->a};
+            size_t n = 1;
+            if (t->op == NIB_OP_GLU) read[n++] = t->b;
+            if (t->op == NIB_OP_ATTEND) read[n++] = NIB_REG_K, read[n++] = NIB_REG_V;
+            for (size_t k = 0; k < n; k++)
+                for (size_t j = 0; read[k] != NIB_REG_X && j < width[read[k]]; j++)
+                    assert_int_equal(owner[where[read[k]] + j], made[read[k]]);
+            if (t->to == NIB_REG_X) continue;
+            assert_true(at[i] + width[t->to] <= total);
+            where[t->to] = at[i];
+            made[t->to] = i + 1;
+            for (size_t j = 0; j < width[t->to]; j++) owner[at[i] + j] = i + 1;
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_architecture_so_far),
+        cmocka_unit_test(nothing_absorbs_the_residual_stream),
+        cmocka_unit_test(parallel_branches_share_a_norm),
+        cmocka_unit_test(what_is_not_only_scaled_absorbs_nothing),
+        cmocka_unit_test(values_do_not_lie_on_each_other),
+    };
+    return cmocka_run_group_tests_name("infer_step", tests, NULL, NULL);
+}
