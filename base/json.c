@@ -149,13 +149,53 @@ static const char *find_fault(const char *text, size_t n, size_t *pos)
     return NULL;
 }
 
-nib_code nib_json_parse(nib_json **out, const char *text, size_t n, nib_err *err)
+/* Length of NaN or Infinity at text[i], which Python writes though JSON has neither; else 0. */
+static size_t non_finite(const char *text, size_t n, size_t i)
 {
-    once();
-    *out = NULL;
+    static const char *const words[] = {"NaN", "Infinity"};
+    if (i && !strchr("[,: \t\r\n-", text[i - 1])) return 0;
+    for (size_t w = 0; w < 2; w++) {
+        const size_t k = strlen(words[w]);
+        if (n - i >= k && !memcmp(text + i, words[w], k)) return k;
+    }
+    return 0;
+}
+
+/* A copy in which these stand as a number that is not finite either, for the caller to free; *copy
+ * stays NULL where there is none. */
+static nib_code spell_non_finite(char **copy, size_t *n_copy, const char *text, size_t n,
+                                 nib_err *err)
+{
+    static const char LARGE[] = " 1e999 "; /* as long as an Infinity at most, 4 more than a NaN */
+    bool in_string = false;
+    size_t found = 0, to = 0, k;
+    *copy = NULL;
+    for (int writing = 0; writing < 2; writing++) {
+        for (size_t i = 0; i < n; i += k) {
+            const char c = text[i];
+            k = c == '\\' && in_string && i + 1 < n ? 2 : 1;
+            if (c == '"') in_string = !in_string;
+            const size_t word = in_string || c == '"' ? 0 : non_finite(text, n, i);
+            if (word) k = word;
+            if (word && !writing) found++;
+            if (!writing) continue;
+            const char *from = word ? LARGE + (i && text[i - 1] == '-') : text + i;
+            const size_t size = word ? strlen(from) : k;
+            memcpy(*copy + to, from, size);
+            to += size;
+        }
+        if (!found) return NIB_OK;
+        if (!writing && !(*copy = nib_alloc(n + 4 * found + 1, 1)))
+            return nib_fail_nomem(err, "JSON text");
+    }
+    *n_copy = to;
+    return NIB_OK;
+}
+
+static nib_code parse(nib_json **out, const char *text, size_t n, nib_err *err)
+{
     size_t pos;
-    const char *end = NULL, *fault = find_fault(text, n, &pos);
-    if (fault) return fail_at(err, text, n, pos, fault);
+    const char *end = NULL;
     cJSON *root = cJSON_ParseWithLengthOpts(text, n, &end, 0);
     if (!root) {
         pos = end && end >= text ? (size_t)(end - text) : 0;
@@ -179,6 +219,20 @@ nib_code nib_json_parse(nib_json **out, const char *text, size_t n, nib_err *err
     }
     *out = root;
     return NIB_OK;
+}
+
+nib_code nib_json_parse(nib_json **out, const char *text, size_t n, nib_err *err)
+{
+    char *copy;
+    size_t pos, n_copy = 0;
+    once();
+    *out = NULL;
+    const char *fault = find_fault(text, n, &pos);
+    if (fault) return fail_at(err, text, n, pos, fault);
+    nib_code rc = spell_non_finite(&copy, &n_copy, text, n, err);
+    if (!rc) rc = parse(out, copy ? copy : text, copy ? n_copy : n, err);
+    nib_free(copy);
+    return rc;
 }
 
 nib_code nib_json_load(nib_json **out, const char *path, size_t max_bytes, nib_err *err)

@@ -3,7 +3,9 @@
  *
  * Stricter than the library underneath: the whole text must be one document, object keys are
  * case-sensitive and unique, and an integer is one only if a double holds it exactly (so up to
- * 2^53; larger ones are refused, not rounded). A tree is owned by its root; values are borrowed
+ * 2^53; larger ones are refused, not rounded). More lenient in one thing: NaN, Infinity and
+ * -Infinity, which Python writes, are numbers that no typed read gives, so they are harmless where
+ * nobody asks for them. A tree is owned by its root; values are borrowed
  * from it. Lookup by key is linear: walk children in order where there are many. */
 #ifndef NIB_BASE_JSON_H
 #define NIB_BASE_JSON_H

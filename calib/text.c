@@ -5,11 +5,13 @@
 #include "base/mem.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 #include <zlib.h>
 
 enum { FIRST_ROOM = 1 << 20, GZ_BUFFER = 1 << 17 };
@@ -61,10 +63,20 @@ static nib_code read_bytes(gzFile f, char **out, size_t *n_out, nib_err *err)
     return NIB_OK;
 }
 
-static nib_code read_file(char **text, size_t *n, const char *path, nib_err *err)
+/* A file, pipe or device of that name, or standard input. */
+static gzFile open_gz(const char *path)
 {
     errno = 0;
-    gzFile f = gzopen(path, "rb");
+    if (strcmp(path, NIB_TEXT_STDIN)) return gzopen(path, "rb");
+    int fd = dup(STDIN_FILENO);
+    gzFile f = fd < 0 ? NULL : gzdopen(fd, "rb");
+    if (!f && fd >= 0) close(fd);
+    return f;
+}
+
+static nib_code read_file(char **text, size_t *n, const char *path, nib_err *err)
+{
+    gzFile f = open_gz(path);
     if (!f) return errno ? nib_fail_sys(err, errno, "opening") : nib_fail_nomem(err, "a text");
     gzbuffer(f, GZ_BUFFER);
     nib_code rc = read_bytes(f, text, n, err);
@@ -75,64 +87,173 @@ static nib_code read_file(char **text, size_t *n, const char *path, nib_err *err
     return nib_fail(err, NIB_EFORMAT, "damaged gzip file: it is cut short");
 }
 
-/* ---- JSON lines ----
+/* ---- what is no text ---- */
+
+/* Kinds of files by their first bytes. */
+static nib_code check_kind(const char *p, size_t n, nib_err *err)
+{
+    static const struct {
+        const char *magic;
+        unsigned char bytes;
+        const char *what;
+    } kinds[] = {
+        {"\xFF\xFE", 2, "UTF-16 or UTF-32: make it UTF-8, as by 'iconv -f UTF-16 -t UTF-8'"},
+        {"\xFE\xFF", 2, "UTF-16: make it UTF-8, as by 'iconv -f UTF-16 -t UTF-8'"},
+        {"\x28\xB5\x2F\xFD", 4, "compressed by zstd: unpack it first, or pipe it in"},
+        {"\xFD"
+         "7zXZ",
+         5, "compressed by xz: unpack it first, or pipe it in"},
+        {"BZh", 3, "compressed by bzip2: unpack it first, or pipe it in"},
+        {"PK\3\4", 4, "a zip file or a PyTorch model"},
+        {"PAR1", 4, "a Parquet table: write its texts as JSON lines first"},
+        {"GGUF", 4, "a GGUF file"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (n >= kinds[i].bytes && !memcmp(p, kinds[i].magic, kinds[i].bytes))
+            return nib_fail(err, NIB_EFORMAT, "not a text: %s", kinds[i].what);
+    const char *nul = memchr(p, 0, n);
+    if (!nul) return NIB_OK;
+    return nib_fail(
+        err, NIB_EFORMAT,
+        "not a text: byte %zu is NUL (is it UTF-16, a model, or compressed by something "
+        "other than gzip?)",
+        (size_t)(nul - p));
+}
+
+/* ---- JSON ----
  *
- * Text replaces the lines in their own buffer: what a line yields, with its joint, is shorter than
- * the line with its JSON around. */
+ * Text replaces the JSON in its own buffer: what a document yields, with its joint, is shorter than
+ * the document with the JSON around it. */
 
 typedef struct {
     char *p;
     size_t n, limit; /* limit: nothing at or after it may be touched yet */
 } sink;
 
-static void put(sink *s, const char *text, size_t n)
+static void put(sink *s, const char *text)
 {
+    const size_t n = strlen(text);
     assert(n <= s->limit - s->n);
     memcpy(s->p + s->n, text, n);
     s->n += n;
 }
 
+/* Of OpenAI's form, 'role' and 'content', or ShareGPT's, 'from' and 'value'. */
 static nib_code put_messages(sink *s, const nib_json *list, nib_err *err)
 {
     size_t i = 0;
     for (const nib_json *m = nib_json_first(list); m; m = nib_json_next(m), i++) {
         const char *role, *content;
-        const nib_json *c = nib_json_get(m, "content");
-        if (!nib_json_str(nib_json_get(m, "role"), &role))
-            return nib_fail(err, NIB_EFORMAT, "message %zu has no 'role' that is a string", i + 1);
+        const nib_json *r = nib_json_get(m, "role"), *c = nib_json_get(m, "content");
+        if (!r) r = nib_json_get(m, "from");
+        if (!c) c = nib_json_get(m, "value");
+        if (!nib_json_str(r, &role))
+            return nib_fail(err, NIB_EFORMAT,
+                            "message %zu has no 'role' or 'from' that is a string", i + 1);
         if (nib_json_is_null(c)) continue;
         if (!nib_json_str(c, &content))
-            return nib_fail(err, NIB_EFORMAT, "message %zu has no 'content' that is a string",
-                            i + 1);
-        if (i) put(s, "\n", 1);
-        put(s, role, strlen(role));
-        put(s, ": ", 2);
-        put(s, content, strlen(content));
+            return nib_fail(err, NIB_EFORMAT,
+                            "message %zu has no 'content' or 'value' that is a string", i + 1);
+        if (i) put(s, "\n");
+        put(s, role);
+        put(s, ": ");
+        put(s, content);
     }
+    return NIB_OK;
+}
+
+/* The members that may hold a document, in the order in which they are looked for: the more a
+ * member holds of the whole, the earlier. */
+static const struct {
+    const char *key;
+    bool messages;
+    const char *then; /* a member whose text follows directly */
+} members[] = {{"text", false, NULL},
+               {"messages", true, NULL},
+               {"conversations", true, NULL},
+               {"content", false, NULL},
+               {"prompt", false, "completion"}};
+
+static nib_code put_member(sink *s, const nib_json *v, const char *key, bool messages, nib_err *err)
+{
+    const char *text;
+    if (messages && nib_json_is_array(v)) return put_messages(s, v, err);
+    if (messages || !nib_json_str(v, &text))
+        return nib_fail(err, NIB_EFORMAT, "'%s' is not a %s", key, messages ? "list" : "string");
+    put(s, text);
     return NIB_OK;
 }
 
 static nib_code put_document(sink *s, const nib_json *doc, nib_err *err)
 {
-    const char *text;
-    const nib_json *t = nib_json_get(doc, "text"), *m = nib_json_get(doc, "messages");
     if (!nib_json_is_object(doc)) return nib_fail(err, NIB_EFORMAT, "not a JSON object");
-    if (t && !nib_json_str(t, &text)) return nib_fail(err, NIB_EFORMAT, "'text' is not a string");
-    if (!t && !m) return nib_fail(err, NIB_EFORMAT, "has neither 'text' nor 'messages'");
-    if (!t && !nib_json_is_array(m)) return nib_fail(err, NIB_EFORMAT, "'messages' is not a list");
-    if (s->n) put(s, "\n\n", 2);
-    if (!t) return put_messages(s, m, err);
-    put(s, text, strlen(text));
-    return NIB_OK;
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+        const nib_json *v = nib_json_get(doc, members[i].key),
+                       *then = members[i].then ? nib_json_get(doc, members[i].then) : NULL;
+        if (!v) continue;
+        if (s->n) put(s, "\n\n");
+        nib_code rc = put_member(s, v, members[i].key, members[i].messages, err);
+        return rc || !then ? rc : put_member(s, then, members[i].then, false, err);
+    }
+    return nib_fail(err, NIB_EFORMAT,
+                    "has none of 'text', 'messages', 'conversations', 'content', 'prompt'");
 }
 
-static nib_code put_line(sink *s, const char *line, size_t n, nib_err *err)
+static bool is_escape(const char *p, const char *end, unsigned *code)
+{
+    if (end - p < 6 || p[0] != '\\' || p[1] != 'u') return false;
+    *code = 0;
+    for (int i = 2; i < 6; i++) {
+        if (!isxdigit((unsigned char)p[i])) return false;
+        *code = *code << 4 |
+                (unsigned)(isdigit((unsigned char)p[i]) ? p[i] - '0' : (p[i] | 32) - 'a' + 10);
+    }
+    return true;
+}
+
+/* Half a surrogate pair, as Python writes it where a text was cut inside a character, becomes the
+ * replacement character. */
+static void mend_surrogates(char *p, size_t n)
+{
+    unsigned code, next;
+    for (char *end = p + n; p < end; p++) {
+        if (*p != '\\') continue;
+        const bool escape = is_escape(p, end, &code);
+        if (escape && code >= 0xD800 && code < 0xDC00 && is_escape(p + 6, end, &next) &&
+            next >= 0xDC00 && next < 0xE000)
+            p += 11;
+        else if (escape && code >= 0xD800 && code < 0xE000)
+            memcpy(p + 2, "fffd", 4);
+        else
+            p++;
+    }
+}
+
+static nib_code put_line(sink *s, char *line, size_t n, nib_err *err)
 {
     nib_json *doc;
+    mend_surrogates(line, n);
     nib_code rc = nib_json_parse(&doc, line, n, err);
     if (rc) return rc;
     rc = put_document(s, doc, err);
     nib_json_free(doc);
+    return rc;
+}
+
+/* The whole text is one array of documents. */
+static nib_code join_array(char *text, size_t *n_text, nib_err *err)
+{
+    sink s = {text, 0, *n_text};
+    nib_json *list;
+    size_t number = 1;
+    mend_surrogates(text, *n_text);
+    nib_code rc = nib_json_parse(&list, text, *n_text, err);
+    if (rc) return rc;
+    for (const nib_json *d = nib_json_first(list); d && !rc; d = nib_json_next(d), number++)
+        if ((rc = put_document(&s, d, err))) nib_wrap(err, "document %zu", number);
+    nib_json_free(list);
+    *n_text = s.n;
+    text[s.n] = 0;
     return rc;
 }
 
@@ -166,7 +287,7 @@ static bool has_suffix(const char *s, size_t n, const char *suffix)
     return n > k && !strncasecmp(s + n - k, suffix, k);
 }
 
-static bool is_json_lines(const char *path)
+static bool is_json(const char *path)
 {
     size_t n = strlen(path);
     if (has_suffix(path, n, ".gz")) n -= strlen(".gz");
@@ -175,31 +296,27 @@ static bool is_json_lines(const char *path)
 
 /* ---- together ---- */
 
-static nib_code to_text(char *text, size_t *n, const char *path, nib_err *err)
+nib_code nib_text_bytes(char **text, size_t *n, const char *path, nib_err *err)
 {
-    const char *nul = memchr(text, 0, *n);
-    if (nul)
-        return nib_fail(err, NIB_EFORMAT,
-                        "not a text: byte %zu is NUL (is it UTF-16, or compressed by something "
-                        "other than gzip?)",
-                        (size_t)(nul - text));
-    if (is_json_lines(path)) {
-        nib_code rc = join_lines(text, n, err);
-        if (rc) return rc;
-    }
-    while (*n && (text[*n - 1] == '\n' || text[*n - 1] == '\r')) text[--*n] = 0;
-    return *n ? NIB_OK : nib_fail(err, NIB_EFORMAT, "holds no text");
+    *text = NULL;
+    nib_code rc = read_file(text, n, path, err);
+    return rc ? nib_wrap(err, "%s", path) : NIB_OK;
+}
+
+static nib_code from_json(char *text, size_t *n, nib_err *err)
+{
+    const size_t blank = strspn(text, " \t\r\n");
+    return text[blank] == '[' ? join_array(text, n, err) : join_lines(text, n, err);
 }
 
 nib_code nib_text_read(char **text, size_t *n, const char *path, nib_err *err)
 {
+    nib_code rc = nib_text_bytes(text, n, path, err);
+    if (rc) return rc;
+    rc = check_kind(*text, *n, err);
+    if (!rc && is_json(path)) rc = from_json(*text, n, err);
+    if (!rc) return NIB_OK;
+    nib_free(*text);
     *text = NULL;
-    nib_code rc = read_file(text, n, path, err);
-    if (!rc) rc = to_text(*text, n, path, err);
-    if (rc) {
-        nib_free(*text);
-        *text = NULL;
-        return nib_wrap(err, "%s", path);
-    }
-    return NIB_OK;
+    return nib_wrap(err, "%s", path);
 }

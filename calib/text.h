@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* calib/text.h - sample text: files in, windows of tokens out.
+/* calib/text.h - sample text: files in, windows of tokens out. The one reader of texts that all
+ * commands have.
  *
- * A file whose name ends in .jsonl or .json, before a .gz if any, holds one JSON object per line;
- * empty lines are skipped. An object's "text" is one document, else its "messages" are, rendered
- * plainly: a line "role: content" for each. Documents are joined by an empty line. Any other file
- * is plain text, taken as it is. Each may be gzip-compressed, which is found from the contents.
- * Line breaks at the very end are dropped. A file must hold no NUL byte and at most
- * NIB_TEXT_MAX_BYTES. */
+ * A file whose name ends in .jsonl or .json, before a .gz if any, holds JSON documents: one object
+ * a line (empty lines are skipped), or one array of objects. An object's document is its "text", or
+ * its "messages" or "conversations", rendered plainly, a line "role: content" for each, or its
+ * "content", or its "prompt" with the "completion" behind it: the first that is there, in this
+ * order. Documents are joined by an empty line. Any other file is plain text, taken as it is. Each
+ * may be gzip-compressed, which is found from the contents, and be a pipe as well as a file. A text
+ * must hold no NUL byte and at most NIB_TEXT_MAX_BYTES. */
 #ifndef NIB_CALIB_TEXT_H
 #define NIB_CALIB_TEXT_H
 
@@ -17,9 +19,14 @@
 
 #define NIB_TEXT_MAX_BYTES ((size_t)1 << 30) /* of one file, decompressed */
 
+#define NIB_TEXT_STDIN "-" /* the path that is standard input */
+
 /* The file's text; *text is the caller's (nib_free) and NUL-terminated. Errors name the file, and
- * the line for JSON. A file without text is an error. */
+ * the line or document for JSON; what is no text (a model, another compression, UTF-16) is refused
+ * by name. */
 NIB_MUST_USE nib_code nib_text_read(char **text, size_t *n, const char *path, nib_err *err);
+/* The file's bytes, unpacked and no more. */
+NIB_MUST_USE nib_code nib_text_bytes(char **text, size_t *n, const char *path, nib_err *err);
 
 typedef struct {
     const char *path;
@@ -35,11 +42,12 @@ typedef struct {
     size_t n_tokens;    /* tokens that the texts hold in all  */
 } nib_windows;
 
-/* Cut each text's tokens into windows (as perplexity does: BOS before the text and in the first
- * place of every window if the model adds one; what remains at the end is dropped) and choose
- * `most` of them, fewer where the texts are short (w->n says): from each text its share, at random
- * by `seed`, in the order of the text. Proportions hold: where one text has too few windows for its
- * weight, all give less. A text shorter than one window is an error. */
+/* Cut each text's tokens, without the line breaks at its end, into windows (as perplexity does: BOS
+ * before the text and in the first place of every window if the model adds one; what remains at the
+ * end is dropped) and choose `most` of them, fewer where the texts are short (w->n says): from each
+ * text its share, at random by `seed`, in the order of the text. Proportions hold: where one text
+ * has too few windows for its weight, all give less. A text shorter than one window is an error,
+ * and one without text. */
 NIB_MUST_USE nib_code nib_windows_pick(nib_windows *w, const nib_text_spec *texts, size_t n_texts,
                                        const nib_tokenizer *tok, size_t n_ctx, size_t most,
                                        uint64_t seed, nib_err *err);

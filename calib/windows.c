@@ -52,7 +52,8 @@ static nib_code tokenize(stream *s, const char *path, const nib_tokenizer *tok, 
     size_t n;
     nib_code rc = nib_text_read(&text, &n, path, err);
     if (rc) return rc;
-    rc = put_bos(&s->ids, tok, err);
+    while (n && (text[n - 1] == '\n' || text[n - 1] == '\r')) n--;
+    rc = n ? put_bos(&s->ids, tok, err) : nib_fail(err, NIB_EFORMAT, "holds no text");
     if (!rc) rc = nib_tokenizer_encode(tok, text, n, 0, &s->ids, err);
     nib_free(text);
     s->n_windows = s->ids.n / n_ctx;

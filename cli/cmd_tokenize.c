@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/utf8.h"
+#include "calib/text.h"
 #include "cli/io.h"
 #include "cli/opts.h"
 #include "infer/tokenizer.h"
@@ -162,7 +163,9 @@ static nib_code tokenize(const char *model, const char *path, nib_err *err)
 
     if ((rc = nib_source_open(&src, model, err))) goto done;
     if ((rc = nib_tokenizer_open(&tok, src, err))) goto done;
-    if ((rc = nib_read_text(&text, &n, path, err))) goto done;
+    if (!path) path = NIB_TEXT_STDIN;
+    rc = opt.decode ? nib_text_bytes(&text, &n, path, err) : nib_text_read(&text, &n, path, err);
+    if (rc) goto done;
     rc = opt.decode ? decode(tok, text, n, err) : encode(tok, text, n, err);
 done:
     nib_free(text);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/io.h - texts in, text and JSON out: what several commands share. */
+/* cli/io.h - text and JSON out: what several commands share. */
 #ifndef NIB_CLI_IO_H
 #define NIB_CLI_IO_H
 
@@ -7,10 +7,6 @@
 #include "base/json.h"
 
 #include <stddef.h>
-
-/* The whole of a file, or of standard input for NULL and "-", with a NUL after it that is not
- * counted. *text is the caller's (nib_free). */
-NIB_MUST_USE nib_code nib_read_text(char **text, size_t *n, const char *path, nib_err *err);
 
 /* Print the first n bytes of s, a text from a file: control characters, which a terminal would
  * obey, as spaces. */

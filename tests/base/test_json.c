@@ -74,6 +74,41 @@ static void numbers_are_finite(void **state)
     nib_json_free(j);
 }
 
+/* As Python's json module writes them, and reads them. */
+static void what_is_not_finite_is_nobodys_number(void **state)
+{
+    (void)state;
+    nib_json *j;
+    nib_err err = {0};
+    double v;
+    uint64_t u;
+    const char *text = "{\"NaN\": NaN, \"a\": [-Infinity,Infinity , NaN], "
+                       "\"s\": \"\\\"NaN, -Infinity\", \"n\": 7}";
+    if (parse(&j, text, &err)) fail_msg("%s", err.msg);
+    assert_false(nib_json_num(nib_json_get(j, "NaN"), &v));
+    const nib_json *a = nib_json_get(j, "a");
+    assert_int_equal(nib_json_count(a), 3);
+    for (const nib_json *c = nib_json_first(a); c; c = nib_json_next(c)) {
+        assert_false(nib_json_num(c, &v));
+        assert_false(nib_json_u64(c, &u));
+    }
+    const char *s;
+    assert_true(nib_json_str(nib_json_get(j, "s"), &s));
+    assert_string_equal(s, "\"NaN, -Infinity");
+    assert_true(nib_json_u64(nib_json_get(j, "n"), &u) && u == 7);
+    nib_json_free(j);
+    if (parse(&j, "NaN", &err)) fail_msg("%s", err.msg);
+    nib_json_free(j);
+    refuses("[1NaN]", "not valid");
+    refuses("[NaN1]", "not valid");
+    refuses("[NaNInfinity]", "not valid");
+    refuses("[nan]", "not valid");
+    refuses("[1-Infinity]", "not valid");
+    refuses("[+Infinity]", "not valid");
+    refuses("{NaN: 1}", "not valid");
+    refuses("[Infinit]", "not valid");
+}
+
 static void keys_are_case_sensitive(void **state)
 {
     (void)state;
@@ -92,6 +127,7 @@ int main(void)
         cmocka_unit_test(refuses_what_is_not_one_document),
         cmocka_unit_test(integers_are_exact),
         cmocka_unit_test(numbers_are_finite),
+        cmocka_unit_test(what_is_not_finite_is_nobodys_number),
         cmocka_unit_test(keys_are_case_sensitive),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,11 +4,15 @@
 #include "calib/text.h"
 #include "tests/calib/tmp.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static void reads(const char *path, const char *want)
@@ -36,7 +40,7 @@ static void refuses(const char *path, nib_code code, const char *part)
 static void plain_text_is_taken_as_it_is(void **state)
 {
     (void)state;
-    reads(tmp_text("a.txt", "One.\n\n  Two \xC3\xA9 \xFF.\n"), "One.\n\n  Two \xC3\xA9 \xFF.");
+    reads(tmp_text("a.txt", "One.\n\n  Two \xC3\xA9 \xFF.\n"), "One.\n\n  Two \xC3\xA9 \xFF.\n");
     reads(tmp_text("no-suffix", "{\"text\": \"not JSON lines\"}"),
           "{\"text\": \"not JSON lines\"}");
 }
@@ -45,7 +49,7 @@ static void gzip_is_found_from_the_contents(void **state)
 {
     (void)state;
     reads(tmp_gzip("b.txt", "Compressed,\nwithout saying so.\n"),
-          "Compressed,\nwithout saying so.");
+          "Compressed,\nwithout saying so.\n");
     reads(tmp_gzip("b.jsonl.gz", "{\"text\":\"one\"}\n{\"text\":\"two\"}\n"), "one\n\ntwo");
     reads(tmp_text("c.txt.gz", "not compressed at all"), "not compressed at all");
 }
@@ -65,6 +69,66 @@ static void json_lines_give_text_or_messages(void **state)
     reads(tmp_text("f.jsonl", "{\"text\":\"x\"}\n{\"messages\":[{\"role\":\"\",\"content\":\"\"},"
                               "{\"role\":\"\",\"content\":\"\"}]}\n{\"text\":\"y\"}"),
           "x\n\n: \n: \n\ny");
+}
+
+/* Of datasets as they are published: plain continuations, ShareGPT's conversations, arrays. */
+static void other_members_and_arrays(void **state)
+{
+    (void)state;
+    reads(tmp_text("g.jsonl",
+                   "{\"content\": \"a file\", \"path\": \"x.py\"}\n"
+                   "{\"prompt\": \"Why?\", \"completion\": \" So.\"}\n"
+                   "{\"prompt\": \"alone\"}\n"
+                   "{\"id\": 1, \"conversations\": [{\"from\": \"human\", \"value\": \"Hi\"},"
+                   "{\"from\": \"gpt\", \"value\": \"Hello\"}]}\n"),
+          "a file\n\nWhy? So.\n\nalone\n\nhuman: Hi\ngpt: Hello");
+    /* What holds more of a document goes before what holds less. */
+    reads(tmp_text("h.jsonl", "{\"prompt\": \"Hi\", \"messages\": [{\"role\": \"user\", "
+                              "\"content\": \"Hi\"}]}\n{\"content\": \"c\", \"text\": \"t\"}"),
+          "user: Hi\n\nt");
+    reads(tmp_gzip("i.json.gz", " [\n {\n  \"text\": \"one\"\n },\n {\"content\": \"two\"}]\n"),
+          "one\n\ntwo");
+    reads(tmp_text("j.json", "[{\"text\":\"\"},{\"text\":\"x\"},{\"text\":\"\"}]"), "x\n\n");
+    refuses(tmp_text("k.json", "[{\"text\":\"x\"},{\"txt\":\"y\"}]"), NIB_EFORMAT,
+            "document 2: has none of");
+    refuses(tmp_text("l.json", "[{\"text\":\"x\"}"), NIB_EFORMAT, "not valid JSON");
+}
+
+/* U+FFFD in place of half a pair; pairs, and backslashes before a 'u', stay. */
+static void lone_surrogates_are_replaced(void **state)
+{
+    (void)state;
+    reads(tmp_text("m.jsonl", "{\"text\": \"a\\ud83d\"}\n"
+                              "{\"text\": \"\\ude00b \\ud83d\\ude00 \\\\ud83d\"}\n"
+                              "{\"text\": \"\\ud83d\\ud83d\\uDE00\"}"),
+          "a\xEF\xBF\xBD\n\n\xEF\xBF\xBD"
+          "b \xF0\x9F\x98\x80 \\ud83d\n\n\xEF\xBF\xBD\xF0\x9F\x98\x80");
+}
+
+static void pipes_are_files(void **state)
+{
+    (void)state;
+    const char *path = tmp_path("pipe.jsonl");
+    assert_int_equal(mkfifo(path, 0600), 0);
+    pid_t pid = fork();
+    if (!pid) {
+        int fd = open(path, O_WRONLY);
+        _exit(write(fd, "{\"text\":\"piped\"}\n", 17) == 17 ? 0 : 1);
+    }
+    reads(path, "piped");
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+}
+
+static void bytes_are_unpacked_and_no_more(void **state)
+{
+    (void)state;
+    char *text;
+    size_t n;
+    nib_err err = {0};
+    assert_int_equal(nib_text_bytes(&text, &n, tmp_gzip("ids.json", "[1, 2]\n"), &err), NIB_OK);
+    assert_string_equal(text, "[1, 2]\n");
+    nib_free(text);
 }
 
 static void long_texts_are_whole(void **state)
@@ -88,7 +152,10 @@ static void bad_lines_are_named(void **state)
     } bad[] = {
         {"{\"text\":\"open", "line 3"},
         {"[1]", "line 3: not a JSON object"},
-        {"{\"content\":\"x\"}", "line 3: has neither 'text' nor 'messages'"},
+        {"{\"txt\":\"x\"}", "line 3: has none of 'text', 'messages', 'conversations', 'content'"},
+        {"{\"content\":[1]}", "line 3: 'content' is not a string"},
+        {"{\"prompt\":\"x\",\"completion\":1}", "line 3: 'completion' is not a string"},
+        {"{\"conversations\":[{\"from\":\"human\"}]}", "line 3: message 1 has no 'content'"},
         {"{\"text\":5}", "line 3: 'text' is not a string"},
         {"{\"messages\":\"x\"}", "line 3: 'messages' is not a list"},
         {"{\"messages\":[{\"content\":\"x\"}]}", "line 3: message 1 has no 'role'"},
@@ -109,10 +176,19 @@ static void files_without_text_are_refused(void **state)
     (void)state;
     refuses(tmp_path("absent.txt"), NIB_EIO, "No such file");
     refuses(tmp_path(""), NIB_EIO, "directory");
-    refuses(tmp_text("empty.txt", ""), NIB_EFORMAT, "holds no text");
-    refuses(tmp_text("blank.txt", "\n\n\r\n"), NIB_EFORMAT, "holds no text");
-    refuses(tmp_text("empty.jsonl", "\n \n{\"text\":\"\"}\n"), NIB_EFORMAT, "holds no text");
     refuses(tmp_write("binary.txt", "GIF\1\0\2", 6), NIB_EFORMAT, "byte 4 is NUL");
+    refuses(tmp_text("a.bz2", "BZh91AY&SY"), NIB_EFORMAT, "bzip2");
+    refuses(tmp_text("a.zst", "\x28\xB5\x2F\xFD$"), NIB_EFORMAT, "zstd");
+    refuses(tmp_write("a.jsonl.xz",
+                      "\xFD"
+                      "7zXZ\0",
+                      6),
+            NIB_EFORMAT, "xz");
+    refuses(tmp_write("a.parquet", "PAR1\x15\4", 6), NIB_EFORMAT, "Parquet");
+    refuses(tmp_write("a.gguf", "GGUF\3\0\0\0", 8), NIB_EFORMAT, "a GGUF file");
+    refuses(tmp_write("a.safetensors", "\x40\0\0\0\0\0\0\0{}", 10), NIB_EFORMAT, "a model");
+    refuses(tmp_write("le.txt", "\xFF\xFEH\0i\0", 6), NIB_EFORMAT, "UTF-16");
+    refuses(tmp_write("be.txt", "\xFE\xFF\0H\0i", 6), NIB_EFORMAT, "iconv");
 }
 
 /* Every cut of a gzip file, and a flipped byte of its data, is an error and not a short text. */
@@ -153,6 +229,10 @@ int main(void)
         cmocka_unit_test(plain_text_is_taken_as_it_is),
         cmocka_unit_test(gzip_is_found_from_the_contents),
         cmocka_unit_test(json_lines_give_text_or_messages),
+        cmocka_unit_test(other_members_and_arrays),
+        cmocka_unit_test(lone_surrogates_are_replaced),
+        cmocka_unit_test(pipes_are_files),
+        cmocka_unit_test(bytes_are_unpacked_and_no_more),
         cmocka_unit_test(long_texts_are_whole),
         cmocka_unit_test(bad_lines_are_named),
         cmocka_unit_test(files_without_text_are_refused),
