@@ -138,7 +138,7 @@ static nib_code calibrate(const char *path, const char *beside, const nib_ctx *c
 {
     nib_opened o;
     nib_windows windows = {0};
-    nib_code rc = nib_opened_open(&o, path, err);
+    nib_code rc = nib_opened_open(&o, path, ctx->log, err);
     if (!rc)
         rc = nib_windows_from_opts(
             &windows, &opt.windows, &o.model, o.tok, opt.hessians ? NIB_SOLVE_CTX : NIB_CALIB_CTX,

@@ -38,7 +38,7 @@ typedef struct {
     nib_compare_result r;
 } job;
 
-static nib_code open_models(job *j, nib_err *err)
+static nib_code open_models(job *j, nib_log *log, nib_err *err)
 {
     nib_code rc = NIB_OK;
     j->o = nib_calloc(j->n, sizeof *j->o);
@@ -47,7 +47,7 @@ static nib_code open_models(job *j, nib_err *err)
     if (!j->o || !j->m || !j->l) return nib_fail_nomem(err, "the models' list");
     for (size_t i = 0; i < j->n && !rc; i++) {
         nib_opened *o = &j->o[i];
-        rc = nib_opened_open(o, j->path[i], err);
+        rc = nib_opened_open(o, j->path[i], log, err);
         j->m[i] = (nib_compared){j->path[i], &o->model, o->tok};
     }
     return rc;
@@ -66,7 +66,7 @@ static nib_code compare(job *j, const nib_ctx *ctx, nib_err *err)
     char *text = NULL;
     size_t n_text;
     const nib_ppl_opts how = nib_scoring_how(&opt.scoring);
-    nib_code rc = open_models(j, err);
+    nib_code rc = open_models(j, ctx->log, err);
     if (!rc) rc = nib_text_read(&text, &n_text, opt.scoring.text, err);
     if (!rc && (rc = nib_compare_run(&j->r, j->l, j->m, j->n, text, n_text, &how, ctx, err)))
         nib_wrap(err, "%s", opt.scoring.text);

@@ -35,7 +35,7 @@ static nib_code measure(nib_ppl_result *r, const char *path, const nib_ctx *ctx,
     char *text = NULL;
     size_t n;
     const nib_ppl_opts how = nib_scoring_how(&opt.scoring);
-    nib_code rc = nib_opened_open(&o, path, err);
+    nib_code rc = nib_opened_open(&o, path, ctx->log, err);
     if (!rc) rc = nib_text_read(&text, &n, opt.scoring.text, err);
     if (!rc && (rc = nib_ppl_run(r, &o.model, o.tok, text, n, &how, NULL, ctx, err)))
         nib_wrap(err, "%s", opt.scoring.text);

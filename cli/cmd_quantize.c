@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "cli/io.h"
 #include "cli/method_opts.h"
+#include "cli/opened.h"
 #include "cli/opts.h"
 #include "cli/quantize_print.h"
 #include "run/dir.h"
@@ -249,6 +250,7 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
     const nib_recipe recipe = make_recipe(target.path, &ranges);
     if ((rc = nib_source_open(&src, path, err))) goto done;
     if ((rc = nib_model_open(&model, src, err))) goto done;
+    nib_warn_odd_model(&model, ctx->log);
     if (opt.imatrix && (rc = nib_imatrix_load(&imatrix, opt.imatrix, err))) goto done;
     if (opt.how.stats && (rc = nib_stats_open(&stats, opt.how.stats, &model, err))) goto done;
     if ((rc = load_ranges(&ranges, &model, ctx, err))) goto done;

@@ -2,11 +2,31 @@
 /* cli/opened.c - see opened.h. */
 #include "cli/opened.h"
 
-nib_code nib_opened_open(nib_opened *o, const char *path, nib_err *err)
+void nib_warn_odd_model(const nib_model *m, nib_log *log)
+{
+    const char *path = nib_source_path(m->src);
+    const size_t settled = nib_source_settled(m->src);
+    if (settled)
+        nib_warn(
+            log,
+            "%s: the zero points of %zu symmetric layers are not stored as 'checkpoint_format' "
+            "says, so they would be read one off; they are read as 'sym': true has it",
+            path, settled);
+    if (m->head_differs)
+        nib_warn(log,
+                 "%s: config.json says 'tie_word_embeddings': true, but there is an output matrix "
+                 "with other values than the embedding's; it is used",
+                 path);
+    if (m->has_cache_scales)
+        nib_info(log, "%s: scales of a key/value cache are left out: nibble keeps it in f32", path);
+}
+
+nib_code nib_opened_open(nib_opened *o, const char *path, nib_log *log, nib_err *err)
 {
     *o = (nib_opened){0};
     nib_code rc = nib_source_open(&o->src, path, err);
     if (!rc) rc = nib_model_open(&o->model, o->src, err);
+    if (!rc) nib_warn_odd_model(&o->model, log);
     return rc ? rc : nib_tokenizer_open(&o->tok, o->src, err);
 }
 

@@ -15,6 +15,8 @@
  *   X.input_scale            [1]                unless the range is each token's own
  *   X.input_zero_point   I8  [1]                unless symmetric
  *
+ * Zero points of 0 may be there all the same where it is symmetric, and then say nothing.
+ *
  * Codes and zero points are signed, and packed after 2^(b-1) is added. Only 4 and 8 bits are
  * handled, whose fields never cross words: for others the library changed the packing once, and
  * folders do not say which they have. */
@@ -173,6 +175,7 @@ const nib_layout_ops nib_layout_ct_packed = {
 
 static const char *const int_suffix[NIB_PART_ROLES] = {[NIB_PART_CODES] = ".weight",
                                                        [NIB_PART_SCALES] = ".weight_scale",
+                                                       [NIB_PART_ZEROS] = ".weight_zero_point",
                                                        [NIB_PART_INPUT_SCALE] = ".input_scale",
                                                        [NIB_PART_INPUT_ZERO] = ".input_zero_point"};
 

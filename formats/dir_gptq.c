@@ -5,7 +5,8 @@
  *                                      field in the lowest bits, fields may cross words (b = 3)
  *   X.qzeros   I32 [groups, out*b/32]  zero points, the same stream along each row
  *   X.scales   F16 [groups, out]
- *   X.g_idx    I32 [in]                the group of each column
+ *   X.g_idx    I32 [in]                the group of each column; older tools leave it out where
+ *                                      columns lie as they were
  *
  * Checkpoint format "gptq" (v1) stores zero - 1, "gptq_v2" zero. Readers differ over zero points
  * that v1 cannot hold (0, whose field wraps), so they are refused when packing; a field of all ones
@@ -140,6 +141,29 @@ static nib_code read(nib_layout_rows *r, const nib_layout *l, const nib_layout_f
     return rc ? rc : nib_read_group_scales(r, l, from, row, err);
 }
 
+/* Symmetric layers have one zero point, 2^(b-1), so their fields show whether it was stored less 1,
+ * whatever the configuration says: published folders have it wrong (vLLM's issue 38966). */
+static nib_code settle(nib_layout *l, bool *changed, const nib_layout_from *from, nib_err *err)
+{
+    const unsigned bits = l->format.bits;
+    const uint32_t other = (1u << (bits - 1)) - l->format.v2; /* as the other version has it */
+    const size_t n = (size_t)l->out;
+    uint8_t *words = l->format.sym ? nib_alloc(n / UNIT * bits, 4) : NULL;
+    bool all = true;
+    nib_code rc = NIB_OK;
+    if (!l->format.sym) return NIB_OK;
+    if (!words) return nib_fail_nomem(err, "zero points");
+    for (size_t g = 0; g < l->groups && all && !rc; g++) {
+        rc = nib_layout_lines(from, l, NIB_PART_ZEROS, g, 1, words, err);
+        for (size_t i = 0; i < n && all && !rc; i++)
+            all = nib_get_bits(words, 1, i * bits, bits) == other;
+    }
+    nib_free(words);
+    *changed = all && !rc;
+    if (*changed) l->format.v2 = !l->format.v2;
+    return rc;
+}
+
 /* ---- configuration ---- */
 
 static nib_code read_version(nib_layout_format *f, const nib_json *config, nib_err *err)
@@ -255,6 +279,7 @@ const nib_layout_ops nib_layout_gptq = {
     .grid = NIB_GRID_GPTQ,
     .pack = pack,
     .read = read,
+    .settle = settle,
     .config_read = config_read,
     .config_write = config_write,
 };

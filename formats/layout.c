@@ -223,24 +223,36 @@ nib_code nib_read_group_scales(nib_layout_rows *r, const nib_layout *l, const ni
     return NIB_OK;
 }
 
-nib_code nib_layout_read(nib_layout_rows *r, const nib_layout *l, const nib_layout_from *from,
-                         uint64_t row, uint64_t n, nib_buf *work, nib_err *err)
+bool nib_layout_read_bytes(const nib_layout *l, uint64_t n, size_t *bytes)
 {
     const size_t in = (size_t)l->in, groups = (size_t)l->groups, rows = (size_t)n;
     /* No code, scale or zero point takes more than 1, 4 and 4 bytes; a strip of fields may begin
      * and end inside a word, which adds less than 16 rows. */
-    size_t strips, params, total;
-    if (!nib_mul(rows + 16, in + 4 * groups, &strips) || !nib_mul(rows, groups * 8, &params) ||
-        !nib_add(strips, params, &total) || !nib_add(total, rows * in, &total))
-        return nib_fail_nomem(err, "packed rows");
-    uint8_t *at = nib_buf_reserve(work, total, 1);
+    size_t strips, params;
+    return nib_mul(rows + 16, in + 4 * groups, &strips) && nib_mul(rows, groups * 8, &params) &&
+           nib_add(strips, params, bytes) && nib_add(*bytes, rows * in, bytes);
+}
+
+nib_code nib_layout_read(nib_layout_rows *r, const nib_layout *l, const nib_layout_from *from,
+                         uint64_t row, uint64_t n, nib_buf *work, nib_err *err)
+{
+    const size_t in = (size_t)l->in, groups = (size_t)l->groups, rows = (size_t)n;
+    size_t total;
+    uint8_t *at = nib_layout_read_bytes(l, n, &total) ? nib_buf_reserve(work, total, 1) : NULL;
     if (!at) return nib_fail_nomem(err, "packed rows");
     r->n = rows;
     r->scale = (float *)(void *)at, at += rows * groups * 4;
     r->zero = (int32_t *)(void *)at, at += rows * groups * 4;
-    r->bytes = at, at += strips;
+    r->bytes = at, at += (rows + 16) * (in + 4 * groups);
     r->code = at;
     return ops[l->format.kind]->read(r, l, from, (size_t)row, err);
+}
+
+nib_code nib_layout_settle(nib_layout *l, bool *changed, const nib_layout_from *from, nib_err *err)
+{
+    *changed = false;
+    return ops[l->format.kind]->settle ? ops[l->format.kind]->settle(l, changed, from, err)
+                                       : NIB_OK;
 }
 
 void nib_layout_decode(float *dst, const nib_layout *l, const nib_layout_rows *r,

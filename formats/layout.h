@@ -143,6 +143,12 @@ typedef struct {
 NIB_MUST_USE nib_code nib_layout_read(nib_layout_rows *r, const nib_layout *l,
                                       const nib_layout_from *from, uint64_t row, uint64_t n,
                                       nib_buf *work, nib_err *err);
+/* Where the stored numbers themselves say that the layer has another version of the format than
+ * l->format, take that; *changed says so. */
+NIB_MUST_USE nib_code nib_layout_settle(nib_layout *l, bool *changed, const nib_layout_from *from,
+                                        nib_err *err);
+/* Work memory of nib_layout_read() for n rows, in bytes; false: no size_t. */
+NIB_MUST_USE bool nib_layout_read_bytes(const nib_layout *l, uint64_t n, size_t *bytes);
 /* Their exact values into dst[n][in]. g_idx[in], each below l->groups, or NULL: groups are of
  * neighbouring columns. */
 void nib_layout_decode(float *dst, const nib_layout *l, const nib_layout_rows *r,

@@ -31,6 +31,8 @@ typedef struct {
      * other. */
     nib_code (*read)(nib_layout_rows *r, const nib_layout *l, const nib_layout_from *from,
                      size_t row, nib_err *err);
+    /* NULL: the format has one version. */
+    nib_code (*settle)(nib_layout *l, bool *changed, const nib_layout_from *from, nib_err *err);
     nib_code (*config_read)(nib_layout_rules *rules, const nib_json *config, nib_err *err);
     bool (*config_write)(nib_json *config, const nib_layout_format *f, const nib_layout_note *note);
 } nib_layout_ops;

@@ -3,6 +3,7 @@
 #include "formats/packed.h"
 
 #include "base/str.h"
+#include "formats/layout_impl.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -25,14 +26,31 @@ void nib_packed_free(nib_packed_set *set)
 
 /* ---- what the folder says ---- */
 
+/* What config.json says of quantization, under its names: compressed-tensors had the second. */
+static const nib_json *config_of(const nib_hf_side *side)
+{
+    return nib_json_either(nib_hf_side_json(side, "config.json"), "quantization_config",
+                           "compression_config");
+}
+
+/* Its method; NULL: it does not say. Older compressed-tensors do not. */
+static const char *method_of(const nib_json *config)
+{
+    const char *method = NULL;
+    if (!nib_json_str(nib_json_get(config, "quant_method"), &method) &&
+        nib_json_is_object(nib_json_get(config, "config_groups")))
+        method = nib_layout_method(NIB_LAYOUT_CT_PACKED);
+    return method;
+}
+
 /* The object that describes the format, and the format's name; NULL: not one that is known here. */
 static const nib_json *find_config(const nib_hf_side *side, const char **method)
 {
-    const nib_json *j = nib_json_get(nib_hf_side_json(side, "config.json"), "quantization_config");
-    if (j)
-        return nib_json_str(nib_json_get(j, "quant_method"), method) && nib_layout_knows(*method)
-                   ? j
-                   : NULL;
+    const nib_json *j = config_of(side);
+    if (j) {
+        *method = method_of(j);
+        return *method && nib_layout_knows(*method) ? j : NULL;
+    }
     for (int k = 0; k < NIB_LAYOUT_KINDS; k++) {
         const char *own = nib_layout_config_file((nib_layout_kind)k);
         *method = nib_layout_method((nib_layout_kind)k);
@@ -42,6 +60,19 @@ static const nib_json *find_config(const nib_hf_side *side, const char **method)
         if (!strcmp(said, *method)) return j;
     }
     return NULL;
+}
+
+const char *nib_packed_unknown(const nib_hf_side *side)
+{
+    const nib_json *config = nib_hf_side_json(side, "config.json"), *j = config_of(side);
+    const char *method = method_of(j);
+    bool bnb = false;
+    if (method) return nib_layout_knows(method) ? NULL : method;
+    if (nib_json_is_object(nib_json_get(config, "quantization"))) return "mlx";
+    if (nib_hf_side_json(side, "hf_quant_config.json")) return "modelopt";
+    if (!nib_json_is_object(j)) return NULL;
+    nib_json_bool(nib_json_either(j, "load_in_4bit", "load_in_8bit"), &bnb);
+    return bnb ? "bitsandbytes" : "(no quant_method)";
 }
 
 /* ---- what a tensor is, by its name ---- */
@@ -130,6 +161,7 @@ static nib_code fold_codes(nib_packed_set *set, nib_tensors *to, const folder *d
     if (rc) return rc;
     nib_packed *p = &set->v[set->n++];
     rc = nib_packed_gather(p, &from, *f, t, n, err);
+    set->n_settled += p->settled;
     return rc ? rc : add_weight(to, p, t, n, err);
 }
 

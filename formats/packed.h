@@ -15,6 +15,7 @@
 typedef struct {
     nib_packed *v; /* [n] */
     size_t n;
+    size_t n_settled;  /* that are of another version of their format than is said */
     nib_tensors parts; /* the tensors of the files */
     nib_arena memory;  /* of column indices and names */
 } nib_packed_set;
@@ -25,5 +26,9 @@ typedef struct {
 NIB_MUST_USE nib_code nib_packed_fold(nib_packed_set *set, nib_tensors *ts, const nib_hf_side *side,
                                       const nib_file *file, nib_err *err);
 void nib_packed_free(nib_packed_set *set);
+
+/* The method by which the folder says it is quantized when it is none of layout.h's ("fp8"); NULL:
+ * it is one of them, or none. */
+const char *nib_packed_unknown(const nib_hf_side *side);
 
 #endif

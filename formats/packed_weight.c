@@ -175,7 +175,33 @@ static nib_code read_part_of(nib_packed *p, const nib_packed_from *from, const n
     }
 }
 
-/* A part that the configuration does not speak of would be lost. */
+/* ---- parts that are too many or too few ---- */
+
+/* Zero points of 0 where the format says symmetric: signed bytes, or packed fields of 2^(b-1). */
+static nib_code check_neutral(const nib_packed *p, const nib_packed_from *from, const nib_tensor *t,
+                              nib_err *err)
+{
+    uint8_t piece[4096];
+    const uint8_t middle = p->l.format.bits == 4 ? 0x88 : 0x80;
+    const bool words = t->codec->type == NIB_I32 && p->l.format.kind == NIB_LAYOUT_CT_PACKED;
+    bool zeros = true, middles = words;
+    for (uint64_t at = 0; at < t->bytes && (zeros || middles); at += sizeof piece) {
+        const size_t n = t->bytes - at < sizeof piece ? (size_t)(t->bytes - at) : sizeof piece;
+        nib_code rc = nib_file_read(&from->file[t->file], t->offset + at, piece, n, err);
+        if (rc) return rc;
+        for (size_t i = 0; i < n; i++) {
+            zeros &= !piece[i];
+            middles &= piece[i] == (middle == 0x88 || i % 4 == 3 ? middle : 0x80);
+        }
+    }
+    if (zeros || middles) return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT,
+                    "tensor '%.200s': holds zero points other than 0, but quantization_config says "
+                    "'symmetric'",
+                    t->name);
+}
+
+/* A part that the configuration does not speak of would be lost, unless it says nothing. */
 static nib_code refuse_others(const nib_packed *p, const nib_packed_from *from, const nib_tensor *q,
                               size_t n, nib_err *err)
 {
@@ -184,11 +210,14 @@ static nib_code refuse_others(const nib_packed *p, const nib_packed_from *from, 
         const nib_tensor *t = nib_packed_part(from->parts, q->name, n, kind, (nib_part_role)role);
         bool used = !t;
         for (size_t i = 0; i < p->l.n_parts; i++) used |= p->part[i] == t;
-        if (!used)
+        if (used) continue;
+        if (role != NIB_PART_ZEROS && role != NIB_PART_INPUT_ZERO)
             return nib_fail(err, NIB_EFORMAT,
                             "tensor '%.200s' is there, but quantization_config says that it is "
                             "not needed",
                             t->name);
+        nib_code rc = check_neutral(p, from, t, err);
+        if (rc) return rc;
     }
     return NIB_OK;
 }
@@ -199,8 +228,32 @@ static nib_code name_codec(nib_packed *p, const nib_packed_from *from, nib_err *
     char name[32];
     nib_int_codec_name(name, sizeof name, f->bits, f->group, f->per_tensor);
     p->codec = nib_layout_codec(&p->l).codec;
+    p->codec.fit = NULL; /* that of an integer codec needs the whole of it */
     p->codec.name = nib_arena_str(from->memory, name, strlen(name));
     return p->codec.name ? NIB_OK : nib_fail_nomem(err, "a name");
+}
+
+/* Part i, the last, is the order of columns, and they lie as they were: it may be missing. */
+static bool drop_natural_order(nib_layout *l, size_t i)
+{
+    if (l->part[i].role != NIB_PART_G_IDX || i + 1 < l->n_parts) return false;
+    if (l->format.desc_act && l->groups > 1) return false;
+    l->n_parts--;
+    l->bytes -= l->part[i].bytes;
+    return true;
+}
+
+typedef struct {
+    const nib_packed *p;
+    const nib_file *file;
+} in_files;
+
+static nib_code read_part(const void *arg, size_t part, uint64_t offset, void *dst, size_t n,
+                          nib_err *err)
+{
+    const in_files *f = arg;
+    const nib_tensor *t = f->p->part[part];
+    return nib_file_read(&f->file[t->file], t->offset + offset, dst, n, err);
 }
 
 nib_code nib_packed_gather(nib_packed *p, const nib_packed_from *from, nib_layout_format f,
@@ -213,11 +266,14 @@ nib_code nib_packed_gather(nib_packed *p, const nib_packed_from *from, nib_layou
     for (size_t i = 0; i < p->l.n_parts && !rc; i++) {
         const nib_layout_part *part = &p->l.part[i];
         const nib_tensor *t = nib_packed_part(from->parts, q->name, n, f.kind, part->role);
+        if (!t && drop_natural_order(&p->l, i)) break;
         p->part[i] = t;
         rc = t ? check_part(t, part, err) : nib_packed_missing(q, n, part->suffix, err);
         if (!rc) rc = read_part_of(p, from, t, part->role, err);
     }
     if (!rc) rc = refuse_others(p, from, q, n, err);
+    const in_files files = {p, from->file};
+    if (!rc) rc = nib_layout_settle(&p->l, &p->settled, &(nib_layout_from){read_part, &files}, err);
     return rc ? rc : name_codec(p, from, err);
 }
 
@@ -242,19 +298,6 @@ nib_code nib_packed_read(const nib_packed *p, const nib_file *file, uint64_t off
         offset = 0;
     }
     return NIB_OK;
-}
-
-typedef struct {
-    const nib_packed *p;
-    const nib_file *file;
-} in_files;
-
-static nib_code read_part(const void *arg, size_t part, uint64_t offset, void *dst, size_t n,
-                          nib_err *err)
-{
-    const in_files *f = arg;
-    const nib_tensor *t = f->p->part[part];
-    return nib_file_read(&f->file[t->file], t->offset + offset, dst, n, err);
 }
 
 nib_code nib_packed_read_rows(const nib_packed *p, const nib_file *file, uint64_t row, uint64_t n,

@@ -13,7 +13,8 @@ typedef struct nib_packed {
     const nib_tensor *part[NIB_PART_ROLES]; /* [l.n_parts] */
     const uint32_t *g_idx;                  /* [in], or NULL */
     nib_act_quant act;
-    nib_codec codec; /* for its name, type and group */
+    bool settled;    /* of another version of the format than the configuration says */
+    nib_codec codec; /* for its name, type and group; it cannot fit */
 } nib_packed;
 
 /* What weights are made from. */

@@ -4,13 +4,11 @@
 #include "base/str.h"
 #include "formats/gguf_int.h"
 #include "formats/hf.h"
+#include "formats/hf_weights.h"
 #include "formats/packed.h"
 #include "formats/safetensors.h"
 
 #include <string.h>
-
-static const char SINGLE[] = "model.safetensors";
-static const char INDEX[] = "model.safetensors.index.json";
 
 struct nib_source {
     nib_source_kind kind;
@@ -105,22 +103,26 @@ static nib_code read_side(nib_source *s, const char *dir, nib_err *err)
     return s->packed.n ? index_tensors(s, err) : NIB_OK;
 }
 
+/* Files that no index lists: one, or all the shards there are. */
+static nib_code open_files(nib_source *s, const char *dir, const nib_hf_weights *w, nib_err *err)
+{
+    nib_code rc = make_files(s, w->n, err);
+    for (uint32_t i = 0; i < w->n && !rc; i++) rc = open_shard(s, dir, w->file[i], i, err);
+    return rc ? rc : index_tensors(s, err);
+}
+
 /* A folder; the single file wins over an index, as it does elsewhere. */
 static nib_code open_folder(nib_source *s, const char *dir, nib_err *err)
 {
-    nib_code rc;
-    char *single = nib_path_join(dir, SINGLE), *index = nib_path_join(dir, INDEX);
-    if (!single || !index)
+    nib_hf_weights w;
+    char *index = NULL;
+    nib_code rc = nib_hf_find_weights(&w, dir, err);
+    if (!rc && w.index && !(index = nib_path_join(dir, w.index)))
         rc = nib_fail_nomem(err, "a file name");
-    else if (nib_file_exists(single))
-        rc = open_single(s, single, err);
-    else if (nib_file_exists(index))
-        rc = open_sharded(s, dir, index, err);
-    else
-        rc = nib_fail(err, NIB_EFORMAT, "%s: holds neither %s nor %s", dir, SINGLE, INDEX);
+    if (!rc) rc = index ? open_sharded(s, dir, index, err) : open_files(s, dir, &w, err);
     if (!rc) rc = read_side(s, dir, err);
-    nib_free(single);
     nib_free(index);
+    nib_hf_weights_free(&w);
     return rc;
 }
 
@@ -210,6 +212,9 @@ static nib_code open_any(nib_source *s, nib_err *err)
         s->kind = NIB_SOURCE_HF;
         return open_folder(s, path, err);
     }
+    if (!strcmp(nib_path_base(path), "config.json"))
+        return nib_fail(err, NIB_EFORMAT, "%s: describes a model; give the folder that it is in",
+                        path);
     if (nib_ends_with(path, ".json")) {
         s->kind = NIB_SOURCE_HF;
         return open_index(s, path, err);
@@ -251,6 +256,16 @@ nib_code nib_source_open(nib_source **out, const char *path, nib_err *err)
 nib_source_kind nib_source_get_kind(const nib_source *s)
 {
     return s->kind;
+}
+
+const char *nib_source_unknown_method(const nib_source *s)
+{
+    return nib_packed_unknown(&s->side);
+}
+
+size_t nib_source_settled(const nib_source *s)
+{
+    return s->packed.n_settled;
 }
 
 const char *nib_source_path(const nib_source *s)
@@ -339,6 +354,14 @@ nib_code nib_source_read_codes(const nib_source *s, const nib_tensor *t, uint64_
     if (rc) return rc;
     rc = nib_packed_read_codes(t->packed, s->file, row, n, code, scale, raw, err);
     return rc ? nib_wrap(err, "tensor '%.200s'", t->name) : NIB_OK;
+}
+
+uint64_t nib_tensor_rows_memory(const nib_tensor *t, uint64_t n)
+{
+    size_t bytes;
+    const nib_codec *c = t->codec;
+    if (t->packed) return nib_layout_read_bytes(&t->packed->l, n, &bytes) ? bytes : UINT64_MAX;
+    return nib_codec_row_bytes(c, (size_t)nib_tensor_cols(t), &bytes) ? n * bytes : UINT64_MAX;
 }
 
 nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t row, uint64_t n,

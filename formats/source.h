@@ -49,13 +49,20 @@ char *nib_tensor_shape_str(const nib_tensor *t, char *buf, size_t n);
 
 typedef struct nib_source nib_source;
 
-/* Open and validate. `path`: a folder with config.json and safetensors, a .safetensors file, a
- * model.safetensors.index.json, or a .gguf file (of a split one: the first shard). The kind is
+/* Open and validate. `path`: a folder with config.json and safetensors (hf_weights.h has which), a
+ * .safetensors file, a model.safetensors.index.json, or a .gguf file (of a split one: the first
+ * shard). The kind is
  * found from the contents. On failure *out is NULL and err names file, tensor and rule. */
 NIB_MUST_USE nib_code nib_source_open(nib_source **out, const char *path, nib_err *err);
 void nib_source_close(nib_source *s); /* accepts NULL */
 
 nib_source_kind nib_source_get_kind(const nib_source *s);
+/* Folders whose configuration says that they are quantized by a method that is not known here: its
+ * name ("fp8", "bitsandbytes"); else NULL. Their tensors are listed as they lie. */
+const char *nib_source_unknown_method(const nib_source *s);
+/* Packed layers that are read as another version of their format than the configuration says,
+ * because their numbers leave no doubt (GPTQ's symmetric zero points). */
+size_t nib_source_settled(const nib_source *s);
 const char *nib_source_path(const nib_source *s); /* as given to open */
 size_t nib_source_n_files(const nib_source *s);
 const char *nib_source_file(const nib_source *s, size_t i); /* path of file i */
@@ -75,6 +82,9 @@ NIB_MUST_USE nib_code nib_source_read_rows(const nib_source *s, const nib_tensor
                                            uint64_t n, float *dst, nib_buf *raw, unsigned cpu,
                                            nib_err *err);
 
+/* What `raw` comes to hold for n rows, in bytes. */
+uint64_t nib_tensor_rows_memory(const nib_tensor *t, uint64_t n);
+
 /* The same rows as integers, where nib_tensor_act() is not NULL: weight[r][c] = scale[r] *
  * code[r][c], exactly the f32 value that nib_source_read_rows() gives; code[n][cols], scale[n]. */
 NIB_MUST_USE nib_code nib_source_read_codes(const nib_source *s, const nib_tensor *t, uint64_t row,
@@ -83,8 +93,8 @@ NIB_MUST_USE nib_code nib_source_read_codes(const nib_source *s, const nib_tenso
 
 /* Hugging Face folders: the parsed JSON file of that name ("config.json", "tokenizer.json",
  * "tokenizer_config.json", "generation_config.json", "chat_template.json", "quantize_config.json",
- * "quant_config.json"), owned by the source and parsed on first use at open; NULL when the folder
- * has none or the source is of another kind. */
+ * "quant_config.json", "hf_quant_config.json"), owned by the source and parsed on first use at
+ * open; NULL when the folder has none or the source is of another kind. */
 const nib_json *nib_source_json(const nib_source *s, const char *name);
 /* Hugging Face folders: text of a small file beside the weights ("chat_template.jinja"); borrowed;
  * NULL when there is none. */

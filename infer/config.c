@@ -5,6 +5,8 @@
  * of the program trusts nib_hparams. Keys that only training or another engine's cache uses are
  * ignored; a setting that would change the result and is not implemented is refused by name. */
 #include "infer/model.h"
+#include "base/file.h"
+#include "base/mem.h"
 #include "infer/sliding.h"
 
 #include <math.h>
@@ -353,6 +355,17 @@ static nib_code gguf_read(nib_hparams *hp, const nib_arch **arch, const nib_gguf
     return gguf_fixed(hp, *arch, k, err);
 }
 
+/* Does config.json lie beside the source's file? */
+static bool is_in_folder(const nib_source *src)
+{
+    char *dir = nib_path_dir(nib_source_file(src, 0));
+    char *config = dir ? nib_path_join(dir, "config.json") : NULL;
+    const bool there = config && nib_file_exists(config);
+    nib_free(config);
+    nib_free(dir);
+    return there && nib_source_get_kind(src) == NIB_SOURCE_SAFETENSORS;
+}
+
 nib_code nib_config_read(nib_hparams *hp, const nib_arch **arch, const nib_source *src,
                          nib_err *err)
 {
@@ -363,6 +376,10 @@ nib_code nib_config_read(nib_hparams *hp, const nib_arch **arch, const nib_sourc
         return rc ? nib_wrap(err, "%s", nib_source_path(src)) : NIB_OK;
     }
     const nib_json *cfg = nib_source_json(src, "config.json");
+    if (!cfg && is_in_folder(src))
+        return nib_fail(err, NIB_EFORMAT,
+                        "%s: a file of the model in its folder; give the folder and not the file",
+                        nib_source_path(src));
     if (!cfg)
         return nib_fail(err, NIB_EFORMAT,
                         "%s: no config.json beside the weights, so the architecture is unknown",

@@ -4,6 +4,7 @@
 #include "base/str.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { NAME_BUF = 128 };
 
@@ -30,14 +31,36 @@ bool nib_model_place(const nib_model *m, const nib_tensor *t, nib_place *out)
     return true;
 }
 
+static bool ends_in_one(const char *name, const char *const *ends)
+{
+    for (; *ends; ends++)
+        if (nib_ends_with(name, *ends)) return true;
+    return false;
+}
+
 /* Buffers that some checkpoints carry and nobody reads: tables of the rotation, causal masks. */
 static bool harmless(const char *name)
 {
     static const char *const ends[] = {".rotary_emb.inv_freq", ".attention.masked_bias",
-                                       ".attention.bias"};
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (nib_ends_with(name, ends[i])) return true;
-    return false;
+                                       ".attention.bias", NULL};
+    return ends_in_one(name, ends);
+}
+
+/* Scales for engines whose key/value cache has 8 bits, as compressed-tensors, ModelOpt and older
+ * tools name them; they change no weight. */
+static bool is_cache_scale(const char *name)
+{
+    static const char *const ends[] = {"self_attn.k_scale",
+                                       "self_attn.v_scale",
+                                       "self_attn.q_scale",
+                                       "self_attn.kv_scale",
+                                       "self_attn.k_proj.k_scale",
+                                       "self_attn.v_proj.v_scale",
+                                       "self_attn.k_proj.output_scale",
+                                       "self_attn.v_proj.output_scale",
+                                       "self_attn.q_proj.output_scale",
+                                       NULL};
+    return ends_in_one(name, ends);
 }
 
 const nib_steps *nib_model_steps(const nib_model *m, uint32_t layer)
@@ -97,7 +120,8 @@ static nib_code place_all(nib_model *m, nib_err *err)
         const nib_tensor *t = nib_source_at(m->src, i);
         nib_place p;
         if (!nib_model_place(m, t, &p)) {
-            if (harmless(t->name)) continue;
+            m->has_cache_scales |= is_cache_scale(t->name);
+            if (harmless(t->name) || is_cache_scale(t->name)) continue;
             return nib_fail(err, NIB_EFORMAT,
                             "tensor '%s' has no place in architecture '%s' with %u blocks", t->name,
                             m->arch->name, m->hp.n_layer);
@@ -123,6 +147,29 @@ static nib_code missing(const nib_model *m, nib_place p, nib_err *err)
     return nib_fail(err, NIB_EFORMAT, "tensor '%s' is missing", name);
 }
 
+/* One of the two matrices of the vocabulary is missing while the other is there: the key that ties
+ * them is what is to be looked at. */
+static nib_code missing_twin(const nib_model *m, nib_role role, nib_err *err)
+{
+    const bool output = role == NIB_ROLE_OUTPUT;
+    char name[NAME_BUF], other[NAME_BUF];
+    nib_place_hf_name((nib_place){.role = role}, name, sizeof name);
+    nib_place_hf_name((nib_place){.role = output ? NIB_ROLE_TOKEN_EMBD : NIB_ROLE_OUTPUT}, other,
+                      sizeof other);
+    if (output)
+        return nib_fail(
+            err, NIB_EFORMAT,
+            "tensor '%s' is missing, and config.json does not say "
+            "'tie_word_embeddings': true: if the embedding, '%s', is to serve as output "
+            "matrix, add that key",
+            name, other);
+    return nib_fail(err, NIB_EFORMAT,
+                    "tensor '%s' is missing, while '%s' is there: where both are one and the same "
+                    "('tie_word_embeddings': true, which config.json %s), store it under the "
+                    "embedding's name",
+                    name, other, m->hp.tied ? "says" : "does not say");
+}
+
 static bool required(const nib_model *m, nib_place p)
 {
     if (p.role == NIB_ROLE_ROPE_FREQS || (p.role < NIB_ROLE_FIRST_BLOCK && p.bias)) return false;
@@ -131,6 +178,11 @@ static bool required(const nib_model *m, nib_place p)
     const nib_step *s = nib_steps_find(nib_model_steps(m, p.layer), p.role);
     if (!s) return false;
     return p.bias ? s->flags & NIB_STEP_BIAS : !(s->flags & NIB_STEP_OPTIONAL);
+}
+
+static bool has_twin(const nib_model *m, nib_role role)
+{
+    return m->global[role == NIB_ROLE_OUTPUT ? NIB_ROLE_TOKEN_EMBD : NIB_ROLE_OUTPUT].weight;
 }
 
 static nib_code check_complete(nib_model *m, nib_err *err)
@@ -143,7 +195,10 @@ static nib_code check_complete(nib_model *m, nib_err *err)
             p.bias = true;
             if (!par->bias && required(m, p)) return missing(m, p, err);
             p.bias = false;
-            if (!par->weight && required(m, p)) return missing(m, p, err);
+            if (par->weight || !required(m, p)) continue;
+            const bool twin = p.role == NIB_ROLE_OUTPUT || p.role == NIB_ROLE_TOKEN_EMBD;
+            if (twin && !is_gguf(m) && has_twin(m, p.role)) return missing_twin(m, p.role, err);
+            return missing(m, p, err);
         }
     }
     return NIB_OK;
@@ -205,6 +260,37 @@ static nib_code vocab_from_tensors(nib_model *m, nib_err *err)
     return NIB_OK;
 }
 
+/* Do two matrices of the same shape hold different values? */
+static nib_code compare_values(bool *differ, const nib_model *m, const nib_tensor *a,
+                               const nib_tensor *b, nib_err *err)
+{
+    enum { ROWS = 64 };
+    const uint64_t rows = nib_tensor_rows(a), cols = nib_tensor_cols(a);
+    nib_buf raw = {0};
+    float *x = nib_alloc(2 * ROWS * (size_t)cols, sizeof *x), *y = x + ROWS * cols;
+    nib_code rc = x ? NIB_OK : nib_fail_nomem(err, "rows of the output matrix");
+    *differ = false;
+    for (uint64_t r = 0; r < rows && !rc && !*differ; r += ROWS) {
+        const uint64_t n = rows - r < ROWS ? rows - r : ROWS;
+        rc = nib_source_read_rows(m->src, a, r, n, x, &raw, 0, err);
+        if (!rc) rc = nib_source_read_rows(m->src, b, r, n, y, &raw, 0, err);
+        *differ = !rc && memcmp(x, y, (size_t)(n * cols) * sizeof *x);
+    }
+    nib_buf_free(&raw);
+    nib_free(x);
+    return rc;
+}
+
+/* A configuration may say that the embedding serves as output matrix while there is one. */
+static nib_code check_tied(nib_model *m, nib_err *err)
+{
+    const nib_tensor *output = m->global[NIB_ROLE_OUTPUT].weight;
+    const bool said = m->hp.tied;
+    m->hp.tied = !output;
+    if (is_gguf(m) || !said || !output) return NIB_OK;
+    return compare_values(&m->head_differs, m, output, m->global[NIB_ROLE_TOKEN_EMBD].weight, err);
+}
+
 static nib_code open_model(nib_model *m, nib_err *err)
 {
     nib_code rc;
@@ -217,8 +303,19 @@ static nib_code open_model(nib_model *m, nib_err *err)
     if (!m->block) return nib_fail_nomem(err, "tensor table");
     if ((rc = place_all(m, err))) return rc;
     if ((rc = check_complete(m, err))) return rc;
-    m->hp.tied = !m->global[NIB_ROLE_OUTPUT].weight;
+    if ((rc = check_tied(m, err))) return rc;
     return set_factors(m, err);
+}
+
+/* Why the tensors are not as they should be, where the folder tells. */
+static void name_method(const nib_source *src, nib_err *err)
+{
+    const char *method = nib_source_unknown_method(src);
+    if (method)
+        nib_wrap(err,
+                 "quantized by '%.60s', which nibble does not read (it reads gptq, awq, "
+                 "compressed-tensors and GGUF): start from the original model",
+                 method);
 }
 
 nib_code nib_model_open(nib_model *m, const nib_source *src, nib_err *err)
@@ -229,6 +326,7 @@ nib_code nib_model_open(nib_model *m, const nib_source *src, nib_err *err)
     m->rope_interleaved = is_gguf(m) && m->arch->rope_interleaved;
     if ((rc = open_model(m, err))) {
         nib_model_close(m);
+        name_method(src, err);
         return nib_wrap(err, "%s", nib_source_path(src));
     }
     return NIB_OK;

@@ -76,6 +76,9 @@ typedef struct {
                               scaling is apart from them */
     nib_param global[NIB_ROLE_COUNT]; /* by role, global ones */
     nib_param *block;                 /* [n_layer * NIB_ROLE_COUNT], by layer and role */
+    bool head_differs; /* tied by its configuration, but with an output matrix of other values, */
+                       /* which is the one that is used                                         */
+    bool has_cache_scales; /* scales of an 8-bit key/value cache, which nobody reads */
 } nib_model;
 
 /* Hyper-parameters and architecture alone, from config.json or GGUF metadata; all but n_vocab of a

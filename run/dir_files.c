@@ -51,10 +51,11 @@ static char *add_member(const char *object, size_t n, const char *config)
     return text;
 }
 
-/* config.json of a model that was quantized already, with another description. */
-static nib_code replace_config(const char *to, const nib_source *s, const char *config,
-                               nib_err *err)
+/* config.json of a model that was quantized already, with another description; or of one that is
+ * tied by it and has an output matrix of its own all the same, which readers would not look at. */
+static nib_code replace_config(const char *to, const nib_model *m, const char *config, nib_err *err)
 {
+    const nib_source *s = m->src;
     nib_json *root = NULL;
     char *text = nib_json_print(nib_source_json(s, "config.json"), true), *with;
     nib_code rc =
@@ -62,6 +63,14 @@ static nib_code replace_config(const char *to, const nib_source *s, const char *
     nib_free(text);
     if (rc) return rc;
     nib_json_remove(root, "quantization_config");
+    nib_json_remove(root, "compression_config");
+    if (m->head_differs) {
+        nib_json_remove(root, "tie_word_embeddings");
+        if (!nib_json_add_bool(root, "tie_word_embeddings", false)) {
+            nib_json_free(root);
+            return nib_fail_nomem(err, "config.json");
+        }
+    }
     text = nib_json_print(root, true);
     with = text ? add_member(text, strlen(text), config) : NULL;
     rc = with ? put_file(to, "config.json", with, strlen(with), err)
@@ -99,9 +108,11 @@ static nib_code put_configs(const char *to, const nib_plan *p, const nib_layout_
     char *text = ok ? nib_json_print(root, true) : NULL;
     nib_json_free(root);
     if (!text) return nib_fail_nomem(err, "config.json");
-    nib_code rc = nib_json_get(nib_source_json(s, "config.json"), "quantization_config")
-                      ? replace_config(to, s, text, err)
-                      : extend_config(to, s, text, err);
+    const nib_json *config = nib_source_json(s, "config.json");
+    const bool replaces = nib_json_get(config, "quantization_config") ||
+                          nib_json_get(config, "compression_config") || p->model->head_differs;
+    nib_code rc =
+        replaces ? replace_config(to, p->model, text, err) : extend_config(to, s, text, err);
     if (!rc && nib_layout_config_twice(kind))
         rc = put_file(to, nib_layout_config_file(kind), text, strlen(text), err);
     nib_free(text);
@@ -126,7 +137,7 @@ static bool carried_along(const char *name)
 {
     static const char *const ends[] = {".json", ".txt", ".jinja", ".md", ".model", ".py"};
     static const char *const made[] = {"config.json", "quantize_config.json", "quant_config.json",
-                                       "model.safetensors.index.json"};
+                                       "hf_quant_config.json", "model.safetensors.index.json"};
     if (*name == '.') return false;
     for (size_t i = 0; i < sizeof made / sizeof *made; i++)
         if (!strcmp(name, made[i])) return false;

@@ -43,12 +43,14 @@ nib_code nib_dir_choose(nib_layout_format *f, bool *packed, nib_plan_tensor *t, 
 
 /* ---- layers that belong together ---- */
 
-/* The weight of that role, which every block has. */
+/* The weight of that role; NULL: this block has none. */
 static const nib_plan_tensor *find_weight(const nib_plan *p, uint32_t layer, nib_role role)
 {
-    const nib_plan_tensor *t = p->tensor;
-    while (t->place.role != role || t->place.layer != layer || t->place.bias) t++;
-    return t;
+    for (size_t i = 0; i < p->n; i++) {
+        const nib_place at = p->tensor[i].place;
+        if (at.role == role && at.layer == layer && !at.bias) return &p->tensor[i];
+    }
+    return NULL;
 }
 
 static bool is_packed(const nib_plan_tensor *t)
@@ -67,7 +69,7 @@ static nib_code check_set(const nib_plan *p, uint32_t layer, size_t set, nib_err
     const nib_plan_tensor *first = find_weight(p, layer, sets[set].role[0]);
     for (size_t i = 1; i < sets[set].n; i++) {
         const nib_plan_tensor *t = find_weight(p, layer, sets[set].role[i]);
-        if (!alike(first, t))
+        if (first && t && !alike(first, t))
             return nib_fail(
                 err, NIB_EINVAL,
                 "tensors '%s' in %s and '%s' in %s: engines run these layers as one, so "
@@ -102,13 +104,12 @@ static bool split_name(const char *weight, nib_arena *memory, const char **paren
 static bool describe(nib_layout_exception *e, const nib_plan *p, const nib_plan_tensor *first,
                      size_t set, nib_arena *memory)
 {
-    *e = (nib_layout_exception){.n = sets[set].n,
-                                .fused = sets[set].fused,
+    *e = (nib_layout_exception){.fused = sets[set].fused,
                                 .format = is_packed(first) ? &first->layout.format : NULL};
     bool ok = true;
-    for (size_t i = 0; i < e->n && ok; i++) {
+    for (size_t i = 0; i < sets[set].n && ok; i++) {
         const nib_plan_tensor *t = find_weight(p, first->place.layer, sets[set].role[i]);
-        ok = split_name(t->src->name, memory, &e->parent, &e->layer[i]);
+        if (t) ok = split_name(t->src->name, memory, &e->parent, &e->layer[e->n++]);
     }
     return ok;
 }
@@ -126,7 +127,8 @@ nib_code nib_dir_list_exceptions(nib_layout_note *note, const nib_plan *p, nib_a
     for (uint32_t layer = 0; layer < p->model->hp.n_layer; layer++)
         for (size_t set = 0; set < N_SETS && ok; set++) {
             const nib_plan_tensor *t = find_weight(p, layer, sets[set].role[0]);
-            if (is_packed(t) && nib_layout_same(&t->layout.format, &p->recipe.layout)) continue;
+            if (!t || (is_packed(t) && nib_layout_same(&t->layout.format, &p->recipe.layout)))
+                continue;
             ok = describe(&list[note->n_exceptions++], p, t, set, memory);
         }
     return ok ? NIB_OK : nib_fail_nomem(err, "the list of layers");

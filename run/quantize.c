@@ -328,7 +328,7 @@ uint64_t nib_quantize_memory(const nib_plan *p, int threads)
         if (t->copy || !t->src) continue;
         uint64_t weights = piece_rows(t) * t->cols;
         uint64_t one = weights * (t->rope_head ? 2 : 1) * sizeof(float) +
-                       weights / t->src->codec->block * t->src->codec->bytes +
+                       nib_tensor_rows_memory(t->src, piece_rows(t)) +
                        nib_encode_scratch((size_t)t->cols);
         if (one > thread) thread = one;
     }

@@ -141,11 +141,84 @@ static void side_files_are_read_at_open(void **state)
     must_refuse(tmp_path(""), "config.json: a git-lfs pointer");
 }
 
+/* A folder of its own in the scratch folder, with these empty files. */
+static const char *make_folder(const char *name, const char *const *files)
+{
+    static char dir[128];
+    char path[256];
+    snprintf(dir, sizeof dir, "%s", tmp_path(name));
+    mkdir(dir, 0700);
+    for (; *files; files++) {
+        snprintf(path, sizeof path, "%s/%s", name, *files);
+        if (strstr(*files, ".safetensors"))
+            write_shard(path, "{\"a\":" U8_2 "}", 2);
+        else
+            tmp_text(path, "{}");
+    }
+    return dir;
+}
+
+#define FILES(...)                                                                                 \
+    (const char *const[])                                                                          \
+    {                                                                                              \
+        __VA_ARGS__, NULL                                                                          \
+    }
+
+/* Each gets its own true sentence. */
 static void refuses_folders_without_weights(void **state)
 {
     (void)state;
-    unlink(tmp_path(INDEX));
-    must_refuse(tmp_path(""), "holds neither model.safetensors nor " INDEX);
+    must_refuse(make_folder("none", FILES("config.json")),
+                "holds neither model.safetensors nor " INDEX);
+    must_refuse(make_folder("lora", FILES("adapter_config.json", "adapter_model.safetensors")),
+                "an adapter (LoRA)");
+    must_refuse(make_folder("bin", FILES("config.json", "pytorch_model.bin")),
+                "'pytorch_model.bin' holds pickled PyTorch weights");
+    must_refuse(make_folder("own", FILES("params.json", "consolidated.safetensors")),
+                "'consolidated.safetensors' is in the publisher's own form");
+    must_refuse(make_folder("old", FILES("params.json", "consolidated.00.pth")),
+                "'consolidated.00.pth' is in the publisher's own form");
+    must_refuse(make_folder("gguf", FILES("config.json", "m-Q4_K_M.gguf")),
+                "'m-Q4_K_M.gguf' is a model by itself");
+    must_refuse(make_folder("two", FILES("a.safetensors", "b.safetensors")),
+                "several safetensors files, 'a.safetensors' and 'b.safetensors'");
+    must_refuse(
+        make_folder("part", FILES("m-00001-of-00003.safetensors", "m-00003-of-00003.safetensors")),
+        "of the 3 files of the model, 'm-00001-of-00003.safetensors' and so on, 2 are");
+    must_refuse(make_folder("first", FILES("m-00001-of-00002.safetensors")),
+                "of the 2 files of the model");
+    must_refuse(make_folder("mixed", FILES("m-00001-of-00001.safetensors", "x.safetensors")),
+                "several safetensors files");
+    must_refuse(tmp_path("none/config.json"), "give the folder that it is in");
+}
+
+static void other_names_are_found(void **state)
+{
+    (void)state;
+    nib_source *s = must_open(make_folder(
+        "odd", FILES("gptq_model-4bit-128g.safetensors", "adapter_model.safetensors", "x.bin")));
+    assert_int_equal(nib_source_n_files(s), 1);
+    assert_string_equal(nib_path_base(nib_source_file(s, 0)), "gptq_model-4bit-128g.safetensors");
+    nib_source_close(s);
+    s = must_open(make_folder("one", FILES("m-00001-of-00001.safetensors")));
+    nib_source_close(s);
+    const char *dir = make_folder("shards", FILES("m-00001-of-00002.safetensors"));
+    write_shard("shards/m-00002-of-00002.safetensors", "{\"b\":" U8_2 "}", 2);
+    s = must_open(dir);
+    assert_int_equal(nib_source_count(s), 2);
+    assert_non_null(nib_source_find(s, "b"));
+    nib_source_close(s);
+    dir = make_folder("index", FILES("a.safetensors"));
+    write_shard("index/b.safetensors", "{\"b\":" U8_2 "}", 2);
+    tmp_text("index/gptq_model-4bit.safetensors.index.json",
+             "{\"weight_map\":{\"a\":\"a.safetensors\",\"b\":\"b.safetensors\"}}");
+    s = must_open(dir);
+    assert_int_equal(nib_source_count(s), 2);
+    nib_source_close(s);
+    /* Two shards that hold the same tensor contradict each other, index or not. */
+    must_refuse(
+        make_folder("twice", FILES("m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors")),
+        "is there twice");
 }
 
 static void rows_are_decoded(void **state)
@@ -195,6 +268,7 @@ int main(void)
         cmocka_unit_test_setup(refuses_bad_shards, make_shards),
         cmocka_unit_test_setup(side_files_are_read_at_open, make_shards),
         cmocka_unit_test_setup(refuses_folders_without_weights, make_shards),
+        cmocka_unit_test(other_names_are_found),
         cmocka_unit_test(rows_are_decoded),
     };
     return cmocka_run_group_tests(tests, tmp_make, tmp_remove);

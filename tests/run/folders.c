@@ -10,8 +10,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-nib_code write_folder_with(const char *name, nib_recipe r, const nib_imatrix *im, int threads,
-                           nib_err *err)
+nib_code write_folder_of(const char *model, const char *name, nib_recipe r, const nib_imatrix *im,
+                         int threads, nib_err *err)
 {
     nib_log log = {0};
     nib_ctx ctx = {.threads = threads, .log = &log};
@@ -20,7 +20,7 @@ nib_code write_folder_with(const char *name, nib_recipe r, const nib_imatrix *im
     nib_side side = {.fd = -1};
     nib_quantize_result result;
     const nib_layout_note note = {.damp = 0.01};
-    open_model(&o, tiny_llama());
+    open_model(&o, model);
     r.format = NIB_FORMAT_DIR;
     r.out = scratch(name);
     nib_code rc = nib_plan_make(&p, &r, &o.model, im, &ctx, err);
@@ -31,6 +31,12 @@ nib_code write_folder_with(const char *name, nib_recipe r, const nib_imatrix *im
     nib_plan_free(&p);
     close_model(&o);
     return rc;
+}
+
+nib_code write_folder_with(const char *name, nib_recipe r, const nib_imatrix *im, int threads,
+                           nib_err *err)
+{
+    return write_folder_of(tiny_llama(), name, r, im, threads, err);
 }
 
 nib_code write_folder(const char *name, nib_recipe r, int threads, nib_err *err)

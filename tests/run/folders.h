@@ -11,6 +11,9 @@ nib_code write_folder(const char *name, nib_recipe r, int threads, nib_err *err)
 /* The same with importances. */
 nib_code write_folder_with(const char *name, nib_recipe r, const nib_imatrix *im, int threads,
                            nib_err *err);
+/* The same from another model. */
+nib_code write_folder_of(const char *model, const char *name, nib_recipe r, const nib_imatrix *im,
+                         int threads, nib_err *err);
 /* As write_folder(), must succeed. */
 void write_folder_ok(const char *name, nib_recipe r, int threads);
 
