@@ -11,7 +11,9 @@
 #include "run/solve.h"
 #include "run/target.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 static struct {
     const char *out, *type, *imatrix, *output_type, *embedding_type;
@@ -128,7 +130,8 @@ static nib_code solve_with(nib_solve_report *report, nib_side *side, const nib_p
 {
     uint64_t fingerprint;
     const nib_solve_opts o = nib_method_opts_solve(&opt.how, &opt.dir, stats);
-    nib_code rc = nib_solve_fingerprint(&fingerprint, p, w, &o, err);
+    nib_code rc = nib_plan_room(p, w ? nib_solve_spilled(p, w->n, w->n_ctx, &o) : 0, err);
+    if (!rc) rc = nib_solve_fingerprint(&fingerprint, p, w, &o, err);
     if (!rc) rc = nib_side_open(side, p->recipe.out, fingerprint, opt.how.resume, err);
     return rc ? rc : nib_solve_run(report, side, p, w, &o, ctx, err);
 }
@@ -165,6 +168,22 @@ static nib_code write_folder(nib_quantize_result *r, nib_side *side, const nib_p
     return rc ? rc : nib_dir_write(r, p, side, &note, ctx, err);
 }
 
+static bool is_full(int sys_errno)
+{
+    return sys_errno == ENOSPC || sys_errno == EDQUOT || sys_errno == EFBIG;
+}
+
+/* A full disk costs no solving again. */
+static void say_resume(const nib_side *side, const nib_plan *p, nib_err *err)
+{
+    char why[sizeof err->msg];
+    memcpy(why, err->msg, sizeof why);
+    nib_fail(err, NIB_EIO,
+             "%s; %u of %u blocks are solved and kept: make room, and give the same command again "
+             "with --resume",
+             why, side->done, p->model->hp.n_layer);
+}
+
 static nib_code carry_out(const nib_plan *p, const nib_stats *stats, const nib_ctx *ctx,
                           nib_err *err)
 {
@@ -180,6 +199,7 @@ static nib_code carry_out(const nib_plan *p, const nib_stats *stats, const nib_c
     if (!rc)
         rc = folder ? write_folder(&r, &side, p, ctx, err)
                     : nib_quantize_run(&r, p, &side, ctx, err);
+    if (rc && solves && side.done && is_full(err->sys_errno)) say_resume(&side, p, err);
     nib_side_close(&side, !rc || !side.done); /* a run that did not get far leaves nothing */
     if (rc) goto done;
     if (r.zero_importance_blocks)

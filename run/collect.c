@@ -26,10 +26,21 @@ nib_code nib_collect_check(const char *dir, bool force, nib_err *err)
 }
 
 /* All blocks are alike, so the first one says what is needed. */
-static nib_code check_disk(const collector *c, uint64_t block_bytes, nib_err *err)
+static nib_code check_disk(const collector *c, uint64_t block_bytes, uint64_t spilled, nib_err *err)
 {
-    return nib_target_disk(c->target, block_bytes * c->m->hp.n_layer, nib_disk_free(c->target),
-                           err);
+    const nib_disk_need need = {.output = block_bytes * c->m->hp.n_layer + spilled};
+    return nib_target_room(c->target, &need, nib_disk_free(c->target), err);
+}
+
+/* Before anything is written: the same from the shapes, and activations that do not stay in memory.
+ */
+static nib_code check_disk_first(const collector *c, uint64_t memory, nib_err *err)
+{
+    const nib_hparams *hp = &c->m->hp;
+    const uint64_t embd = hp->n_embd, ff = hp->n_ff, q = (uint64_t)hp->n_head * hp->head_dim,
+                   rows = (uint64_t)c->w->n * c->w->n_ctx * embd * sizeof(float);
+    return check_disk(c, sizeof(float) * (2 * embd * embd + q * q + ff * ff),
+                      rows > memory ? rows : 0, err);
 }
 
 static nib_code write_block(collector *c, uint32_t layer, nib_err *err)
@@ -41,7 +52,7 @@ static nib_code write_block(collector *c, uint32_t layer, nib_err *err)
         in[i] = (nib_stats_input){from->role, from->n_roles, from->cols, from->h.p};
     }
     const uint64_t bytes = nib_stats_bytes(in, n);
-    nib_code rc = layer ? NIB_OK : check_disk(c, bytes, err);
+    nib_code rc = layer ? NIB_OK : check_disk(c, bytes, 0, err);
     if (!rc) rc = nib_stats_write_block(c->stage.dir, layer, in, n, err);
     c->report->inputs += n;
     c->report->bytes += bytes;
@@ -80,6 +91,7 @@ nib_code nib_collect_run(nib_collect_report *r, const char *dir, const nib_model
         .target = dir, .m = m, .w = w, .report = r, .stage = {.fd = -1}, .moments = {.ctx = ctx}};
     *r = (nib_collect_report){0};
     nib_code rc = nib_runner_new(&c.runner, m, w, ctx, err);
+    if (!rc) rc = check_disk_first(&c, opts->memory, err);
     if (!rc) rc = nib_stream_open(&c.x, &c.runner, 0, w->n, opts->memory, dir, err);
     if (!rc) rc = nib_stage_open(&c.stage, dir, NIB_STATS_HEAD_FILE, opts->force, err);
     if (!rc) rc = collect_blocks(&c, err);

@@ -38,7 +38,7 @@ nib_code nib_dir_check(const nib_plan *p, nib_err *err)
     nib_code rc = nib_target_folder(p->recipe.out, err);
     if (!rc) rc = check_not_source(p, err);
     if (!rc) rc = nib_stage_check(p->recipe.out, MARK, p->recipe.force, err);
-    return rc ? rc : nib_target_disk(p->recipe.out, p->layout.total_bytes, p->disk_free, err);
+    return rc ? rc : nib_plan_room(p, 0, err);
 }
 
 /* ---- rounding to nearest ---- */

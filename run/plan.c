@@ -337,6 +337,7 @@ void nib_plan_add_up(nib_plan *p)
         inner_weights += weights;
         inner_bytes += t->bytes;
     }
+    p->solved_bytes = solved;
     if (p->weights) p->bits_per_weight = 8.0 * (double)p->bytes / (double)p->weights;
     if (inner_weights) p->bits_per_weight_inner = 8.0 * (double)inner_bytes / (double)inner_weights;
 }
@@ -380,7 +381,8 @@ static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_c
     nib_plan_add_up(p);
     p->peak_memory = nib_mem_peak() + nib_quantize_memory(p, ctx->threads);
     p->disk_free = nib_disk_free(path);
-    if (r->out) rc = nib_target_check(&p->layout, p->model->src, r->force, p->disk_free, err);
+    if (r->out) rc = nib_target_check(&p->layout, p->model->src, r->force, err);
+    if (!rc && r->out) rc = nib_plan_room(p, 0, err);
     if (!rc) warn_odd(c, ctx->log);
     return rc;
 }
@@ -394,6 +396,13 @@ nib_code nib_plan_make(nib_plan *p, const nib_recipe *recipe, const nib_model *m
     if (rc) nib_plan_free(p);
     nib_overrides_free(c.overrides);
     return rc;
+}
+
+nib_code nib_plan_room(const nib_plan *p, uint64_t spilled, nib_err *err)
+{
+    const nib_disk_need need = {
+        .output = p->layout.total_bytes, .solved = p->solved_bytes, .spilled = spilled};
+    return nib_target_room(p->recipe.out, &need, nib_disk_free(p->recipe.out), err);
 }
 
 void nib_plan_free(nib_plan *p)

@@ -61,6 +61,7 @@ typedef struct {
     double bits_per_weight;
     double bits_per_weight_inner; /* without embedding and output matrix; 0 when nothing is left */
     uint64_t peak_memory;         /* of the process: so far, and what the run will add */
+    uint64_t solved_bytes;        /* of the tensors that wait in the side file (run/side.h) */
     uint64_t disk_free;           /* where the output goes; UINT64_MAX: unknown */
     size_t n_fallback;
     size_t n_solved;             /* tensors that the solver makes */
@@ -73,6 +74,9 @@ typedef struct {
  * wishes are warned about on ctx->log. On failure *p is empty. */
 NIB_MUST_USE nib_code nib_plan_make(nib_plan *p, const nib_recipe *recipe, const nib_model *model,
                                     const nib_imatrix *imatrix, const nib_ctx *ctx, nib_err *err);
+/* Is there room on the disk for all that carrying it out needs at once, with so many bytes of
+ * activations that do not stay in memory? */
+NIB_MUST_USE nib_code nib_plan_room(const nib_plan *p, uint64_t spilled, nib_err *err);
 void nib_plan_free(nib_plan *p);
 
 /* Sums over the tensors, whose bytes are known, and places in the side file. */

@@ -14,7 +14,16 @@
 #include <unistd.h>
 
 enum { HEAD = 64 };
-static const char MARK[8] = "nibsolv1";
+static const char MARK[8] = "nibsolv1", SUFFIX[] = ".nibble-solved";
+
+uint64_t nib_side_bytes(const char *target)
+{
+    struct stat st;
+    char *path = nib_path_beside(target, SUFFIX);
+    const uint64_t bytes = path && !lstat(path, &st) ? (uint64_t)st.st_blocks * 512 : 0;
+    nib_free(path);
+    return bytes;
+}
 
 nib_code nib_side_write(nib_side *s, uint64_t offset, const void *data, size_t n, nib_err *err)
 {
@@ -71,8 +80,7 @@ nib_code nib_side_open(nib_side *s, const char *target, uint64_t fingerprint, bo
                        nib_err *err)
 {
     *s = (nib_side){.fd = -1, .fingerprint = fingerprint};
-    if (!(s->path = nib_path_beside(target, ".nibble-solved")))
-        return nib_fail_nomem(err, "a path");
+    if (!(s->path = nib_path_beside(target, SUFFIX))) return nib_fail_nomem(err, "a path");
     bool found = nib_file_exists(s->path);
     nib_code rc = open_file(s, resume, err);
     if (!rc) rc = resume && found ? take_up(s, err) : nib_side_mark(s, 0, err);

@@ -22,6 +22,8 @@ typedef struct {
     uint32_t done; /* blocks */
 } nib_side;
 
+/* What the file beside `target` takes on the disk; 0: there is none. */
+uint64_t nib_side_bytes(const char *target);
 /* Open or create the file beside `target`. resume: one of the same fingerprint is taken up and
  * s->done says how far it came; one of another run is an error. Otherwise what is there is
  * replaced. */

@@ -78,6 +78,10 @@ void nib_solve_report_free(nib_solve_report *r);
  * run/solve_memory.c. */
 uint64_t nib_solve_memory(const nib_plan *p, size_t windows, size_t n_ctx,
                           const nib_solve_opts *opts, int threads);
+/* Bytes of activations that it writes to a file because they are more than opts->memory.
+ * run/solve_memory.c. */
+uint64_t nib_solve_spilled(const nib_plan *p, size_t windows, size_t n_ctx,
+                           const nib_solve_opts *opts);
 /* Add the report as "solved"; false when memory is short. run/report.c. */
 NIB_MUST_USE bool nib_solve_report_json(nib_json *parent, const nib_solve_report *r);
 

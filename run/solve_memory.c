@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* run/solve_memory.c - what solving a plan will keep in memory, from the model's shapes alone.
+/* run/solve_memory.c - what solving a plan will keep in memory and on the disk, from the model's
+ * shapes alone.
  *
  * Roles that are not solved are counted as if they were. tests/e2e/memory.sh holds the sum against
  * what runs really take. */
@@ -61,4 +62,23 @@ uint64_t nib_solve_memory(const nib_plan *p, size_t windows, size_t n_ctx,
                             smaller(matrix, SLAB_WEIGHTS)) +
            run + PER_SOLVER_ELEMENT * widest * widest + PER_WEIGHT * matrix +
            (uint64_t)threads * BLAS_BYTES;
+}
+
+/* As set_up() in run/solve.c has its streams: each is in memory or in a file as a whole. */
+uint64_t nib_solve_spilled(const nib_plan *p, size_t windows, size_t n_ctx,
+                           const nib_solve_opts *opts)
+{
+    const uint64_t window = (uint64_t)n_ctx * p->model->hp.n_embd * sizeof(float),
+                   held = smaller(opts->held_out, windows / 8);
+    const uint64_t streams[] = {windows, held, nib_solve_drift(p, opts) > 0 ? windows - held : 0};
+    uint64_t left = opts->memory, spilled = 0;
+    if (opts->stats) return 0;
+    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++) {
+        const uint64_t bytes = streams[i] * window;
+        if (bytes > left)
+            spilled += bytes;
+        else
+            left -= bytes;
+    }
+    return spilled;
 }

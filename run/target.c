@@ -4,8 +4,10 @@
 #include "run/target.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "run/side.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -68,18 +70,30 @@ static nib_code check_file(const char *path, const nib_source *src, bool force, 
     return NIB_OK;
 }
 
-nib_code nib_target_disk(const char *path, uint64_t bytes, uint64_t disk_free, nib_err *err)
+nib_code nib_target_room(const char *path, const nib_disk_need *need, uint64_t disk_free,
+                         nib_err *err)
 {
-    if (bytes <= disk_free) return NIB_OK;
-    return nib_fail(err, NIB_EIO, "%s: needs %.1f MB of disk, and %.1f MB are free", path,
-                    (double)bytes / 1e6, (double)disk_free / 1e6);
+    const bool solving = need->spilled > need->output;
+    const uint64_t bytes = need->solved + (solving ? need->spilled : need->output),
+                   there = nib_side_bytes(path);
+    char parts[160] = "";
+    if (bytes <= disk_free || bytes - disk_free <= there) return NIB_OK;
+    if (solving)
+        snprintf(parts, sizeof parts,
+                 " (%.1f for solved tensors, %.1f for activations, which --memory keeps in memory)",
+                 (double)need->solved / 1e6, (double)need->spilled / 1e6);
+    else if (need->solved)
+        snprintf(parts, sizeof parts,
+                 " (%.1f for the output, %.1f for solved tensors until it is there)",
+                 (double)need->output / 1e6, (double)need->solved / 1e6);
+    return nib_fail(err, NIB_EIO, "%s: needs %.1f MB of disk%s, and %.1f MB are free", path,
+                    (double)bytes / 1e6, parts, (double)(disk_free + there) / 1e6);
 }
 
-nib_code nib_target_check(const nib_file_layout *l, const nib_source *src, bool force,
-                          uint64_t disk_free, nib_err *err)
+nib_code nib_target_check(const nib_file_layout *l, const nib_source *src, bool force, nib_err *err)
 {
     nib_code rc = nib_target_folder(l->file_path[0], err);
     for (size_t i = 0; i < l->n_files && !rc; i++)
         rc = check_file(l->file_path[i], src, force, err);
-    return rc ? rc : nib_target_disk(l->file_path[0], l->total_bytes, disk_free, err);
+    return rc;
 }

@@ -24,13 +24,21 @@ void nib_target_release(nib_target *t); /* accepts {0} */
 /* The folder that `path` is to be made in is there and writable. */
 NIB_MUST_USE nib_code nib_target_folder(const char *path, nib_err *err);
 
-/* NIB_EIO when disk_free bytes are too few for `bytes` of what is to be `path`. */
-NIB_MUST_USE nib_code nib_target_disk(const char *path, uint64_t bytes, uint64_t disk_free,
-                                      nib_err *err);
+/* What a run puts on the disk beside its target, in bytes. */
+typedef struct {
+    uint64_t output;  /* under its temporary name                                             */
+    uint64_t solved;  /* tensors that wait for the output (run/side.h), until it is there     */
+    uint64_t spilled; /* activations that do not stay in memory (run/rows.h), while it solves */
+} nib_disk_need;
+
+/* NIB_EIO when disk_free bytes, and what an unfinished run's side file takes already, are too few
+ * for what lies there at once: solved tensors, and the activations or the output. */
+NIB_MUST_USE nib_code nib_target_room(const char *path, const nib_disk_need *need,
+                                      uint64_t disk_free, nib_err *err);
 
 /* Errors: a target exists and !force, is a folder or one of the source's own files; its folder is
- * missing or not writable; disk_free bytes are too few for all. */
+ * missing or not writable. */
 NIB_MUST_USE nib_code nib_target_check(const nib_file_layout *l, const nib_source *src, bool force,
-                                       uint64_t disk_free, nib_err *err);
+                                       nib_err *err);
 
 #endif
