@@ -6,6 +6,7 @@ void nib_warn_odd_model(const nib_model *m, nib_log *log)
 {
     const char *path = nib_source_path(m->src);
     const size_t settled = nib_source_settled(m->src);
+    nib_config_warn_unknown(m->src, log);
     if (settled)
         nib_warn(
             log,

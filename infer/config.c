@@ -2,9 +2,9 @@
 /* infer/config.c - hyper-parameters from config.json or GGUF metadata, and back into metadata.
  *
  * Both spellings of a number stand in one table row. Everything read here is checked here: the rest
- * of the program trusts nib_hparams. Keys that only training or another engine's cache uses are
- * ignored; a setting that would change the result and is not implemented is refused by name. */
-#include "infer/model.h"
+ * of the program trusts nib_hparams. A setting that would change the result and is not implemented
+ * is refused by name (config_keys.c). */
+#include "infer/config_int.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "infer/sliding.h"
@@ -12,8 +12,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-enum { NAME_MAX_LEN = 128 };
 
 typedef struct {
     size_t field; /* offset in nib_hparams, a uint32_t */
@@ -101,7 +99,7 @@ static nib_code finish(nib_hparams *hp, nib_err *err)
 
 /* ---- config.json ---- */
 
-static const nib_json *first_key(const nib_json *cfg, const char *const *keys, const char **found)
+const nib_json *nib_config_first(const nib_json *cfg, const char *const *keys, const char **found)
 {
     for (; *keys; keys++) {
         const nib_json *j = nib_json_get(cfg, *keys);
@@ -117,7 +115,7 @@ static nib_code hf_numbers(nib_hparams *hp, const nib_json *cfg, nib_err *err)
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         const number *n = &numbers[i];
         const char *key = n->hf[0];
-        const nib_json *j = first_key(cfg, n->hf, &key);
+        const nib_json *j = nib_config_first(cfg, n->hf, &key);
         uint64_t v;
         if (!j && n->optional) continue;
         if (!j) return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
@@ -130,8 +128,7 @@ static nib_code hf_numbers(nib_hparams *hp, const nib_json *cfg, nib_err *err)
     return NIB_OK;
 }
 
-/* A positive number if the key is there; `out` keeps its default otherwise. */
-static nib_code hf_real(const nib_json *obj, const char *key, float *out, nib_err *err)
+nib_code nib_config_real(const nib_json *obj, const char *key, float *out, nib_err *err)
 {
     const nib_json *j = nib_json_get(obj, key);
     double v;
@@ -140,67 +137,6 @@ static nib_code hf_real(const nib_json *obj, const char *key, float *out, nib_er
         return nib_fail(err, NIB_EFORMAT, "'%s' should be a positive number", key);
     *out = (float)v;
     return NIB_OK;
-}
-
-static nib_code hf_llama3(nib_hparams *hp, const nib_json *cfg, const nib_json *rope, nib_err *err)
-{
-    nib_code rc;
-    uint64_t orig = 8192;
-    const nib_json *j = nib_json_get(rope, "original_max_position_embeddings");
-    if (!j) j = nib_json_get(cfg, "original_max_position_embeddings");
-    if (j && (!nib_json_u64(j, &orig) || !orig || orig > INT32_MAX))
-        return nib_fail(err, NIB_EFORMAT,
-                        "'original_max_position_embeddings' should be a whole number");
-    hp->rope_scaling = NIB_ROPE_LLAMA3;
-    hp->llama3.factor = 8;
-    hp->llama3.low_freq = 1;
-    hp->llama3.high_freq = 4;
-    hp->llama3.n_ctx_orig = (uint32_t)orig;
-    if ((rc = hf_real(rope, "factor", &hp->llama3.factor, err))) return rc;
-    if ((rc = hf_real(rope, "low_freq_factor", &hp->llama3.low_freq, err))) return rc;
-    if ((rc = hf_real(rope, "high_freq_factor", &hp->llama3.high_freq, err))) return rc;
-    if (!(hp->llama3.high_freq > hp->llama3.low_freq))
-        return nib_fail(err, NIB_EFORMAT, "high_freq_factor %g is not above low_freq_factor %g",
-                        (double)hp->llama3.high_freq, (double)hp->llama3.low_freq);
-    return NIB_OK;
-}
-
-/* "rope_parameters" (newer) or "rope_scaling" (older), "rope_type" or "type", and the base in
- * either of them or on top. */
-static nib_code hf_rope(nib_hparams *hp, const nib_json *cfg, nib_err *err)
-{
-    static const char *const objects[] = {"rope_parameters", "rope_scaling", NULL};
-    static const char *const types[] = {"rope_type", "type", NULL};
-    const char *key = "", *type = "default";
-    const nib_json *rope = first_key(cfg, objects, &key), *j;
-    nib_code rc;
-    float partial = 1;
-
-    hp->rope_base = 10000;
-    hp->rope_factor = 1;
-    if ((rc = hf_real(cfg, "rope_theta", &hp->rope_base, err))) return rc;
-    if ((rc = hf_real(cfg, "partial_rotary_factor", &partial, err))) return rc;
-    if (rope && !nib_json_is_object(rope))
-        return nib_fail(err, NIB_EFORMAT, "'%s' should be an object", key);
-    if ((rc = hf_real(rope, "rope_theta", &hp->rope_base, err))) return rc;
-    if ((rc = hf_real(rope, "partial_rotary_factor", &partial, err))) return rc;
-    if (partial != 1)
-        return nib_fail(err, NIB_EFORMAT, "'partial_rotary_factor' is %g, only 1 is supported",
-                        (double)partial);
-    j = rope ? first_key(rope, types, &key) : NULL;
-    if (j && !nib_json_str(j, &type))
-        return nib_fail(err, NIB_EFORMAT, "'%s' should be a string", key);
-    if (!strcmp(type, "default")) return NIB_OK;
-    if (!strcmp(type, "llama3")) return hf_llama3(hp, cfg, rope, err);
-    if (!strcmp(type, "linear")) {
-        if (!nib_json_get(rope, "factor"))
-            return nib_fail(err, NIB_EFORMAT, "key 'factor' of linear rope scaling is missing");
-        hp->rope_scaling = NIB_ROPE_LINEAR;
-        return hf_real(rope, "factor", &hp->rope_factor, err);
-    }
-    return nib_fail(err, NIB_EFORMAT,
-                    "rope scaling '%s' is not supported (supported: default, linear, llama3)",
-                    type);
 }
 
 static const nib_arch *arch_of_class(const char *name)
@@ -223,6 +159,27 @@ static nib_code unknown_arch(const char *name, bool gguf, nib_err *err)
     return nib_fail(err, NIB_EFORMAT, "architecture '%s' is not known (known: %s)", name, known);
 }
 
+/* Transformers chooses the class by the type, most others by the class's name. */
+static nib_code check_model_type(const nib_json *cfg, const char *hf_class, nib_err *err)
+{
+    static const struct {
+        const char *hf_class, *type;
+    } types[] = {
+        {"LlamaForCausalLM", "llama"},
+        {"MistralForCausalLM", "mistral"},
+        {"Qwen2ForCausalLM", "qwen2"},
+        {"Qwen3ForCausalLM", "qwen3"},
+    };
+    const char *type = "";
+    if (!nib_json_str(nib_json_get(cfg, "model_type"), &type)) return NIB_OK;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (!strcmp(types[i].hf_class, hf_class) && strcmp(types[i].type, type))
+            return nib_fail(err, NIB_EFORMAT,
+                            "'model_type' is '%.60s', that of 'architectures' %s is '%s'", type,
+                            hf_class, types[i].type);
+    return NIB_OK;
+}
+
 static nib_code hf_read(nib_hparams *hp, const nib_arch **arch, const nib_json *cfg, nib_err *err)
 {
     static const char *const acts[] = {"hidden_act", "hidden_activation", NULL};
@@ -235,6 +192,8 @@ static nib_code hf_read(nib_hparams *hp, const nib_arch **arch, const nib_json *
     if (!nib_json_str(j, &hf_class))
         return nib_fail(err, NIB_EFORMAT, "key 'architectures' with a class name is missing");
     if (!(*arch = arch_of_class(hf_class))) return unknown_arch(hf_class, false, err);
+    if ((rc = check_model_type(cfg, hf_class, err))) return rc;
+    if ((rc = nib_config_check_keys(cfg, err))) return rc;
     if ((rc = hf_numbers(hp, cfg, err))) return rc;
     if ((rc = nib_sliding_from_hf(hp, hf_class, cfg, err))) return rc;
     if (!nib_json_u64(nib_json_get(cfg, "vocab_size"), &n_vocab) || !n_vocab ||
@@ -242,28 +201,29 @@ static nib_code hf_read(nib_hparams *hp, const nib_arch **arch, const nib_json *
         return nib_fail(err, NIB_EFORMAT, "key 'vocab_size' should be a number from 1 to %d",
                         NIB_WIDTH_MAX);
     hp->n_vocab = (uint32_t)n_vocab;
-    j = first_key(cfg, acts, &key);
-    if (j && (!nib_json_str(j, &name) || strcmp(name, "silu")))
+    j = nib_config_first(cfg, acts, &key);
+    if (j && (!nib_json_str(j, &name) || (strcmp(name, "silu") && strcmp(name, "swish"))))
         return nib_fail(err, NIB_EFORMAT, "'%s' is not \"silu\", the only one supported", key);
     key = eps[0];
-    if (!first_key(cfg, eps, &key)) return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
-    if ((rc = hf_real(cfg, key, &hp->norm_eps, err))) return rc;
+    if (!nib_config_first(cfg, eps, &key))
+        return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
+    if ((rc = nib_config_real(cfg, key, &hp->norm_eps, err))) return rc;
     j = nib_json_get(cfg, "tie_word_embeddings");
-    if (j && !nib_json_bool(j, &hp->tied))
+    if (j && !nib_json_is_null(j) && !nib_json_bool(j, &hp->tied))
         return nib_fail(err, NIB_EFORMAT, "'tie_word_embeddings' should be true or false");
-    if ((rc = hf_rope(hp, cfg, err))) return rc;
+    if ((rc = nib_rope_from_hf(hp, cfg, err))) return rc;
     return finish(hp, err);
 }
 
 /* ---- GGUF ---- */
 
-static const char *full_key(char buf[NAME_MAX_LEN], const nib_arch *a, const char *key)
+const char *nib_config_gguf_key(char buf[NIB_CONFIG_KEY_MAX], const char *arch, const char *key)
 {
-    snprintf(buf, NAME_MAX_LEN, "%s.%s", a->name, key);
+    snprintf(buf, NIB_CONFIG_KEY_MAX, "%s.%s", arch, key);
     return buf;
 }
 
-static nib_code gguf_real(const nib_gguf_kvs *k, const char *key, float *out, nib_err *err)
+nib_code nib_config_gguf_real(const nib_gguf_kvs *k, const char *key, float *out, nib_err *err)
 {
     if (!nib_gguf_kvs_find(k, key) || nib_gguf_get_f32(k, key, out)) return NIB_OK;
     return nib_fail(err, NIB_EFORMAT, "'%s' should be a float", key);
@@ -272,11 +232,11 @@ static nib_code gguf_real(const nib_gguf_kvs *k, const char *key, float *out, ni
 static nib_code gguf_numbers(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *k,
                              nib_err *err)
 {
-    char key[NAME_MAX_LEN];
+    char key[NIB_CONFIG_KEY_MAX];
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         const number *n = &numbers[i];
         uint64_t v;
-        full_key(key, a, n->gguf);
+        nib_config_gguf_key(key, a->name, n->gguf);
         if (!nib_gguf_kvs_find(k, key)) {
             if (n->optional) continue;
             return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
@@ -288,25 +248,6 @@ static nib_code gguf_numbers(nib_hparams *hp, const nib_arch *a, const nib_gguf_
         *number_at(hp, n) = (uint32_t)v;
     }
     return NIB_OK;
-}
-
-static nib_code gguf_rope(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *k, nib_err *err)
-{
-    char key[NAME_MAX_LEN];
-    nib_str type = {"none", 4};
-    nib_code rc;
-    hp->rope_base = 10000;
-    hp->rope_factor = 1;
-    if ((rc = gguf_real(k, full_key(key, a, "rope.freq_base"), &hp->rope_base, err))) return rc;
-    full_key(key, a, "rope.scaling.type");
-    if (nib_gguf_kvs_find(k, key) && !nib_gguf_get_str(k, key, &type))
-        return nib_fail(err, NIB_EFORMAT, "'%s' should be a string", key);
-    if (!strcmp(type.p, "none")) return NIB_OK;
-    if (strcmp(type.p, "linear"))
-        return nib_fail(err, NIB_EFORMAT,
-                        "rope scaling '%.60s' is not supported (supported: none, linear)", type.p);
-    hp->rope_scaling = NIB_ROPE_LINEAR;
-    return gguf_real(k, full_key(key, a, "rope.scaling.factor"), &hp->rope_factor, err);
 }
 
 /* Settings that would change the result and must have the one value that the graph implements. */
@@ -321,10 +262,10 @@ static nib_code gguf_fixed(const nib_hparams *hp, const nib_arch *a, const nib_g
         {"rope.dimension_count", hp->head_dim},
         {"expert_count", 0},
     };
-    char key[NAME_MAX_LEN];
+    char key[NIB_CONFIG_KEY_MAX];
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
         uint64_t v;
-        full_key(key, a, fixed[i].key);
+        nib_config_gguf_key(key, a->name, fixed[i].key);
         if (!nib_gguf_kvs_find(k, key)) continue;
         if (!nib_gguf_get_u64(k, key, &v) || v != fixed[i].value)
             return nib_fail(err, NIB_EFORMAT, "'%s' should be %llu, nothing else is supported", key,
@@ -336,7 +277,7 @@ static nib_code gguf_fixed(const nib_hparams *hp, const nib_arch *a, const nib_g
 static nib_code gguf_read(nib_hparams *hp, const nib_arch **arch, const nib_gguf_kvs *k,
                           nib_err *err)
 {
-    char key[NAME_MAX_LEN];
+    char key[NIB_CONFIG_KEY_MAX];
     nib_str name;
     nib_code rc;
     if (!nib_gguf_get_str(k, "general.architecture", &name))
@@ -345,12 +286,13 @@ static nib_code gguf_read(nib_hparams *hp, const nib_arch **arch, const nib_gguf
     for (size_t i = 0; i < nib_arch_count(); i++)
         if (!strcmp(nib_arch_at(i)->name, name.p)) *arch = nib_arch_at(i);
     if (!*arch) return unknown_arch(name.p, true, err);
+    if ((rc = nib_config_check_gguf_keys(k, name.p, err))) return rc;
     if ((rc = gguf_numbers(hp, *arch, k, err))) return rc;
     if ((rc = nib_sliding_from_gguf(hp, (*arch)->name, k, err))) return rc;
-    full_key(key, *arch, "attention.layer_norm_rms_epsilon");
+    nib_config_gguf_key(key, (*arch)->name, "attention.layer_norm_rms_epsilon");
     if (!nib_gguf_get_f32(k, key, &hp->norm_eps))
         return nib_fail(err, NIB_EFORMAT, "key '%s' is missing or no float", key);
-    if ((rc = gguf_rope(hp, *arch, k, err))) return rc;
+    if ((rc = nib_rope_from_gguf(hp, (*arch)->name, k, err))) return rc;
     if ((rc = finish(hp, err))) return rc;
     return gguf_fixed(hp, *arch, k, err);
 }
@@ -392,28 +334,41 @@ nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err)
 {
     const nib_arch *a = m->arch;
     const nib_hparams *hp = &m->hp;
-    char b[NAME_MAX_LEN];
+    char b[NIB_CONFIG_KEY_MAX];
     bool ok = nib_gguf_set_str(kvs, "general.architecture", a->name, strlen(a->name));
-    ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "block_count"), hp->n_layer);
-    ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "context_length"), hp->n_ctx_train);
-    ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "embedding_length"), hp->n_embd);
-    ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "feed_forward_length"), hp->n_ff);
-    ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "attention.head_count"), hp->n_head);
-    ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "attention.head_count_kv"), hp->n_head_kv);
-    if (hp->rope_scaling == NIB_ROPE_LINEAR) {
-        ok = ok && nib_gguf_set_str(kvs, full_key(b, a, "rope.scaling.type"), "linear", 6);
-        ok = ok && nib_gguf_set_f32(kvs, full_key(b, a, "rope.scaling.factor"), hp->rope_factor);
-    }
-    ok = ok && nib_gguf_set_f32(kvs, full_key(b, a, "rope.freq_base"), hp->rope_base);
+    ok = ok && nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "block_count"), hp->n_layer);
     ok = ok &&
-         nib_gguf_set_f32(kvs, full_key(b, a, "attention.layer_norm_rms_epsilon"), hp->norm_eps);
+         nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "context_length"), hp->n_ctx_train);
+    ok = ok &&
+         nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "embedding_length"), hp->n_embd);
+    ok = ok &&
+         nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "feed_forward_length"), hp->n_ff);
+    ok = ok &&
+         nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "attention.head_count"), hp->n_head);
+    ok = ok && nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "attention.head_count_kv"),
+                                hp->n_head_kv);
+    if (hp->rope_scaling == NIB_ROPE_LINEAR) {
+        ok = ok && nib_gguf_set_str(kvs, nib_config_gguf_key(b, a->name, "rope.scaling.type"),
+                                    "linear", 6);
+        ok = ok && nib_gguf_set_f32(kvs, nib_config_gguf_key(b, a->name, "rope.scaling.factor"),
+                                    hp->rope_factor);
+    }
+    ok = ok &&
+         nib_gguf_set_f32(kvs, nib_config_gguf_key(b, a->name, "rope.freq_base"), hp->rope_base);
+    ok = ok &&
+         nib_gguf_set_f32(kvs, nib_config_gguf_key(b, a->name, "attention.layer_norm_rms_epsilon"),
+                          hp->norm_eps);
     if (hp->head_dim_given) {
-        ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "attention.key_length"), hp->head_dim);
-        ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "attention.value_length"), hp->head_dim);
+        ok = ok && nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "attention.key_length"),
+                                    hp->head_dim);
+        ok = ok && nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "attention.value_length"),
+                                    hp->head_dim);
     }
     if (a->writes_rope_dim) {
-        ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "vocab_size"), hp->n_vocab);
-        ok = ok && nib_gguf_set_u32(kvs, full_key(b, a, "rope.dimension_count"), hp->head_dim);
+        ok =
+            ok && nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "vocab_size"), hp->n_vocab);
+        ok = ok && nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "rope.dimension_count"),
+                                    hp->head_dim);
     }
     ok = ok && nib_sliding_to_gguf(hp, a->name, kvs);
     return ok ? NIB_OK : nib_fail_nomem(err, "metadata");

@@ -8,6 +8,7 @@
 #ifndef NIB_INFER_MODEL_H
 #define NIB_INFER_MODEL_H
 
+#include "base/log.h"
 #include "formats/gguf.h"
 #include "formats/source.h"
 #include "infer/step.h"
@@ -37,6 +38,12 @@ enum {
     NIB_WIDTH_MAX = 1 << 24, /* any side of a matrix */
 };
 
+/* Llama 3's scaling of the rotary embedding. */
+typedef struct {
+    float factor, low_freq, high_freq;
+    uint32_t n_ctx_orig;
+} nib_rope_llama3;
+
 typedef struct {
     uint32_t n_layer, n_ctx_train, n_embd, n_ff;
     uint32_t n_head, n_head_kv, head_dim;
@@ -45,10 +52,7 @@ typedef struct {
     float rope_base;
     nib_rope_scaling rope_scaling;
     float rope_factor; /* linear */
-    struct {
-        float factor, low_freq, high_freq;
-        uint32_t n_ctx_orig;
-    } llama3;
+    nib_rope_llama3 llama3;
     bool tied;           /* no output matrix of its own                          */
     bool head_dim_given; /* the configuration states it, rather than n_embd / n_head */
     uint32_t window;     /* tokens that a sliding layer's queries see, the own included; 0: none */
@@ -85,6 +89,10 @@ typedef struct {
  * GGUF, which is the embedding's rows. Part of nib_model_open. */
 NIB_MUST_USE nib_code nib_config_read(nib_hparams *hp, const nib_arch **arch, const nib_source *src,
                                       nib_err *err);
+
+/* Warn of each key of a config.json that is in no list of known ones and is neither null, false nor
+ * empty. Those that sound as if a model computed with them are errors of nib_config_read. */
+void nib_config_warn_unknown(const nib_source *src, nib_log *log);
 
 /* Read the configuration, find every tensor, check every shape. Errors name the key or tensor, what
  * was expected and found; an unknown architecture error lists the known ones. Tensors that no role

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/sliding.c - see sliding.h. */
 #include "infer/sliding.h"
+#include "infer/config_int.h"
 
-#include <stdio.h>
 #include <string.h>
 
-enum { KEY_MAX_LEN = 128, WINDOW_MAX = INT32_MAX };
+enum { WINDOW_MAX = INT32_MAX };
 
 static void slide(nib_hparams *hp, uint32_t layer)
 {
@@ -109,27 +109,21 @@ nib_code nib_sliding_from_hf(nib_hparams *hp, const char *hf_class, const nib_js
 static const char WINDOW[] = "attention.sliding_window";
 static const char PATTERN[] = "attention.sliding_window_pattern";
 
-static const char *full_key(char buf[KEY_MAX_LEN], const char *arch, const char *key)
-{
-    snprintf(buf, KEY_MAX_LEN, "%s.%s", arch, key);
-    return buf;
-}
-
 nib_code nib_sliding_from_gguf(nib_hparams *hp, const char *arch, const nib_gguf_kvs *kvs,
                                nib_err *err)
 {
-    char key[KEY_MAX_LEN];
+    char key[NIB_CONFIG_KEY_MAX];
     const void *flags = NULL;
     size_t n = 0;
     uint64_t v, period = 0;
-    full_key(key, arch, WINDOW);
+    nib_config_gguf_key(key, arch, WINDOW);
     if (!nib_gguf_kvs_find(kvs, key)) return NIB_OK;
     if (!nib_gguf_get_u64(kvs, key, &v) || v > WINDOW_MAX)
         return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number up to %d", key,
                         WINDOW_MAX);
     hp->window = (uint32_t)v;
     if (!hp->window) return NIB_OK;
-    full_key(key, arch, PATTERN);
+    nib_config_gguf_key(key, arch, PATTERN);
     if (nib_gguf_kvs_find(kvs, key) && !nib_gguf_get_u64(kvs, key, &period) &&
         (!nib_gguf_get_arr(kvs, key, NIB_GGUF_BOOL, &flags, &n) || n != hp->n_layer))
         return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number or %u flags", key,
@@ -143,7 +137,7 @@ nib_code nib_sliding_from_gguf(nib_hparams *hp, const char *arch, const nib_gguf
 
 bool nib_sliding_to_gguf(const nib_hparams *hp, const char *arch, nib_gguf_kvs *kvs)
 {
-    char key[KEY_MAX_LEN];
+    char key[NIB_CONFIG_KEY_MAX];
     uint8_t flags[NIB_LAYERS_MAX];
     bool all = true;
     if (!hp->window) return true;
@@ -151,7 +145,7 @@ bool nib_sliding_to_gguf(const nib_hparams *hp, const char *arch, nib_gguf_kvs *
         flags[l] = nib_layer_window(hp, l) != 0;
         all = all && flags[l];
     }
-    return nib_gguf_set_u32(kvs, full_key(key, arch, WINDOW), hp->window) &&
-           (all ||
-            nib_gguf_set_arr(kvs, full_key(key, arch, PATTERN), NIB_GGUF_BOOL, flags, hp->n_layer));
+    return nib_gguf_set_u32(kvs, nib_config_gguf_key(key, arch, WINDOW), hp->window) &&
+           (all || nib_gguf_set_arr(kvs, nib_config_gguf_key(key, arch, PATTERN), NIB_GGUF_BOOL,
+                                    flags, hp->n_layer));
 }

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/config_int.h - inside infer/: what the readers of configurations share (config.c,
+ * config_keys.c, config_rope.c, sliding.c). */
+#ifndef NIB_INFER_CONFIG_INT_H
+#define NIB_INFER_CONFIG_INT_H
+
+#include "infer/model.h"
+
+enum { NIB_CONFIG_KEY_MAX = 128 };
+
+/* The first of the keys (NULL-terminated) whose value is there and not null, and which it is; NULL:
+ * none, and *found stays. */
+const nib_json *nib_config_first(const nib_json *obj, const char *const *keys, const char **found);
+/* A positive number if the key is there and not null; `out` keeps its default otherwise. */
+NIB_MUST_USE nib_code nib_config_real(const nib_json *obj, const char *key, float *out,
+                                      nib_err *err);
+
+/* "{arch}.{key}" in buf, which is returned. */
+const char *nib_config_gguf_key(char buf[NIB_CONFIG_KEY_MAX], const char *arch, const char *key);
+/* A float if the key is there. */
+NIB_MUST_USE nib_code nib_config_gguf_real(const nib_gguf_kvs *k, const char *key, float *out,
+                                           nib_err *err);
+
+/* ---- rotary embedding: config_rope.c ---- */
+
+/* hp->rope_* and hp->llama3 from "rope_parameters" (Transformers 5) or "rope_scaling" (before), and
+ * the base in either of them or on top; the inner one counts. The layers' windows are known. An
+ * object for each kind of layer must say the same of all that the model has. NIB_EFORMAT: no
+ * sensible value, a kind of scaling that is not implemented, or two spellings that contradict each
+ * other. */
+NIB_MUST_USE nib_code nib_rope_from_hf(nib_hparams *hp, const nib_json *cfg, nib_err *err);
+/* The same from "{arch}.rope.*". As in llama.cpp a factor without a type is linear, and so is the
+ * older rope.scale_linear. */
+NIB_MUST_USE nib_code nib_rope_from_gguf(nib_hparams *hp, const char *arch, const nib_gguf_kvs *k,
+                                         nib_err *err);
+
+/* ---- keys that nobody reads: config_keys.c ---- */
+
+/* NIB_EFORMAT, with the key's name and value: a setting of config.json, or of a GGUF's "{arch}.*",
+ * that changes what a model computes and is not implemented; or one that is not known and looks
+ * like it. Settings that are null, false, empty or leave things as they are pass. */
+NIB_MUST_USE nib_code nib_config_check_keys(const nib_json *cfg, nib_err *err);
+NIB_MUST_USE nib_code nib_config_check_gguf_keys(const nib_gguf_kvs *k, const char *arch,
+                                                 nib_err *err);
+
+#endif

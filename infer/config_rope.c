@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/config_rope.c - what configurations say of the rotary embedding; see config_int.h. */
+#include "infer/config_int.h"
+
+#include "base/str.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- config.json ---- */
+
+/* One object, read. */
+typedef struct {
+    float base; /* 0: not given */
+    nib_rope_scaling scaling;
+    float factor; /* linear */
+    nib_rope_llama3 llama3;
+} rope;
+
+static bool same_scaling(const rope *a, const rope *b)
+{
+    return a->scaling == b->scaling && a->factor == b->factor &&
+           a->llama3.factor == b->llama3.factor && a->llama3.low_freq == b->llama3.low_freq &&
+           a->llama3.high_freq == b->llama3.high_freq &&
+           a->llama3.n_ctx_orig == b->llama3.n_ctx_orig;
+}
+
+/* A positive number that must be there. */
+static nib_code need_real(const nib_json *obj, const char *type, const char *key, float *out,
+                          nib_err *err)
+{
+    const nib_json *j = nib_json_get(obj, key);
+    if (!j || nib_json_is_null(j))
+        return nib_fail(err, NIB_EFORMAT, "key '%s' of %s rope scaling is missing", key, type);
+    return nib_config_real(obj, key, out, err);
+}
+
+static nib_code read_llama3(rope *r, const nib_json *cfg, const nib_json *obj, nib_err *err)
+{
+    static const char type[] = "llama3", orig_key[] = "original_max_position_embeddings";
+    nib_code rc;
+    uint64_t orig = 0;
+    const nib_json *j = nib_json_get(obj, orig_key);
+    if (!j) j = nib_json_get(cfg, orig_key);
+    if (!j)
+        return nib_fail(err, NIB_EFORMAT, "key '%s' of %s rope scaling is missing", orig_key, type);
+    if (!nib_json_u64(j, &orig) || !orig || orig > INT32_MAX)
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number", orig_key);
+    r->scaling = NIB_ROPE_LLAMA3;
+    r->llama3.n_ctx_orig = (uint32_t)orig;
+    if ((rc = need_real(obj, type, "factor", &r->llama3.factor, err))) return rc;
+    if ((rc = need_real(obj, type, "low_freq_factor", &r->llama3.low_freq, err))) return rc;
+    if ((rc = need_real(obj, type, "high_freq_factor", &r->llama3.high_freq, err))) return rc;
+    if (!(r->llama3.high_freq > r->llama3.low_freq))
+        return nib_fail(err, NIB_EFORMAT, "high_freq_factor %g is not above low_freq_factor %g",
+                        (double)r->llama3.high_freq, (double)r->llama3.low_freq);
+    return NIB_OK;
+}
+
+/* "rope_type" (newer) or "type"; "" when the object has neither. */
+static nib_code read_type(const nib_json *obj, const char **type, nib_err *err)
+{
+    static const char *const keys[] = {"rope_type", "type"};
+    const char *found[2] = {"", ""};
+    for (int i = 0; i < 2; i++) {
+        const nib_json *j = nib_json_get(obj, keys[i]);
+        if (j && !nib_json_is_null(j) && !nib_json_str(j, &found[i]))
+            return nib_fail(err, NIB_EFORMAT, "'%s' should be a string", keys[i]);
+    }
+    if (*found[0] && *found[1] && strcmp(found[0], found[1]))
+        return nib_fail(err, NIB_EFORMAT,
+                        "rope scaling has 'rope_type' '%.40s' and 'type' '%.40s': which is it?",
+                        found[0], found[1]);
+    *type = *found[0] ? found[0] : found[1];
+    return NIB_OK;
+}
+
+/* Keys of such an object: those before SCALING say nothing of a scaling. */
+static const char *const object_keys[] = {
+    "rope_theta",
+    "partial_rotary_factor",
+    "original_max_position_embeddings",
+    "rope_type",
+    "type",
+    "finetuned",
+    "factor",
+    "low_freq_factor",
+    "high_freq_factor",
+    "attention_factor",
+    "beta_fast",
+    "beta_slow",
+    "mscale",
+    "mscale_all_dim",
+    "truncate",
+    "short_factor",
+    "long_factor",
+};
+enum { SCALING = 6 };
+
+static nib_code check_object_keys(const nib_json *obj, bool typed, nib_err *err)
+{
+    const size_t n = sizeof object_keys / sizeof *object_keys;
+    for (const nib_json *j = nib_json_first(obj); j; j = nib_json_next(j)) {
+        const char *key = nib_json_key(j);
+        size_t i = 0;
+        if (nib_json_is_null(j)) continue;
+        while (i < n && strcmp(object_keys[i], key)) i++;
+        if (i == n)
+            return nib_fail(err, NIB_EFORMAT, "key '%.60s' of rope scaling is not supported", key);
+        if (i >= SCALING && !typed)
+            return nib_fail(err, NIB_EFORMAT, "rope scaling has '%s' and no 'rope_type'", key);
+    }
+    return NIB_OK;
+}
+
+static nib_code read_object(rope *r, const nib_json *cfg, const nib_json *obj, nib_err *err)
+{
+    nib_code rc;
+    const char *type = "";
+    float partial = 1;
+    *r = (rope){.factor = 1};
+    if ((rc = read_type(obj, &type, err))) return rc;
+    if (*type && strcmp(type, "default") && strcmp(type, "linear") && strcmp(type, "llama3"))
+        return nib_fail(err, NIB_EFORMAT,
+                        "rope scaling '%.60s' is not supported (supported: default, linear, "
+                        "llama3)",
+                        type);
+    if ((rc = check_object_keys(obj, *type, err))) return rc;
+    if ((rc = nib_config_real(obj, "rope_theta", &r->base, err))) return rc;
+    if ((rc = nib_config_real(obj, "partial_rotary_factor", &partial, err))) return rc;
+    if (partial != 1)
+        return nib_fail(err, NIB_EFORMAT, "'partial_rotary_factor' is %g, only 1 is supported",
+                        (double)partial);
+    if (!strcmp(type, "llama3")) return read_llama3(r, cfg, obj, err);
+    if (strcmp(type, "linear")) return NIB_OK;
+    r->scaling = NIB_ROPE_LINEAR;
+    return need_real(obj, type, "factor", &r->factor, err);
+}
+
+/* Does the object hold one, or null, for each kind of layer? */
+static bool nested(const nib_json *obj)
+{
+    for (const nib_json *j = nib_json_first(obj); j; j = nib_json_next(j))
+        if (nib_json_is_object(j) || nib_ends_with(nib_json_key(j), "_attention")) return true;
+    return false;
+}
+
+/* What {"full_attention": {...}, "sliding_attention": {...}} says of the kinds that there are. */
+static nib_code read_nested(rope *r, const nib_hparams *hp, const nib_json *cfg,
+                            const nib_json *obj, const char *name, nib_err *err)
+{
+    static const char *const kinds[] = {"full_attention", "sliding_attention"};
+    bool used[2] = {false, false}, first = true;
+    for (uint32_t l = 0; l < hp->n_layer; l++) used[nib_layer_window(hp, l) != 0] = true;
+    for (const nib_json *j = nib_json_first(obj); j; j = nib_json_next(j))
+        if (!nib_json_is_object(j) && !nib_json_is_null(j))
+            return nib_fail(err, NIB_EFORMAT, "'%s' has '%.60s' beside objects for kinds of layers",
+                            name, nib_json_key(j));
+    for (int i = 0; i < 2; i++) {
+        rope one;
+        const nib_json *j = nib_json_get(obj, kinds[i]);
+        if (!used[i]) continue;
+        if (!nib_json_is_object(j))
+            return nib_fail(err, NIB_EFORMAT,
+                            "'%s' has nothing for '%s': layers without rotary embedding are not "
+                            "supported",
+                            name, kinds[i]);
+        nib_code rc = read_object(&one, cfg, j, err);
+        if (rc) return nib_wrap(err, "'%s' of '%s'", kinds[i], name);
+        if (!first && (!same_scaling(r, &one) || r->base != one.base))
+            return nib_fail(err, NIB_EFORMAT,
+                            "'%s' differs between '%s' and '%s' layers, which is not supported",
+                            name, kinds[0], kinds[1]);
+        *r = one;
+        first = false;
+    }
+    return NIB_OK;
+}
+
+/* The member `name` of the configuration; *there: it is one and not empty. */
+static nib_code read_member(rope *r, bool *there, const nib_hparams *hp, const nib_json *cfg,
+                            const char *name, nib_err *err)
+{
+    const nib_json *j = nib_json_get(cfg, name);
+    *r = (rope){.factor = 1};
+    *there = false;
+    if (!j || nib_json_is_null(j)) return NIB_OK;
+    if (!nib_json_is_object(j)) return nib_fail(err, NIB_EFORMAT, "'%s' should be an object", name);
+    *there = nib_json_first(j) != NULL;
+    return nested(j) ? read_nested(r, hp, cfg, j, name, err) : read_object(r, cfg, j, err);
+}
+
+nib_code nib_rope_from_hf(nib_hparams *hp, const nib_json *cfg, nib_err *err)
+{
+    static const char *const names[] = {"rope_parameters", "rope_scaling"};
+    nib_code rc;
+    rope of[2];
+    bool there[2];
+    float partial = 1, base = 10000;
+    if ((rc = nib_config_real(cfg, "rope_theta", &base, err))) return rc;
+    if ((rc = nib_config_real(cfg, "partial_rotary_factor", &partial, err))) return rc;
+    if (partial != 1)
+        return nib_fail(err, NIB_EFORMAT, "'partial_rotary_factor' is %g, only 1 is supported",
+                        (double)partial);
+    for (int i = 0; i < 2; i++)
+        if ((rc = read_member(&of[i], &there[i], hp, cfg, names[i], err))) return rc;
+    if (there[0] && there[1] &&
+        (!same_scaling(&of[0], &of[1]) ||
+         (of[0].base > 0 && of[1].base > 0 && of[0].base != of[1].base)))
+        return nib_fail(err, NIB_EFORMAT, "'%s' and '%s' contradict each other", names[0],
+                        names[1]);
+    const rope *r = there[0] ? &of[0] : &of[1];
+    hp->rope_base = of[0].base > 0 ? of[0].base : of[1].base > 0 ? of[1].base : base;
+    hp->rope_scaling = r->scaling;
+    hp->rope_factor = r->factor;
+    hp->llama3 = r->llama3;
+    return NIB_OK;
+}
+
+/* ---- GGUF ---- */
+
+nib_code nib_rope_from_gguf(nib_hparams *hp, const char *arch, const nib_gguf_kvs *k, nib_err *err)
+{
+    char key[NIB_CONFIG_KEY_MAX];
+    nib_str type = {"linear", 6};
+    nib_code rc;
+    float factor = 0; /* as in llama.cpp: none */
+    hp->rope_base = 10000;
+    hp->rope_factor = 1;
+    nib_config_gguf_key(key, arch, "rope.freq_base");
+    if ((rc = nib_config_gguf_real(k, key, &hp->rope_base, err))) return rc;
+    nib_config_gguf_key(key, arch, "rope.scaling.type");
+    if (nib_gguf_kvs_find(k, key) && !nib_gguf_get_str(k, key, &type))
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be a string", key);
+    if (!strcmp(type.p, "none")) return NIB_OK;
+    if (strcmp(type.p, "linear"))
+        return nib_fail(err, NIB_EFORMAT,
+                        "rope scaling '%.60s' is not supported (supported: none, linear)", type.p);
+    nib_config_gguf_key(key, arch, "rope.scale_linear");
+    if ((rc = nib_config_gguf_real(k, key, &factor, err))) return rc;
+    nib_config_gguf_key(key, arch, "rope.scaling.factor");
+    if ((rc = nib_config_gguf_real(k, key, &factor, err))) return rc;
+    if (factor == 0) return NIB_OK;
+    hp->rope_scaling = NIB_ROPE_LINEAR;
+    hp->rope_factor = factor;
+    return NIB_OK;
+}
