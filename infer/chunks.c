@@ -10,12 +10,14 @@ static const struct {
     const char *name;
     size_t n_ctx;
     size_t min_chunks; /* of text, before there is a result */
-    bool bos;          /* BOS in front of text and chunks, where the model adds one */
+    bool bos;          /* BOS in front of every chunk too, where the model adds one */
+    unsigned flags;    /* how the text is tokenized */
     bool second_half;  /* score only the second half of a chunk */
     bool drop_newline; /* one at the end of the text */
 } protocols[] = {
-    [NIB_PPL_LLAMACPP] = {"llama.cpp", 512, 2, true, true, true},
-    [NIB_PPL_WINDOW] = {"window", 2048, 1, false, false, false},
+    [NIB_PPL_LLAMACPP] = {"llama.cpp", 512, 2, true, 0, true, true},
+    [NIB_PPL_WINDOW] = {"window", 2048, 1, false, NIB_TOK_ADD_SPECIAL | NIB_TOK_PARSE_SPECIAL,
+                        false, false},
 };
 
 const char *nib_ppl_protocol_name(nib_ppl_protocol p)
@@ -23,7 +25,8 @@ const char *nib_ppl_protocol_name(nib_ppl_protocol p)
     return protocols[p].name;
 }
 
-/* Token list, with BOS in front where the protocol and the model say so. */
+/* Token list. The llama.cpp protocol has BOS in front even of a model that adds an EOS, which it
+ * leaves out. */
 static nib_code tokenize(nib_chunks *c, const nib_tokenizer *tok, const char *text, size_t n,
                          nib_err *err)
 {
@@ -36,7 +39,7 @@ static nib_code tokenize(nib_chunks *c, const nib_tokenizer *tok, const char *te
         c->ids.id[0] = c->bos;
         c->ids.n = c->ids.cap = 1;
     }
-    return nib_tokenizer_encode(tok, text, n, 0, &c->ids, err);
+    return nib_tokenizer_encode(tok, text, n, protocols[c->protocol].flags, &c->ids, err);
 }
 
 static nib_code set_sizes(nib_chunks *c, const nib_ppl_opts *opts, size_t trained, nib_log *log,

@@ -3,9 +3,10 @@
  *
  * llama.cpp: the whole text is tokenized (BOS in front if the model adds one); chunks of n_ctx
  * (512); each chunk's first token is replaced by BOS if the model adds one; positions n_ctx/2 ..
- * n_ctx-2 predict their next token; the rest of the text is dropped. window: non-overlapping
- * windows of n_ctx (2048) of the text's tokens, no BOS put in, every position but the last scored.
- * What papers report. */
+ * n_ctx-2 predict their next token; the rest of the text is dropped. window: the whole text is
+ * tokenized as a tokenizer's user has it (special tokens added at its ends, and those that the text
+ * spells are taken as such) and cut into windows of n_ctx (2048), every position but the last
+ * scored. What the scripts behind papers' tables do, GPTQ's first (datautils.py, opt.py). */
 #ifndef NIB_INFER_CHUNKS_H
 #define NIB_INFER_CHUNKS_H
 

@@ -20,7 +20,7 @@ static struct {
     nib_model model;
     nib_tokenizer *tok;
     char *text;
-    size_t n_text;
+    size_t n_text, n_whole; /* used, and of the file */
 } demo;
 
 static void must(nib_code rc, const nib_err *err)
@@ -39,7 +39,7 @@ static int open_demo(void **state)
     must(nib_source_open(&demo.src, dir, &err), &err);
     must(nib_model_open(&demo.model, demo.src, &err), &err);
     must(nib_tokenizer_open(&demo.tok, demo.src, &err), &err);
-    must(nib_file_slurp(&demo.text, &demo.n_text, path, 1 << 24, &err), &err);
+    must(nib_file_slurp(&demo.text, &demo.n_whole, path, 1 << 24, &err), &err);
     demo.n_text = 1200;
     return 0;
 }
@@ -127,9 +127,50 @@ static void window_protocol(void **state)
     (void)state;
     nib_err err;
     nib_ids ids = {0};
-    must(nib_tokenizer_encode(demo.tok, demo.text, demo.n_text, 0, &ids, &err), &err);
+    must(nib_tokenizer_encode(demo.tok, demo.text, demo.n_text,
+                              NIB_TOK_ADD_SPECIAL | NIB_TOK_PARSE_SPECIAL, &ids, &err),
+         &err);
+    assert_int_equal(ids.id[0], nib_tokenizer_bos(demo.tok));
     check(NIB_PPL_WINDOW, ids.id, false, 0);
     nib_ids_free(&ids);
+}
+
+/* The loop of GPTQ's scripts, run with Transformers 5 on the same folder and text in f32: windows
+ * of tokenizer(text).input_ids, mean cross-entropy of the shifted logits. Both sum in f32. */
+static void window_protocol_equals_transformers(void **state)
+{
+    (void)state;
+    nib_err err;
+    nib_ppl_result r;
+    const nib_ctx ctx = tiny_ctx(2);
+    const nib_ppl_opts opts = {.protocol = NIB_PPL_WINDOW, .n_ctx = 256, .max_chunks = 8};
+    must(nib_ppl_run(&r, &demo.model, demo.tok, demo.text, demo.n_whole, &opts, NULL, &ctx, &err),
+         &err);
+    assert_int_equal(r.n_tokens, 33489);
+    assert_int_equal(r.n_scored, 8 * 255);
+    assert_true(fabs(r.ppl / 64.35731172768948 - 1) < 1e-5);
+}
+
+/* Special tokens that the text spells are tokens to the papers' scripts, text to llama.cpp. */
+static void special_tokens_in_the_text(void **state)
+{
+    (void)state;
+    static const char one[] = "A house.<|end_of_text|>";
+    nib_err err;
+    nib_chunks c;
+    char text[40 * sizeof one] = "";
+    size_t n[2];
+    for (int i = 0; i < 40; i++) strcat(text, one);
+    for (int i = 0; i < 2; i++) {
+        const nib_ppl_opts opts = {.protocol = i ? NIB_PPL_WINDOW : NIB_PPL_LLAMACPP, .n_ctx = 16};
+        must(nib_chunks_open(&c, &demo.model.hp, demo.tok, text, strlen(text), &opts, NULL, &err),
+             &err);
+        n[i] = 0;
+        for (size_t k = 0; k < c.ids.n; k++) n[i] += c.ids.id[k] == nib_tokenizer_eos(demo.tok);
+        nib_chunks_free(&c);
+    }
+    assert_int_equal(n[0], 0);
+    assert_int_equal(n[1], 40);
 }
 
 /* Counts calls per index, from any thread. */
@@ -188,7 +229,7 @@ static void last_newline_is_dropped(void **state)
     assert_int_equal(with.n_tokens, without.n_tokens);
     opts.protocol = NIB_PPL_WINDOW;
     must(nib_ppl_run(&with, &demo.model, demo.tok, text, 801, &opts, NULL, &ctx, &err), &err);
-    assert_int_equal(with.n_tokens, without.n_tokens); /* no BOS, but the newline */
+    assert_int_equal(with.n_tokens, without.n_tokens + 1); /* BOS too, and the newline */
 }
 
 static void threads_and_batches_do_not_matter(void **state)
@@ -221,7 +262,7 @@ static void short_text_says_how_short(void **state)
     assert_int_equal(nib_ppl_run(&r, &demo.model, demo.tok, "", 0, &opts, NULL, &ctx, &err),
                      NIB_EINVAL);
     assert_string_equal(err.msg,
-                        "the text is 0 tokens long; protocol window needs at least 48 (1 x 48)");
+                        "the text is 1 tokens long; protocol window needs at least 48 (1 x 48)");
     opts.n_ctx = 2;
     assert_int_equal(nib_ppl_run(&r, &demo.model, demo.tok, "A", 1, &opts, NULL, &ctx, &err),
                      NIB_EINVAL);
@@ -232,6 +273,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(llamacpp_protocol),
         cmocka_unit_test(window_protocol),
+        cmocka_unit_test(window_protocol_equals_transformers),
+        cmocka_unit_test(special_tokens_in_the_text),
         cmocka_unit_test(consumer_sees_each_token_once),
         cmocka_unit_test(last_newline_is_dropped),
         cmocka_unit_test(threads_and_batches_do_not_matter),
