@@ -3,7 +3,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 MESON_ARGS ?=
 
-.PHONY: all build deps demo check bench bench-quality bench-memory sanitize clang format lint install clean
+.PHONY: all build deps demo check bench bench-quality bench-memory engines sanitize clang format lint install clean
 
 all: build
 
@@ -36,6 +36,10 @@ bench-quality: build
 # What solving keeps in memory, on the large model of the benchmarks; fails when it is more than derived.
 bench-memory: build
 	@tests/e2e/memory.sh . $(abspath $(BUILD)) "$$(scripts/bench-model.sh $(BUILD))"
+
+# Other people's engines run what nibble writes, from a Python environment of their own (6 GB); the table of docs/engines.md.
+engines: build
+	@tests/engines/engines.sh . $(abspath $(BUILD))
 
 # Address and undefined-behaviour sanitizers, plain tests only.
 sanitize:

@@ -44,7 +44,10 @@ const char *nib_dir_opts_wrong(const nib_dir_opts *o)
     const bool any = o->scheme || o->bits || group_given(o) || o->asym || o->scales ||
                      o->shard_max || o->checkpoint_format;
     if (!nib_dir_opts_folder(o) && o->desc_act)
-        return "--desc-act needs --format gptq or compressed-tensors: GGUF has no index of "
+        return "--desc-act needs --format gptq: GGUF has no index of columns, and --method gptq "
+               "rounds them in order of activation anyway";
+    if (compressed && o->desc_act)
+        return "--desc-act needs --format gptq: since 2026 compressed-tensors refuses an index of "
                "columns, and --method gptq rounds them in order of activation anyway";
     if (!nib_dir_opts_folder(o) && any)
         return "--scheme, --bits, --group-size, --asym, --scales, --checkpoint-format and "
@@ -60,9 +63,9 @@ const char *nib_dir_opts_wrong(const nib_dir_opts *o)
     if (compressed && o->bits) return "--bits is said by --scheme";
     if (o->scales && (o->bits == 8 || is(o->scheme, "w8a16") || is(o->scheme, "w8a8")))
         return "--scales is for less than 8 bits: with 8 the range serves as well";
-    if (is(o->scheme, "w8a8") && (has_groups(o) || o->desc_act))
+    if (is(o->scheme, "w8a8") && has_groups(o))
         return "--scheme w8a8 has whole rows or, with --group-size tensor, one scale for all: "
-               "groups and --desc-act are for others";
+               "groups are for others";
     if (!is(o->scheme, "w8a8") && o->group_size == PER_TENSOR)
         return "--group-size tensor needs --scheme w8a8: engines load one scale for a whole "
                "weight only where inputs are rounded too";
@@ -87,8 +90,7 @@ static nib_layout_format compressed_layout(const nib_dir_opts *o)
     return (nib_layout_format){.kind = NIB_LAYOUT_CT_PACKED,
                                .bits = is(o->scheme, "w8a16") ? 8 : 4,
                                .group = group_given(o) ? o->group_size : USUAL_GROUP,
-                               .sym = !o->asym,
-                               .desc_act = o->desc_act};
+                               .sym = !o->asym};
 }
 
 nib_layout_format nib_dir_opts_layout(const nib_dir_opts *o)

@@ -258,6 +258,11 @@ nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, ni
     p->peak_memory = nib_mem_peak() + memory_of(p);
     p->disk_free = nib_disk_free(r->out ? r->out : ".");
     if (r->out) rc = nib_dir_check(p, err);
+    if (!rc && p->recipe.layout.desc_act)
+        nib_warn(ctx->log,
+                 "--desc-act: GPTQModel and Transformers follow the index of columns, vLLM passes "
+                 "over it "
+                 "since September 2026; without the option every engine reads the folder");
     if (!rc && p->requantized)
         nib_warn(ctx->log, "%s is quantized already: quantizing it again adds to its errors",
                  nib_source_path(p->model->src));

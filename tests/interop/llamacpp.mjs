@@ -2,14 +2,15 @@
 // Loads GGUF files in llama.cpp and compares with nibble: log-probabilities over a text, and token
 // ids of many strings.
 //
-//   node llamacpp.mjs CASES STRINGS
+//   node llamacpp.mjs CASES STRINGS [RESULTS]
 //
 // CASES: one line per file, tab separated: label, GGUF file, our answers (from logprobs), bound of
-// the mean absolute difference. Prints a table; exit status 1 when a bound is exceeded.
-import {readFileSync} from "node:fs";
+// the mean absolute difference. Prints a table; exit status 1 when a bound is exceeded. For RESULTS, which gets one
+// JSON object a line, two more: the model and the scheme, as tests/engines has them.
+import {appendFileSync, readFileSync} from "node:fs";
 import {getLlama, LlamaLogLevel} from "node-llama-cpp";
 
-const [casesPath, stringsPath] = process.argv.slice(2);
+const [casesPath, stringsPath, resultsPath] = process.argv.slice(2);
 const cases = readFileSync(casesPath, "utf8").split("\n").filter(Boolean).map((line) => line.split("\t"));
 const strings = JSON.parse(readFileSync(stringsPath, "utf8"));
 
@@ -65,7 +66,7 @@ function differingStrings(model, ours, label) {
 
 let failures = 0;
 console.log("file                          next      top     worst  bound  strings");
-for (const [label, path, oursPath, bound] of cases) {
+for (const [label, path, oursPath, bound, name, scheme] of cases) {
     const ours = JSON.parse(readFileSync(oursPath, "utf8"));
     const model = await llama.loadModel({modelPath: path, gpuLayers: 0, checkTensors: true});
     const wanted = ours.logprob.map((_, i) => [ours.ids[i + 1], ...ours.top[i].map(([id]) => id)]);
@@ -78,6 +79,13 @@ for (const [label, path, oursPath, bound] of cases) {
     if (!ok) failures++;
     console.log(`${label.padEnd(24)} ${d.next.toFixed(6)} ${d.top.toFixed(6)} ${d.worst.toFixed(6)}  ${bound.padEnd(5)}` +
         `  ${strings.length - bad}/${strings.length} ${bosWrong ? "BOS differs " : ""}${ok ? "ok" : "FAILED"}`);
+    if (resultsPath) {
+        appendFileSync(resultsPath, JSON.stringify({
+            engine: "llama.cpp", version: llama.llamaCppRelease.release, case: label, model: name, container: "gguf",
+            scheme, mean: (d.next + 3 * d.top) / 4, max: d.worst, bound: Number(bound),
+            strings: `${strings.length - bad}/${strings.length}`, begins: !bosWrong
+        }) + "\n");
+    }
     await model.dispose();
 }
 console.log(`${cases.length} files, ${failures} failed`);

@@ -9,21 +9,12 @@ set -euo pipefail
 src=$1 build=$2
 nibble=$build/nibble here=$src/tests/interop
 . "$here/npm.sh"
+. "$here/llamacpp_bound.sh"
 npm_install "$here" "$build/interop-npm"
 
 work=$(mktemp -d "$build/llamacpp-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 : >"$work/cases"
-
-# Bounds of the mean absolute difference of log-probabilities: llama.cpp rounds activations to the
-# weights' 16 bits, or to 8 bits where weights are quantized, nibble does not. With F32 both do the same.
-bound() {
-    case $1 in
-    f32) echo 0.0001 ;;
-    f16 | bf16 | q8_0) echo 0.02 ;;
-    *) echo 0.05 ;;
-    esac
-}
 
 # check LABEL FILE TYPE: a case for llamacpp.mjs, with our answers.
 check() {

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+"""The decoders of the package gguf, bit for bit against nibble's, on each tensor of each GGUF file.
+
+    gguf_decoders.py CASES RESULTS
+
+nibble's values are those of the same file written again as F32, beside it under the name FILE.f32. The package needs
+no torch.
+"""
+import importlib.metadata
+import sys
+
+import common
+import numpy
+from gguf import GGUFReader
+from gguf.quants import dequantize
+
+
+def evaluate(case, _):
+    theirs = {t.name: t for t in GGUFReader(case["file"]).tensors}
+    ours = {t.name: t for t in GGUFReader(case["file"] + ".f32").tensors}
+    if theirs.keys() != ours.keys():
+        raise ValueError(f"other tensors: {theirs.keys() ^ ours.keys()}")
+    bad = [name for name, t in theirs.items()
+           if not numpy.array_equal(dequantize(t.data, t.tensor_type).astype(numpy.float32).ravel().view(numpy.uint32),
+                                    ours[name].data.ravel().view(numpy.uint32))]
+    if bad:
+        raise ValueError(f"other values: {', '.join(bad)}")
+    return {"mean": 0.0, "max": 0.0, "tensors": len(theirs)}
+
+
+def main(cases, results):
+    version = importlib.metadata.version("gguf")
+    for case in common.cases(cases):
+        if case["container"] == "gguf":
+            common.run(case, "gguf decoders", version, results, evaluate)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

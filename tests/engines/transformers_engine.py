@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""Transformers on folders (plain, compressed-tensors, and GPTQ and AWQ with GPTQModel) and on GGUF files.
+
+    transformers_engine.py CASES STRINGS RESULTS
+
+Weights are loaded as F32, so that both engines compute with the same values: what then differs is the order of sums.
+"""
+import json
+import os
+import sys
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TORCHDYNAMO_DISABLE"] = "1"  # GPTQModel's kernels as they are written: compiling takes longer
+import common
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+CHAT = [{"role": "user", "content": "Hello, world!"}, {"role": "assistant", "content": "It's me."},
+        {"role": "user", "content": "  Good.\n"}]
+
+
+def place(case):
+    """What from_pretrained() takes."""
+    if case["container"] != "gguf":
+        return (case["file"],), {}
+    folder, name = os.path.split(case["file"])
+    return (folder,), {"gguf_file": name}
+
+
+def tokens(tokenizer, ours, strings):
+    """How many strings become the same ids, of how many; and whether special tokens are put where nibble puts them."""
+    same = sum(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True) == ids
+               for text, ids in zip(strings, ours["strings"], strict=True))
+    with_special = tokenizer.encode(strings[0], add_special_tokens=True)
+    begins = ours["ids"][:len(with_special)] == with_special
+    return {"strings": f"{same}/{len(strings)}", "begins": begins}
+
+
+def template(tokenizer, source):
+    """Whether a conversation looks as with the tokenizer of the folder that the file was written from."""
+    theirs = AutoTokenizer.from_pretrained(source)
+    if not theirs.chat_template:
+        return {"template": "none"} if not tokenizer.chat_template else {"template": "differs"}
+    same = tokenizer.chat_template and all(
+        theirs.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=more) ==
+        tokenizer.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=more) for more in (False, True))
+    return {"template": "same" if same else "differs"}
+
+
+def forward(model, ours):
+    with torch.no_grad():
+        return model(torch.tensor([ours["ids"]]), use_cache=False).logits[0]
+
+
+def rounded_inputs(model, ours, result):
+    """Where inputs are rounded to integers, the last bit of a sum decides some of them, and one of them all that follows.
+
+    So the engine is measured against itself too ("itself"): in F64, and with embeddings off by their last bits. Where it
+    derives scales from each token it takes max / 127.5, where vLLM's and SGLang's kernels, and nibble, have max / 127: it
+    is measured with theirs also ("as_kernels").
+    """
+    from compressed_tensors.quantization.lifecycle import forward as lifecycle
+    own = lifecycle.compute_dynamic_scales_and_zp
+
+    def as_kernels(value, args, **kwargs):
+        scale, zero = own(value=value, args=args, **kwargs)
+        return (scale * (127.5 / 127) if args.symmetric else scale), zero
+
+    lifecycle.compute_dynamic_scales_and_zp = as_kernels
+    try:
+        theirs = forward(model, ours)
+        embedding = model.get_input_embeddings().weight
+        kept = embedding.data.clone()
+        embedding.data *= 1 + torch.randn(kept.shape, generator=torch.Generator().manual_seed(0)) * 2**-22
+        others = [forward(model, ours)]
+        embedding.data = kept
+        others.append(forward(model.double(), ours))
+    finally:
+        lifecycle.compute_dynamic_scales_and_zp = own
+    result["as_kernels"] = common.difference(theirs, ours)["mean"]
+    result["itself"] = max(common.difference(theirs, common.answers_of(torch.log_softmax(x, dim=-1), ours))["mean"]
+                           for x in others)
+
+
+def evaluate(case, ours, strings):
+    where, how = place(case)
+    model = AutoModelForCausalLM.from_pretrained(*where, **how, dtype=torch.float32).eval()
+    result = common.difference(forward(model, ours).float(), ours)
+    if case["scheme"].startswith("w8a8"):
+        rounded_inputs(model, ours, result)
+    tokenizer = AutoTokenizer.from_pretrained(*where, **how)
+    return result | tokens(tokenizer, ours, strings) | template(tokenizer, case["source"])
+
+
+def versions(container):
+    import importlib.metadata as m
+    backend = {"compressed-tensors": "compressed-tensors", "gptq": "gptqmodel", "awq": "gptqmodel", "gguf": "gguf"}
+    text = transformers.__version__
+    if container in backend:
+        text += f", {backend[container]} {m.version(backend[container])}"
+    return text
+
+
+def main(cases, strings, results):
+    torch.set_num_threads(2)
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    with open(strings, encoding="utf-8") as f:
+        texts = json.load(f)
+    for case in common.cases(cases):
+        common.run(case, "Transformers", versions(case["container"]), results, lambda c, o: evaluate(c, o, texts))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,15 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: MIT
+# Sourced where llama.cpp is compared with nibble.
+
+# Bounds of the mean absolute difference of log-probabilities: llama.cpp rounds activations to the
+# weights' 16 bits, or to 8 bits where weights are quantized, nibble does not. With F32 both do the same.
+#
+#   bound TYPE
+bound() {
+    case $1 in
+    f32) echo 0.0001 ;;
+    f16 | bf16 | q8_0) echo 0.02 ;;
+    *) echo 0.05 ;;
+    esac
+}
