@@ -45,7 +45,7 @@ def answers_of(logp, ours):
 
 
 def run(case, engine, version, results, evaluate):
-    """evaluate(case, ours) -> what the result has besides the names; what it raises is a refusal."""
+    """evaluate(case, ours) -> what the result has besides the names; what it raises is a refusal. Returns the result."""
     result = {key: case[key] for key in ("case", "model", "container", "scheme")}
     result |= {"engine": engine, "version": version}
     try:
@@ -58,3 +58,4 @@ def run(case, engine, version, results, evaluate):
     print(f"  {engine}: {case['case']}:", result.get("error") or
           " ".join(f"{k} {v:.2g}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items()
                    if k not in ("case", "model", "container", "scheme", "engine", "version")), file=sys.stderr)
+    return result

@@ -4,7 +4,7 @@
     gguf_decoders.py CASES RESULTS
 
 nibble's values are those of the same file written again as F32, beside it under the name FILE.f32. The package needs
-no torch.
+no torch. Exit status 1 when a file differs.
 """
 import importlib.metadata
 import sys
@@ -30,10 +30,9 @@ def evaluate(case, _):
 
 def main(cases, results):
     version = importlib.metadata.version("gguf")
-    for case in common.cases(cases):
-        if case["container"] == "gguf":
-            common.run(case, "gguf decoders", version, results, evaluate)
+    return any(["error" in common.run(case, "gguf decoders", version, results, evaluate)
+               for case in common.cases(cases) if case["container"] == "gguf"])
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))
