@@ -9,6 +9,7 @@
 #include "cli/opened.h"
 #include "cli/opts.h"
 #include "cli/windows.h"
+#include "infer/finite.h"
 #include "run/collect.h"
 #include "run/rows.h"
 #include "run/solve.h"
@@ -147,6 +148,7 @@ static nib_code calibrate(const char *path, const char *beside, const nib_ctx *c
         rc = opt.hessians      ? write_hessians(&o.model, &windows, beside, ctx, err)
              : opt.activations ? write_ranges(&o.model, &windows, ctx, err)
                                : write_importances(&o.model, &windows, beside, ctx, err);
+    if (rc == NIB_ENUMERIC) nib_blame_weights(&o.model, ctx, err);
     nib_windows_free(&windows);
     nib_opened_close(&o);
     return rc;

@@ -7,6 +7,7 @@
 #include "cli/opts.h"
 #include "cli/scoring.h"
 #include "infer/compare.h"
+#include "infer/finite.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -61,6 +62,14 @@ static void close_models(job *j)
     nib_free(j->l);
 }
 
+/* Is it a weight of one of the models that made the result NaN or infinite? */
+static bool blame_weights(const job *j, const nib_ctx *ctx, nib_err *err)
+{
+    for (size_t i = 0; i < j->n; i++)
+        if (nib_blame_weights(&j->o[i].model, ctx, err)) return true;
+    return false;
+}
+
 static nib_code compare(job *j, const nib_ctx *ctx, nib_err *err)
 {
     char *text = NULL;
@@ -68,7 +77,8 @@ static nib_code compare(job *j, const nib_ctx *ctx, nib_err *err)
     const nib_ppl_opts how = nib_scoring_how(&opt.scoring);
     nib_code rc = open_models(j, ctx->log, err);
     if (!rc) rc = nib_text_read(&text, &n_text, opt.scoring.text, err);
-    if (!rc && (rc = nib_compare_run(&j->r, j->l, j->m, j->n, text, n_text, &how, ctx, err)))
+    if (!rc && (rc = nib_compare_run(&j->r, j->l, j->m, j->n, text, n_text, &how, ctx, err)) &&
+        !(rc == NIB_ENUMERIC && blame_weights(j, ctx, err)))
         nib_wrap(err, "%s", opt.scoring.text);
     nib_free(text);
     return rc;

@@ -6,6 +6,7 @@
 #include "cli/opened.h"
 #include "cli/opts.h"
 #include "cli/scoring.h"
+#include "infer/finite.h"
 #include "infer/ppl.h"
 
 #include <stdio.h>
@@ -37,7 +38,8 @@ static nib_code measure(nib_ppl_result *r, const char *path, const nib_ctx *ctx,
     const nib_ppl_opts how = nib_scoring_how(&opt.scoring);
     nib_code rc = nib_opened_open(&o, path, ctx->log, err);
     if (!rc) rc = nib_text_read(&text, &n, opt.scoring.text, err);
-    if (!rc && (rc = nib_ppl_run(r, &o.model, o.tok, text, n, &how, NULL, ctx, err)))
+    if (!rc && (rc = nib_ppl_run(r, &o.model, o.tok, text, n, &how, NULL, ctx, err)) &&
+        !(rc == NIB_ENUMERIC && nib_blame_weights(&o.model, ctx, err)))
         nib_wrap(err, "%s", opt.scoring.text);
     nib_free(text);
     nib_opened_close(&o);

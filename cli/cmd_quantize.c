@@ -6,6 +6,7 @@
 #include "cli/opened.h"
 #include "cli/opts.h"
 #include "cli/quantize_print.h"
+#include "infer/finite.h"
 #include "run/dir.h"
 #include "run/quantize.h"
 #include "run/solve.h"
@@ -284,6 +285,7 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
         rc = nib_print_result(&plan, NULL, NULL, err);
     else
         nib_print_plan(&plan);
+    if (rc == NIB_ENUMERIC) nib_blame_weights(&model, ctx, err);
 done:
     nib_plan_free(&plan);
     nib_target_release(&target);

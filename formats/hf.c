@@ -11,7 +11,8 @@ enum { JSON_MAX = 256 << 20, TEXT_MAX = 16 << 20 };
 
 static const char *const json_names[NIB_HF_JSON_COUNT] = {
     "config.json",        "generation_config.json", "tokenizer.json",    "tokenizer_config.json",
-    "chat_template.json", "quantize_config.json",   "quant_config.json", "hf_quant_config.json"};
+    "chat_template.json", "quantize_config.json",   "quant_config.json", "hf_quant_config.json",
+    "added_tokens.json",  "special_tokens_map.json"};
 static const char *const text_names[NIB_HF_TEXT_COUNT] = {"chat_template.jinja"};
 
 /* As nib_json_load, but says so when it finds a git-lfs pointer. */

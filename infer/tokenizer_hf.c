@@ -7,6 +7,7 @@
 #include "base/utf8.h"
 #include "infer/tokenizer_impl.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static bool is_type(const nib_json *j, const char *type)
@@ -118,13 +119,20 @@ typedef struct {
     nib_str *text; /* [n]; p NULL where no token has the id */
     uint8_t *type; /* [n] */
     size_t n, cap;
+    uint64_t rows; /* of the embedding, as config.json has it */
 } token_list;
 
-static nib_code put(token_list *l, const char *text, const nib_json *id_json, uint8_t type,
-                    nib_err *err)
+static const uint64_t NO_ID = UINT64_MAX;
+
+static uint64_t id_of(const nib_json *j)
 {
     uint64_t id;
-    if (!nib_json_u64(id_json, &id) || id >= NIB_VOCAB_MAX)
+    return nib_json_u64(j, &id) ? id : NO_ID;
+}
+
+static nib_code put(token_list *l, const char *text, uint64_t id, uint8_t type, nib_err *err)
+{
+    if (id >= NIB_VOCAB_MAX)
         return nib_fail(err, NIB_EFORMAT, "token '%.80s' has no id between 0 and %d", text,
                         NIB_VOCAB_MAX - 1);
     if (id >= l->cap) {
@@ -147,64 +155,208 @@ static nib_code put(token_list *l, const char *text, const nib_json *id_json, ui
     return NIB_OK;
 }
 
-static nib_code list_tokens(token_list *l, const nib_json *tj, nib_err *err)
+/* A token that is cut out of the text before it is merged. */
+typedef struct {
+    const char *text;
+    uint64_t id; /* NO_ID: not given */
+    bool special, normalized, lstrip, rstrip, single_word;
+    bool older; /* of added_tokens.json: found in normalized text unless it is special */
+} added_token;
+
+typedef struct {
+    added_token *t;
+    size_t n, cap;
+} added_list;
+
+static nib_code push(added_list *a, added_token t, nib_err *err)
+{
+    if (!t.text || !*t.text) return nib_fail(err, NIB_EFORMAT, "an added token has no content");
+    if (a->n == a->cap) {
+        size_t cap = a->cap ? 2 * a->cap : 64;
+        added_token *grown = nib_grow(a->t, a->n, cap, sizeof *grown);
+        if (!grown) return nib_fail_nomem(err, "added tokens");
+        a->t = grown;
+        a->cap = cap;
+    }
+    a->t[a->n++] = t;
+    return NIB_OK;
+}
+
+/* {"content": "<s>", "special": true, ...} */
+static added_token described(const nib_json *j, uint64_t id)
+{
+    added_token t = {.id = id,
+                     .special = flag(j, "special"),
+                     .normalized = flag(j, "normalized"),
+                     .lstrip = flag(j, "lstrip"),
+                     .rstrip = flag(j, "rstrip"),
+                     .single_word = flag(j, "single_word")};
+    nib_json_str(nib_json_get(j, "content"), &t.text);
+    return t;
+}
+
+static uint8_t type_for(const added_token *t)
+{
+    return t->special || looks_special(t->text) ? NIB_TOKEN_CONTROL : NIB_TOKEN_USER;
+}
+
+static nib_code list_tokens(token_list *l, added_list *a, const nib_json *tj, nib_err *err)
 {
     nib_code rc = NIB_OK;
     const nib_json *c = nib_json_first(nib_json_get(nib_json_get(tj, "model"), "vocab"));
     for (; c && !rc; c = nib_json_next(c)) {
         const char *key = nib_json_key(c);
-        rc = put(l, key ? key : "", c, NIB_TOKEN_NORMAL, err);
+        rc = put(l, key ? key : "", id_of(c), NIB_TOKEN_NORMAL, err);
     }
     c = nib_json_first(nib_json_get(tj, "added_tokens"));
     for (; c && !rc; c = nib_json_next(c)) {
-        const char *text;
-        if (!nib_json_str(nib_json_get(c, "content"), &text) || !*text)
-            return nib_fail(err, NIB_EFORMAT, "an added token has no content");
-        bool control = flag(c, "special") || looks_special(text);
-        rc = put(l, text, nib_json_get(c, "id"), control ? NIB_TOKEN_CONTROL : NIB_TOKEN_USER, err);
+        rc = push(a, described(c, id_of(nib_json_get(c, "id"))), err);
+        const added_token *t = &a->t[a->n - 1];
+        if (!rc) rc = put(l, t->text, t->id, type_for(t), err);
     }
     return rc;
 }
 
-static nib_code read_tokens(nib_tokenizer *t, const nib_json *tj, nib_err *err)
+static uint64_t parse_id(const char *key)
 {
-    token_list l = {0};
+    char *end;
+    if (*key < '0' || *key > '9') return NO_ID;
+    unsigned long long id = strtoull(key, &end, 10);
+    return *end ? NO_ID : id;
+}
+
+/* Tokens that tokenizer.json need not know: of tokenizer_config.json, and in folders from before it
+ * listed them of added_tokens.json. */
+static nib_code list_more(added_list *a, const nib_json *decoder, const nib_json *file,
+                          nib_err *err)
+{
     nib_code rc = NIB_OK;
+    for (const nib_json *c = nib_json_first(decoder); c && !rc; c = nib_json_next(c))
+        rc = push(a, described(c, parse_id(nib_json_key(c))), err);
+    if (decoder) return rc;
+    for (const nib_json *c = nib_json_first(file); c && !rc; c = nib_json_next(c))
+        rc = push(a, (added_token){.text = nib_json_key(c), .id = id_of(c), .older = true}, err);
+    return rc;
+}
+
+static const char *const special_keys[NIB_N_SPECIAL][2] = {
+    [NIB_BOS] = {"bos_token", "bos_token_id"},   [NIB_EOS] = {"eos_token", "eos_token_id"},
+    [NIB_UNK] = {"unk_token", "unk_token_id"},   [NIB_SEP] = {"sep_token", "sep_token_id"},
+    [NIB_PAD] = {"pad_token", "pad_token_id"},   [NIB_CLS] = {"cls_token", "cls_token_id"},
+    [NIB_MASK] = {"mask_token", "mask_token_id"}};
+
+/* A configuration file's token: a string, or an object with "content"; NULL: none. */
+static const char *token_text(const nib_json *j)
+{
+    const char *s = NULL;
+    if (!nib_json_str(j, &s)) nib_json_str(nib_json_get(j, "content"), &s);
+    return s && *s ? s : NULL;
+}
+
+/* Tokens that a configuration file gives a part to, or calls special. */
+static nib_code list_named(added_list *a, const nib_json *config, nib_err *err)
+{
+    static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens"};
+    nib_code rc = NIB_OK;
+    for (int i = 0; i < NIB_N_SPECIAL && !rc; i++) {
+        const char *text = token_text(nib_json_get(config, special_keys[i][0]));
+        if (text) rc = push(a, (added_token){.text = text, .id = NO_ID, .special = true}, err);
+    }
+    for (int i = 0; i < 2; i++)
+        for (const nib_json *c = nib_json_first(nib_json_get(config, lists[i])); c && !rc;
+             c = nib_json_next(c)) {
+            const char *text = token_text(c);
+            if (text) rc = push(a, (added_token){.text = text, .id = NO_ID, .special = true}, err);
+        }
+    return rc;
+}
+
+/* Take up the added tokens [from, a->n) into the built vocabulary's list, and drop those from `a`
+ * that it has as added ones already, or whose id is another's: tokenizer.json counts, as in
+ * Transformers. So are those beyond the embedding, which no model can be given. promote: a plain
+ * added token that is named here is special after all. */
+static nib_code take_up(nib_tokenizer *t, token_list *l, added_list *a, size_t from, bool promote,
+                        nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    size_t n = from;
+    bool changed = false;
+    for (size_t i = from; i < a->n && !rc; i++) {
+        added_token *x = &a->t[i];
+        int32_t found = nib_vocab_find(&t->vocab, x->text, strlen(x->text));
+        if (found < 0 && (x->id >= l->rows || (x->id < l->n && l->text[x->id].p))) continue;
+        if (found >= 0 && l->type[found] != NIB_TOKEN_NORMAL) {
+            if (promote) l->type[found] = NIB_TOKEN_CONTROL;
+            changed = changed || promote;
+            continue;
+        }
+        if (found >= 0) x->id = (uint64_t)found;
+        rc = put(l, x->text, x->id, type_for(x), err);
+        a->t[n++] = *x;
+        changed = true;
+    }
+    a->n = n;
+    if (rc || !changed) return rc;
+    nib_vocab_fini(&t->vocab);
+    return nib_vocab_build(&t->vocab, l->text, l->type, l->n, err);
+}
+
+static nib_code read_tokens(nib_tokenizer *t, added_list *a, const nib_json *tj,
+                            const nib_source *src, nib_err *err)
+{
+    token_list l = {.rows = NO_ID};
+    nib_code rc = NIB_OK;
+    nib_json_u64(nib_json_get(nib_source_json(src, "config.json"), "vocab_size"), &l.rows);
+    const nib_json *config = nib_source_json(src, "tokenizer_config.json");
+    const nib_json *decoder = nib_json_get(config, "added_tokens_decoder");
+    if (!nib_json_is_object(decoder)) decoder = NULL;
     if (!nib_json_is_object(nib_json_get(nib_json_get(tj, "model"), "vocab")))
         rc = nib_fail(err, NIB_EFORMAT, "model has no vocab object");
-    if (!rc) rc = list_tokens(&l, tj, err);
+    if (!rc) rc = list_tokens(&l, a, tj, err);
     if (!rc) rc = nib_vocab_build(&t->vocab, l.text, l.type, l.n, err);
+    size_t from = a->n;
+    if (!rc) rc = list_more(a, decoder, nib_source_json(src, "added_tokens.json"), err);
+    if (!rc) rc = take_up(t, &l, a, from, false, err);
+    from = a->n;
+    if (!rc) rc = list_named(a, config, err);
+    if (!rc && !decoder) rc = list_named(a, nib_source_json(src, "special_tokens_map.json"), err);
+    if (!rc) rc = take_up(t, &l, a, from, !decoder, err);
     nib_free(l.text);
     nib_free(l.type);
     return rc;
 }
 
-static nib_code read_added(nib_tokenizer *t, const nib_json *list, nib_err *err)
+static bool is_normalized(const nib_tokenizer *t, const added_token *a)
+{
+    if (!a->older) return a->normalized;
+    return t->vocab.type[nib_vocab_find(&t->vocab, a->text, strlen(a->text))] != NIB_TOKEN_CONTROL;
+}
+
+static nib_code read_added(nib_tokenizer *t, const added_list *list, nib_err *err)
 {
     nib_code rc = NIB_OK;
     /* Normalized spellings first: the buffer that holds them moves while it grows. */
-    for (const nib_json *c = nib_json_first(list); c && !rc; c = nib_json_next(c)) {
-        const char *text = "";
-        nib_json_str(nib_json_get(c, "content"), &text);
-        if (flag(c, "normalized") && t->nfc && nib_utf8_bad(text, strlen(text)) == strlen(text))
+    for (size_t i = 0; i < list->n && !rc; i++) {
+        const char *text = list->t[i].text;
+        const bool normalized = is_normalized(t, &list->t[i]);
+        if (normalized && t->nfc && nib_utf8_bad(text, strlen(text)) == strlen(text))
             rc = nib_text_add_nfc(&t->norm_text, text, strlen(text), err);
-        else if (flag(c, "normalized"))
+        else if (normalized)
             rc = nib_text_add(&t->norm_text, text, strlen(text), err);
         if (!rc) rc = nib_text_add(&t->norm_text, "", 1, err);
     }
     const char *norm = t->norm_text.p;
-    for (const nib_json *c = nib_json_first(list); c && !rc; c = nib_json_next(c)) {
-        const char *text = "";
-        nib_json_str(nib_json_get(c, "content"), &text);
-        int32_t id = nib_vocab_find(&t->vocab, text, strlen(text));
-        bool normalized = flag(c, "normalized");
+    for (size_t i = 0; i < list->n && !rc; i++) {
+        const added_token *a = &list->t[i];
+        const bool normalized = is_normalized(t, a);
+        int32_t id = nib_vocab_find(&t->vocab, a->text, strlen(a->text));
         rc = nib_added_push(normalized ? &t->added_norm : &t->added,
                             (nib_added){.text = normalized ? str(norm) : t->vocab.text[id],
                                         .id = id,
                                         .control = t->vocab.type[id] == NIB_TOKEN_CONTROL,
-                                        .lstrip = flag(c, "lstrip"),
-                                        .rstrip = flag(c, "rstrip"),
-                                        .single_word = flag(c, "single_word")},
+                                        .lstrip = a->lstrip,
+                                        .rstrip = a->rstrip,
+                                        .single_word = a->single_word},
                             err);
         norm += strlen(norm) + 1;
     }
@@ -253,13 +405,11 @@ static nib_code read_merges(nib_tokenizer *t, const nib_json *model, nib_err *er
 
 /* ---- special tokens ---- */
 
-/* A configuration file's token: a string, or an object with "content". -1: none, or not a token. */
+/* -1: none, or not a token. */
 static int32_t token_in(const nib_tokenizer *t, const nib_json *config, const char *key)
 {
-    const nib_json *j = nib_json_get(config, key);
-    const char *s;
-    if (!nib_json_str(j, &s) && !nib_json_str(nib_json_get(j, "content"), &s)) return -1;
-    return nib_vocab_find(&t->vocab, s, strlen(s));
+    const char *text = token_text(nib_json_get(config, key));
+    return text ? nib_vocab_find(&t->vocab, text, strlen(text)) : -1;
 }
 
 /* An id, or the first of a list of them. */
@@ -271,18 +421,19 @@ static int32_t id_in(const nib_tokenizer *t, const nib_json *config, const char 
     return nib_json_u64(j, &id) && id < t->vocab.n ? (int32_t)id : -1;
 }
 
+/* special_tokens_map.json counts where Transformers reads it: in folders from before
+ * tokenizer_config.json listed the added tokens, and first. */
 static void read_specials(nib_tokenizer *t, const nib_source *src)
 {
-    static const char *const key[NIB_N_SPECIAL][2] = {
-        [NIB_BOS] = {"bos_token", "bos_token_id"},   [NIB_EOS] = {"eos_token", "eos_token_id"},
-        [NIB_UNK] = {"unk_token", "unk_token_id"},   [NIB_SEP] = {"sep_token", "sep_token_id"},
-        [NIB_PAD] = {"pad_token", "pad_token_id"},   [NIB_CLS] = {"cls_token", "cls_token_id"},
-        [NIB_MASK] = {"mask_token", "mask_token_id"}};
+    const nib_json *config = nib_source_json(src, "tokenizer_config.json");
+    const bool older = !nib_json_get(config, "added_tokens_decoder");
     for (int i = 0; i < NIB_N_SPECIAL; i++) {
         int32_t *id = &t->special[i];
-        *id = token_in(t, nib_source_json(src, "tokenizer_config.json"), key[i][0]);
-        if (*id < 0) *id = id_in(t, nib_source_json(src, "config.json"), key[i][1]);
-        if (*id < 0) *id = id_in(t, nib_source_json(src, "generation_config.json"), key[i][1]);
+        const char *const *key = special_keys[i];
+        *id = older ? token_in(t, nib_source_json(src, "special_tokens_map.json"), key[0]) : -1;
+        if (*id < 0) *id = token_in(t, config, key[0]);
+        if (*id < 0) *id = id_in(t, nib_source_json(src, "config.json"), key[1]);
+        if (*id < 0) *id = id_in(t, nib_source_json(src, "generation_config.json"), key[1]);
     }
 }
 
@@ -365,12 +516,13 @@ static nib_code read_around(nib_tokenizer *t, const nib_source *src, const nib_j
 
 /* ---- chat templates ---- */
 
+/* As in Transformers the file counts, all of it, before what is in tokenizer_config.json. */
 static nib_code read_templates(nib_tokenizer *t, const nib_source *src, nib_err *err)
 {
     const nib_json *j =
         nib_json_get(nib_source_json(src, "tokenizer_config.json"), "chat_template");
-    const char *name, *text;
-    if (nib_json_str(j, &text))
+    const char *name, *text = nib_source_text(src, "chat_template.jinja");
+    if (text || nib_json_str(j, &text))
         return nib_tokenizer_add_template(t, str("default"), str(text), err);
     nib_code rc = NIB_OK;
     const nib_json *c = nib_json_is_array(j) ? nib_json_first(j) : NULL;
@@ -378,11 +530,10 @@ static nib_code read_templates(nib_tokenizer *t, const nib_source *src, nib_err 
         if (nib_json_str(nib_json_get(c, "name"), &name) &&
             nib_json_str(nib_json_get(c, "template"), &text))
             rc = nib_tokenizer_add_template(t, str(name), str(text), err);
-    if (rc || t->n_tmpl) return rc;
-    if (!(text = nib_source_text(src, "chat_template.jinja")) &&
+    if (rc || t->n_tmpl ||
         !nib_json_str(nib_json_get(nib_source_json(src, "chat_template.json"), "chat_template"),
                       &text))
-        return NIB_OK;
+        return rc;
     return nib_tokenizer_add_template(t, str("default"), str(text), err);
 }
 
@@ -405,9 +556,12 @@ nib_code nib_tokenizer_from_hf(nib_tokenizer *t, const nib_source *src, nib_err 
                                    err)))
         return rc;
     t->prefix_space = nib_pretok_prefix_space(t->pre);
-    if ((rc = read_tokens(t, tj, err))) return rc;
-    if ((rc = read_merges(t, model, err))) return rc;
-    if ((rc = read_added(t, nib_json_get(tj, "added_tokens"), err))) return rc;
+    added_list added = {0};
+    rc = read_tokens(t, &added, tj, src, err);
+    if (!rc) rc = read_merges(t, model, err);
+    if (!rc) rc = read_added(t, &added, err);
+    nib_free(added.t);
+    if (rc) return rc;
     read_specials(t, src);
     if ((rc = read_around(t, src, nib_json_get(tj, "post_processor"), err))) return rc;
     return read_templates(t, src, err);

@@ -128,6 +128,92 @@ static void a_space_may_go_in_front(void **unused)
     nib_tokenizer_close(t);
 }
 
+/* ---- added tokens that tokenizer.json does not have ---- */
+
+/* The folder again, with the files that were put beside it. */
+static nib_tokenizer *reopened(void)
+{
+    nib_source *s = must_open(tmp_path(""));
+    nib_tokenizer *t = must_load(s);
+    nib_source_close(s);
+    return t;
+}
+
+/* Ids of Transformers 5.17 for such folders: tokens of the list have the ids it states, and their
+ * white space; what tokenizer.json has otherwise stays as it is; a token of the vocabulary that is
+ * called special becomes so. */
+static void tokenizer_config_adds_tokens(void **unused)
+{
+    (void)unused;
+    nib_tokenizer *t =
+        by_hand(TOKENIZER(SPECIALS, ""),
+                "{'eos_token':'<e>','unk_token':'abc','added_tokens_decoder':{"
+                "'8':{'content':'<s>','special':true},'10':{'content':'<e>','special':true},"
+                "'11':{'content':'<t>','special':false,'rstrip':true},'9':{'content':'<x>'}}}");
+    assert_int_equal(nib_tokenizer_n_vocab(t), 12);
+    assert_int_equal(nib_tokenizer_eos(t), 10);
+    assert_string_equal(ids_of(t, "a<e>b<t>  a<s>", PARSE), "0 10 1 11 0 8");
+    assert_string_equal(ids_of(t, "<x></s>", PARSE), "9"); /* '<x>' has no id of its own */
+    assert_string_equal(ids_of(t, "a<e><t>", 0), "0 11");
+    assert_string_equal(ids_of(t, "aabc", PARSE), "0 6");
+    assert_string_equal(ids_of(t, "aabc", 0), "0 6");
+    nib_tokenizer *back = through_gguf(t, 12);
+    assert_int_equal(nib_tokenizer_eos(back), 10);
+    assert_string_equal(ids_of(back, "a<e>b", PARSE), "0 10 1");
+    nib_tokenizer_close(back);
+    nib_tokenizer_close(t);
+}
+
+static void older_files_add_tokens(void **unused)
+{
+    (void)unused;
+    nib_source_close(open_folder(TOKENIZER(SPECIALS, ""), "{'eos_token':'</s>'}", NULL));
+    side_file("added_tokens.json", "{'<e>':10,'<t>':11}");
+    side_file("special_tokens_map.json",
+              "{'eos_token':{'content':'<e>'},'additional_special_tokens':['<s>']}");
+    nib_tokenizer *t = reopened();
+    assert_int_equal(nib_tokenizer_eos(t), 10);
+    assert_string_equal(ids_of(t, "a<e>b<t>", PARSE), "0 10 1 11");
+    assert_string_equal(ids_of(t, "a<e>b<t>", 0), "0 1 11"); /* '<e>' is special, '<t>' is not */
+    nib_tokenizer_close(t);
+    /* With a list in tokenizer_config.json they are of no account. */
+    side_file("tokenizer_config.json", "{'eos_token':'</s>','added_tokens_decoder':{}}");
+    t = reopened();
+    assert_int_equal(nib_tokenizer_n_vocab(t), 10);
+    assert_int_equal(nib_tokenizer_eos(t), 9);
+    nib_tokenizer_close(t);
+}
+
+static void tokens_beyond_the_embedding_are_left_out(void **unused)
+{
+    (void)unused;
+    nib_source_close(open_folder(TOKENIZER(SPECIALS, ""),
+                                 "{'added_tokens_decoder':{'10':{'content':'<e>'},'11':{'content':"
+                                 "'[PAD]'}}}",
+                                 NULL));
+    side_file("config.json", "{'vocab_size':11}");
+    nib_tokenizer *t = reopened();
+    assert_int_equal(nib_tokenizer_n_vocab(t), 11);
+    nib_tokenizer_close(t);
+}
+
+static void added_tokens_need_sense(void **unused)
+{
+    (void)unused;
+    static const char *const configs[][2] = {
+        {"{'added_tokens_decoder':{'10':{'special':true}}}", "an added token has no content"},
+        {"{'added_tokens_decoder':{'99999999':{'content':'<e>'}}}", "'<e>' has no id between"},
+    };
+    for (size_t i = 0; i < 2; i++) {
+        nib_err err = {0};
+        nib_tokenizer *t;
+        nib_source *s = open_folder(TOKENIZER(SPECIALS, ""), configs[i][0], NULL);
+        assert_int_equal(nib_tokenizer_open(&t, s, &err), NIB_EFORMAT);
+        tmp_expect(err.msg, configs[i][1]);
+        nib_source_close(s);
+    }
+}
+
 /* ---- BOS, EOS ---- */
 
 static void check_around(const char *post, const char *config, const char *want)
@@ -371,7 +457,9 @@ static void a_template_may_have_a_file_of_its_own(void **unused)
     nib_err err = {0};
     nib_str s;
     tmp_text("chat_template.jinja", "{{ messages }}");
-    nib_tokenizer *t = by_hand(TOKENIZER(SPECIALS, ""), "{'bos_token':'<s>'}");
+    /* as in Transformers, whatever tokenizer_config.json has */
+    nib_tokenizer *t =
+        by_hand(TOKENIZER(SPECIALS, ""), "{'bos_token':'<s>','chat_template':'another'}");
     unlink(tmp_path("chat_template.jinja"));
     nib_gguf_kvs *kvs = nib_gguf_kvs_new();
     assert_int_equal(nib_tokenizer_to_gguf(t, 10, kvs, &err), NIB_OK);
@@ -418,6 +506,10 @@ int main(void)
         cmocka_unit_test(added_tokens_take_space_and_stand_alone),
         cmocka_unit_test(text_is_normalized_where_the_model_does),
         cmocka_unit_test(a_space_may_go_in_front),
+        cmocka_unit_test(tokenizer_config_adds_tokens),
+        cmocka_unit_test(older_files_add_tokens),
+        cmocka_unit_test(tokens_beyond_the_embedding_are_left_out),
+        cmocka_unit_test(added_tokens_need_sense),
         cmocka_unit_test(bos_and_eos_are_added_as_the_model_says),
         cmocka_unit_test(special_ids_come_from_the_first_that_has_them),
         cmocka_unit_test(any_bytes_come_back),

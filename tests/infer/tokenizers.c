@@ -33,6 +33,8 @@ nib_source *open_folder(const char *tokenizer, const char *config, const char *g
     unlink(tmp_path("tokenizer.json"));
     unlink(tmp_path("tokenizer_config.json"));
     unlink(tmp_path("generation_config.json"));
+    unlink(tmp_path("added_tokens.json"));
+    unlink(tmp_path("special_tokens_map.json"));
     if (tokenizer) tmp_text("tokenizer.json", quoted(tokenizer));
     if (config) tmp_text("tokenizer_config.json", quoted(config));
     if (generation) tmp_text("generation_config.json", quoted(generation));
@@ -45,6 +47,11 @@ nib_tokenizer *must_load(const nib_source *s)
     nib_tokenizer *t = NULL;
     if (nib_tokenizer_open(&t, s, &err)) fail_msg("%s", err.msg);
     return t;
+}
+
+void side_file(const char *name, const char *json)
+{
+    tmp_text(name, quoted(json));
 }
 
 nib_tokenizer *by_hand(const char *tokenizer, const char *config)

@@ -11,6 +11,9 @@
 /* A model's folder with these as tokenizer.json, tokenizer_config.json and generation_config.json;
  * NULL: without. config.json names 9 as its BOS, 8 as its EOS. */
 nib_source *open_folder(const char *tokenizer, const char *config, const char *generation);
+/* One more file of that folder. The next open_folder() removes added_tokens.json and
+ * special_tokens_map.json. */
+void side_file(const char *name, const char *json);
 /* The tokenizer of a source; fails the test with the message when there is none. */
 nib_tokenizer *must_load(const nib_source *s);
 nib_tokenizer *by_hand(const char *tokenizer, const char *config);
