@@ -153,6 +153,7 @@ static const char *find_fault(const char *text, size_t n, size_t *pos)
 static size_t non_finite(const char *text, size_t n, size_t i)
 {
     static const char *const words[] = {"NaN", "Infinity"};
+    if (text[i] != 'N' && text[i] != 'I') return 0;
     if (i && !strchr("[,: \t\r\n-", text[i - 1])) return 0;
     for (size_t w = 0; w < 2; w++) {
         const size_t k = strlen(words[w]);

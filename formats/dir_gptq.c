@@ -216,6 +216,19 @@ static nib_code read_dynamic(nib_layout_rules *rules, const nib_json *rule,
     return nib_layout_rules_add(rules, NIB_RULE_REGEX, regex, packed ? &f : NULL, err);
 }
 
+/* AutoRound's exceptions, by name; layers of 16 bits and more are not packed. */
+static nib_code read_extra(nib_layout_rules *rules, const nib_json *layer,
+                           const nib_layout_format *base, nib_err *err)
+{
+    uint64_t bits = base->bits;
+    nib_layout_format f = *base;
+    nib_json_u64(nib_json_get(layer, "bits"), &bits);
+    const bool packed = bits < 16;
+    nib_code rc = packed ? read_numbers(&f, layer, err) : NIB_OK;
+    if (rc) return nib_wrap(err, "'%.200s'", nib_json_key(layer));
+    return nib_layout_rules_add(rules, NIB_RULE_NAME, nib_json_key(layer), packed ? &f : NULL, err);
+}
+
 static nib_code config_read(nib_layout_rules *rules, const nib_json *config, nib_err *err)
 {
     nib_layout_format f = {.kind = NIB_LAYOUT_GPTQ, .sym = true, .scale_type = NIB_F16};
@@ -224,6 +237,9 @@ static nib_code config_read(nib_layout_rules *rules, const nib_json *config, nib
     if (!rc) rc = read_version(&f, config, err);
     if (!rc && dynamic && !nib_json_is_null(dynamic) && !nib_json_is_object(dynamic))
         rc = nib_fail(err, NIB_EFORMAT, "'dynamic' is not an object");
+    const nib_json *extra = nib_json_get(config, "extra_config");
+    for (const nib_json *r = nib_json_first(extra); r && !rc; r = nib_json_next(r))
+        if ((rc = read_extra(rules, r, &f, err))) nib_wrap(err, "extra_config");
     for (const nib_json *r = nib_json_first(dynamic); r && !rc; r = nib_json_next(r))
         if ((rc = read_dynamic(rules, r, &f, err))) nib_wrap(err, "dynamic");
     return rc ? rc : nib_layout_rules_add(rules, NIB_RULE_ALL, NULL, &f, err);

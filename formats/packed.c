@@ -33,14 +33,32 @@ static const nib_json *config_of(const nib_hf_side *side)
                            "compression_config");
 }
 
-/* Its method; NULL: it does not say. Older compressed-tensors do not. */
+/* The method of AutoRound's folders is the one whose layout they have: "auto_round:auto_gptq". */
+static const char *method_of_packing(const nib_json *config, const char *method)
+{
+    const char *packing = "";
+    if (strcmp(method, "auto-round") && strcmp(method, "intel/auto-round")) return method;
+    nib_json_str(nib_json_either(config, "packing_format", "backend"), &packing);
+    if (strstr(packing, "gptq")) return nib_layout_method(NIB_LAYOUT_GPTQ);
+    if (strstr(packing, "awq")) return nib_layout_method(NIB_LAYOUT_AWQ);
+    return method;
+}
+
+/* Its method; NULL: it does not say, and has no key that only one method has. */
 static const char *method_of(const nib_json *config)
 {
-    const char *method = NULL;
-    if (!nib_json_str(nib_json_get(config, "quant_method"), &method) &&
-        nib_json_is_object(nib_json_get(config, "config_groups")))
-        method = nib_layout_method(NIB_LAYOUT_CT_PACKED);
-    return method;
+    static const struct {
+        const char *key;
+        nib_layout_kind kind;
+    } telling[] = {{"config_groups", NIB_LAYOUT_CT_PACKED},
+                   {"zero_point", NIB_LAYOUT_AWQ},
+                   {"desc_act", NIB_LAYOUT_GPTQ}};
+    const char *method;
+    if (nib_json_str(nib_json_get(config, "quant_method"), &method))
+        return method_of_packing(config, method);
+    for (size_t i = 0; i < sizeof telling / sizeof *telling; i++)
+        if (nib_json_get(config, telling[i].key)) return nib_layout_method(telling[i].kind);
+    return NULL;
 }
 
 /* The object that describes the format, and the format's name; NULL: not one that is known here. */

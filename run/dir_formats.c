@@ -118,7 +118,7 @@ nib_code nib_dir_list_exceptions(nib_layout_note *note, const nib_plan *p, nib_a
                                  nib_err *err)
 {
     const size_t most = (size_t)p->model->hp.n_layer * N_SETS;
-    char output[NIB_GGUF_NAME_MAX + 1];
+    char output[NIB_PLAN_NAME_MAX + 1];
     const char *parent;
     nib_layout_exception *list = nib_arena_alloc(memory, most, sizeof *list, sizeof(void *));
     nib_place_hf_name((nib_place){.role = NIB_ROLE_OUTPUT}, output, sizeof output);

@@ -249,7 +249,7 @@ void nib_overrides_free(nib_overrides *o)
 
 /* A tensor as the rules see it. */
 typedef struct {
-    char gguf[NIB_GGUF_NAME_MAX + 1], hf[NIB_GGUF_NAME_MAX + 1];
+    char gguf[NIB_PLAN_NAME_MAX + 1], hf[NIB_PLAN_NAME_MAX + 1];
     bool in_block;
     uint32_t layer;
 } subject;

@@ -15,7 +15,7 @@
 #include "run/recipe.h"
 
 typedef struct {
-    char name[NIB_GGUF_NAME_MAX + 1]; /* in the output                                     */
+    char name[NIB_PLAN_NAME_MAX + 1]; /* in the output                                     */
     const nib_tensor *src;            /* NULL: generated, from `values`                     */
     const float *values;              /* [cols], borrowed from the model                    */
     uint64_t rows, cols;              /* cols: contiguous                                   */

@@ -131,7 +131,7 @@ static nib_code list_tensors(nib_plan *p, nib_overrides *o, nib_err *err)
         t->method = p->recipe.method;
         nib_model_place(p->model, t->src, &t->place);
         t->outer = t->place.role == NIB_ROLE_TOKEN_EMBD || t->place.role == NIB_ROLE_OUTPUT;
-        snprintf(t->name, sizeof t->name, "%.*s", NIB_GGUF_NAME_MAX, t->src->name);
+        snprintf(t->name, sizeof t->name, "%.*s", NIB_PLAN_NAME_MAX, t->src->name);
     }
     p->n = n;
     qsort(p->tensor, n, sizeof *p->tensor, by_layer);

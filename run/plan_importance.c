@@ -17,7 +17,7 @@ static bool could_use(const nib_plan *p, const nib_plan_tensor *t)
 static nib_code find_importance(const nib_plan *p, const nib_plan_tensor *t, const nib_imatrix *im,
                                 const nib_imatrix_entry **out, nib_err *err)
 {
-    char name[NIB_GGUF_NAME_MAX + 1];
+    char name[NIB_PLAN_NAME_MAX + 1];
     *out = NULL;
     if (!im || t->copy || !t->codec->quantized) return NIB_OK;
     if (p->recipe.format == NIB_FORMAT_DIR)

@@ -10,6 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Of a tensor's name in a plan: folders have longer ones than GGUF files. */
+enum { NIB_PLAN_NAME_MAX = 255 };
+
 /* Which representable values the weights of the blocks take. */
 typedef enum {
     NIB_METHOD_RTN,  /* the nearest, as the format's reference encoder has it */

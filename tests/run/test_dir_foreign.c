@@ -256,7 +256,7 @@ static void other_names_of_keys(void **state)
     expect_ours("theirs");
 }
 
-/* As llm-awq writes it: a file of its own, with names of its own. */
+/* As llm-awq writes it: a file of its own, with names of its own, which say what it is. */
 static void awq_in_a_file_of_its_own(void **state)
 {
     (void)state;
@@ -269,6 +269,52 @@ static void awq_in_a_file_of_its_own(void **state)
     assert_int_equal(nib_file_save(path, own, sizeof own - 1, true, &err), NIB_OK);
     nib_free(path);
     expect_ours("theirs");
+    make_two(awq);
+    edit_config("theirs", "\"quant_method\":\t\"awq\",", "");
+    edit_config("theirs", "\"bits\"", "\"w_bit\"");
+    edit_config("theirs", "\"group_size\"", "\"q_group_size\"");
+    expect_ours("theirs");
+}
+
+/* AutoRound's folders have the layout of others, and exceptions by name. */
+static void auto_round_in_the_layout_of_others(void **state)
+{
+    (void)state;
+    make_two(gptq);
+    edit_config("theirs", "\"quant_method\":\t\"gptq\",",
+                "\"quant_method\": \"auto-round\", \"packing_format\": \"auto_round:auto_gptq\","
+                "\"extra_config\": {\"lm_head\": {\"bits\": 16}},");
+    expect_ours("theirs");
+    edit_config("theirs", "\"lm_head\": {",
+                "\"model.layers.2.mlp.up_proj\": {\"bits\": 8}, \"x\": {");
+    refuse_folder("theirs", "'model.layers.2.mlp.up_proj.scales': shape is");
+    make_two(awq);
+    edit_config("theirs", "\"quant_method\":\t\"awq\",",
+                "\"quant_method\": \"intel/auto-round\", \"backend\": \"auto_round:auto_awq\",");
+    expect_ours("theirs");
+}
+
+/* What memory plans count for a packed source is what its rows take. */
+static void rows_of_packed_weights_take_memory(void **state)
+{
+    (void)state;
+    const nib_layout_format all[] = {gptq, awq, w8a8, w4a16};
+    for (size_t i = 0; i < 4; i++) {
+        make_two(all[i]);
+        nib_source *s = open_folder("ours");
+        for (size_t k = 0; k < nib_source_count(s); k++) {
+            const nib_tensor *t = nib_source_at(s, k);
+            const uint64_t rows = nib_tensor_rows(t) < 40 ? nib_tensor_rows(t) : 40;
+            nib_buf raw = {0};
+            nib_err err = {0};
+            float *x = nib_alloc((size_t)(rows * nib_tensor_cols(t)), sizeof *x);
+            assert_int_equal(nib_source_read_rows(s, t, 0, rows, x, &raw, 0, &err), NIB_OK);
+            assert_int_equal(raw.cap, nib_tensor_rows_memory(t, rows));
+            nib_buf_free(&raw);
+            nib_free(x);
+        }
+        nib_source_close(s);
+    }
 }
 
 /* Zero points of 0 say nothing where it is symmetric; others contradict. */
@@ -433,6 +479,8 @@ int main(void)
         cmocka_unit_test(other_names_of_files),
         cmocka_unit_test(other_names_of_keys),
         cmocka_unit_test(awq_in_a_file_of_its_own),
+        cmocka_unit_test(auto_round_in_the_layout_of_others),
+        cmocka_unit_test(rows_of_packed_weights_take_memory),
         cmocka_unit_test(neutral_zero_points),
         cmocka_unit_test(scales_of_the_cache),
         cmocka_unit_test(tied_with_a_head_of_its_own),
