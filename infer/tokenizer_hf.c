@@ -182,12 +182,15 @@ static nib_code push(added_list *a, added_token t, nib_err *err)
     return NIB_OK;
 }
 
-/* {"content": "<s>", "special": true, ...} */
+/* {"content": "<s>", "special": true, ...}; as in Transformers a special token is looked for in the
+ * text as it is, another in the normalized one, unless "normalized" says otherwise. */
 static added_token described(const nib_json *j, uint64_t id)
 {
+    bool normalized = !flag(j, "special");
+    nib_json_bool(nib_json_get(j, "normalized"), &normalized);
     added_token t = {.id = id,
                      .special = flag(j, "special"),
-                     .normalized = flag(j, "normalized"),
+                     .normalized = normalized,
                      .lstrip = flag(j, "lstrip"),
                      .rstrip = flag(j, "rstrip"),
                      .single_word = flag(j, "single_word")};

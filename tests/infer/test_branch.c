@@ -58,6 +58,8 @@ static void branches_add_up(void **state)
     const nib_ctx ctx = tiny_ctx(2);
     tiny_make(&t, *state);
     tiny_open(&t);
+    t.model.hp.window = 3; /* of the second block */
+    t.model.hp.sliding[0] = 2;
     const size_t width = t.model.hp.n_embd, n = ROWS * width;
     float *in = malloc(n * sizeof *in), *out = malloc(n * sizeof *out), *y[4];
     random_input(in, n);

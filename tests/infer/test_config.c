@@ -108,6 +108,7 @@ static const char *const good[] = {
     "{" LLAMA ",\"num_experts\":0,\"attention_sink_size\":null,\"use_qk_norm\":false,"
     "\"logit_scale\":1.0,\"embedding_multiplier\":1,\"final_logit_softcapping\":null,"
     "\"no_rope_layers\":[],\"is_causal\":true,\"tie_word_embeddings\":null}",
+    "{" LLAMA ",\"rotary_percentage\":1.0,\"use_rotary_position_embeddings\":true}",
     /* of nobody's business */
     "{" LLAMA ",\"our_note\":\"fine-tuned on recipes\",\"run\":7}",
     "{" LLAMA ",\"rope_scaling\":{},\"rope_parameters\":null}",

@@ -114,6 +114,27 @@ static void text_is_normalized_where_the_model_does(void **unused)
     nib_tokenizer_close(t);
 }
 
+/* A token that does not say so is found after normalizing unless it is special. */
+static void normalized_unless_special(void **unused)
+{
+    (void)unused;
+    static const char form[] =
+        "{'added_tokens':[" ADDED("3", "\u00E9!", "%s") "],'normalizer':{'type':'NFC'},"
+                                                        "'pre_tokenizer':" BYTE_LEVEL
+                                                        ",'model':{'type':'BPE','vocab':{'e':0,"
+                                                        "'\u00C3':1,'\u00A9':2},'merges':[]}}";
+    char json[1024];
+    snprintf(json, sizeof json, form, "");
+    nib_tokenizer *t = by_hand(json, NULL);
+    assert_string_equal(ids_of(t, "e\u0301!", PARSE), "3");
+    nib_tokenizer_close(t);
+    snprintf(json, sizeof json, form, ",'special':true");
+    t = by_hand(json, NULL);
+    assert_string_equal(ids_of(t, "e\u0301!", PARSE), "1 2");
+    assert_string_equal(ids_of(t, "\u00E9!", PARSE), "3");
+    nib_tokenizer_close(t);
+}
+
 static void a_space_may_go_in_front(void **unused)
 {
     (void)unused;
@@ -505,6 +526,7 @@ int main(void)
         cmocka_unit_test(special_tokens_are_parsed_only_when_asked),
         cmocka_unit_test(added_tokens_take_space_and_stand_alone),
         cmocka_unit_test(text_is_normalized_where_the_model_does),
+        cmocka_unit_test(normalized_unless_special),
         cmocka_unit_test(a_space_may_go_in_front),
         cmocka_unit_test(tokenizer_config_adds_tokens),
         cmocka_unit_test(older_files_add_tokens),
