@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* cli/cmd_completion.c - shell completion, generated from the rows of all commands. */
+#include "base/name.h"
 #include "cli/opts.h"
 
 #include <stdio.h>
@@ -12,16 +13,10 @@ static bool is_path(const nib_opt *o)
     return o->metavar && (!strcmp(o->metavar, "FILE") || !strcmp(o->metavar, "DIR"));
 }
 
-/* The i-th value that the row offers; NULL after the last. */
-static const char *offered(const nib_opt *o, size_t i)
-{
-    return o->choices ? o->choices[i] : o->offer ? o->offer(i) : NULL;
-}
-
 static void print_offers(const nib_opt *o)
 {
     const char *s;
-    for (size_t i = 0; (s = offered(o, i)); i++) printf("%s%s", i ? " " : "", s);
+    for (size_t i = 0; (s = nib_opt_offered(o, i)); i++) printf("%s%s", i ? " " : "", s);
 }
 
 /* ---- bash ---- */
@@ -42,7 +37,7 @@ static void bash_values(const nib_cmd *cmd, const nib_opt *o)
         if (o->kind == NIB_OPT_FLAG) continue;
         printf("    %s,--%s", cmd->name, o->name);
         if (o->letter) printf(" | %s,-%c", cmd->name, o->letter);
-        if (offered(o, 0)) {
+        if (nib_opt_offered(o, 0)) {
             fputs(")\n        COMPREPLY=($(compgen -W '", stdout);
             print_offers(o);
             puts("' -- \"$cur\"))\n        return ;;");
@@ -113,7 +108,7 @@ static void zsh_row(const nib_opt *o)
     if (o->kind != NIB_OPT_FLAG) {
         printf(":%s:", nib_opt_value_name(o));
         if (is_path(o)) fputs("_files", stdout);
-        if (offered(o, 0)) {
+        if (nib_opt_offered(o, 0)) {
             putchar('(');
             print_offers(o);
             putchar(')');
@@ -157,9 +152,9 @@ static int run(const nib_opt_list *operands, const nib_ctx *ctx)
 {
     const char *shell = operands->v[0];
     (void)ctx;
-    if (!strcmp(shell, "bash"))
+    if (nib_name_same(shell, "bash"))
         print_bash();
-    else if (!strcmp(shell, "zsh"))
+    else if (nib_name_same(shell, "zsh"))
         print_zsh();
     else
         return nib_usage(&nib_cmd_completion, "'%s' should be 'bash' or 'zsh'", shell);

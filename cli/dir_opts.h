@@ -59,6 +59,7 @@ extern const char *const nib_dir_checkpoint_formats[];
          .target = &(o).group_size,                                                                \
          .max = NIB_WIDTH_MAX,                                                                     \
          .word = "tensor",                                                                         \
+         .minus_one = true,                                                                        \
          .metavar = "N",                                                                           \
          .help = "a group's columns (128), 0: rows, or tensor"},                                   \
         {.name = "asym",                                                                           \

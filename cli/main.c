@@ -2,8 +2,9 @@
 /* cli/main.c - the table of commands, and what holds for the whole program. */
 #include "base/linalg.h"
 #include "base/log.h"
-#include "cli/nearest.h"
+#include "base/name.h"
 #include "cli/opts.h"
+#include "cli/other_tools.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +23,7 @@ const nib_cmd *const nib_cmds[] = {
 static const nib_cmd *find_command(const char *name)
 {
     for (const nib_cmd *const *c = nib_cmds; *c; c++)
-        if (!strcmp((*c)->name, name)) return *c;
+        if (nib_name_same(name, (*c)->name)) return *c;
     return NULL;
 }
 
@@ -32,9 +33,25 @@ static const char *command_name(const void *arg, size_t i)
     return nib_cmds[i] ? nib_cmds[i]->name : NULL;
 }
 
-static int unknown_command(const char *name)
+/* Another tool's command: the line that does it here. argv[0] is its name. */
+static int other_command(const nib_cmd *cmd, int argc, char **argv)
 {
-    const char *near = nib_nearest(name, command_name, NULL);
+    char line[1024];
+    const char *name = argv[0];
+    if (nib_other_line(line, sizeof line, cmd, name, argc, argv))
+        fprintf(stderr, "nibble: '%s' is '%s' here: %s\n", name, cmd->name, line);
+    else
+        fprintf(stderr, "nibble: '%s' is '%s' here%s%s (see 'nibble %s --help')\n", name, cmd->name,
+                *line ? "; " : "", line, cmd->name);
+    return NIB_EXIT_USAGE;
+}
+
+/* argv[0] is the command. */
+static int unknown_command(int argc, char **argv)
+{
+    const char *name = argv[0], *near = nib_name_nearest(name, command_name, NULL);
+    const nib_cmd *other = nib_other_command(name);
+    if (other) return other_command(other, argc, argv);
     if (near)
         fprintf(stderr, "nibble: unknown command '%s'; did you mean '%s'?\n", name, near);
     else
@@ -46,7 +63,7 @@ static int unknown_command(const char *name)
 static int help(int argc, char **argv)
 {
     const nib_cmd *cmd = argc > 2 ? find_command(argv[2]) : NULL;
-    if (argc > 2 && !cmd) return unknown_command(argv[2]);
+    if (argc > 2 && !cmd) return unknown_command(1, argv + 2);
     if (cmd)
         nib_help_command(cmd);
     else
@@ -79,7 +96,7 @@ static int dispatch(int argc, char **argv)
         return NIB_EXIT_OK;
     }
     const nib_cmd *cmd = find_command(word);
-    return cmd ? run(cmd, argc - 1, argv + 1) : unknown_command(word);
+    return cmd ? run(cmd, argc - 1, argv + 1) : unknown_command(argc - 1, argv + 1);
 }
 
 /* A closed standard stream would let the next file that is opened take its number, and results

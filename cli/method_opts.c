@@ -2,6 +2,8 @@
 /* cli/method_opts.c - see method_opts.h. */
 #include "cli/method_opts.h"
 
+#include "base/name.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +29,7 @@ static double alpha(const nib_method_opts *o)
 {
     char *end;
     if (!o->alpha) return 0.5;
-    if (!strcmp(o->alpha, "auto")) return -1;
+    if (nib_name_same(o->alpha, "auto")) return -1;
     const double a = strtod(o->alpha, &end);
     return end != o->alpha && !*end && a >= 0 && a <= 1 ? a : NAN;
 }

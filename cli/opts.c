@@ -3,9 +3,11 @@
 #include "cli/opts.h"
 
 #include "base/cpu.h"
+#include "base/file.h"
 #include "base/mem.h"
+#include "base/name.h"
 #include "base/par.h"
-#include "cli/nearest.h"
+#include "cli/other_tools.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -129,9 +131,43 @@ static const char *row_name(const void *cmd, size_t i)
     return o ? o->name : NULL;
 }
 
-static const char *choice_name(const void *choices, size_t i)
+const nib_opt *nib_opt_named(const nib_cmd *cmd, const char *name, size_t n)
 {
-    return ((const char *const *)choices)[i];
+    const nib_opt *o;
+    for (size_t i = 0; (o = row_at(cmd, i)); i++)
+        if (nib_name_same_n(name, n, o->name)) break;
+    return o;
+}
+
+const nib_opt *nib_opt_lettered(const nib_cmd *cmd, char letter)
+{
+    const nib_opt *o;
+    for (size_t i = 0; (o = row_at(cmd, i)); i++)
+        if (o->letter == letter) break;
+    return o;
+}
+
+const char *nib_opt_offered(const nib_opt *o, size_t i)
+{
+    return o->choices ? o->choices[i] : o->offer ? o->offer(i) : NULL;
+}
+
+/* The value as the row spells it; NULL when it offers none such. */
+static const char *offered(const nib_opt *o, const char *value)
+{
+    const char *s;
+    for (size_t i = 0; (s = nib_opt_offered(o, i)); i++)
+        if (nib_name_same(value, s)) break;
+    return s;
+}
+
+/* Another row that offers this value; NULL: none. */
+static const nib_opt *row_offering(const nib_cmd *cmd, const char *value)
+{
+    const nib_opt *o;
+    for (size_t i = 0; (o = row_at(cmd, i)); i++)
+        if (offered(o, value)) break;
+    return o;
 }
 
 /* ---- values ---- */
@@ -160,10 +196,11 @@ static bool in_range(const nib_opt *o, double v)
 
 static int set_uint(const nib_opt *o, const char *value)
 {
-    if (o->word && !strcmp(value, o->word)) {
+    if (o->word && nib_name_same(value, o->word)) {
         *(uint64_t *)o->target = (uint64_t)o->max + 1;
         return -1;
     }
+    if (o->minus_one && !strcmp(value, "-1")) value = "0";
     if (!*value || strspn(value, "0123456789") != strlen(value))
         return bad_number(o, value, "a whole number");
     errno = 0;
@@ -212,21 +249,46 @@ static int set_size(const nib_opt *o, const char *value)
     return -1;
 }
 
-static int set_choice(const nib_opt *o, const char *value)
+/* What the value may have been meant for. */
+static void add_hint(char *text, size_t size, const nib_cmd *cmd, const nib_opt *o,
+                     const char *value)
+{
+    const char *near = nib_name_nearest(value, nib_name_at, o->choices);
+    const nib_opt *other = row_offering(cmd, value);
+    const size_t used = strlen(text);
+    if (near)
+        snprintf(text + used, size - used, "; did you mean '%s'?", near);
+    else if (other)
+        snprintf(text + used, size - used, "; did you mean '--%s %s'?", other->name, value);
+    else if (nib_file_exists(value))
+        snprintf(text + used, size - used, "; a model has no option before its name");
+}
+
+static int set_choice(const nib_cmd *cmd, const nib_opt *o, const char *value)
 {
     char list[512] = "one of ";
+    const char *choice = offered(o, value);
+    if (choice) {
+        *(const char **)o->target = choice;
+        return -1;
+    }
     for (const char *const *c = o->choices; *c; c++) {
-        if (!strcmp(*c, value)) {
-            *(const char **)o->target = *c;
-            return -1;
-        }
         size_t used = strlen(list);
         snprintf(list + used, sizeof list - used, "%s%s", c == o->choices ? "" : ", ", *c);
     }
-    const char *near = nib_nearest(value, choice_name, o->choices);
-    size_t used = strlen(list);
-    if (near) snprintf(list + used, sizeof list - used, "; did you mean '%s'?", near);
+    add_hint(list, sizeof list, cmd, o, value);
     return bad_value(o, value, list);
+}
+
+/* A text that offers values takes others too, but not those that another row offers. */
+static int set_str(const nib_cmd *cmd, const nib_opt *o, const char *value)
+{
+    const nib_opt *other = o->offer && !offered(o, value) ? row_offering(cmd, value) : NULL;
+    if (other)
+        return complain("--%s: '%s' is a value of another option; did you mean '--%s %s'?", o->name,
+                        value, other->name, value);
+    *(const char **)o->target = value;
+    return -1;
 }
 
 static int list_add(nib_opt_list *list, const char *value)
@@ -245,26 +307,35 @@ static int list_add(nib_opt_list *list, const char *value)
     return -1;
 }
 
-static int set_value(const nib_opt *o, const char *value)
+static int set_value(const nib_cmd *cmd, const nib_opt *o, const char *value)
 {
+    const char *says = NULL, *ours = value ? nib_other_value(&says, o, value) : NULL;
+    if (says) return complain("--%s '%s': %s", o->name, value, says);
+    if (ours) value = ours;
     switch (o->kind) {
     case NIB_OPT_FLAG: *(bool *)o->target = true; return -1;
-    case NIB_OPT_STR: *(const char **)o->target = value; return -1;
+    case NIB_OPT_STR: return set_str(cmd, o, value);
     case NIB_OPT_LIST: return list_add(o->target, value);
     case NIB_OPT_UINT: return set_uint(o, value);
     case NIB_OPT_NUM: return set_num(o, value);
     case NIB_OPT_SIZE: return set_size(o, value);
-    case NIB_OPT_CHOICE: return set_choice(o, value);
+    case NIB_OPT_CHOICE: return set_choice(cmd, o, value);
     }
     return -1;
 }
 
 /* ---- words of the command line ---- */
 
+enum { MAX_IDLE = 16 };
+
 typedef struct {
     const nib_cmd *cmd;
     int argc, i; /* argv[i] is the next word */
     char **argv;
+    nib_opt_list *operands;
+    const char *idle[MAX_IDLE]; /* words that were passed over, and why */
+    const char *why_idle[MAX_IDLE];
+    size_t n_idle;
 } words;
 
 static int missing_value(const nib_opt *o)
@@ -272,74 +343,119 @@ static int missing_value(const nib_opt *o)
     return complain("--%s needs a value: --%s %s", o->name, o->name, nib_opt_value_name(o));
 }
 
-/* "--name" or "--name=value", without the dashes. */
-static int take_long(words *w, const char *word)
+/* An option and its value: the one given, or the next word. */
+static int take_option(words *w, const nib_opt *o, const char *value)
 {
-    size_t n = strcspn(word, "=");
-    const char *value = word[n] ? word + n + 1 : NULL;
-    const nib_opt *o;
-    for (size_t i = 0; (o = row_at(w->cmd, i)); i++)
-        if (strlen(o->name) == n && !memcmp(o->name, word, n)) break;
-    if (!o) {
-        char name[NIB_NAME_MAX + 1];
-        snprintf(name, sizeof name, "%.*s", (int)(n < NIB_NAME_MAX ? n : NIB_NAME_MAX), word);
-        const char *near = nib_nearest(name, row_name, w->cmd);
-        if (near) return complain("unknown option '--%s'; did you mean '--%s'?", name, near);
-        return nib_usage(w->cmd, "unknown option '--%s'", name);
-    }
     if (o->kind == NIB_OPT_FLAG && value) return complain("--%s takes no value", o->name);
     if (o->kind != NIB_OPT_FLAG && !value) {
         if (w->i == w->argc) return missing_value(o);
         value = w->argv[w->i++];
     }
-    return set_value(o, value);
+    return set_value(w->cmd, o, value);
 }
 
-/* "-o value", "-ovalue" or joined flags, without the dash. */
-static int take_letters(words *w, const char *letters)
+/* Another tool's option; `word` is how it was written, with its dashes. */
+static int take_other(words *w, const nib_other_opt *other, const char *word, const char *value)
 {
-    for (; *letters; letters++) {
-        const nib_opt *o;
-        for (size_t i = 0; (o = row_at(w->cmd, i)); i++)
-            if (o->letter == *letters) break;
+    const char *next = w->i < w->argc ? w->argv[w->i] : NULL;
+    if (other->ours && *other->ours)
+        return take_option(w, nib_opt_named(w->cmd, other->ours, strlen(other->ours)), value);
+    if (other->ours) {
+        if (!value && !next) return complain("%s needs a value", word);
+        if (!value) w->i++;
+        return list_add(w->operands, value ? value : next);
+    }
+    if (!other->idle) return nib_usage(w->cmd, "%s: %s", word, other->says);
+    if (!value && next && nib_other_opt_takes(other, next)) w->i++;
+    if (w->n_idle < MAX_IDLE) {
+        w->idle[w->n_idle] = word;
+        w->why_idle[w->n_idle++] = other->says;
+    }
+    return -1;
+}
+
+/* The flag that takes back what "no-NAME" says, or NAME of a flag "no-NAME"; NULL: none. */
+static const nib_opt *opposite(const nib_cmd *cmd, const char *name)
+{
+    char with_no[NIB_NAME_MAX + 4];
+    const bool no = !strncmp(name, "no-", 3) || !strncmp(name, "no_", 3);
+    snprintf(with_no, sizeof with_no, "no-%s", name);
+    const char *other = no ? name + 3 : with_no;
+    const nib_opt *o = nib_opt_named(cmd, other, strlen(other));
+    return o && o->kind == NIB_OPT_FLAG ? o : NULL;
+}
+
+static int unknown_option(const nib_cmd *cmd, const char *name)
+{
+    const nib_opt *flag = opposite(cmd, name);
+    const char *near = nib_name_nearest(name, row_name, cmd);
+    if (flag)
+        return complain("unknown option '--%s': so it is unless --%s is given", name, flag->name);
+    if (near) return complain("unknown option '--%s'; did you mean '--%s'?", name, near);
+    return nib_usage(cmd, "unknown option '--%s'", name);
+}
+
+/* "--name" or "--name=value". */
+static int take_long(words *w, const char *word)
+{
+    const size_t n = strcspn(word + 2, "=");
+    const char *value = word[2 + n] ? word + 2 + n + 1 : NULL;
+    const nib_opt *o = nib_opt_named(w->cmd, word + 2, n);
+    const nib_other_opt *other = o ? NULL : nib_other_opt_find(w->cmd, word + 2, n);
+    char name[NIB_NAME_MAX + 1];
+    if (o) return take_option(w, o, value);
+    if (other) return take_other(w, other, word, value);
+    snprintf(name, sizeof name, "%.*s", (int)(n < NIB_NAME_MAX ? n : NIB_NAME_MAX), word + 2);
+    return unknown_option(w->cmd, name);
+}
+
+/* "-o value", "-ovalue" or joined flags; or what has one dash in another tool. */
+static int take_letters(words *w, const char *word)
+{
+    const nib_other_opt *other = nib_other_opt_find(w->cmd, word + 1, strlen(word + 1));
+    if (other && (word[2] || !nib_opt_lettered(w->cmd, word[1])))
+        return take_other(w, other, word, NULL);
+    for (const char *letters = word + 1; *letters; letters++) {
+        const nib_opt *o = nib_opt_lettered(w->cmd, *letters);
         if (!o) return nib_usage(w->cmd, "unknown option '-%c'", *letters);
-        if (o->kind != NIB_OPT_FLAG) {
-            if (letters[1]) return set_value(o, letters + 1);
-            if (w->i == w->argc) return missing_value(o);
-            return set_value(o, w->argv[w->i++]);
-        }
-        int rc = set_value(o, NULL);
+        if (o->kind != NIB_OPT_FLAG) return take_option(w, o, letters[1] ? letters + 1 : NULL);
+        int rc = take_option(w, o, NULL);
         if (rc >= 0) return rc;
     }
     return -1;
 }
 
-static int take_words(words *w, nib_opt_list *operands)
+static int take_words(words *w)
 {
     bool only_operands = false;
     int rc = -1;
     while (rc < 0 && w->i < w->argc) {
         const char *word = w->argv[w->i++];
         if (only_operands || word[0] != '-' || !word[1])
-            rc = list_add(operands, word);
+            rc = list_add(w->operands, word);
         else if (!strcmp(word, "--"))
             only_operands = true;
         else if (word[1] == '-')
-            rc = take_long(w, word + 2);
+            rc = take_long(w, word);
         else
-            rc = take_letters(w, word + 1);
+            rc = take_letters(w, word);
     }
     return rc;
 }
 
-static int check_operands(const nib_cmd *cmd, const nib_opt_list *operands)
+static int check_operands(const words *w)
 {
+    char line[1024];
+    const nib_cmd *cmd = w->cmd;
+    const nib_opt_list *operands = w->operands;
     if (operands->n < (size_t)cmd->min_operands)
         return nib_usage(cmd, "%s: %s is missing", cmd->name, cmd->operands);
-    if (cmd->max_operands >= 0 && operands->n > (size_t)cmd->max_operands)
-        return nib_usage(cmd, "%s: '%s' is one argument too many", cmd->name,
-                         operands->v[cmd->max_operands]);
-    return -1;
+    if (cmd->max_operands < 0 || operands->n <= (size_t)cmd->max_operands) return -1;
+    if (nib_other_line(line, sizeof line, cmd, NULL, w->argc, w->argv))
+        return complain("%s: '%s' is one argument too many; did you mean: %s", cmd->name,
+                        operands->v[cmd->max_operands], line);
+    return nib_usage(cmd, "%s: '%s' is one argument too many", cmd->name,
+                     operands->v[cmd->max_operands]);
 }
 
 static int set_context(nib_ctx *ctx, nib_log *log)
@@ -357,8 +473,8 @@ static int set_context(nib_ctx *ctx, nib_log *log)
 int nib_opts_parse(const nib_cmd *cmd, int argc, char **argv, nib_opt_list *operands, nib_ctx *ctx,
                    nib_log *log)
 {
-    words w = {.cmd = cmd, .argc = argc, .i = 1, .argv = argv};
-    int rc = take_words(&w, operands);
+    words w = {.cmd = cmd, .argc = argc, .i = 1, .argv = argv, .operands = operands};
+    int rc = take_words(&w);
     if (rc >= 0) return rc;
     if (common.help) {
         nib_help_command(cmd);
@@ -368,8 +484,11 @@ int nib_opts_parse(const nib_cmd *cmd, int argc, char **argv, nib_opt_list *oper
         puts("nibble " NIB_VERSION);
         return NIB_EXIT_OK;
     }
-    if ((rc = check_operands(cmd, operands)) >= 0) return rc;
-    return set_context(ctx, log);
+    if ((rc = check_operands(&w)) >= 0) return rc;
+    rc = set_context(ctx, log);
+    for (size_t i = 0; i < w.n_idle && rc < 0; i++)
+        nib_info(log, "%s is passed over: %s", w.idle[i], w.why_idle[i]);
+    return rc;
 }
 
 static void free_list(nib_opt_list *list)

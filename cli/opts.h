@@ -5,7 +5,9 @@
  * --help and shell completion all come from the rows, and the manual page is tested against them.
  * "--opt value" and "--opt=value" are the same, as are "-o value" and "-ovalue"; flags with a
  * letter may be joined ("-qV"); "--" ends options; a lone "-" is an operand. The last one wins when
- * an option that is no list is repeated. Every command also understands nib_common_options. */
+ * an option that is no list is repeated. Case, '-' and '_' make no difference in names of options
+ * and of their values. Every command also understands nib_common_options, and what
+ * cli/other_tools.h has of other tools' words. */
 #ifndef NIB_CLI_OPTS_H
 #define NIB_CLI_OPTS_H
 
@@ -37,6 +39,7 @@ typedef struct {
     void *target;                   /* holds the default until the option is given */
     double min, max;                /* UINT, NUM, SIZE; both 0: no limits */
     const char *word;               /* UINT: stands in place of max + 1; NULL: none */
+    bool minus_one;                 /* UINT: -1, as other tools have it, stands for 0 */
     const char *const *choices;     /* CHOICE, NULL-terminated */
     const char *(*offer)(size_t i); /* STR: values that completion offers, NULL after the last */
     const char *metavar;            /* "FILE", "N"; completed as a path when "FILE" or "DIR" */
@@ -85,6 +88,12 @@ int nib_usage(const nib_cmd *cmd, const char *fmt, ...) NIB_PRINTF(2, 3);
 
 /* With --verbose: what the run took since `started` (nib_now), on standard error. */
 void nib_report_resources(double started);
+
+/* The command's row, or a common one, of that name of n bytes, or that letter; NULL: none. */
+const nib_opt *nib_opt_named(const nib_cmd *cmd, const char *name, size_t n);
+const nib_opt *nib_opt_lettered(const nib_cmd *cmd, char letter);
+/* The i-th value that a row offers; NULL after the last. */
+const char *nib_opt_offered(const nib_opt *o, size_t i);
 
 /* cli/help.c: help texts on standard output. */
 void nib_help_command(const nib_cmd *cmd);

@@ -45,8 +45,8 @@ enum { NIB_SCORING_CTX_MIN = 16, NIB_SCORING_CTX_MAX = 1 << 20 };
          .metavar = "N",                                                                           \
          .help = "tokens in a chunk (512; window: 2048, or the model's context if shorter)"},      \
     {                                                                                              \
-        .name = "chunks", .kind = NIB_OPT_UINT, .target = &(o).chunks, .metavar = "N",             \
-        .help = "stop after N chunks (all)"                                                        \
+        .name = "chunks", .kind = NIB_OPT_UINT, .target = &(o).chunks, .minus_one = true,          \
+        .metavar = "N", .help = "stop after N chunks (all)"                                        \
     }
 
 /* What the options ask for, as nib_ppl_run() and nib_compare_run() take it. */

@@ -4,10 +4,10 @@
 
 #include "base/half.h"
 #include "base/mem.h"
+#include "base/name.h"
 #include "quant/block.h"
 
 #include <math.h>
-#include <strings.h>
 
 /* ---- plain floats ---- */
 
@@ -209,7 +209,7 @@ const nib_codec *nib_codec_get(nib_type type)
 const nib_codec *nib_codec_find(const char *name)
 {
     for (int t = 0; t < NIB_TYPE_COUNT; t++)
-        if (!strcasecmp(codecs[t].name, name)) return &codecs[t];
+        if (nib_name_same(name, codecs[t].name)) return &codecs[t];
     return NULL;
 }
 

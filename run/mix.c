@@ -3,12 +3,12 @@
  * writes; the IQ1 to IQ3, ternary and MXFP4 types are left out and refused by name. */
 #include "run/mix.h"
 
+#include "base/name.h"
 #include "base/str.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 /* ---- file types ---- */
 
@@ -72,21 +72,44 @@ static void list_known(char *buf, size_t n)
         at += (size_t)snprintf(buf + at, n - at, "%s%s", i ? ", " : "", file_types[i].name);
 }
 
+static const char *file_type_name(const void *arg, size_t i)
+{
+    (void)arg;
+    return i < COUNT(file_types) ? file_types[i].name : NULL;
+}
+
+static bool is_number(const char *name, uint32_t id)
+{
+    char digits[16];
+    snprintf(digits, sizeof digits, "%u", (unsigned)id);
+    return !strcmp(name, digits);
+}
+
 nib_code nib_file_type_find(const nib_file_type **out, const char *name, nib_err *err)
 {
     char known[256];
     *out = NULL;
     for (size_t i = 0; i < COUNT(file_types); i++) {
         const nib_file_type *t = &file_types[i];
-        if (strcasecmp(name, t->name) && !(t->alias && !strcasecmp(name, t->alias))) continue;
+        if (!nib_name_same(name, t->name) && !(t->alias && nib_name_same(name, t->alias))) continue;
         *out = t;
         return NIB_OK;
     }
     list_known(known, sizeof known);
+    for (size_t i = 0; i < COUNT(file_types); i++)
+        if (is_number(name, file_types[i].id))
+            return nib_fail(err, NIB_EINVAL,
+                            "file type '%s' is the number that %s has in llama-quantize: give its "
+                            "name",
+                            name, file_types[i].name);
     for (size_t i = 0; i < COUNT(not_yet); i++)
-        if (!strcasecmp(name, not_yet[i]))
+        if (nib_name_same(name, not_yet[i]))
             return nib_fail(err, NIB_EINVAL, "file type '%s' cannot be written yet; these can: %s",
                             name, known);
+    const char *near = nib_name_nearest(name, file_type_name, NULL);
+    if (near)
+        return nib_fail(err, NIB_EINVAL, "unknown file type '%s'; did you mean '%s'? known: %s",
+                        name, near, known);
     return nib_fail(err, NIB_EINVAL, "unknown file type '%s'; known: %s", name, known);
 }
 

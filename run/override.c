@@ -2,6 +2,7 @@
 /* run/override.c - see override.h. */
 #include "run/override.h"
 #include "base/mem.h"
+#include "base/name.h"
 #include "base/regex.h"
 #include "formats/gguf.h"
 
@@ -36,6 +37,15 @@ static bool writable(nib_type t)
     return nib_codec_get(t)->encode && nib_gguf_type_id(t) >= 0;
 }
 
+/* The i-th that is, NULL after the last. */
+static const char *writable_name(const void *arg, size_t i)
+{
+    (void)arg;
+    for (int t = 0; t < NIB_TYPE_COUNT; t++)
+        if (writable((nib_type)t) && !i--) return nib_codec_get((nib_type)t)->name;
+    return NULL;
+}
+
 nib_code nib_writable_type_find(nib_type *out, const char *name, nib_err *err)
 {
     const nib_codec *c = nib_codec_find(name);
@@ -45,21 +55,22 @@ nib_code nib_writable_type_find(nib_type *out, const char *name, nib_err *err)
     }
     char known[256] = "";
     size_t at = 0;
+    const char *near = nib_name_nearest(name, writable_name, NULL);
     for (int t = 0; t < NIB_TYPE_COUNT; t++)
         if (writable((nib_type)t) && at < sizeof known)
             at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", at ? ", " : "",
                                    nib_codec_get((nib_type)t)->name);
-    return nib_fail(err, NIB_EINVAL, "tensor type '%s' cannot be written; these can: %s", name,
-                    known);
+    return nib_fail(err, NIB_EINVAL, "tensor type '%s' cannot be written; %s%s%sthese can: %s",
+                    name, near ? "did you mean '" : "", near ? near : "", near ? "'? " : "", known);
 }
 
 /* ---- the keys of --override ---- */
 
 static nib_code set_method(nib_override *w, const char *value, nib_err *err)
 {
-    w->method = !strcmp(value, "rtn")    ? NIB_METHOD_RTN
-                : !strcmp(value, "gptq") ? NIB_METHOD_GPTQ
-                                         : NIB_METHOD_COUNT;
+    w->method = nib_name_same(value, "rtn")    ? NIB_METHOD_RTN
+                : nib_name_same(value, "gptq") ? NIB_METHOD_GPTQ
+                                               : NIB_METHOD_COUNT;
     if (w->method != NIB_METHOD_COUNT) return NIB_OK;
     return nib_fail(err, NIB_EINVAL, "method '%s' is neither rtn nor gptq", value);
 }
@@ -71,7 +82,7 @@ static nib_code set_type(nib_override *w, const char *value, nib_err *err)
 
 static nib_code set_skip(nib_override *w, const char *value, nib_err *err)
 {
-    w->skip = !strcmp(value, "true");
+    w->skip = nib_name_same(value, "true");
     return w->skip ? NIB_OK : nib_fail(err, NIB_EINVAL, "skip can only be true, not '%s'", value);
 }
 
@@ -95,6 +106,7 @@ static nib_code set_bits(nib_override *w, const char *value, nib_err *err)
 
 static nib_code set_group(nib_override *w, const char *value, nib_err *err)
 {
+    if (!strcmp(value, "-1")) value = "0"; /* as other tools have it */
     w->regroup = read_number(&w->group, value, NIB_WIDTH_MAX);
     if (w->regroup) return NIB_OK;
     return nib_fail(err, NIB_EINVAL,
@@ -135,7 +147,8 @@ static nib_code set_one(rule *r, const char *text, size_t n, unsigned *seen, nib
         return nib_fail(err, NIB_EINVAL, "'%.*s' is not of the form KEY=VALUE", (int)n, text);
     *value++ = 0;
     for (unsigned k = 0; k < N_KEYS; k++) {
-        if (strcmp(item, KEYS[k].name) || (r->folder ? !KEYS[k].folder : !KEYS[k].gguf)) continue;
+        if (!nib_name_same(item, KEYS[k].name) || (r->folder ? !KEYS[k].folder : !KEYS[k].gguf))
+            continue;
         if (*seen & 1u << k) return nib_fail(err, NIB_EINVAL, "'%s' is given twice", item);
         *seen |= 1u << k;
         return KEYS[k].set(&r->wish, value, err);
@@ -185,7 +198,7 @@ static nib_code parse_protect(rule *r, nib_err *err)
                         r->folder ? "BITS" : "TYPE", NIB_LAYERS_MAX);
     r->blocks = (uint32_t)k;
     r->wish.raise = !*end;
-    r->wish.skip = !strcmp(end, ":skip");
+    r->wish.skip = *end && nib_name_same(end + 1, "skip");
     if (r->wish.raise || r->wish.skip) return NIB_OK;
     return r->folder ? set_bits(&r->wish, end + 1, err) : set_type(&r->wish, end + 1, err);
 }
