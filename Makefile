@@ -3,14 +3,23 @@ BUILD ?= build
 PREFIX ?= /usr/local
 MESON_ARGS ?=
 
-.PHONY: all build deps demo check bench bench-quality bench-memory engines sanitize clang format lint install clean
+.PHONY: all build deps packages demo check bench bench-quality bench-memory engines sanitize clang format lint install \
+    clean
 
 all: build
 
-deps:
-	@scripts/deps.sh
+# What to do about missing packages: building alone only says so, the rest asks (scripts/deps.sh).
+demo check bench bench-quality bench-memory: DEPS = --ask
+DEPS = --say
 
-$(BUILD)/build.ninja: | deps
+# Install the Debian packages that are missing.
+deps:
+	@scripts/deps.sh --install
+
+packages:
+	@scripts/deps.sh $(DEPS)
+
+$(BUILD)/build.ninja: | packages
 	@meson setup $(BUILD) --prefix $(PREFIX) $(MESON_ARGS) >/dev/null
 
 build: $(BUILD)/build.ninja
