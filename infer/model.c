@@ -4,6 +4,7 @@
 #include "base/str.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { NAME_BUF = 128 };
@@ -113,6 +114,42 @@ static nib_code check_tensor(const nib_model *m, const nib_tensor *t, nib_place 
     return NIB_OK;
 }
 
+/* Prefixes of names that tools leave, and what to do about them. */
+static const struct {
+    const char *prefix, *what;
+} prefixes[] = {
+    {"base_model.model.", ", as PEFT saves it: merge the adapter and save the model"},
+    {"_orig_mod.", ", as torch.compile leaves it: save the model inside"},
+    {"module.", ", as DataParallel leaves it: save the model inside"},
+    {"language_model.", ", as models of images and text have it: save the part for text alone"},
+};
+
+static bool parses(const nib_model *m, const char *name)
+{
+    nib_place p;
+    return nib_place_parse(name, is_gguf(m), &p);
+}
+
+/* "; without 'X.' before it ...": of a name that a prefix keeps from its place; "" of others. */
+static void explain_prefix(char *text, size_t size, const nib_model *m, const char *name)
+{
+    char longer[NAME_BUF];
+    *text = 0;
+    if (snprintf(longer, sizeof longer, "model.%s", name) < NAME_BUF && parses(m, longer))
+        snprintf(text, size,
+                 "; with 'model.' before it it would have one: the tensors were saved "
+                 "without the model's head");
+    for (const char *dot = strchr(name, '.'); dot && !*text; dot = strchr(dot + 1, '.')) {
+        const char *what = "";
+        if (!parses(m, dot + 1)) continue;
+        const int n = (int)(dot + 1 - name);
+        for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+            if (!strncmp(name, prefixes[i].prefix, strlen(prefixes[i].prefix)))
+                what = prefixes[i].what;
+        snprintf(text, size, "; without '%.*s' before it it would have one%s", n, name, what);
+    }
+}
+
 /* Give every tensor of the source its place. */
 static nib_code place_all(nib_model *m, nib_err *err)
 {
@@ -120,11 +157,13 @@ static nib_code place_all(nib_model *m, nib_err *err)
         const nib_tensor *t = nib_source_at(m->src, i);
         nib_place p;
         if (!nib_model_place(m, t, &p)) {
+            char hint[256];
             m->has_cache_scales |= is_cache_scale(t->name);
             if (harmless(t->name) || is_cache_scale(t->name)) continue;
+            explain_prefix(hint, sizeof hint, m, t->name);
             return nib_fail(err, NIB_EFORMAT,
-                            "tensor '%s' has no place in architecture '%s' with %u blocks", t->name,
-                            m->arch->name, m->hp.n_layer);
+                            "tensor '%s' has no place in architecture '%s' with %u blocks%s",
+                            t->name, m->arch->name, m->hp.n_layer, hint);
         }
         nib_code rc = check_tensor(m, t, p, err);
         if (rc) return rc;
@@ -144,6 +183,13 @@ static nib_code missing(const nib_model *m, nib_place p, nib_err *err)
         nib_place_gguf_name(p, name, sizeof name);
     else
         nib_place_hf_name(p, name, sizeof name);
+    for (size_t i = 0; i < nib_source_count(m->src); i++) {
+        const char *other = nib_source_at(m->src, i)->name;
+        const size_t prefix = nib_stem(other, name);
+        if (prefix && other[prefix - 1] == '.')
+            return nib_fail(err, NIB_EFORMAT, "tensor '%s' is missing, but '%s' is there", name,
+                            other);
+    }
     return nib_fail(err, NIB_EFORMAT, "tensor '%s' is missing", name);
 }
 

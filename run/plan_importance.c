@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* run/plan_importance.c - which tensors of a plan are rounded with importances from a matrix. */
 #include "base/mem.h"
+#include "base/str.h"
 #include "run/mix.h"
 #include "run/plan.h"
 
@@ -13,17 +14,23 @@ static bool could_use(const nib_plan *p, const nib_plan_tensor *t)
     return p->recipe.format == NIB_FORMAT_DIR ? !p->n_solved : !t->solve;
 }
 
-/* The entry that tensor t is to use; NULL when it uses none. Matrices have GGUF's names. */
+/* Importance matrices have GGUF's names. */
+static void gguf_name(const nib_plan *p, const nib_plan_tensor *t, char name[NIB_GGUF_NAME_MAX + 1])
+{
+    if (p->recipe.format == NIB_FORMAT_DIR)
+        nib_place_gguf_name(t->place, name, NIB_GGUF_NAME_MAX + 1);
+    else
+        snprintf(name, NIB_GGUF_NAME_MAX + 1, "%s", t->name);
+}
+
+/* The entry that tensor t is to use; NULL when it uses none. */
 static nib_code find_importance(const nib_plan *p, const nib_plan_tensor *t, const nib_imatrix *im,
                                 const nib_imatrix_entry **out, nib_err *err)
 {
     char name[NIB_PLAN_NAME_MAX + 1];
     *out = NULL;
     if (!im || t->copy || !t->codec->quantized) return NIB_OK;
-    if (p->recipe.format == NIB_FORMAT_DIR)
-        nib_place_gguf_name(t->place, name, sizeof name);
-    else
-        snprintf(name, sizeof name, "%s", t->name);
+    gguf_name(p, t, name);
     const nib_imatrix_entry *e = nib_imatrix_find(im, name);
     if (e && (e->cols != t->cols || e->n_mat != 1)) {
         if (nib_mix_is_embedding(name)) return NIB_OK;
@@ -37,7 +44,7 @@ static nib_code find_importance(const nib_plan *p, const nib_plan_tensor *t, con
     return NIB_OK;
 }
 
-static nib_code attach(nib_plan *p, const nib_imatrix *im, nib_err *err)
+static nib_code attach(nib_plan *p, const nib_imatrix *im, nib_log *log, nib_err *err)
 {
     size_t total = 0, at = 0;
     nib_code rc;
@@ -57,20 +64,63 @@ static nib_code attach(nib_plan *p, const nib_imatrix *im, nib_err *err)
             at += e->cols;
         }
         p->n_with_importance += e != NULL;
-        p->n_without_importance += im && !e && could_use(p, t);
+        if (im && !e && could_use(p, t)) {
+            p->n_without_importance++;
+            nib_debug(log, "no importances for %s", t->name);
+        }
     }
     return NIB_OK;
 }
 
+/* Does an entry that is no tensor's name end with this tensor's? Then what stands before it. */
+static size_t prefix_of(const nib_imatrix_entry *e, const char *name)
+{
+    const size_t n = nib_stem(e->name, name);
+    return n && e->name[n - 1] == '.' ? n : 0;
+}
+
+/* Say why nothing fits: it may be names alone. */
+static void warn_unused(const nib_plan *p, const nib_imatrix *im, nib_log *log)
+{
+    const char *path = im->path ? im->path : "the importance matrix";
+    char name[NIB_GGUF_NAME_MAX + 1], hf[NIB_GGUF_NAME_MAX + 1], first[NIB_GGUF_NAME_MAX + 1] = "";
+    for (size_t i = 0; i < p->n; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        if (!t->place.role || t->rows < 2) continue;
+        gguf_name(p, t, name);
+        nib_place_hf_name(t->place, hf, sizeof hf);
+        if (!*first) snprintf(first, sizeof first, "%s", name);
+        for (size_t k = 0; k < im->n; k++) {
+            const nib_imatrix_entry *e = &im->entry[k];
+            const size_t n = prefix_of(e, name);
+            if (!strcmp(e->name, name)) {
+                nib_warn(log, "%s is used by no tensor: none of their formats weighs weights",
+                         path);
+                return;
+            }
+            if (n)
+                nib_warn(log, "%s is used by no tensor: its names have '%.*s' before them", path,
+                         (int)n, e->name);
+            else if (nib_ends_with(e->name, hf))
+                nib_warn(log,
+                         "%s is used by no tensor: it has Hugging Face's names ('%s', not '%s')",
+                         path, e->name, name);
+            if (n || nib_ends_with(e->name, hf)) return;
+        }
+    }
+    nib_warn(log, "%s is used by no tensor: it is of '%s' and others, the model has '%s'", path,
+             im->n ? im->entry[0].name : "nothing", first);
+}
+
 nib_code nib_plan_importances(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, nib_err *err)
 {
-    nib_code rc = attach(p, im, err);
+    nib_code rc = attach(p, im, ctx->log, err);
     if (rc) return rc;
     if (im && !p->n_with_importance)
-        nib_warn(ctx->log, "%s is used by no tensor",
-                 im->path ? im->path : "the importance matrix");
+        warn_unused(p, im, ctx->log);
     else if (p->n_without_importance)
-        nib_info(ctx->log, "%zu of %zu tensors have no importances and are quantized without",
-                 p->n_without_importance, p->n_without_importance + p->n_with_importance);
+        nib_info(ctx->log, "%zu of %zu tensors have no importances and are quantized without%s",
+                 p->n_without_importance, p->n_without_importance + p->n_with_importance,
+                 ctx->log && ctx->log->level == NIB_LOG_VERBOSE ? "" : " (--verbose lists them)");
     return NIB_OK;
 }
