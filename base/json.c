@@ -354,7 +354,11 @@ static cJSON *attach(cJSON *parent, const char *key, cJSON *item)
         cJSON_Delete(item);
         return NULL;
     }
-    bool ok = key ? cJSON_AddItemToObject(parent, key, item) : cJSON_AddItemToArray(parent, item);
+    char *name = key ? nib_utf8_replace(key) : NULL;
+    bool ok = !key   ? cJSON_AddItemToArray(parent, item)
+              : name ? cJSON_AddItemToObject(parent, name, item)
+                     : false;
+    nib_free(name);
     if (ok) return item;
     cJSON_Delete(item);
     return NULL;
@@ -376,7 +380,10 @@ nib_json *nib_json_add_array(nib_json *parent, const char *key)
 }
 bool nib_json_add_str(nib_json *parent, const char *key, const char *value)
 {
-    return attach(parent, key, cJSON_CreateString(value));
+    char *text = nib_utf8_replace(value);
+    cJSON *item = text ? cJSON_CreateString(text) : NULL;
+    nib_free(text);
+    return attach(parent, key, item);
 }
 bool nib_json_add_num(nib_json *parent, const char *key, double value)
 {

@@ -52,7 +52,8 @@ char *nib_json_print(const nib_json *j, bool indent);
 NIB_MUST_USE nib_code nib_json_save(nib_json *root, bool ok, const char *path, bool force,
                                     nib_err *err);
 
-/* Building. Children added to a parent are owned by it. NULL results mean no memory. */
+/* Building. Children added to a parent are owned by it. NULL results mean no memory. Keys and
+ * strings that are not UTF-8, as names of files need not be, go through nib_utf8_replace(). */
 nib_json *nib_json_new_object(void);
 nib_json *nib_json_add_object(nib_json *parent, const char *key); /* key NULL: parent is an array */
 nib_json *nib_json_add_array(nib_json *parent, const char *key);

@@ -2,6 +2,8 @@
 /* base/utf8.c - see utf8.h. */
 #include "base/utf8.h"
 
+#include "base/mem.h"
+
 #include <stdint.h>
 #include <string.h>
 
@@ -42,4 +44,22 @@ size_t nib_utf8_bad(const char *s, size_t n)
         i += len;
     }
     return n;
+}
+
+char *nib_utf8_replace(const char *s)
+{
+    static const char fffd[] = "\xEF\xBF\xBD";
+    size_t n = strlen(s), at = 0;
+    char *text = nib_alloc(n + 1, sizeof fffd - 1); /* at most three bytes for one */
+    while (text) {
+        const size_t good = nib_utf8_bad(s, n);
+        memcpy(text + at, s, good);
+        at += good;
+        if (good == n) break;
+        memcpy(text + at, fffd, sizeof fffd - 1);
+        at += sizeof fffd - 1;
+        s += good + 1, n -= good + 1;
+    }
+    if (text) text[at] = 0;
+    return text;
 }

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -69,7 +70,7 @@ nib_code nib_window_text_name(char **name, const nib_window_opts *o, size_t i, n
     nib_text_spec spec = {0};
     char *copy = NULL;
     nib_code rc = parse_text(&spec, &copy, o->texts.v[i], err);
-    *name = rc ? NULL : nib_strdup(nib_path_base(spec.path));
+    *name = rc ? NULL : nib_utf8_replace(nib_path_base(spec.path));
     nib_free(copy);
     return rc ? rc : *name ? NIB_OK : nib_fail_nomem(err, "a file name");
 }

@@ -52,7 +52,8 @@ NIB_MUST_USE nib_code nib_windows_from_opts(nib_windows *w, const nib_window_opt
                                             size_t usual_ctx, size_t usual_samples,
                                             const nib_ctx *ctx, nib_err *err);
 
-/* Names of the i-th text without its folder and weight; the caller frees it. */
+/* Name of the i-th text without its folder and weight, as text (nib_utf8_replace); the caller frees
+ * it. */
 NIB_MUST_USE nib_code nib_window_text_name(char **name, const nib_window_opts *o, size_t i,
                                            nib_err *err);
 

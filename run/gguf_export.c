@@ -6,6 +6,8 @@
  * matrix's as the user gave it: equal input gives equal bytes. */
 #define _XOPEN_SOURCE 700 /* realpath */
 #include "base/file.h"
+#include "base/mem.h"
+#include "base/utf8.h"
 #include "infer/tokenizer.h"
 #include "run/plan.h"
 
@@ -20,10 +22,16 @@ static nib_code no_memory(nib_err *err)
     return nib_fail_nomem(err, "metadata");
 }
 
+/* At most `max` bytes, of whole characters: names of files may be any bytes, metadata is text. */
 static bool set_text(nib_gguf_kvs *k, const char *key, const char *text, size_t max)
 {
-    size_t n = strlen(text);
-    return nib_gguf_set_str(k, key, text, n < max ? n : max);
+    char *valid = nib_utf8_replace(text);
+    if (!valid) return false;
+    size_t n = strlen(valid);
+    if (n > max) n = nib_utf8_bad(valid, max);
+    const bool ok = nib_gguf_set_str(k, key, valid, n);
+    nib_free(valid);
+    return ok;
 }
 
 /* Name of the model's folder; the configuration's _name_or_path where the folder has none. */

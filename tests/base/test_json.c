@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/json.h"
+#include "base/mem.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -121,6 +122,25 @@ static void keys_are_case_sensitive(void **state)
     nib_json_free(j);
 }
 
+/* What is printed can be read again, whatever the strings and keys were. */
+static void bytes_that_are_no_text(void **state)
+{
+    (void)state;
+    nib_json *j = nib_json_new_object(), *again;
+    nib_err err = {0};
+    const char *s;
+    assert_true(nib_json_add_str(j, "path", "m\xFF"));
+    assert_true(nib_json_add_num(j, "\xC0key", 1));
+    char *text = nib_json_print(j, false);
+    assert_int_equal(parse(&again, text, &err), NIB_OK);
+    assert_true(nib_json_str(nib_json_get(again, "path"), &s));
+    assert_string_equal(s, "m\xEF\xBF\xBD");
+    assert_non_null(nib_json_get(again, "\xEF\xBF\xBDkey"));
+    nib_free(text);
+    nib_json_free(j);
+    nib_json_free(again);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -129,6 +149,7 @@ int main(void)
         cmocka_unit_test(numbers_are_finite),
         cmocka_unit_test(what_is_not_finite_is_nobodys_number),
         cmocka_unit_test(keys_are_case_sensitive),
+        cmocka_unit_test(bytes_that_are_no_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

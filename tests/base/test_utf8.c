@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "base/mem.h"
 #include "base/utf8.h"
 
 #include <setjmp.h>
@@ -54,11 +55,29 @@ static void names_the_first_bad_byte(void **state)
     }
 }
 
+static void bad_bytes_are_replaced(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"", ""},
+        {"caf\xC3\xA9", "caf\xC3\xA9"},
+        {"caf\xE9", "caf\xEF\xBF\xBD"},
+        {"\xFF\xFE/m", "\xEF\xBF\xBD\xEF\xBF\xBD/m"},
+        {"\xE2\x82.", "\xEF\xBF\xBD\xEF\xBF\xBD."},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *text = nib_utf8_replace(cases[i][0]);
+        assert_string_equal(text, cases[i][1]);
+        nib_free(text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_sequences_of_three_bytes),
         cmocka_unit_test(names_the_first_bad_byte),
+        cmocka_unit_test(bad_bytes_are_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
