@@ -3,6 +3,7 @@
  * ranges of activations, or second moments. */
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "calib/activations.h"
 #include "calib/calibrate.h"
 #include "cli/io.h"
@@ -72,20 +73,20 @@ static const nib_opt rows[] = {
     {0}};
 
 /* Names of the texts, without their folders and weights: what a quantized model will mention. */
-static nib_code add_names(nib_imatrix *m, nib_err *err)
+static nib_code add_names(nib_imatrix *m, const nib_sample *s, nib_err *err)
 {
     nib_code rc = NIB_OK;
-    for (size_t i = 0; i < opt.windows.texts.n && !rc; i++) {
-        char *name;
-        rc = nib_window_text_name(&name, &opt.windows, i, err);
-        if (!rc) rc = nib_imatrix_add_dataset(m, name, strlen(name), err);
+    for (size_t i = 0; i < s->n_texts && !rc; i++) {
+        char *name = nib_utf8_replace(nib_path_base(s->text[i].path));
+        rc = name ? nib_imatrix_add_dataset(m, name, strlen(name), err)
+                  : nib_fail_nomem(err, "a file name");
         nib_free(name);
     }
     return rc;
 }
 
-static nib_code write_importances(const nib_model *m, const nib_windows *w, const char *partial,
-                                  const nib_ctx *ctx, nib_err *err)
+static nib_code write_importances(const nib_model *m, const nib_sample *s, const nib_windows *w,
+                                  const char *partial, const nib_ctx *ctx, nib_err *err)
 {
     nib_imatrix stats = {0};
     nib_calib_opts how = nib_calib_defaults();
@@ -96,7 +97,7 @@ static nib_code write_importances(const nib_model *m, const nib_windows *w, cons
                  "--process-output: the model has no output matrix of its own, the embedding "
                  "serves; nothing is collected for it");
     nib_code rc = nib_calibrate(&stats, m, w, &how, ctx, err);
-    if (!rc) rc = add_names(&stats, err);
+    if (!rc) rc = add_names(&stats, s, err);
     if (!rc) rc = nib_imatrix_save(&stats, opt.out, opt.force, err);
     if (!rc) {
         remove(partial); /* mostly there is none */
@@ -137,20 +138,24 @@ static nib_code write_hessians(const nib_model *m, const nib_windows *w, const c
 /* beside: the folder of second moments, or the unfinished run of an importance matrix. */
 static nib_code calibrate(const char *path, const char *beside, const nib_ctx *ctx, nib_err *err)
 {
-    nib_opened o;
+    nib_opened o = {0};
+    nib_sample s;
+    nib_arena keep = {0};
     nib_windows windows = {0};
-    nib_code rc = nib_opened_open(&o, path, ctx->log, err);
+    nib_code rc = nib_window_sample(&s, &keep, &opt.windows, err);
+    if (!rc) rc = nib_opened_open(&o, path, ctx->log, err);
     if (!rc)
-        rc = nib_windows_from_opts(
-            &windows, &opt.windows, &o.model, o.tok, opt.hessians ? NIB_SOLVE_CTX : NIB_CALIB_CTX,
-            opt.hessians ? NIB_SOLVE_WINDOWS : NIB_CALIB_MAX_WINDOWS, ctx, err);
+        rc = nib_sample_pick(
+            &windows, &s, &o.model, o.tok, opt.hessians ? NIB_SOLVE_CTX : NIB_CALIB_CTX,
+            opt.hessians ? NIB_SOLVE_WINDOWS : NIB_CALIB_MAX_WINDOWS, ctx->log, err);
     if (!rc)
         rc = opt.hessians      ? write_hessians(&o.model, &windows, beside, ctx, err)
              : opt.activations ? write_ranges(&o.model, &windows, ctx, err)
-                               : write_importances(&o.model, &windows, beside, ctx, err);
+                               : write_importances(&o.model, &s, &windows, beside, ctx, err);
     if (rc == NIB_ENUMERIC) nib_blame_weights(&o.model, ctx, err);
     nib_windows_free(&windows);
     nib_opened_close(&o);
+    nib_arena_free(&keep);
     return rc;
 }
 

@@ -1,20 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/cmd_quantize.c - write a smaller model: open, plan, run, say what was done. */
+/* cli/cmd_quantize.c - write a smaller model: options in, a job (run/job.h), and what became of it.
+ */
 #include "base/mem.h"
 #include "cli/io.h"
 #include "cli/method_opts.h"
 #include "cli/opened.h"
 #include "cli/opts.h"
 #include "cli/quantize_print.h"
-#include "infer/finite.h"
-#include "run/dir.h"
-#include "run/quantize.h"
-#include "run/solve.h"
-#include "run/target.h"
+#include "run/job.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
 static struct {
     const char *out, *type, *imatrix, *output_type, *embedding_type;
@@ -114,128 +109,12 @@ static const nib_opt rows[] = {
 
 /* ---- the work ---- */
 
-/* What solving keeps in memory depends on the options of the windows too. */
-static void count_solving(nib_plan *p, const nib_stats *stats, const nib_ctx *ctx)
-{
-    const nib_solve_opts o = nib_method_opts_solve(&opt.how, &opt.dir, stats);
-    const size_t samples = opt.how.windows.samples ? opt.how.windows.samples : NIB_SOLVE_WINDOWS,
-                 n_ctx = nib_window_ctx(&opt.how.windows, p->model, NIB_SOLVE_CTX);
-    uint64_t peak = nib_mem_peak() + nib_solve_memory(p, samples, n_ctx, &o, ctx->threads);
-    if (p->n_solved && peak > p->peak_memory) p->peak_memory = peak;
-}
-
-/* w: NULL with statistics. */
-static nib_code solve_with(nib_solve_report *report, nib_side *side, const nib_plan *p,
-                           const nib_windows *w, const nib_stats *stats, const nib_ctx *ctx,
-                           nib_err *err)
-{
-    uint64_t fingerprint;
-    const nib_solve_opts o = nib_method_opts_solve(&opt.how, &opt.dir, stats);
-    nib_code rc = nib_plan_room(p, w ? nib_solve_spilled(p, w->n, w->n_ctx, &o) : 0, err);
-    if (!rc) rc = nib_solve_fingerprint(&fingerprint, p, w, &o, err);
-    if (!rc) rc = nib_side_open(side, p->recipe.out, fingerprint, opt.how.resume, err);
-    return rc ? rc : nib_solve_run(report, side, p, w, &o, ctx, err);
-}
-
-static nib_code solve(nib_solve_report *report, nib_side *side, const nib_plan *p,
-                      const nib_stats *stats, const nib_ctx *ctx, nib_err *err)
-{
-    nib_tokenizer *tok = NULL;
-    nib_windows w = {0};
-    if (stats) return solve_with(report, side, p, NULL, stats, ctx, err);
-    if (!opt.how.windows.texts.n)
-        return nib_fail(err, NIB_EINVAL, "%s needs --text FILE",
-                        nib_dir_opts_measured(&opt.dir) ? "--activations" : "method gptq");
-    nib_code rc = nib_tokenizer_open(&tok, p->model->src, err);
-    if (!rc)
-        rc = nib_windows_from_opts(&w, &opt.how.windows, p->model, tok, NIB_SOLVE_CTX,
-                                   NIB_SOLVE_WINDOWS, ctx, err);
-    if (!rc) rc = solve_with(report, side, p, &w, NULL, ctx, err);
-    nib_windows_free(&w);
-    nib_tokenizer_close(tok);
-    return rc;
-}
-
-/* The packed weights of a folder, and the folder. */
-static nib_code write_folder(nib_quantize_result *r, nib_side *side, const nib_plan *p,
-                             const nib_ctx *ctx, nib_err *err)
-{
-    nib_code rc = NIB_OK;
-    const nib_layout_note note = {.damp = opt.how.damp, .true_sequential = opt.how.true_sequential};
-    if (!p->n_solved) {
-        rc = nib_side_open(side, p->recipe.out, 0, false, err);
-        if (!rc) rc = nib_dir_round(side, p, ctx, err);
-    }
-    return rc ? rc : nib_dir_write(r, p, side, &note, ctx, err);
-}
-
-static bool is_full(int sys_errno)
-{
-    return sys_errno == ENOSPC || sys_errno == EDQUOT || sys_errno == EFBIG;
-}
-
-/* A full disk costs no solving again. */
-static void say_resume(const nib_side *side, const nib_plan *p, nib_err *err)
-{
-    char why[sizeof err->msg];
-    memcpy(why, err->msg, sizeof why);
-    nib_fail(err, NIB_EIO,
-             "%s; %u of %u blocks are solved and kept: make room, and give the same command again "
-             "with --resume",
-             why, side->done, p->model->hp.n_layer);
-}
-
-static nib_code carry_out(const nib_plan *p, const nib_stats *stats, const nib_ctx *ctx,
-                          nib_err *err)
-{
-    nib_quantize_result r;
-    nib_solve_report report = {0};
-    nib_side side = {.fd = -1};
-    const bool folder = p->recipe.format != NIB_FORMAT_GGUF;
-    const bool solves = p->n_solved;
-    if (stats && !solves)
-        return nib_fail(err, NIB_EINVAL,
-                        "--stats is of no use where no weight is solved: add --method gptq");
-    nib_code rc = solves ? solve(&report, &side, p, stats, ctx, err) : NIB_OK;
-    if (!rc)
-        rc = folder ? write_folder(&r, &side, p, ctx, err)
-                    : nib_quantize_run(&r, p, &side, ctx, err);
-    if (rc && solves && side.done && is_full(err->sys_errno)) say_resume(&side, p, err);
-    nib_side_close(&side, !rc || !side.done); /* a run that did not get far leaves nothing */
-    if (rc) goto done;
-    if (r.zero_importance_blocks)
-        nib_info(ctx->log, "%zu blocks whose importances are all zero were treated as even",
-                 r.zero_importance_blocks);
-    nib_debug(ctx->log, "%.2f s, %.0f MB of memory at most", r.seconds + report.seconds,
-              (double)nib_mem_peak() / 1e6);
-    if (opt.json) {
-        rc = nib_print_result(p, &r, solves ? &report : NULL, err);
-    } else {
-        nib_print_totals(p);
-        if (solves) nib_print_solved(&report, nib_dir_opts_measured(&opt.dir));
-    }
-done:
-    nib_solve_report_free(&report);
-    return rc;
-}
-
-static nib_code load_ranges(nib_ranges *r, const nib_model *m, const nib_ctx *ctx, nib_err *err)
-{
-    const char *path = opt.dir.ranges;
-    nib_code rc = path ? nib_ranges_load(r, path, m, err) : NIB_OK;
-    if (path && !rc)
-        nib_info(ctx->log, "%s: ranges by %s, from %zu windows of %zu tokens", path,
-                 nib_range_method_name(r->method), r->n_windows, r->n_ctx);
-    return rc;
-}
-
-/* out and ranges are borrowed. */
-static nib_recipe make_recipe(const char *out, const nib_ranges *ranges)
+static nib_recipe make_recipe(void)
 {
     const bool folder = nib_dir_opts_folder(&opt.dir);
     return (nib_recipe){.format = folder ? NIB_FORMAT_DIR : NIB_FORMAT_GGUF,
                         .layout = nib_dir_opts_layout(&opt.dir),
-                        .out = out,
+                        .out = opt.out,
                         .type = opt.type,
                         .overrides = opt.overrides.v,
                         .n_overrides = opt.overrides.n,
@@ -246,7 +125,6 @@ static nib_recipe make_recipe(const char *out, const nib_ranges *ranges)
                         .embedding_type = opt.embedding_type,
                         .method = nib_method_opts_method(&opt.how),
                         .transform = nib_method_opts_transform(&opt.how),
-                        .ranges = opt.dir.ranges ? ranges : NULL,
                         .scales = nib_dir_opts_scales(&opt.dir),
                         .pure = opt.pure,
                         .leave_output = opt.leave_output,
@@ -254,46 +132,47 @@ static nib_recipe make_recipe(const char *out, const nib_ranges *ranges)
                         .split_max = folder ? opt.dir.shard_max : opt.split_max};
 }
 
+static nib_code show_result(const nib_job *j, nib_log *log, nib_err *err)
+{
+    const bool solved = j->plan.n_solved;
+    if (j->result.zero_importance_blocks)
+        nib_info(log, "%zu blocks whose importances are all zero were treated as even",
+                 j->result.zero_importance_blocks);
+    nib_debug(log, "%.2f s, %.0f MB of memory at most", j->result.seconds + j->solved.seconds,
+              (double)nib_mem_peak() / 1e6);
+    if (opt.json) return nib_print_result(&j->plan, &j->result, solved ? &j->solved : NULL, err);
+    nib_print_totals(&j->plan);
+    if (solved) nib_print_solved(&j->solved, nib_dir_opts_measured(&opt.dir));
+    return NIB_OK;
+}
+
+static nib_code show_plan(const nib_plan *p, nib_err *err)
+{
+    if (opt.json) return nib_print_result(p, NULL, NULL, err);
+    nib_print_plan(p);
+    return NIB_OK;
+}
+
 static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
 {
-    nib_code rc;
-    nib_source *src = NULL;
-    nib_model model = {0};
-    nib_imatrix imatrix = {0};
-    nib_stats stats = {0};
-    nib_ranges ranges = {0};
-    nib_plan plan = {0};
-    nib_target target = {0};
-    const bool folder = nib_dir_opts_folder(&opt.dir);
-    if (opt.out && (rc = opt.dry_run ? nib_target_find(&target, opt.out, folder, err)
-                                     : nib_target_claim(&target, opt.out, folder, err)))
-        goto done;
-    const nib_recipe recipe = make_recipe(target.path, &ranges);
-    if ((rc = nib_source_open(&src, path, err))) goto done;
-    if ((rc = nib_model_open(&model, src, err))) goto done;
-    nib_warn_odd_model(&model, ctx->log);
-    if (opt.imatrix && (rc = nib_imatrix_load(&imatrix, opt.imatrix, err))) goto done;
-    if (opt.how.stats && (rc = nib_stats_open(&stats, opt.how.stats, &model, err))) goto done;
-    if ((rc = load_ranges(&ranges, &model, ctx, err))) goto done;
-    rc = nib_plan_make(&plan, &recipe, &model, opt.imatrix ? &imatrix : NULL, ctx, err);
-    if (rc) goto done;
-    const nib_stats *given = opt.how.stats ? &stats : NULL;
-    count_solving(&plan, given, ctx);
-    if (!opt.dry_run)
-        rc = carry_out(&plan, given, ctx, err);
-    else if (opt.json)
-        rc = nib_print_result(&plan, NULL, NULL, err);
-    else
-        nib_print_plan(&plan);
-    if (rc == NIB_ENUMERIC) nib_blame_weights(&model, ctx, err);
-done:
-    nib_plan_free(&plan);
-    nib_target_release(&target);
-    nib_ranges_free(&ranges);
-    nib_stats_close(&stats);
-    nib_imatrix_free(&imatrix);
-    nib_model_close(&model);
-    nib_source_close(src);
+    nib_job job = {0};
+    nib_arena keep = {0};
+    nib_job_opts how = {.model = path,
+                        .recipe = make_recipe(),
+                        .imatrix = opt.imatrix,
+                        .ranges = opt.dir.ranges,
+                        .stats = opt.how.stats,
+                        .solve = nib_method_opts_solve(&opt.how, &opt.dir),
+                        .resume = opt.how.resume,
+                        .dry_run = opt.dry_run};
+    nib_code rc = nib_window_sample(&how.text, &keep, &opt.how.windows, err);
+    if (!rc) rc = nib_job_open(&job, &how, ctx, err);
+    if (!rc) nib_warn_odd_model(&job.model, ctx->log);
+    if (!rc) rc = nib_job_plan(&job, ctx, err);
+    if (!rc && !opt.dry_run) rc = nib_job_run(&job, ctx, err);
+    if (!rc) rc = opt.dry_run ? show_plan(&job.plan, err) : show_result(&job, ctx->log, err);
+    nib_job_close(&job);
+    nib_arena_free(&keep);
     return rc;
 }
 

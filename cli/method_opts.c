@@ -74,8 +74,7 @@ nib_code nib_method_opts_check(const nib_method_opts *o, const nib_dir_opts *dir
     return NIB_OK;
 }
 
-nib_solve_opts nib_method_opts_solve(const nib_method_opts *o, const nib_dir_opts *dir,
-                                     const nib_stats *stats)
+nib_solve_opts nib_method_opts_solve(const nib_method_opts *o, const nib_dir_opts *dir)
 {
     nib_solve_opts how = nib_solve_defaults();
     const char *measured = nib_dir_opts_measured(dir);
@@ -89,6 +88,5 @@ nib_solve_opts nib_method_opts_solve(const nib_method_opts *o, const nib_dir_opt
     how.propagate = !o->no_propagate;
     how.true_sequential = o->true_sequential;
     how.memory = o->memory;
-    how.stats = stats;
     return how;
 }

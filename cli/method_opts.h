@@ -100,8 +100,7 @@ nib_transform nib_method_opts_transform(const nib_method_opts *o);
 NIB_MUST_USE nib_code nib_method_opts_check(const nib_method_opts *o, const nib_dir_opts *dir,
                                             bool dry_run, nib_err *err);
 
-/* What they ask for, where nothing is wrong. stats: those that o->stats names, or NULL. */
-nib_solve_opts nib_method_opts_solve(const nib_method_opts *o, const nib_dir_opts *dir,
-                                     const nib_stats *stats);
+/* What they ask for, where nothing is wrong, but the statistics. */
+nib_solve_opts nib_method_opts_solve(const nib_method_opts *o, const nib_dir_opts *dir);
 
 #endif

@@ -3,9 +3,9 @@
 #ifndef NIB_CLI_WINDOWS_H
 #define NIB_CLI_WINDOWS_H
 
-#include "calib/text.h"
+#include "base/arena.h"
+#include "calib/sample.h"
 #include "cli/opts.h"
-#include "infer/model.h"
 
 /* Targets of the options --text, --ctx, --samples and --seed. */
 typedef struct {
@@ -44,17 +44,8 @@ enum { NIB_CTX_MIN = 16, NIB_CTX_MAX = 1 << 20, NIB_SAMPLES_MAX = 1 << 24 };
         .help = "of the random choice of windows (0)"                                              \
     }
 
-/* Tokens of a window: o->ctx, or when 0 usual_ctx, or the model's context if shorter. */
-size_t nib_window_ctx(const nib_window_opts *o, const nib_model *m, size_t usual_ctx);
-/* o->samples of such windows (usual_samples when 0). Says on ctx->log what it took. */
-NIB_MUST_USE nib_code nib_windows_from_opts(nib_windows *w, const nib_window_opts *o,
-                                            const nib_model *m, const nib_tokenizer *tok,
-                                            size_t usual_ctx, size_t usual_samples,
-                                            const nib_ctx *ctx, nib_err *err);
-
-/* Name of the i-th text without its folder and weight, as text (nib_utf8_replace); the caller frees
- * it. */
-NIB_MUST_USE nib_code nib_window_text_name(char **name, const nib_window_opts *o, size_t i,
-                                           nib_err *err);
+/* The sample that is asked for; what it points to comes from `keep`, also on failure. */
+NIB_MUST_USE nib_code nib_window_sample(nib_sample *s, nib_arena *keep, const nib_window_opts *o,
+                                        nib_err *err);
 
 #endif

@@ -2,6 +2,7 @@
 #include "tests/run/folders.h"
 
 #include "base/file.h"
+#include "run/job.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,21 +16,15 @@ nib_code write_folder_of(const char *model, const char *name, nib_recipe r, cons
 {
     nib_log log = {0};
     nib_ctx ctx = {.threads = threads, .log = &log};
-    opened o;
-    nib_plan p = {0};
-    nib_side side = {.fd = -1};
-    nib_quantize_result result;
-    const nib_layout_note note = {.damp = 0.01};
-    open_model(&o, model);
-    r.format = NIB_FORMAT_DIR;
-    r.out = scratch(name);
-    nib_code rc = nib_plan_make(&p, &r, &o.model, im, &ctx, err);
-    if (!rc) rc = nib_side_open(&side, r.out, 0, false, err);
-    if (!rc) rc = nib_dir_round(&side, &p, &ctx, err);
-    if (!rc) rc = nib_dir_write(&result, &p, &side, &note, &ctx, err);
-    nib_side_close(&side, true);
-    nib_plan_free(&p);
-    close_model(&o);
+    nib_job job;
+    nib_job_opts opts = {.model = model, .recipe = r, .solve = nib_solve_defaults()};
+    opts.recipe.format = NIB_FORMAT_DIR;
+    opts.recipe.out = scratch(name);
+    nib_code rc = nib_job_open(&job, &opts, &ctx, err);
+    if (!rc) job.importances = im;
+    if (!rc) rc = nib_job_plan(&job, &ctx, err);
+    if (!rc) rc = nib_job_run(&job, &ctx, err);
+    nib_job_close(&job);
     return rc;
 }
 

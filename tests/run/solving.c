@@ -3,7 +3,7 @@
 #include "tests/run/solving.h"
 #include "base/cpu.h"
 #include "base/file.h"
-#include "run/dir.h"
+#include "run/job.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -31,58 +31,56 @@ void pick_windows(nib_windows *w, const opened *o, const char *name, size_t n)
     nib_tokenizer_close(tok);
 }
 
+static nib_job_opts job_opts(const char *out, const variation *v)
+{
+    nib_job_opts o = {.model = v->model ? v->model : tiny_llama(),
+                      .recipe = {.out = out,
+                                 .type = v->type ? v->type : "q3_k_m",
+                                 .overrides = &v->override,
+                                 .n_overrides = v->override != NULL,
+                                 .method = v->rtn ? NIB_METHOD_RTN : NIB_METHOD_GPTQ,
+                                 .transform = v->transform,
+                                 .pure = v->pure,
+                                 .force = true},
+                      .stats = v->stats,
+                      .solve = nib_solve_defaults(),
+                      .resume = v->resume};
+    nib_solve_opts *solve = &o.solve;
+    solve->gptq.sweeps = v->sweeps ? v->sweeps : 1;
+    solve->propagate = !v->no_propagate;
+    solve->true_sequential = v->true_sequential;
+    if (v->no_drift) solve->drift = 0;
+    if (v->hold_out_none) solve->held_out = 0;
+    solve->rescale.alpha = v->alpha;
+    solve->range = v->range;
+    if (v->memory) solve->memory = v->memory;
+    if (v->folder) {
+        o.recipe.format = NIB_FORMAT_DIR;
+        o.recipe.layout = *v->folder;
+        o.recipe.type = NULL;
+        if (v->folder->desc_act) solve->gptq.when = NIB_PARAMS_REACHED;
+    }
+    return o;
+}
+
 nib_code solve(const char *out, const variation *v, nib_solve_report *report, nib_err *err)
 {
-    opened o;
-    nib_plan plan = {0};
-    nib_windows w = {0};
-    nib_stats stats = {0};
-    nib_side side = {.fd = -1};
-    nib_quantize_result result;
-    uint64_t fingerprint;
-    const nib_layout_note note = {.damp = 0.01, .true_sequential = v->true_sequential};
+    char path[512];
+    nib_job job;
+    nib_job_opts opts = job_opts(out, v);
     nib_ctx ctx = {.threads = v->threads ? v->threads : 2, .cpu = nib_cpu_detect()};
-    nib_solve_opts opts = nib_solve_defaults();
-    nib_recipe r = {.out = out,
-                    .type = v->type ? v->type : "q3_k_m",
-                    .overrides = &v->override,
-                    .n_overrides = v->override != NULL,
-                    .method = v->rtn ? NIB_METHOD_RTN : NIB_METHOD_GPTQ,
-                    .transform = v->transform,
-                    .ranges = v->ranges,
-                    .pure = v->pure,
-                    .force = true};
-    opts.gptq.sweeps = v->sweeps ? v->sweeps : 1;
-    opts.propagate = !v->no_propagate;
-    opts.true_sequential = v->true_sequential;
-    if (v->no_drift) opts.drift = 0;
-    opts.stats = v->stats ? &stats : NULL;
-    if (v->hold_out_none) opts.held_out = 0;
-    opts.rescale.alpha = v->alpha;
-    opts.range = v->range;
-    if (v->memory) opts.memory = v->memory;
-    if (v->folder) {
-        r.format = NIB_FORMAT_DIR;
-        r.layout = *v->folder;
-        r.type = NULL;
-        if (r.layout.desc_act) opts.gptq.when = NIB_PARAMS_REACHED;
-    }
-    open_model(&o, v->model ? v->model : tiny_llama());
-    if (v->arch) o.model.arch = v->arch;
-    pick_windows(&w, &o, "calibration.txt", v->windows ? v->windows : WINDOWS);
-    nib_code rc = v->stats ? nib_stats_open(&stats, v->stats, &o.model, err) : NIB_OK;
-    if (!rc) rc = nib_plan_make(&plan, &r, &o.model, NULL, &ctx, err);
-    if (!rc) rc = nib_solve_fingerprint(&fingerprint, &plan, &w, &opts, err);
-    if (!rc) rc = nib_side_open(&side, out, fingerprint, v->resume, err);
-    if (!rc) rc = nib_solve_run(report, &side, &plan, &w, &opts, &ctx, err);
-    if (!rc)
-        rc = v->folder ? nib_dir_write(&result, &plan, &side, &note, &ctx, err)
-                       : nib_quantize_run(&result, &plan, &side, &ctx, err);
-    nib_side_close(&side, !rc);
-    nib_plan_free(&plan);
-    nib_stats_close(&stats);
-    nib_windows_free(&w);
-    close_model(&o);
+    snprintf(path, sizeof path, "%s/../calibration.txt", tiny_llama());
+    const nib_text_spec text = {.path = path};
+    opts.text = (nib_sample){
+        .text = &text, .n_texts = 1, .n_ctx = N_CTX, .samples = v->windows ? v->windows : WINDOWS};
+    nib_code rc = nib_job_open(&job, &opts, &ctx, err);
+    if (!rc && v->arch) job.model.arch = v->arch;
+    if (!rc) job.opts.recipe.ranges = v->ranges;
+    if (!rc) rc = nib_job_plan(&job, &ctx, err);
+    if (!rc) rc = nib_job_run(&job, &ctx, err);
+    *report = job.solved;
+    job.solved = (nib_solve_report){0};
+    nib_job_close(&job);
     return rc;
 }
 
