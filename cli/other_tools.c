@@ -14,16 +14,13 @@
 static const nib_other_opt opts[] = {
     /* the model, texts, what is written: all of them */
     {"m model model-path pretrained-model-dir hf-path", NULL, NULL, "", false, NULL},
-    {"f file calibration-data", "quantize calibrate perplexity compare", NULL, "text", false, NULL},
+    {"f file calibration-data", NULL, NULL, "text", false, NULL},
     {"f file", "tokenize", NULL, "", false, NULL},
-    {"outfile output-file output-dir quantized-model-dir save", "quantize calibrate", NULL,
-     "output", false, NULL},
-    {"t", "calibrate perplexity compare tokenize inspect", NULL, "threads", false, NULL},
-    {"ctx-size seqlen max-seq-length max-seq-len", "quantize calibrate perplexity compare", NULL,
-     "ctx", false, NULL},
-    {"nsamples num-samples num-calibration-samples", "quantize calibrate", NULL, "samples", false,
-     NULL},
-    {"s", "quantize calibrate", NULL, "seed", false, NULL},
+    {"outfile output-file output-dir quantized-model-dir save", NULL, NULL, "output", false, NULL},
+    {"t", NULL, NULL, "threads", false, NULL},
+    {"ctx-size seqlen max-seq-length max-seq-len", NULL, NULL, "ctx", false, NULL},
+    {"nsamples num-samples num-calibration-samples", NULL, NULL, "samples", false, NULL},
+    {"s", NULL, NULL, "seed", false, NULL},
     {"dataset", NULL, "*", NULL, false, "texts are files here: --text FILE"},
     {"p prompt", NULL, "*", NULL, false, "echo 'PROMPT' | nibble tokenize MODEL"},
     {"lora", NULL, "*", NULL, false, "merge an adapter into its model first"},
@@ -46,9 +43,9 @@ static const nib_other_opt opts[] = {
     {"seed s", "perplexity compare", "*", NULL, true, "nothing is random here"},
 
     /* llama-quantize */
-    {"output-tensor-type", "quantize", NULL, "output-type", false, NULL},
-    {"token-embedding-type", "quantize", NULL, "embedding-type", false, NULL},
-    {"leave-output-tensor", "quantize", NULL, "leave-output", false, NULL},
+    {"output-tensor-type", NULL, NULL, "output-type", false, NULL},
+    {"token-embedding-type", NULL, NULL, "embedding-type", false, NULL},
+    {"leave-output-tensor", NULL, NULL, "leave-output", false, NULL},
     {"allow-requantize", "quantize", NULL, NULL, true, "a quantized source is always taken"},
     {"max-buffer-size", "quantize", "*", NULL, true, "tensors are read in pieces anyway"},
     {"keep-split", "quantize", NULL, NULL, false, "--split-max-size SIZE splits what is written"},
@@ -61,7 +58,7 @@ static const nib_other_opt opts[] = {
     {"prune-layers", "quantize", "*", NULL, false, "blocks cannot be left out"},
 
     /* convert_hf_to_gguf.py */
-    {"outtype", "quantize", NULL, "type", false, NULL},
+    {"outtype", NULL, NULL, "type", false, NULL},
     {"split-max-tensors", "quantize", "*", NULL, false,
      "--split-max-size SIZE splits what is written"},
     {"vocab-only bigendian mmproj mistral-format print-supported-models no-tensor-first-split",
@@ -94,11 +91,11 @@ static const nib_other_opt opts[] = {
      "only perplexity and divergence are measured"},
 
     /* GPTQ, AutoGPTQ, GPTQModel, AutoAWQ, llm-compressor, AutoRound */
-    {"wbits w-bit q-bits", "quantize", NULL, "bits", false, NULL},
-    {"q-group-size", "quantize", NULL, "group-size", false, NULL},
-    {"act-order actorder", "quantize", NULL, "desc-act", false, NULL},
-    {"damp-percent percdamp dampening-frac", "quantize", NULL, "damp", false, NULL},
-    {"smoothing-strength", "quantize", NULL, "alpha", false, NULL},
+    {"wbits w-bit q-bits", NULL, NULL, "bits", false, NULL},
+    {"q-group-size", NULL, NULL, "group-size", false, NULL},
+    {"act-order actorder", NULL, NULL, "desc-act", false, NULL},
+    {"damp-percent percdamp dampening-frac", NULL, NULL, "damp", false, NULL},
+    {"smoothing-strength", NULL, NULL, "alpha", false, NULL},
     {"sym symmetric", "quantize", NULL, NULL, false,
      "groups are symmetric unless --asym is given; of awq they never are"},
     {"zero-point", "quantize", NULL, NULL, false,
@@ -192,10 +189,12 @@ static bool listed(const char *list, const char *name, size_t n)
 
 const nib_other_opt *nib_other_opt_find(const nib_cmd *cmd, const char *name, size_t n)
 {
-    for (size_t i = 0; i < COUNT(opts); i++)
-        if (listed(opts[i].names, name, n) &&
-            (!opts[i].commands || listed(opts[i].commands, cmd->name, strlen(cmd->name))))
-            return &opts[i];
+    for (size_t i = 0; i < COUNT(opts); i++) {
+        const nib_other_opt *o = &opts[i];
+        if (!listed(o->names, name, n)) continue;
+        if (o->commands && !listed(o->commands, cmd->name, strlen(cmd->name))) continue;
+        if (!o->ours || !*o->ours || nib_opt_named(cmd, o->ours, strlen(o->ours))) return o;
+    }
     return NULL;
 }
 

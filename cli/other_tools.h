@@ -10,12 +10,12 @@
 #include "cli/opts.h"
 
 typedef struct {
-    const char *names;    /* long names without dashes, or letters: "m model model-path"       */
-    const char *commands; /* ours that know it: "quantize calibrate"; NULL: all                */
-    const char *takes;    /* "*": a value; "on off": one of these may follow; NULL: none        */
-    const char *ours; /* our option of the same meaning, which says what it takes; "" an operand */
-    bool idle;        /* to be passed over                                                 */
-    const char *says; /* why; or what to do instead                                        */
+    const char *names;    /* long names without dashes, or letters: "m model model-path" */
+    const char *commands; /* ours that know it: "quantize calibrate"; NULL: all */
+    const char *takes;    /* "*": a value; "on off": one of these may follow; NULL: none */
+    const char *ours;     /* our option of that meaning, where a command has it; "" an operand */
+    bool idle;            /* to be passed over */
+    const char *says;     /* why; or what to do instead */
 } nib_other_opt;
 
 /* The option of that name, n bytes, where `cmd` is asked; NULL: nobody's. */

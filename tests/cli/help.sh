@@ -43,6 +43,8 @@ for c in $commands; do
     [ -n "$(section "$c")" ] || fail "$c: no section '.Ss nibble $c' in the manual"
     echo "$help" | grep -q "^Options of every command" || fail "$c: does not say where the common options are"
     options=$(options_of "$help")
+    # shellcheck disable=SC2086
+    [ -z "$(printf '%s\n' $options $common | tr -d - | sort | uniq -d)" ] || fail "$c: two options are alike but for dashes"
     [ "$(outline_of_help "$help")" = "$(outline_of_manual "$c")" ] ||
         fail "$c: the manual has not the headings and options of --help, in its order"
     for o in $options $common; do
