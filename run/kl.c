@@ -65,6 +65,9 @@ nib_code nib_kl_rows(nib_kl *out, nib_graph *g, const nib_rows *a, const nib_row
     nib_free(p.logits);
     nib_free(x);
     if (rc || !n) return rc;
+    if (!isfinite(sum) || !isfinite(difference))
+        return nib_fail(err, NIB_ENUMERIC,
+                        "the logits of held-out text are not finite, before or after quantizing");
     double mean = sum / (double)n, var = sum2 / (double)n - mean * mean;
     *out = (nib_kl){.n = n,
                     .kl = mean,
