@@ -15,12 +15,12 @@ static bool could_use(const nib_plan *p, const nib_plan_tensor *t)
 }
 
 /* Importance matrices have GGUF's names. */
-static void gguf_name(const nib_plan *p, const nib_plan_tensor *t, char name[NIB_GGUF_NAME_MAX + 1])
+static void gguf_name(const nib_plan *p, const nib_plan_tensor *t, char name[NIB_PLAN_NAME_MAX + 1])
 {
     if (p->recipe.format == NIB_FORMAT_DIR)
-        nib_place_gguf_name(t->place, name, NIB_GGUF_NAME_MAX + 1);
+        nib_place_gguf_name(t->place, name, NIB_PLAN_NAME_MAX + 1);
     else
-        snprintf(name, NIB_GGUF_NAME_MAX + 1, "%s", t->name);
+        snprintf(name, NIB_PLAN_NAME_MAX + 1, "%s", t->name);
 }
 
 /* The entry that tensor t is to use; NULL when it uses none. */
@@ -83,7 +83,7 @@ static size_t prefix_of(const nib_imatrix_entry *e, const char *name)
 static void warn_unused(const nib_plan *p, const nib_imatrix *im, nib_log *log)
 {
     const char *path = im->path ? im->path : "the importance matrix";
-    char name[NIB_GGUF_NAME_MAX + 1], hf[NIB_GGUF_NAME_MAX + 1], first[NIB_GGUF_NAME_MAX + 1] = "";
+    char name[NIB_PLAN_NAME_MAX + 1], hf[NIB_PLAN_NAME_MAX + 1], first[NIB_PLAN_NAME_MAX + 1] = "";
     for (size_t i = 0; i < p->n; i++) {
         const nib_plan_tensor *t = &p->tensor[i];
         if (!t->place.role || t->rows < 2) continue;
