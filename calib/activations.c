@@ -126,7 +126,8 @@ nib_code nib_measure_ranges(nib_ranges *out, const nib_model *m, const nib_windo
                             nib_err *err)
 {
     nib_activations seen = {.ctx = ctx, .n_ctx = w->n_ctx};
-    *out = (nib_ranges){.method = method,
+    *out = (nib_ranges){.arch = m->arch,
+                        .method = method,
                         .percentile = percentile,
                         .n_windows = w->n,
                         .n_ctx = w->n_ctx,

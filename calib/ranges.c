@@ -35,7 +35,7 @@ const nib_range *nib_ranges_find(const nib_ranges *r, uint32_t layer, nib_role r
 
 /* ---- writing ---- */
 
-static bool add_weights(nib_json *j, const nib_input_range *in)
+static bool add_weights(nib_json *j, const nib_input_range *in, const nib_arch *arch)
 {
     nib_json *list = nib_json_add_array(j, "weights");
     bool ok = list != NULL;
@@ -43,7 +43,7 @@ static bool add_weights(nib_json *j, const nib_input_range *in)
         const nib_place p = {in->role[k], in->layer, false};
         char name[NIB_GGUF_NAME_MAX + 1];
         nib_json *w = nib_json_add_object(list, NULL);
-        nib_place_hf_name(p, name, sizeof name);
+        nib_place_hf_name(arch, p, name, sizeof name);
         ok = w && nib_json_add_str(w, "hf", name);
         nib_place_gguf_name(p, name, sizeof name);
         ok = ok && nib_json_add_str(w, "gguf", name);
@@ -62,10 +62,10 @@ static bool add_grids(nib_json *j, const nib_range *r)
            nib_json_add_num(asym, "zero_point", r->zero);
 }
 
-static bool add_input(nib_json *list, const nib_input_range *in)
+static bool add_input(nib_json *list, const nib_input_range *in, const nib_arch *arch)
 {
     nib_json *j = nib_json_add_object(list, NULL);
-    return j && nib_json_add_num(j, "layer", in->layer) && add_weights(j, in) &&
+    return j && nib_json_add_num(j, "layer", in->layer) && add_weights(j, in, arch) &&
            nib_json_add_num(j, "values", (double)in->values) &&
            nib_json_add_num(j, "batches", (double)in->batches) &&
            nib_json_add_num(j, "min", (double)in->min) &&
@@ -87,7 +87,7 @@ static bool add_all(nib_json *root, const nib_ranges *r)
         ok = nib_json_add_num(root, "percentile", r->percentile);
     nib_json *list = ok ? nib_json_add_array(root, "inputs") : NULL;
     ok = list != NULL;
-    for (size_t i = 0; i < r->n && ok; i++) ok = add_input(list, &r->input[i]);
+    for (size_t i = 0; i < r->n && ok; i++) ok = add_input(list, &r->input[i], r->arch);
     return ok;
 }
 
@@ -135,9 +135,9 @@ static nib_code read_weight(nib_ranges *r, nib_input_range *in, const nib_json *
     nib_place p;
     if (!nib_json_str(nib_json_get(j, "gguf"), &gguf) || !nib_json_str(nib_json_get(j, "hf"), &hf))
         return nib_fail(err, NIB_EFORMAT, "a weight should have its names in 'gguf' and 'hf'");
-    if (!nib_place_parse(gguf, true, &p) || p.bias || p.role < NIB_ROLE_FIRST_BLOCK)
+    if (!nib_place_parse(gguf, NULL, &p) || p.bias || p.role < NIB_ROLE_FIRST_BLOCK)
         return nib_fail(err, NIB_EFORMAT, "'%.100s' is no weight of a block", gguf);
-    nib_place_hf_name(p, expected, sizeof expected);
+    nib_place_hf_name(r->arch, p, expected, sizeof expected);
     if (strcmp(hf, expected) != 0)
         return nib_fail(err, NIB_EFORMAT, "'%s' should be '%s' by its other name, not '%.100s'",
                         gguf, expected, hf);
@@ -277,6 +277,7 @@ nib_code nib_ranges_load(nib_ranges *r, const char *path, const nib_model *m, ni
     *r = (nib_ranges){0};
     nib_code rc = nib_json_load(&root, path, MAX_BYTES, err);
     if (rc) return rc;
+    r->arch = m->arch;
     rc = read_head(r, root, err);
     if (!rc) rc = check_model(r, m, err);
     if (!rc) rc = read_inputs(r, nib_json_get(root, "inputs"), m->hp.n_layer, err);

@@ -35,6 +35,7 @@ typedef struct {
 } nib_input_range;
 
 typedef struct {
+    const nib_arch *arch; /* whose names the file has */
     uint64_t model, text; /* fingerprints: of the model, of the windows */
     size_t n_windows, n_ctx;
     nib_range_method method;

@@ -364,6 +364,12 @@ uint64_t nib_tensor_rows_memory(const nib_tensor *t, uint64_t n)
     return nib_codec_row_bytes(c, (size_t)nib_tensor_cols(t), &bytes) ? n * bytes : UINT64_MAX;
 }
 
+static void apply_view(const nib_tensor *t, float *x, size_t n)
+{
+    for (size_t i = 0; t->plus != 0 && i < n; i++) x[i] += t->plus;
+    for (size_t i = 0; t->times != 0 && i < n; i++) x[i] *= t->times;
+}
+
 nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t row, uint64_t n,
                               float *dst, nib_buf *raw, unsigned cpu, nib_err *err)
 {
@@ -377,6 +383,7 @@ nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t
     if (rc) return rc;
     if (t->packed) {
         rc = nib_packed_read_rows(t->packed, s->file, row, n, dst, raw, err);
+        if (!rc) apply_view(t, dst, (size_t)(n * cols));
         return rc ? nib_wrap(err, "tensor '%.200s'", t->name) : NIB_OK;
     }
     if (!nib_codec_row_bytes(c, (size_t)cols, &row_bytes) || !nib_mul(row_bytes, n, &bytes))
@@ -386,5 +393,6 @@ nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t
     rc = nib_source_read(s, t, row * row_bytes, packed, bytes, err);
     if (rc) return rc;
     c->decode(dst, packed, (size_t)(n * (cols / c->block)), cpu);
+    apply_view(t, dst, (size_t)(n * cols));
     return NIB_OK;
 }

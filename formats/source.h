@@ -27,7 +27,10 @@ typedef struct {
                                      is the contiguous row                                  */
     uint64_t offset;              /* of the data, from the start of its file                */
     uint64_t bytes;
-    uint32_t file;                   /* index into the source's files                          */
+    float plus,
+        times;     /* a view, given by whoever reads more in it than is stored: every value is  */
+                   /* (stored + plus) * times, times 0 for 1. Both 0 in a source's own list    */
+    uint32_t file; /* index into the source's files                          */
     const struct nib_packed *packed; /* NULL, or what several stored tensors make up (packed.h): */
                                      /* offset and file are the first's, bytes those of all      */
 } nib_tensor;

@@ -22,6 +22,7 @@
 #define ROPE(x) STEP(ROPE, NONE, x, x, X, 0)
 #define ATTEND(to, a) STEP(ATTEND, NONE, to, a, X, 0)
 #define GLU(to, a, b) STEP(GLU, NONE, to, a, b, 0)
+#define ADD(to, a, b) STEP(ADD, NONE, to, a, b, 0)
 
 /* Parts that many have in common. */
 #define QKV(flags)                                                                                 \
@@ -37,6 +38,37 @@ static const nib_step qwen2[] = {NORM(ATTN_NORM, H, X), QKV(NIB_STEP_BIAS), ATTE
 
 static const nib_step qwen3[] = {NORM(ATTN_NORM, H, X),     QKV(0),    HEAD_NORM(ATTN_Q_NORM, Q),
                                  HEAD_NORM(ATTN_K_NORM, K), ATTENTION, GATED_FFN};
+
+/* Norms on the branches, too, before they are added to the residual stream. */
+#define SANDWICH                                                                                   \
+    ROPE(Q), ROPE(K), ATTEND(Q, Q), LINEAR(ATTN_OUTPUT, Y, Q, 0), NORM(ATTN_POST_NORM, Y, Y),      \
+        ADD(X, X, Y), NORM(FFN_NORM, H, X), LINEAR(FFN_GATE, G, H, 0), LINEAR(FFN_UP, U, H, 0),    \
+        GLU(G, G, U), LINEAR(FFN_DOWN, Y, G, 0), NORM(FFN_POST_NORM, Y, Y), ADD(X, X, Y)
+
+static const nib_step gemma2[] = {NORM(ATTN_NORM, H, X), QKV(0), SANDWICH};
+
+static const nib_step gemma3[] = {NORM(ATTN_NORM, H, X), QKV(0), HEAD_NORM(ATTN_Q_NORM, Q),
+                                  HEAD_NORM(ATTN_K_NORM, K), SANDWICH};
+
+static const nib_role_stem gemma_stems[] = {
+    {NIB_ROLE_ATTN_POST_NORM, "post_attention_layernorm"},
+    {NIB_ROLE_FFN_NORM, "pre_feedforward_layernorm"},
+    {NIB_ROLE_FFN_POST_NORM, "post_feedforward_layernorm"},
+};
+static const char *const gemma_config_keys[] = {
+    "query_pre_attn_scalar",  "attn_logit_softcapping", "final_logit_softcapping",
+    "sliding_window_pattern", "rope_local_base_freq",   NULL,
+};
+static const char *const gemma_gguf_keys[] = {
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "rope.freq_base_swa",
+    NULL,
+};
+#define GEMMA                                                                                      \
+    .hf_stems = gemma_stems, .n_hf_stems = COUNT(gemma_stems), .config_keys = gemma_config_keys,   \
+    .gguf_keys = gemma_gguf_keys, .gelu = true, .norm_plus_one = true, .scaled_embd = true,        \
+    .query_scale = true, .head_dim = 256, .tied = true
 
 static const nib_arch archs[] = {
     {
@@ -55,6 +87,26 @@ static const nib_arch archs[] = {
         .name = "qwen3",
         .hf_classes = {"Qwen3ForCausalLM"},
         .block = {qwen3, COUNT(qwen3)},
+    },
+    {
+        .name = "gemma2",
+        .hf_classes = {"Gemma2ForCausalLM"},
+        .block = {gemma2, COUNT(gemma2)},
+        .attn_softcap = 50,
+        .logit_softcap = 30,
+        .sliding_period = 2,
+        .wide_layers = 46,
+        GEMMA,
+    },
+    {
+        .name = "gemma3",
+        .hf_classes = {"Gemma3ForCausalLM"},
+        .block = {gemma3, COUNT(gemma3)},
+        .rope_base = 1000000,
+        .rope_base_sliding = 10000,
+        .sliding_period = 6,
+        .wide_layers = 62,
+        GEMMA,
     },
 };
 
@@ -84,10 +136,12 @@ static const struct {
     [NIB_ROLE_ATTN_Q_NORM] = {"attn_q_norm", "self_attn.q_norm", false},
     [NIB_ROLE_ATTN_K_NORM] = {"attn_k_norm", "self_attn.k_norm", false},
     [NIB_ROLE_ATTN_OUTPUT] = {"attn_output", "self_attn.o_proj", true},
+    [NIB_ROLE_ATTN_POST_NORM] = {"post_attention_norm", NULL, false},
     [NIB_ROLE_FFN_NORM] = {"ffn_norm", "post_attention_layernorm", false},
     [NIB_ROLE_FFN_GATE] = {"ffn_gate", "mlp.gate_proj", true},
     [NIB_ROLE_FFN_UP] = {"ffn_up", "mlp.up_proj", true},
     [NIB_ROLE_FFN_DOWN] = {"ffn_down", "mlp.down_proj", true},
+    [NIB_ROLE_FFN_POST_NORM] = {"post_ffw_norm", NULL, false},
 };
 
 const char *nib_role_name(nib_role r)
@@ -114,9 +168,17 @@ void nib_place_gguf_name(nib_place p, char *buf, size_t n)
     place_name(p, "blk", roles[p.role].gguf, buf, n);
 }
 
-void nib_place_hf_name(nib_place p, char *buf, size_t n)
+static const char *hf_stem(const nib_arch *a, nib_role r)
 {
-    place_name(p, "model.layers", roles[p.role].hf ? roles[p.role].hf : roles[p.role].gguf, buf, n);
+    for (size_t i = 0; i < a->n_hf_stems; i++)
+        if (a->hf_stems[i].role == r) return a->hf_stems[i].stem;
+    return roles[r].hf;
+}
+
+void nib_place_hf_name(const nib_arch *a, nib_place p, char *buf, size_t n)
+{
+    const char *stem = hf_stem(a, p.role);
+    place_name(p, "model.layers", stem ? stem : roles[p.role].gguf, buf, n);
 }
 
 /* A layer number without sign or leading zeros, then '.'; NULL when there is none. */
@@ -134,9 +196,9 @@ static const char *parse_layer(const char *s, uint32_t *layer)
     return p + 1;
 }
 
-bool nib_place_parse(const char *name, bool gguf, nib_place *out)
+bool nib_place_parse(const char *name, const nib_arch *hf, nib_place *out)
 {
-    const char *prefix = gguf ? "blk." : "model.layers.", *dot = strrchr(name, '.');
+    const char *prefix = hf ? "model.layers." : "blk.", *dot = strrchr(name, '.');
     nib_role first = NIB_ROLE_FIRST, end = NIB_ROLE_FIRST_BLOCK;
     nib_place p = {0};
     if (!strncmp(name, prefix, strlen(prefix))) {
@@ -147,7 +209,7 @@ bool nib_place_parse(const char *name, bool gguf, nib_place *out)
     p.bias = !strcmp(dot, ".bias");
     if (!p.bias && strcmp(dot, ".weight")) return false;
     for (p.role = first; p.role < end; p.role++) {
-        const char *stem = gguf ? roles[p.role].gguf : roles[p.role].hf;
+        const char *stem = hf ? hf_stem(hf, p.role) : roles[p.role].gguf;
         if (!stem || strlen(stem) != (size_t)(dot - name) || strncmp(stem, name, strlen(stem)))
             continue;
         if (p.bias && !roles[p.role].linear) return false;

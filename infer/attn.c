@@ -28,10 +28,13 @@ static size_t min_size(size_t a, size_t b)
 }
 
 /* Scores of query r against n keys become exp(score - m), those outside of begin..end-1 are 0. */
-static void softmax_row(const nib_attn *a, state *s, size_t r, size_t begin, size_t end, size_t n,
-                        float scale)
+static void softmax_row(const nib_attn *a, state *s, size_t r, size_t begin, size_t end, size_t n)
 {
-    float *score = s->score + r * KEYS, *out = s->out + r * a->head_dim;
+    float *score = s->score + r * KEYS, *out = s->out + r * a->head_dim, scale = a->scale;
+    if (begin < end && a->softcap > 0) {
+        a->ops->softcap(score + begin, end - begin, scale, a->softcap);
+        scale = 1;
+    }
     if (begin < end) {
         float m = a->ops->max(score + begin, end - begin);
         if (m > s->m[r]) {
@@ -64,7 +67,6 @@ static void query_tile(const nib_attn *a, state *s, float *q, const float *k, co
 {
     const size_t dim = a->head_dim, stride = a->n_head * dim, kv = a->n_head_kv * dim;
     const size_t n_keys = a->pos + first + n;
-    const float scale = (float)(1 / sqrt((double)dim));
     memset(s->out, 0, n * dim * sizeof *s->out);
     for (size_t r = 0; r < n; r++) s->m[r] = -INFINITY, s->l[r] = 0;
     for (size_t k0 = first_seen(a, a->pos + first); k0 < n_keys; k0 += KEYS) {
@@ -72,8 +74,7 @@ static void query_tile(const nib_attn *a, state *s, float *q, const float *k, co
         nib_gemm_nt(n, nk, dim, q, stride, k + k0 * kv, kv, s->score, KEYS, 0);
         for (size_t r = 0; r < n; r++) {
             size_t pos = a->pos + first + r;
-            softmax_row(a, s, r, in_tile(first_seen(a, pos), k0, nk), in_tile(pos + 1, k0, nk), nk,
-                        scale);
+            softmax_row(a, s, r, in_tile(first_seen(a, pos), k0, nk), in_tile(pos + 1, k0, nk), nk);
         }
         nib_gemm_nn(n, dim, nk, s->score, KEYS, v + k0 * kv, kv, s->out, dim, 1);
     }

@@ -12,6 +12,8 @@ typedef struct {
     size_t pos;          /* of each sequence's first token; it sees keys 0..pos */
     size_t window;       /* keys that a token sees at most, its own included; 0: all */
     size_t n_head, n_head_kv, head_dim;
+    float scale;        /* of the scores                                        */
+    float softcap;      /* c: scaled scores s become c tanh(s / c); 0: they don't */
     float *q;           /* [n_seq][n_tok][n_head][head_dim], replaced by the result */
     const float *k, *v; /* [n_seq][pos + n_tok][n_head_kv][head_dim]               */
     size_t kv_stride;   /* floats from one sequence's keys to the next one's        */
@@ -20,8 +22,8 @@ typedef struct {
     nib_buf *scratch; /* [threads] */
 } nib_attn;
 
-/* q = softmax(q k^T / sqrt(head_dim)) v, head h with key/value head h / (n_head / n_head_kv), each
- * token seeing keys up to its own position, the last `window` of them. */
+/* q = softmax(scale q k^T) v, the scores capped before that, head h with key/value head h / (n_head
+ * / n_head_kv), each token seeing keys up to its own position, the last `window` of them. */
 NIB_MUST_USE nib_code nib_attention(const nib_attn *a, nib_err *err);
 
 #endif

@@ -64,11 +64,20 @@ static nib_code check_number(const number *n, const char *key, uint64_t v, nib_e
                     (unsigned long long)v, (unsigned long)n->max);
 }
 
-/* What no single key can be wrong about, and defaults that depend on other keys. */
-static nib_code finish(nib_hparams *hp, nib_err *err)
+float nib_usual_attn_scale(const nib_hparams *hp, const nib_arch *a)
 {
+    const bool wide = a->wide_layers && hp->n_layer == a->wide_layers;
+    return (float)(1 / sqrt(wide ? (double)hp->n_embd / hp->n_head : (double)hp->head_dim));
+}
+
+/* What no single key can be wrong about, and defaults that depend on other keys. */
+static nib_code finish(nib_hparams *hp, const nib_arch *a, nib_err *err)
+{
+    hp->gelu = a->gelu;
+    hp->embd_scale = a->scaled_embd ? (float)sqrt((double)hp->n_embd) : 1;
     if (!hp->n_head_kv) hp->n_head_kv = hp->n_head;
-    hp->head_dim_given = hp->head_dim != 0;
+    hp->head_dim_given = hp->head_dim != 0 || a->head_dim;
+    if (!hp->head_dim) hp->head_dim = a->head_dim;
     if (!hp->head_dim) {
         if (hp->n_embd % hp->n_head)
             return nib_fail(err, NIB_EFORMAT,
@@ -85,6 +94,7 @@ static nib_code finish(nib_hparams *hp, nib_err *err)
     if (hp->head_dim > NIB_WIDTH_MAX / hp->n_head)
         return nib_fail(err, NIB_EFORMAT, "%u heads of %u are wider than %u", hp->n_head,
                         hp->head_dim, (unsigned)NIB_WIDTH_MAX);
+    if (!(hp->attn_scale > 0)) hp->attn_scale = nib_usual_attn_scale(hp, a);
     if (!(hp->norm_eps >= 0 && hp->norm_eps < 1))
         return nib_fail(err, NIB_EFORMAT, "norm epsilon is %g, should be from 0 to 1",
                         (double)hp->norm_eps);
@@ -139,8 +149,10 @@ nib_code nib_config_real(const nib_json *obj, const char *key, float *out, nib_e
     return NIB_OK;
 }
 
-static const nib_arch *arch_of_class(const char *name)
+const nib_arch *nib_arch_of_class(const nib_json *class_name)
 {
+    const char *name;
+    if (!nib_json_str(class_name, &name)) return NULL;
     for (size_t i = 0; i < nib_arch_count(); i++)
         for (const char *const *c = nib_arch_at(i)->hf_classes; *c; c++)
             if (!strcmp(*c, name)) return nib_arch_at(i);
@@ -165,10 +177,9 @@ static nib_code check_model_type(const nib_json *cfg, const char *hf_class, nib_
     static const struct {
         const char *hf_class, *type;
     } types[] = {
-        {"LlamaForCausalLM", "llama"},
-        {"MistralForCausalLM", "mistral"},
-        {"Qwen2ForCausalLM", "qwen2"},
-        {"Qwen3ForCausalLM", "qwen3"},
+        {"LlamaForCausalLM", "llama"},   {"MistralForCausalLM", "mistral"},
+        {"Qwen2ForCausalLM", "qwen2"},   {"Qwen3ForCausalLM", "qwen3"},
+        {"Gemma2ForCausalLM", "gemma2"}, {"Gemma3ForCausalLM", "gemma3_text"},
     };
     const char *type = "";
     if (!nib_json_str(nib_json_get(cfg, "model_type"), &type)) return NIB_OK;
@@ -180,20 +191,56 @@ static nib_code check_model_type(const nib_json *cfg, const char *hf_class, nib_
     return NIB_OK;
 }
 
+/* The gate's activation: there is one for each architecture. Gemma's older configurations have
+ * "hidden_act" too, which its class does not read. */
+static nib_code hf_activation(const nib_arch *a, const nib_json *cfg, nib_err *err)
+{
+    static const char *const acts[] = {"hidden_activation", "hidden_act", NULL};
+    const char *key = acts[0], *name;
+    const nib_json *j = nib_config_first(cfg, acts, &key);
+    if (!j || (a->gelu && strcmp(key, "hidden_activation") != 0)) return NIB_OK;
+    if (nib_json_str(j, &name) && !a->gelu && (!strcmp(name, "silu") || !strcmp(name, "swish")))
+        return NIB_OK;
+    if (nib_json_str(j, &name) && a->gelu && !strcmp(name, "gelu_pytorch_tanh")) return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT, "'%s' is not \"%s\", the only one supported", key,
+                    a->gelu ? "gelu_pytorch_tanh" : "silu");
+}
+
+/* A cap that the key gives, or none where it is null; `out` keeps its default when it is absent. */
+static nib_code hf_cap(const nib_json *cfg, const char *key, float *out, nib_err *err)
+{
+    const nib_json *j = nib_json_get(cfg, key);
+    if (j && nib_json_is_null(j)) *out = 0;
+    return nib_config_real(cfg, key, out, err);
+}
+
+/* Scale and caps of the scores, and of the logits. */
+static nib_code hf_scores(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
+{
+    nib_code rc;
+    float width = 256; /* the classes' default */
+    if (!a->query_scale) return NIB_OK;
+    if ((rc = nib_config_real(cfg, "query_pre_attn_scalar", &width, err))) return rc;
+    hp->attn_scale = (float)(1 / sqrt((double)width));
+    hp->attn_softcap = a->attn_softcap;
+    hp->logit_softcap = a->logit_softcap;
+    if ((rc = hf_cap(cfg, "attn_logit_softcapping", &hp->attn_softcap, err))) return rc;
+    return hf_cap(cfg, "final_logit_softcapping", &hp->logit_softcap, err);
+}
+
 static nib_code hf_read(nib_hparams *hp, const nib_arch **arch, const nib_json *cfg, nib_err *err)
 {
-    static const char *const acts[] = {"hidden_act", "hidden_activation", NULL};
     static const char *const eps[] = {"rms_norm_eps", "norm_eps", NULL};
     nib_code rc;
-    const char *hf_class, *name, *key = eps[0];
+    const char *hf_class, *key = eps[0];
     uint64_t n_vocab;
     const nib_json *j = nib_json_first(nib_json_get(cfg, "architectures"));
 
     if (!nib_json_str(j, &hf_class))
         return nib_fail(err, NIB_EFORMAT, "key 'architectures' with a class name is missing");
-    if (!(*arch = arch_of_class(hf_class))) return unknown_arch(hf_class, false, err);
+    if (!(*arch = nib_arch_of_class(j))) return unknown_arch(hf_class, false, err);
     if ((rc = check_model_type(cfg, hf_class, err))) return rc;
-    if ((rc = nib_config_check_keys(cfg, err))) return rc;
+    if ((rc = nib_config_check_keys(cfg, *arch, err))) return rc;
     if ((rc = hf_numbers(hp, cfg, err))) return rc;
     if ((rc = nib_sliding_from_hf(hp, hf_class, cfg, err))) return rc;
     if (!nib_json_u64(nib_json_get(cfg, "vocab_size"), &n_vocab) || !n_vocab ||
@@ -201,18 +248,18 @@ static nib_code hf_read(nib_hparams *hp, const nib_arch **arch, const nib_json *
         return nib_fail(err, NIB_EFORMAT, "key 'vocab_size' should be a number from 1 to %d",
                         NIB_WIDTH_MAX);
     hp->n_vocab = (uint32_t)n_vocab;
-    j = nib_config_first(cfg, acts, &key);
-    if (j && (!nib_json_str(j, &name) || (strcmp(name, "silu") && strcmp(name, "swish"))))
-        return nib_fail(err, NIB_EFORMAT, "'%s' is not \"silu\", the only one supported", key);
+    if ((rc = hf_activation(*arch, cfg, err))) return rc;
+    if ((rc = hf_scores(hp, *arch, cfg, err))) return rc;
     key = eps[0];
     if (!nib_config_first(cfg, eps, &key))
         return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
     if ((rc = nib_config_real(cfg, key, &hp->norm_eps, err))) return rc;
+    hp->tied = (*arch)->tied;
     j = nib_json_get(cfg, "tie_word_embeddings");
     if (j && !nib_json_is_null(j) && !nib_json_bool(j, &hp->tied))
         return nib_fail(err, NIB_EFORMAT, "'tie_word_embeddings' should be true or false");
-    if ((rc = nib_rope_from_hf(hp, cfg, err))) return rc;
-    return finish(hp, err);
+    if ((rc = nib_rope_from_hf(hp, *arch, cfg, err))) return rc;
+    return finish(hp, *arch, err);
 }
 
 /* ---- GGUF ---- */
@@ -286,14 +333,20 @@ static nib_code gguf_read(nib_hparams *hp, const nib_arch **arch, const nib_gguf
     for (size_t i = 0; i < nib_arch_count(); i++)
         if (!strcmp(nib_arch_at(i)->name, name.p)) *arch = nib_arch_at(i);
     if (!*arch) return unknown_arch(name.p, true, err);
-    if ((rc = nib_config_check_gguf_keys(k, name.p, err))) return rc;
+    if ((rc = nib_config_check_gguf_keys(k, *arch, err))) return rc;
     if ((rc = gguf_numbers(hp, *arch, k, err))) return rc;
-    if ((rc = nib_sliding_from_gguf(hp, (*arch)->name, k, err))) return rc;
+    if ((rc = nib_sliding_from_gguf(hp, *arch, k, err))) return rc;
     nib_config_gguf_key(key, (*arch)->name, "attention.layer_norm_rms_epsilon");
     if (!nib_gguf_get_f32(k, key, &hp->norm_eps))
         return nib_fail(err, NIB_EFORMAT, "key '%s' is missing or no float", key);
-    if ((rc = nib_rope_from_gguf(hp, (*arch)->name, k, err))) return rc;
-    if ((rc = finish(hp, err))) return rc;
+    if ((rc = nib_rope_from_gguf(hp, *arch, k, err))) return rc;
+    if ((*arch)->query_scale) {
+        nib_config_gguf_key(key, (*arch)->name, "attn_logit_softcapping");
+        if ((rc = nib_config_gguf_real(k, key, &hp->attn_softcap, err))) return rc;
+        nib_config_gguf_key(key, (*arch)->name, "final_logit_softcapping");
+        if ((rc = nib_config_gguf_real(k, key, &hp->logit_softcap, err))) return rc;
+    }
+    if ((rc = finish(hp, *arch, err))) return rc;
     return gguf_fixed(hp, *arch, k, err);
 }
 
@@ -370,6 +423,14 @@ nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err)
         ok = ok && nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "rope.dimension_count"),
                                     hp->head_dim);
     }
-    ok = ok && nib_sliding_to_gguf(hp, a->name, kvs);
-    return ok ? NIB_OK : nib_fail_nomem(err, "metadata");
+    if (hp->attn_softcap > 0)
+        ok = ok && nib_gguf_set_f32(kvs, nib_config_gguf_key(b, a->name, "attn_logit_softcapping"),
+                                    hp->attn_softcap);
+    if (hp->logit_softcap > 0)
+        ok = ok && nib_gguf_set_f32(kvs, nib_config_gguf_key(b, a->name, "final_logit_softcapping"),
+                                    hp->logit_softcap);
+    if (hp->rope_base_sliding > 0)
+        ok = ok && nib_gguf_set_f32(kvs, nib_config_gguf_key(b, a->name, "rope.freq_base_swa"),
+                                    hp->rope_base_sliding);
+    return ok ? nib_sliding_to_gguf(hp, a, kvs, err) : nib_fail_nomem(err, "metadata");
 }

@@ -15,6 +15,9 @@ const nib_json *nib_config_first(const nib_json *obj, const char *const *keys, c
 NIB_MUST_USE nib_code nib_config_real(const nib_json *obj, const char *key, float *out,
                                       nib_err *err);
 
+/* The architecture of a class in config.json, a string; NULL: not known. */
+const nib_arch *nib_arch_of_class(const nib_json *name);
+
 /* "{arch}.{key}" in buf, which is returned. */
 const char *nib_config_gguf_key(char buf[NIB_CONFIG_KEY_MAX], const char *arch, const char *key);
 /* A float if the key is there. */
@@ -25,13 +28,14 @@ NIB_MUST_USE nib_code nib_config_gguf_real(const nib_gguf_kvs *k, const char *ke
 
 /* hp->rope_* and hp->llama3 from "rope_parameters" (Transformers 5) or "rope_scaling" (before), and
  * the base in either of them or on top; the inner one counts. The layers' windows are known. An
- * object for each kind of layer must say the same of all that the model has. NIB_EFORMAT: no
+ * object for each kind of layer may give sliding layers a base of their own. NIB_EFORMAT: no
  * sensible value, a kind of scaling that is not implemented, or two spellings that contradict each
  * other. */
-NIB_MUST_USE nib_code nib_rope_from_hf(nib_hparams *hp, const nib_json *cfg, nib_err *err);
+NIB_MUST_USE nib_code nib_rope_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json *cfg,
+                                       nib_err *err);
 /* The same from "{arch}.rope.*". As in llama.cpp a factor without a type is linear, and so is the
  * older rope.scale_linear. */
-NIB_MUST_USE nib_code nib_rope_from_gguf(nib_hparams *hp, const char *arch, const nib_gguf_kvs *k,
+NIB_MUST_USE nib_code nib_rope_from_gguf(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *k,
                                          nib_err *err);
 
 /* ---- keys that nobody reads: config_keys.c ---- */
@@ -39,8 +43,8 @@ NIB_MUST_USE nib_code nib_rope_from_gguf(nib_hparams *hp, const char *arch, cons
 /* NIB_EFORMAT, with the key's name and value: a setting of config.json, or of a GGUF's "{arch}.*",
  * that changes what a model computes and is not implemented; or one that is not known and looks
  * like it. Settings that are null, false, empty or leave things as they are pass. */
-NIB_MUST_USE nib_code nib_config_check_keys(const nib_json *cfg, nib_err *err);
-NIB_MUST_USE nib_code nib_config_check_gguf_keys(const nib_gguf_kvs *k, const char *arch,
+NIB_MUST_USE nib_code nib_config_check_keys(const nib_json *cfg, const nib_arch *a, nib_err *err);
+NIB_MUST_USE nib_code nib_config_check_gguf_keys(const nib_gguf_kvs *k, const nib_arch *a,
                                                  nib_err *err);
 
 #endif

@@ -145,8 +145,9 @@ static bool nested(const nib_json *obj)
     return false;
 }
 
-/* What {"full_attention": {...}, "sliding_attention": {...}} says of the kinds that there are. */
-static nib_code read_nested(rope *r, const nib_hparams *hp, const nib_json *cfg,
+/* What {"full_attention": {...}, "sliding_attention": {...}} says of the kinds that there are;
+ * *sliding: the base of sliding layers, where the architecture has one (0: it has none). */
+static nib_code read_nested(rope *r, float *sliding, const nib_hparams *hp, const nib_json *cfg,
                             const nib_json *obj, const char *name, nib_err *err)
 {
     static const char *const kinds[] = {"full_attention", "sliding_attention"};
@@ -167,19 +168,23 @@ static nib_code read_nested(rope *r, const nib_hparams *hp, const nib_json *cfg,
                             name, kinds[i]);
         nib_code rc = read_object(&one, cfg, j, err);
         if (rc) return nib_wrap(err, "'%s' of '%s'", kinds[i], name);
-        if (!first && (!same_scaling(r, &one) || r->base != one.base))
-            return nib_fail(err, NIB_EFORMAT,
-                            "'%s' differs between '%s' and '%s' layers, which is not supported",
-                            name, kinds[0], kinds[1]);
-        *r = one;
+        if (first) {
+            *r = one;
+        } else if (!same_scaling(r, &one) || r->base != one.base) {
+            if (*sliding == 0 || one.scaling != NIB_ROPE_PLAIN)
+                return nib_fail(err, NIB_EFORMAT,
+                                "'%s' differs between '%s' and '%s' layers, which is not supported",
+                                name, kinds[0], kinds[1]);
+            *sliding = one.base > 0 ? one.base : 10000;
+        }
         first = false;
     }
     return NIB_OK;
 }
 
 /* The member `name` of the configuration; *there: it is one and not empty. */
-static nib_code read_member(rope *r, bool *there, const nib_hparams *hp, const nib_json *cfg,
-                            const char *name, nib_err *err)
+static nib_code read_member(rope *r, float *sliding, bool *there, const nib_hparams *hp,
+                            const nib_json *cfg, const char *name, nib_err *err)
 {
     const nib_json *j = nib_json_get(cfg, name);
     *r = (rope){.factor = 1};
@@ -187,23 +192,25 @@ static nib_code read_member(rope *r, bool *there, const nib_hparams *hp, const n
     if (!j || nib_json_is_null(j)) return NIB_OK;
     if (!nib_json_is_object(j)) return nib_fail(err, NIB_EFORMAT, "'%s' should be an object", name);
     *there = nib_json_first(j) != NULL;
-    return nested(j) ? read_nested(r, hp, cfg, j, name, err) : read_object(r, cfg, j, err);
+    return nested(j) ? read_nested(r, sliding, hp, cfg, j, name, err) : read_object(r, cfg, j, err);
 }
 
-nib_code nib_rope_from_hf(nib_hparams *hp, const nib_json *cfg, nib_err *err)
+nib_code nib_rope_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
 {
     static const char *const names[] = {"rope_parameters", "rope_scaling"};
     nib_code rc;
     rope of[2];
     bool there[2];
-    float partial = 1, base = 10000;
+    float partial = 1, base = a->rope_base > 0 ? a->rope_base : 10000;
+    float sliding = a->rope_base_sliding;
+    if ((rc = nib_config_real(cfg, "rope_local_base_freq", &sliding, err))) return rc;
     if ((rc = nib_config_real(cfg, "rope_theta", &base, err))) return rc;
     if ((rc = nib_config_real(cfg, "partial_rotary_factor", &partial, err))) return rc;
     if (partial != 1)
         return nib_fail(err, NIB_EFORMAT, "'partial_rotary_factor' is %g, only 1 is supported",
                         (double)partial);
     for (int i = 0; i < 2; i++)
-        if ((rc = read_member(&of[i], &there[i], hp, cfg, names[i], err))) return rc;
+        if ((rc = read_member(&of[i], &sliding, &there[i], hp, cfg, names[i], err))) return rc;
     if (there[0] && there[1] &&
         (!same_scaling(&of[0], &of[1]) ||
          (of[0].base > 0 && of[1].base > 0 && of[0].base != of[1].base)))
@@ -211,6 +218,7 @@ nib_code nib_rope_from_hf(nib_hparams *hp, const nib_json *cfg, nib_err *err)
                         names[1]);
     const rope *r = there[0] ? &of[0] : &of[1];
     hp->rope_base = of[0].base > 0 ? of[0].base : of[1].base > 0 ? of[1].base : base;
+    hp->rope_base_sliding = hp->window ? sliding : 0;
     hp->rope_scaling = r->scaling;
     hp->rope_factor = r->factor;
     hp->llama3 = r->llama3;
@@ -219,7 +227,7 @@ nib_code nib_rope_from_hf(nib_hparams *hp, const nib_json *cfg, nib_err *err)
 
 /* ---- GGUF ---- */
 
-nib_code nib_rope_from_gguf(nib_hparams *hp, const char *arch, const nib_gguf_kvs *k, nib_err *err)
+nib_code nib_rope_from_gguf(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *k, nib_err *err)
 {
     char key[NIB_CONFIG_KEY_MAX];
     nib_str type = {"linear", 6};
@@ -227,18 +235,23 @@ nib_code nib_rope_from_gguf(nib_hparams *hp, const char *arch, const nib_gguf_kv
     float factor = 0; /* as in llama.cpp: none */
     hp->rope_base = 10000;
     hp->rope_factor = 1;
-    nib_config_gguf_key(key, arch, "rope.freq_base");
+    hp->rope_base_sliding = hp->window ? a->rope_base_sliding : 0;
+    nib_config_gguf_key(key, a->name, "rope.freq_base_swa");
+    if (hp->rope_base_sliding > 0 &&
+        (rc = nib_config_gguf_real(k, key, &hp->rope_base_sliding, err)))
+        return rc;
+    nib_config_gguf_key(key, a->name, "rope.freq_base");
     if ((rc = nib_config_gguf_real(k, key, &hp->rope_base, err))) return rc;
-    nib_config_gguf_key(key, arch, "rope.scaling.type");
+    nib_config_gguf_key(key, a->name, "rope.scaling.type");
     if (nib_gguf_kvs_find(k, key) && !nib_gguf_get_str(k, key, &type))
         return nib_fail(err, NIB_EFORMAT, "'%s' should be a string", key);
     if (!strcmp(type.p, "none")) return NIB_OK;
     if (strcmp(type.p, "linear"))
         return nib_fail(err, NIB_EFORMAT,
                         "rope scaling '%.60s' is not supported (supported: none, linear)", type.p);
-    nib_config_gguf_key(key, arch, "rope.scale_linear");
+    nib_config_gguf_key(key, a->name, "rope.scale_linear");
     if ((rc = nib_config_gguf_real(k, key, &factor, err))) return rc;
-    nib_config_gguf_key(key, arch, "rope.scaling.factor");
+    nib_config_gguf_key(key, a->name, "rope.scaling.factor");
     if ((rc = nib_config_gguf_real(k, key, &factor, err))) return rc;
     if (factor == 0) return NIB_OK;
     hp->rope_scaling = NIB_ROPE_LINEAR;

@@ -39,6 +39,8 @@ static nib_code embed_rows(void *arg, size_t begin, size_t end, int thread, nib_
             nib_source_read_rows(e->g->m->src, t, (uint64_t)e->ids[i], 1, e->x + i * width,
                                  &e->g->linear.thread[thread].raw, e->g->ctx.cpu, err);
         if (rc) return nib_wrap(err, "tensor '%s'", t->name);
+        const float scale = e->g->m->hp.embd_scale;
+        for (size_t j = 0; scale != 1 && j < width; j++) e->x[i * width + j] *= scale;
     }
     return NIB_OK;
 }
@@ -105,6 +107,7 @@ static void step_row(const block *s, size_t step, size_t row)
     const nib_hparams *hp = &g->m->hp;
     const size_t width = s->width[t->to], dim = hp->head_dim, half = dim / 2;
     const size_t pos = (s->pos + row % s->n_tok) * half;
+    const bool own = hp->rope_base_sliding > 0 && nib_layer_window(hp, s->layer);
     const float *weight = t->weight ? nib_graph_vectors_of(g, s->layer, t->weight).weight : NULL;
     float *to = s->at[step].to + row * width, *end = to + width;
     const float *a = s->at[step].a + row * width;
@@ -116,9 +119,14 @@ static void step_row(const block *s, size_t step, size_t row)
     case NIB_OP_ROPE:
         for (; to < end; to += dim)
             (g->m->rope_interleaved ? g->ops->rope_pairs : g->ops->rope_halves)(
-                to, g->cosine + pos, g->sine + pos, half);
+                to, g->turn[own].cosine + pos, g->turn[own].sine + pos, half);
         break;
-    case NIB_OP_GLU: g->ops->swiglu(to, s->at[step].b + row * width, width); break;
+    case NIB_OP_GLU:
+        (hp->gelu ? g->ops->geglu : g->ops->swiglu)(to, s->at[step].b + row * width, width);
+        break;
+    case NIB_OP_ADD:
+        for (const float *b = s->at[step].b + row * width; to < end; a++, b++) *to++ = *a + *b;
+        break;
     default: assert(false);
     }
 }
@@ -171,6 +179,8 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
         .n_head = g->m->hp.n_head,
         .n_head_kv = g->m->hp.n_head_kv,
         .head_dim = g->m->hp.head_dim,
+        .scale = g->m->hp.attn_scale,
+        .softcap = g->m->hp.attn_softcap,
         .q = o->to,
         .k = g->k_cache ? g->k_cache + cache_offset(s, 0, 0) : o->k,
         .v = g->v_cache ? g->v_cache + cache_offset(s, 0, 0) : o->v,
@@ -254,8 +264,8 @@ nib_code nib_graph_block(nib_graph *g, uint32_t layer, float *x, size_t n_seq, s
 
 typedef struct {
     nib_graph *g;
-    const float *x, *logits;
-    float *h;
+    const float *x;
+    float *logits, *h;
     const size_t *rows;
     size_t first; /* index of the group's first row in the caller's list */
     nib_logits_fn *fn;
@@ -277,9 +287,12 @@ static nib_code head_deliver(void *arg, size_t begin, size_t end, int thread, ni
 {
     const head *s = arg;
     const size_t n_vocab = s->g->m->hp.n_vocab;
+    const float cap = s->g->m->hp.logit_softcap;
     (void)thread, (void)err;
-    for (size_t i = begin; i < end; i++)
+    for (size_t i = begin; i < end; i++) {
+        if (cap > 0) s->g->ops->softcap(s->logits + i * n_vocab, n_vocab, 1, cap);
         s->fn(s->arg, s->first + i, s->logits + i * n_vocab, n_vocab);
+    }
     return NIB_OK;
 }
 

@@ -53,18 +53,24 @@ static nib_code load_vectors(nib_graph *g, nib_err *err)
 }
 
 /* Angle of pair i at position p: p * base^(-2i/D) / linear factor / factor of the pair. */
-static void fill_rope(nib_graph *g)
+static nib_code fill_rope(nib_graph *g, bool sliding, nib_err *err)
 {
     const nib_hparams *hp = &g->m->hp;
     const size_t half = hp->head_dim / 2;
+    float *cosine = g->turn[sliding].cosine = nib_alloc(g->max_ctx, half * sizeof *cosine);
+    float *sine = g->turn[sliding].sine = nib_alloc(g->max_ctx, half * sizeof *sine);
+    if (!cosine || !sine) return nib_fail_nomem(err, "rotation table");
     for (size_t i = 0; i < half; i++) {
-        double step = pow(hp->rope_base, -2.0 * (double)i / hp->head_dim) / hp->rope_factor;
+        const double at = -2.0 * (double)i / hp->head_dim;
+        double step = pow(hp->rope_base, at) / hp->rope_factor;
         if (g->m->rope_factors) step /= g->m->rope_factors[i];
+        if (sliding) step = pow(hp->rope_base_sliding, at);
         for (size_t p = 0; p < g->max_ctx; p++) {
-            g->cosine[p * half + i] = (float)cos((double)p * step);
-            g->sine[p * half + i] = (float)sin((double)p * step);
+            cosine[p * half + i] = (float)cos((double)p * step);
+            sine[p * half + i] = (float)sin((double)p * step);
         }
     }
+    return NIB_OK;
 }
 
 static nib_code new_cache(nib_graph *g, nib_err *err)
@@ -81,14 +87,13 @@ static nib_code new_cache(nib_graph *g, nib_err *err)
 
 static nib_code set_up(nib_graph *g, bool cache, nib_err *err)
 {
-    const size_t half = g->m->hp.head_dim / 2;
     nib_code rc = nib_linear_init(&g->linear, g->m->src, &g->ctx, err);
     if (rc || (rc = load_vectors(g, err))) return rc;
     g->scratch = nib_calloc((size_t)g->ctx.threads, sizeof *g->scratch);
-    g->cosine = nib_alloc(g->max_ctx, half * sizeof *g->cosine);
-    g->sine = nib_alloc(g->max_ctx, half * sizeof *g->sine);
-    if (!g->scratch || !g->cosine || !g->sine) return nib_fail_nomem(err, "rotation table");
-    fill_rope(g);
+    if (!g->scratch) return nib_fail_nomem(err, "attention");
+    rc = fill_rope(g, false, err);
+    if (!rc && g->m->hp.rope_base_sliding > 0) rc = fill_rope(g, true, err);
+    if (rc) return rc;
     return cache ? new_cache(g, err) : NIB_OK;
 }
 
@@ -123,8 +128,7 @@ void nib_graph_free(nib_graph *g)
     nib_free(g->scratch);
     nib_free(g->vector_pool);
     nib_free(g->global);
-    nib_free(g->cosine);
-    nib_free(g->sine);
+    for (int i = 0; i < 2; i++) nib_free(g->turn[i].cosine), nib_free(g->turn[i].sine);
     nib_free(g->k_cache);
     nib_free(g->v_cache);
     nib_free(g);

@@ -22,11 +22,13 @@ struct nib_graph {
     nib_linear linear;
     float *vector_pool;
     nib_graph_vectors *global, *block; /* like the model's tables; matrices have no weight here */
-    float *cosine, *sine;              /* [max_ctx][head_dim / 2]                               */
-    float *k_cache, *v_cache;          /* [n_layer][max_seq][max_ctx][kv width]; NULL: no cache  */
-    nib_buf work;                      /* registers of a block; normed input of the output matrix */
-    nib_buf logits;                    /* [a few rows][n_vocab]                                  */
-    nib_buf *scratch;                  /* [threads] attention                                    */
+    struct {
+        float *cosine, *sine; /* [max_ctx][head_dim / 2] */
+    } turn[2];                /* of layers that see all, and of sliding ones where those differ  */
+    float *k_cache, *v_cache; /* [n_layer][max_seq][max_ctx][kv width]; NULL: no cache  */
+    nib_buf work;             /* registers of a block; normed input of the output matrix */
+    nib_buf logits;           /* [a few rows][n_vocab]                                  */
+    nib_buf *scratch;         /* [threads] attention                                    */
     nib_graph_vectors replaced[NIB_ROLE_COUNT]; /* the caller's weights and biases, by role       */
     const nib_act_quant *act[NIB_ROLE_COUNT];   /* how inputs of the caller's weights are rounded */
 };

@@ -24,7 +24,7 @@ bool nib_model_place(const nib_model *m, const nib_tensor *t, nib_place *out)
 {
     nib_place p;
     *out = (nib_place){0};
-    if (!nib_place_parse(t->name, is_gguf(m), &p)) return false;
+    if (!nib_place_parse(t->name, is_gguf(m) ? NULL : m->arch, &p)) return false;
     if (p.role >= NIB_ROLE_FIRST_BLOCK &&
         (p.layer >= m->hp.n_layer || !nib_steps_find(nib_model_steps(m, p.layer), p.role)))
         return false;
@@ -72,7 +72,7 @@ const nib_steps *nib_model_steps(const nib_model *m, uint32_t layer)
 
 void nib_model_widths(size_t width[NIB_REG_COUNT], const nib_hparams *hp)
 {
-    width[NIB_REG_X] = width[NIB_REG_H] = hp->n_embd;
+    width[NIB_REG_X] = width[NIB_REG_H] = width[NIB_REG_Y] = hp->n_embd;
     width[NIB_REG_Q] = (size_t)hp->n_head * hp->head_dim;
     width[NIB_REG_K] = width[NIB_REG_V] = (size_t)hp->n_head_kv * hp->head_dim;
     width[NIB_REG_G] = width[NIB_REG_U] = hp->n_ff;
@@ -127,7 +127,7 @@ static const struct {
 static bool parses(const nib_model *m, const char *name)
 {
     nib_place p;
-    return nib_place_parse(name, is_gguf(m), &p);
+    return nib_place_parse(name, is_gguf(m) ? NULL : m->arch, &p);
 }
 
 /* "; without 'X.' before it ...": of a name that a prefix keeps from its place; "" of others. */
@@ -150,9 +150,27 @@ static void explain_prefix(char *text, size_t size, const nib_model *m, const ch
     }
 }
 
+static bool is_norm(const nib_model *m, nib_place p)
+{
+    if (p.role < NIB_ROLE_FIRST_BLOCK) return p.role == NIB_ROLE_OUTPUT_NORM;
+    const nib_step *s = nib_steps_find(nib_model_steps(m, p.layer), p.role);
+    return s->op == NIB_OP_NORM || s->op == NIB_OP_HEAD_NORM;
+}
+
+/* The tensor as a difference from 1. */
+static const nib_tensor *plus_one(nib_model *m, const nib_tensor *t)
+{
+    nib_tensor *view = &m->view[m->n_views++];
+    *view = *t;
+    view->plus = 1;
+    return view;
+}
+
 /* Give every tensor of the source its place. */
 static nib_code place_all(nib_model *m, nib_err *err)
 {
+    m->view = nib_calloc(nib_source_count(m->src), sizeof *m->view);
+    if (!m->view) return nib_fail_nomem(err, "tensor table");
     for (size_t i = 0; i < nib_source_count(m->src); i++) {
         const nib_tensor *t = nib_source_at(m->src, i);
         nib_place p;
@@ -168,6 +186,7 @@ static nib_code place_all(nib_model *m, nib_err *err)
         nib_code rc = check_tensor(m, t, p, err);
         if (rc) return rc;
         nib_param *par = param(m, p);
+        if (is_norm(m, p) && m->arch->norm_plus_one && !is_gguf(m)) t = plus_one(m, t);
         if (p.bias)
             par->bias = t;
         else
@@ -182,7 +201,7 @@ static nib_code missing(const nib_model *m, nib_place p, nib_err *err)
     if (is_gguf(m))
         nib_place_gguf_name(p, name, sizeof name);
     else
-        nib_place_hf_name(p, name, sizeof name);
+        nib_place_hf_name(m->arch, p, name, sizeof name);
     for (size_t i = 0; i < nib_source_count(m->src); i++) {
         const char *other = nib_source_at(m->src, i)->name;
         const size_t prefix = nib_stem(other, name);
@@ -199,9 +218,9 @@ static nib_code missing_twin(const nib_model *m, nib_role role, nib_err *err)
 {
     const bool output = role == NIB_ROLE_OUTPUT;
     char name[NAME_BUF], other[NAME_BUF];
-    nib_place_hf_name((nib_place){.role = role}, name, sizeof name);
-    nib_place_hf_name((nib_place){.role = output ? NIB_ROLE_TOKEN_EMBD : NIB_ROLE_OUTPUT}, other,
-                      sizeof other);
+    nib_place_hf_name(m->arch, (nib_place){.role = role}, name, sizeof name);
+    nib_place_hf_name(m->arch, (nib_place){.role = output ? NIB_ROLE_TOKEN_EMBD : NIB_ROLE_OUTPUT},
+                      other, sizeof other);
     if (output)
         return nib_fail(
             err, NIB_EFORMAT,
@@ -381,6 +400,7 @@ nib_code nib_model_open(nib_model *m, const nib_source *src, nib_err *err)
 void nib_model_close(nib_model *m)
 {
     nib_free(m->block);
+    nib_free(m->view);
     nib_free(m->rope_factors);
     *m = (nib_model){0};
 }

@@ -18,12 +18,32 @@ const char *nib_role_name(nib_role r);
 /* Is its weight a matrix of a block? */
 bool nib_role_is_linear(nib_role r);
 
+/* A tensor's name without the prefix of its block and the ".weight" at the end. */
+typedef struct {
+    nib_role role;
+    const char *stem;
+} nib_role_stem;
+
 typedef struct nib_arch {
     const char *name; /* GGUF's general.architecture: "llama", "qwen2", "qwen3"              */
-    const char *hf_classes[8]; /* values of config.json's architectures[0]; NULL-terminated */
+    const char *hf_classes[8];     /* values of config.json's architectures[0]; NULL-terminated */
+    const nib_role_stem *hf_stems; /* [n_hf_stems] of tensors with other names than most have     */
+    size_t n_hf_stems;
     bool rope_interleaved; /* GGUF's q/k rows are in adjacent-pair order (HF: half split)        */
     bool writes_rope_dim;  /* GGUF key rope.dimension_count, vocab_size                          */
-    nib_steps block;       /* what a block computes                                              */
+    bool gelu;             /* gates go through GELU                                              */
+    bool norm_plus_one;    /* Hugging Face stores norms as what they differ from 1 by            */
+    bool scaled_embd;      /* the embedding's rows are multiplied by the root of their width     */
+    bool tied;             /* unless the configuration says otherwise                            */
+    bool query_scale;      /* scores have a scale of their own (query_pre_attn_scalar)           */
+    float attn_softcap, logit_softcap; /* where the configuration lacks the key; 0: none         */
+    uint32_t head_dim; /* the same; 0: the width's share of a head                           */
+    float rope_base, rope_base_sliding; /* the same; 0: 10000, and the same for all layers       */
+    uint32_t wide_layers; /* llama.cpp scales scores of a model of so many blocks by the root of */
+                          /* the width's share of a head, not of the head's size                */
+    const char *const *config_keys, *const *gguf_keys; /* [] read for this one alone, or NULL    */
+    uint32_t sliding_period; /* GGUF: every such layer sees all, the others slide; 0: all slide  */
+    nib_steps block; /* what a block computes                                              */
 } nib_arch;
 
 size_t nib_arch_count(void);
@@ -53,7 +73,12 @@ typedef struct {
     nib_rope_scaling rope_scaling;
     float rope_factor; /* linear */
     nib_rope_llama3 llama3;
-    bool tied;           /* no output matrix of its own                          */
+    float rope_base_sliding; /* of sliding layers, unscaled there; 0: they turn as others do */
+    bool gelu;               /* the gate goes through GELU (tanh form), not SiLU             */
+    float embd_scale;        /* of the embedding's rows; 1: none                             */
+    float attn_scale;        /* of scores                                                    */
+    float attn_softcap, logit_softcap; /* c tanh(x / c); 0: none                         */
+    bool tied;                         /* no output matrix of its own                          */
     bool head_dim_given; /* the configuration states it, rather than n_embd / n_head */
     uint32_t window;     /* tokens that a sliding layer's queries see, the own included; 0: none */
     uint8_t sliding[NIB_LAYERS_MAX / 8]; /* one bit a layer: does it slide? */
@@ -78,6 +103,8 @@ typedef struct {
     float *rope_factors;   /* [head_dim/2] divisors of the angles, owned; NULL = all 1. From llama3
                               scaling in the configuration or from GGUF's rope_freqs; linear
                               scaling is apart from them */
+    nib_tensor *view;      /* owned: tensors that are not read as they are stored                 */
+    size_t n_views;
     nib_param global[NIB_ROLE_COUNT]; /* by role, global ones */
     nib_param *block;                 /* [n_layer * NIB_ROLE_COUNT], by layer and role */
     bool head_differs; /* tied by its configuration, but with an output matrix of other values, */
@@ -93,6 +120,9 @@ NIB_MUST_USE nib_code nib_config_read(nib_hparams *hp, const nib_arch **arch, co
 /* Warn of each key of a config.json that is in no list of known ones and is neither null, false nor
  * empty. Those that sound as if a model computed with them are errors of nib_config_read. */
 void nib_config_warn_unknown(const nib_source *src, nib_log *log);
+
+/* The scale of scores that llama.cpp takes: GGUF has no key for another. */
+float nib_usual_attn_scale(const nib_hparams *hp, const nib_arch *a);
 
 /* Read the configuration, find every tensor, check every shape. Errors name the key or tensor, what
  * was expected and found; an unknown architecture error lists the known ones. Tensors that no role
@@ -110,10 +140,6 @@ const nib_steps *nib_model_steps(const nib_model *m, uint32_t layer);
 /* Values of a row of each register. */
 void nib_model_widths(size_t width[NIB_REG_COUNT], const nib_hparams *hp);
 
-/* How the inputs of its linear layers are rounded, in words: "int8 per token", "int8 per tensor" or
- * "int8 per token and tensor"; "f32": they are not. */
-const char *nib_model_activations(const nib_model *m);
-
 /* What a tensor of the source is. */
 typedef struct {
     nib_role role;
@@ -121,15 +147,26 @@ typedef struct {
     bool bias;
 } nib_place;
 
+/* The tensor of a place, as the model reads it; NULL: there is none. */
+static inline const nib_tensor *nib_model_tensor(const nib_model *m, nib_place p)
+{
+    const nib_param *at = nib_model_param(m, p.layer, p.role);
+    return p.bias ? at->bias : at->weight;
+}
+
+/* How the inputs of its linear layers are rounded, in words: "int8 per token", "int8 per tensor" or
+ * "int8 per token and tensor"; "f32": they are not. */
+const char *nib_model_activations(const nib_model *m);
+
 /* Role of a tensor; false, and an empty place, when no role takes it. */
 bool nib_model_place(const nib_model *m, const nib_tensor *t, nib_place *out);
-/* The same from a name alone, GGUF's or HF's, in the letter of the tables: the layer may be beyond
- * the model's. */
-bool nib_place_parse(const char *name, bool gguf, nib_place *out);
+/* The same from a name alone, as checkpoints of an architecture have it (NULL: GGUF's), in the
+ * letter of the tables: the layer may be beyond the model's. */
+bool nib_place_parse(const char *name, const nib_arch *hf, nib_place *out);
 /* GGUF name of a place that is not empty: "blk.3.attn_q.weight" into buf (at least 64 bytes). */
 void nib_place_gguf_name(nib_place p, char *buf, size_t n);
 /* HF name: "model.layers.3.self_attn.q_proj.weight". */
-void nib_place_hf_name(nib_place p, char *buf, size_t n);
+void nib_place_hf_name(const nib_arch *a, nib_place p, char *buf, size_t n);
 
 /* The architecture keys ({arch}.block_count ...) and general.architecture of a GGUF file. */
 NIB_MUST_USE nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err);

@@ -18,6 +18,10 @@ typedef struct {
     void (*rope_pairs)(float *x, const float *cosine, const float *sine, size_t half);
     /* gate[n] = gate / (1 + exp(-gate)) * up */
     void (*swiglu)(float *gate, const float *up, size_t n);
+    /* gate[n] = gelu(gate) * up, gelu(x) = x / 2 * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). */
+    void (*geglu)(float *gate, const float *up, size_t n);
+    /* x[n] = cap * tanh(scale * x / cap), within 3e-7 * cap. */
+    void (*softcap)(float *x, size_t n, float scale, float cap);
     /* Largest of x[n], n >= 1. NaN is passed over. */
     float (*max)(const float *x, size_t n);
     /* x[n] = exp(scale * (x - max)); returns the sum. */

@@ -8,6 +8,7 @@
 #include "infer/vec.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 enum { D = W / 2 };
 typedef float half_vf __attribute__((vector_size(4 * D)));
@@ -108,23 +109,55 @@ static void rope_pairs(float *x, const float *cosine, const float *sine, size_t 
     }
 }
 
-static inline void swiglu_block(float *gate, const float *up)
+/* gate / (1 + exp(-t)) * up, where t is gate itself, or what makes that gelu(gate) * up:
+ * 1 + tanh(u) = 2 / (1 + exp(-2 u)). */
+static inline void glu_block(float *gate, const float *up, bool gelu)
 {
+    const float twice = 0x1.988454p+0f; /* 2 sqrt(2 / pi) */
     for (size_t i = 0; i < BLOCK; i += W) {
-        vf g = load(gate + i);
-        store(gate + i, g / (1.0f + exp_v(-g)) * load(up + i));
+        vf g = load(gate + i), t = gelu ? twice * (g + 0.044715f * g * g * g) : g;
+        store(gate + i, g / (1.0f + exp_v(-t)) * load(up + i));
     }
+}
+
+static inline void glu(float *gate, const float *up, size_t n, bool gelu)
+{
+    float g[BLOCK], u[BLOCK];
+    size_t i = 0;
+    for (; i + BLOCK <= n; i += BLOCK) glu_block(gate + i, up + i, gelu);
+    pad(g, gate + i, n - i, 0);
+    pad(u, up + i, n - i, 0);
+    glu_block(g, u, gelu);
+    memcpy(gate + i, g, (n - i) * sizeof *g);
 }
 
 static void swiglu(float *gate, const float *up, size_t n)
 {
-    float g[BLOCK], u[BLOCK];
+    glu(gate, up, n, false);
+}
+
+static void geglu(float *gate, const float *up, size_t n)
+{
+    glu(gate, up, n, true);
+}
+
+/* tanh(u) = 1 - 2 / (1 + exp(2 u)) */
+static inline void softcap_block(float *x, float scale, float cap)
+{
+    for (size_t i = 0; i < BLOCK; i += W) {
+        vf e = exp_v(load(x + i) * (2 * scale / cap));
+        store(x + i, cap - (2 * cap) / (1.0f + e));
+    }
+}
+
+static void softcap(float *x, size_t n, float scale, float cap)
+{
+    float t[BLOCK];
     size_t i = 0;
-    for (; i + BLOCK <= n; i += BLOCK) swiglu_block(gate + i, up + i);
-    pad(g, gate + i, n - i, 0);
-    pad(u, up + i, n - i, 0);
-    swiglu_block(g, u);
-    memcpy(gate + i, g, (n - i) * sizeof *g);
+    for (; i + BLOCK <= n; i += BLOCK) softcap_block(x + i, scale, cap);
+    pad(t, x + i, n - i, 0);
+    softcap_block(t, scale, cap);
+    memcpy(x + i, t, (n - i) * sizeof *t);
 }
 
 static float max_f32(const float *x, size_t n)
@@ -190,6 +223,8 @@ const nib_ops JOIN(nib_ops, NIB_ISA) = {
     .rope_halves = rope_halves,
     .rope_pairs = rope_pairs,
     .swiglu = swiglu,
+    .geglu = geglu,
+    .softcap = softcap,
     .max = max_f32,
     .exp_shift = exp_shift,
     .sum_exp = sum_exp,

@@ -30,13 +30,14 @@ typedef struct {
      * default this one; layer_types decides where it is given. */
     bool optional;
     uint32_t first_layer;
+    /* Every such layer sees all, unless a key for it or layer_types say otherwise; 0: none does. */
+    uint32_t period;
 } sliding_class;
 
 static const sliding_class classes[] = {
-    {"LlamaForCausalLM", 0, false, 0},
-    {"MistralForCausalLM", 4096, false, 0},
-    {"Qwen2ForCausalLM", 4096, true, 28},
-    {"Qwen3ForCausalLM", 4096, true, 28},
+    {"LlamaForCausalLM", 0, false, 0, 0},     {"MistralForCausalLM", 4096, false, 0, 0},
+    {"Qwen2ForCausalLM", 4096, true, 28, 0},  {"Qwen3ForCausalLM", 4096, true, 28, 0},
+    {"Gemma2ForCausalLM", 4096, false, 0, 2}, {"Gemma3ForCausalLM", 4096, false, 0, 6},
 };
 
 /* A whole number from `least` on; `out` keeps its default when the key is absent. */
@@ -85,7 +86,7 @@ nib_code nib_sliding_from_hf(nib_hparams *hp, const char *hf_class, const nib_js
     nib_code rc;
     const sliding_class *c = classes;
     while (strcmp(c->hf_class, hf_class)) c++;
-    uint32_t first = c->first_layer;
+    uint32_t first = c->first_layer, period = c->period;
     bool use = !c->optional;
     const nib_json *j = nib_json_get(cfg, "use_sliding_window");
     if (c->optional && j && !nib_json_bool(j, &use))
@@ -95,11 +96,12 @@ nib_code nib_sliding_from_hf(nib_hparams *hp, const char *hf_class, const nib_js
         if ((rc = read_number(cfg, "sliding_window", 1, &hp->window, err))) return rc;
     }
     if (c->optional && (rc = read_number(cfg, "max_window_layers", 0, &first, err))) return rc;
-    if (hp->window)
-        for (uint32_t l = first; l < hp->n_layer; l++) slide(hp, l);
+    if (period && (rc = read_number(cfg, "sliding_window_pattern", 1, &period, err))) return rc;
+    for (uint32_t l = first; l < hp->n_layer && hp->window; l++)
+        if (!period || (l + 1) % period) slide(hp, l);
+    const bool decides = (c->optional || c->period) && hp->window;
     j = nib_json_get(cfg, "layer_types");
-    if (j && !nib_json_is_null(j) && (rc = read_types(hp, j, c->optional && hp->window, err)))
-        return rc;
+    if (j && !nib_json_is_null(j) && (rc = read_types(hp, j, decides, err))) return rc;
     settle(hp);
     return NIB_OK;
 }
@@ -109,21 +111,21 @@ nib_code nib_sliding_from_hf(nib_hparams *hp, const char *hf_class, const nib_js
 static const char WINDOW[] = "attention.sliding_window";
 static const char PATTERN[] = "attention.sliding_window_pattern";
 
-nib_code nib_sliding_from_gguf(nib_hparams *hp, const char *arch, const nib_gguf_kvs *kvs,
+nib_code nib_sliding_from_gguf(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *kvs,
                                nib_err *err)
 {
     char key[NIB_CONFIG_KEY_MAX];
     const void *flags = NULL;
     size_t n = 0;
-    uint64_t v, period = 0;
-    nib_config_gguf_key(key, arch, WINDOW);
+    uint64_t v, period = a->sliding_period;
+    nib_config_gguf_key(key, a->name, WINDOW);
     if (!nib_gguf_kvs_find(kvs, key)) return NIB_OK;
     if (!nib_gguf_get_u64(kvs, key, &v) || v > WINDOW_MAX)
         return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number up to %d", key,
                         WINDOW_MAX);
     hp->window = (uint32_t)v;
     if (!hp->window) return NIB_OK;
-    nib_config_gguf_key(key, arch, PATTERN);
+    nib_config_gguf_key(key, a->name, PATTERN);
     if (nib_gguf_kvs_find(kvs, key) && !nib_gguf_get_u64(kvs, key, &period) &&
         (!nib_gguf_get_arr(kvs, key, NIB_GGUF_BOOL, &flags, &n) || n != hp->n_layer))
         return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number or %u flags", key,
@@ -135,17 +137,35 @@ nib_code nib_sliding_from_gguf(nib_hparams *hp, const char *arch, const nib_gguf
     return NIB_OK;
 }
 
-bool nib_sliding_to_gguf(const nib_hparams *hp, const char *arch, nib_gguf_kvs *kvs)
+/* Is each layer of the period the one that sees all, and does no other? */
+static bool has_period(const nib_hparams *hp, uint32_t period)
+{
+    for (uint32_t l = 0; l < hp->n_layer; l++)
+        if ((nib_layer_window(hp, l) != 0) != (!period || l % period < period - 1)) return false;
+    return true;
+}
+
+nib_code nib_sliding_to_gguf(const nib_hparams *hp, const nib_arch *a, nib_gguf_kvs *kvs,
+                             nib_err *err)
 {
     char key[NIB_CONFIG_KEY_MAX];
     uint8_t flags[NIB_LAYERS_MAX];
-    bool all = true;
-    if (!hp->window) return true;
-    for (uint32_t l = 0; l < hp->n_layer; l++) {
-        flags[l] = nib_layer_window(hp, l) != 0;
-        all = all && flags[l];
+    if (!hp->window) return NIB_OK;
+    bool ok = nib_gguf_set_u32(kvs, nib_config_gguf_key(key, a->name, WINDOW), hp->window);
+    nib_config_gguf_key(key, a->name, PATTERN);
+    if (ok && !has_period(hp, a->sliding_period)) {
+        uint32_t period = 1;
+        for (uint32_t l = 0; l < hp->n_layer; l++) flags[l] = nib_layer_window(hp, l) != 0;
+        while (period <= hp->n_layer + 1 && !has_period(hp, period)) period++;
+        if (!a->sliding_period)
+            ok = nib_gguf_set_arr(kvs, key, NIB_GGUF_BOOL, flags, hp->n_layer);
+        else if (period <= hp->n_layer + 1)
+            ok = nib_gguf_set_u32(kvs, key, period);
+        else
+            return nib_fail(err, NIB_EINVAL,
+                            "the sliding layers of this model do not come in equal periods, which "
+                            "are all that llama.cpp knows for '%s'",
+                            a->name);
     }
-    return nib_gguf_set_u32(kvs, nib_config_gguf_key(key, arch, WINDOW), hp->window) &&
-           (all || nib_gguf_set_arr(kvs, nib_config_gguf_key(key, arch, PATTERN), NIB_GGUF_BOOL,
-                                    flags, hp->n_layer));
+    return ok ? NIB_OK : nib_fail_nomem(err, "metadata");
 }

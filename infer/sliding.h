@@ -15,11 +15,13 @@ NIB_MUST_USE nib_code nib_sliding_from_hf(nib_hparams *hp, const char *hf_class,
 
 /* The same from "{arch}.attention.sliding_window" (0: none) and ".sliding_window_pattern": a flag
  * for each layer, or a period n of which every n-th layer sees all (1: every one, 0: none). Without
- * a pattern all layers slide. */
-NIB_MUST_USE nib_code nib_sliding_from_gguf(nib_hparams *hp, const char *arch,
+ * a pattern the architecture's period counts. */
+NIB_MUST_USE nib_code nib_sliding_from_gguf(nib_hparams *hp, const nib_arch *a,
                                             const nib_gguf_kvs *kvs, nib_err *err);
 
-/* Those keys, where a layer slides; false: no memory. */
-bool nib_sliding_to_gguf(const nib_hparams *hp, const char *arch, nib_gguf_kvs *kvs);
+/* Those keys, where a layer slides. NIB_EINVAL: llama.cpp knows the architecture's windows, but
+ * none that lie as this model's. */
+NIB_MUST_USE nib_code nib_sliding_to_gguf(const nib_hparams *hp, const nib_arch *a,
+                                          nib_gguf_kvs *kvs, nib_err *err);
 
 #endif

@@ -15,7 +15,7 @@ static bool reads(const nib_step *s, nib_reg r)
     if (s->to == r && (adjusts(s) || (s->flags & NIB_STEP_ADD))) return true;
     if (adjusts(s)) return false;
     if (s->op == NIB_OP_ATTEND && (r == NIB_REG_K || r == NIB_REG_V)) return true;
-    return s->a == r || (s->op == NIB_OP_GLU && s->b == r);
+    return s->a == r || ((s->op == NIB_OP_GLU || s->op == NIB_OP_ADD) && s->b == r);
 }
 
 static bool writes(const nib_step *s, nib_reg r)

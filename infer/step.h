@@ -28,10 +28,12 @@ typedef enum {
     NIB_ROLE_ATTN_Q_NORM,
     NIB_ROLE_ATTN_K_NORM,
     NIB_ROLE_ATTN_OUTPUT,
+    NIB_ROLE_ATTN_POST_NORM,
     NIB_ROLE_FFN_NORM,
     NIB_ROLE_FFN_GATE,
     NIB_ROLE_FFN_UP,
     NIB_ROLE_FFN_DOWN,
+    NIB_ROLE_FFN_POST_NORM,
     NIB_ROLE_COUNT,
     NIB_ROLE_FIRST = NIB_ROLE_TOKEN_EMBD,
     NIB_ROLE_FIRST_BLOCK = NIB_ROLE_ATTN_NORM,
@@ -44,6 +46,7 @@ typedef enum {
     NIB_OP_ROPE,      /* each head of `to` is turned by its position, in place                  */
     NIB_OP_ATTEND,    /* to = attention of the queries `a` over NIB_REG_K and NIB_REG_V         */
     NIB_OP_GLU,       /* to = act(a) * b                                                        */
+    NIB_OP_ADD,       /* to = a + b                                                             */
     NIB_OP_COUNT
 } nib_op;
 
@@ -56,6 +59,7 @@ typedef enum {
     NIB_REG_V,
     NIB_REG_G, /* gate, and the gated product                          [n_ff]               */
     NIB_REG_U, /* up                                                   [n_ff]               */
+    NIB_REG_Y, /* what a branch will add to the residual stream        [n_embd]             */
     NIB_REG_COUNT
 } nib_reg;
 

@@ -121,7 +121,7 @@ nib_code nib_dir_list_exceptions(nib_layout_note *note, const nib_plan *p, nib_a
     char output[NIB_PLAN_NAME_MAX + 1];
     const char *parent;
     nib_layout_exception *list = nib_arena_alloc(memory, most, sizeof *list, sizeof(void *));
-    nib_place_hf_name((nib_place){.role = NIB_ROLE_OUTPUT}, output, sizeof output);
+    nib_place_hf_name(p->model->arch, (nib_place){.role = NIB_ROLE_OUTPUT}, output, sizeof output);
     bool ok = list && split_name(output, memory, &parent, &note->output);
     note->exception = list;
     for (uint32_t layer = 0; layer < p->model->hp.n_layer; layer++)

@@ -127,13 +127,30 @@ nib_code nib_keep_write(nib_keep *k, const nib_plan_tensor *t, const nib_layout_
     return rc ? rc : nib_side_write(k->side, t->solved_at, k->packed.p, (size_t)t->bytes, err);
 }
 
+/* What a reader of the output adds to each stored value: of a folder, what one of the source does.
+ */
+static float stored_plus(const nib_keep *k, const nib_plan_tensor *t)
+{
+    return is_folder(k) && t->src ? t->src->plus : 0;
+}
+
+static void decode_plain(float *w, const nib_plan_tensor *t, const void *packed, float plus,
+                         unsigned cpu)
+{
+    const size_t n = (size_t)(t->rows * t->cols);
+    t->codec->decode(w, packed, n, cpu);
+    for (size_t i = 0; plus != 0 && i < n; i++) w[i] += plus;
+}
+
 nib_code nib_keep_plain(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err *err)
 {
     const size_t rows = (size_t)t->rows, cols = (size_t)t->cols;
     uint8_t *packed = nib_buf_reserve(&k->packed, (size_t)t->bytes, 1);
     if (!packed) return nib_fail_nomem(err, "a vector");
+    const float plus = stored_plus(k, t);
+    for (size_t i = 0; plus != 0 && i < rows * cols; i++) w[i] -= plus;
     t->codec->encode(packed, w, NULL, rows, cols, k->ctx->cpu, NULL);
-    t->codec->decode(w, packed, rows * cols, k->ctx->cpu);
+    decode_plain(w, t, packed, plus, k->ctx->cpu);
     return nib_side_write(k->side, t->solved_at, packed, (size_t)t->bytes, err);
 }
 
@@ -144,7 +161,7 @@ nib_code nib_keep_read(nib_keep *k, const nib_plan_tensor *t, float *w, nib_err 
     nib_code rc = nib_side_read(k->side, t->solved_at, k->packed.p, (size_t)t->bytes, err);
     if (rc) return rc;
     if (!t->codec->quantized) {
-        t->codec->decode(w, k->packed.p, (size_t)(t->rows * t->cols), k->ctx->cpu);
+        decode_plain(w, t, k->packed.p, stored_plus(k, t), k->ctx->cpu);
         return NIB_OK;
     }
     if (is_folder(k)) return nib_layout_unpack(w, &t->layout, k->packed.p, &k->raw, err);

@@ -273,7 +273,7 @@ static subject describe(const nib_model *m, const nib_tensor *t)
     nib_place p;
     if (nib_model_place(m, t, &p)) {
         nib_place_gguf_name(p, s.gguf, sizeof s.gguf);
-        nib_place_hf_name(p, s.hf, sizeof s.hf);
+        nib_place_hf_name(m->arch, p, s.hf, sizeof s.hf);
         s.in_block = p.role >= NIB_ROLE_FIRST_BLOCK;
         s.layer = p.layer;
     } else {

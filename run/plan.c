@@ -54,7 +54,7 @@ static bool place_tensor(const nib_plan *p, const nib_tensor *src, nib_plan_tens
             nib_steps_output(nib_model_steps(m, t->place.layer), t->place.role).turned)
             t->rope_head = m->hp.head_dim;
     }
-    t->src = src;
+    t->src = placed ? nib_model_tensor(m, t->place) : src;
     t->method = p->recipe.method;
     t->rows = nib_tensor_rows(src);
     t->cols = nib_tensor_cols(src);
@@ -77,6 +77,33 @@ static nib_code list_tensors(nib_plan *p, nib_err *err)
         t->cols = p->model->hp.head_dim / 2;
     }
     qsort(p->tensor, p->n, sizeof *p->tensor, by_place);
+    return NIB_OK;
+}
+
+/* GGUF has no key for a scale of the scores, so queries are stored scaled where the model's is
+ * another than the engine's: their norm, which comes last, or else what makes them. */
+static nib_code scale_queries(nib_plan *p, nib_err *err)
+{
+    const nib_model *m = p->model;
+    const float usual = nib_usual_attn_scale(&m->hp, m->arch), scale = m->hp.attn_scale / usual;
+    size_t n = 0;
+    if (from_gguf(p) || scale == 1) return NIB_OK;
+    if (!(p->view = nib_calloc(p->n, sizeof *p->view))) return nib_fail_nomem(err, "a plan");
+    for (size_t i = 0; i < p->n; i++) {
+        nib_plan_tensor *t = &p->tensor[i];
+        const nib_steps *s = nib_model_steps(m, t->place.layer);
+        const bool normed = nib_steps_find(s, NIB_ROLE_ATTN_Q_NORM);
+        if (!t->src || t->place.role != (normed ? NIB_ROLE_ATTN_Q_NORM : NIB_ROLE_ATTN_Q)) continue;
+        if (p->recipe.transform || p->recipe.method != NIB_METHOD_RTN)
+            return nib_fail(err, NIB_EINVAL,
+                            "the scores of this model have a scale of their own, which a GGUF file "
+                            "of '%s' takes up in '%s'; write one with --type f32 or bf16 first and "
+                            "start from that",
+                            m->arch->name, t->name);
+        p->view[n] = *t->src;
+        p->view[n].times = (t->src->times != 0 ? t->src->times : 1) * scale;
+        t->src = &p->view[n++];
+    }
     return NIB_OK;
 }
 
@@ -190,7 +217,8 @@ static nib_code choose_type(chooser *c, nib_plan_tensor *t, nib_err *err)
 static nib_code choose_action(nib_plan *p, nib_plan_tensor *t, nib_err *err)
 {
     const nib_codec *from = t->src ? t->src->codec : nib_codec_get(NIB_F32);
-    t->copy = t->src && from == t->codec && !t->rope_head;
+    t->copy =
+        t->src && from == t->codec && !t->rope_head && t->src->plus == 0 && t->src->times == 0;
     if (t->copy) return NIB_OK;
     if (t->src && !nib_tensor_readable(t->src))
         return nib_fail(err, NIB_EFORMAT, "tensor '%s': %s holds no weights that nibble can read",
@@ -351,7 +379,8 @@ static void warn_odd(const chooser *c, nib_log *log)
                  nib_source_path(p->model->src));
     if (p->recipe.leave_output && !c->mix.has_output)
         nib_warn(log, "--leave-output has no effect: the embedding serves as output matrix");
-    if (p->model->hp.window && p->model->hp.window < p->model->hp.n_ctx_train)
+    if (!p->model->arch->sliding_period && p->model->hp.window &&
+        p->model->hp.window < p->model->hp.n_ctx_train)
         nib_warn(log,
                  "llama.cpp has no sliding window for '%s': it computes texts of more than %u "
                  "tokens with full attention",
@@ -367,6 +396,7 @@ static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_c
     const nib_recipe *r = &p->recipe;
     if (r->format != NIB_FORMAT_GGUF) return nib_plan_dir(p, im, ctx, err);
     if ((rc = list_tensors(p, err))) return rc;
+    if ((rc = scale_queries(p, err))) return rc;
     if ((rc = init_chooser(c, p, im, err))) return rc;
     if ((rc = choose_all(c, err))) return rc;
     mark_solved(p);
@@ -412,6 +442,7 @@ void nib_plan_free(nib_plan *p)
     nib_free(p->importance);
     nib_free(p->group);
     nib_free(p->record);
+    nib_free(p->view);
     nib_free(p->tensor);
     *p = (nib_plan){0};
 }

@@ -50,6 +50,7 @@ typedef struct {
     char label_text[32];            /* it points here when a folder is written: do not move */
     nib_int_codec *group;           /* [n] folders: formats of the tensors, where packed */
     nib_plan_tensor *tensor;        /* [n] in the order of the file */
+    nib_tensor *view;        /* of weights that the file holds scaled                               */
     nib_gguf_tensor *record;        /* [n] the same for the writer, names borrowed from `tensor` */
     size_t n;
     nib_gguf_kvs *kvs;      /* the file's metadata */

@@ -129,7 +129,8 @@ static nib_code list_tensors(nib_plan *p, nib_overrides *o, nib_err *err)
         t->rows = nib_tensor_rows(t->src);
         t->cols = nib_tensor_cols(t->src);
         t->method = p->recipe.method;
-        nib_model_place(p->model, t->src, &t->place);
+        if (nib_model_place(p->model, t->src, &t->place))
+            t->src = nib_model_tensor(p->model, t->place);
         t->outer = t->place.role == NIB_ROLE_TOKEN_EMBD || t->place.role == NIB_ROLE_OUTPUT;
         snprintf(t->name, sizeof t->name, "%.*s", NIB_PLAN_NAME_MAX, t->src->name);
     }

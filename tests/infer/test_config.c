@@ -252,7 +252,7 @@ static void expect_factor(const nib_gguf_kvs *k, nib_rope_scaling scaling, float
 {
     nib_hparams hp = {0};
     nib_err err = {0};
-    must(nib_rope_from_gguf(&hp, "llama", k, &err), &err);
+    must(nib_rope_from_gguf(&hp, nib_arch_at(0), k, &err), &err);
     assert_int_equal(hp.rope_scaling, scaling);
     assert_true(hp.rope_factor == factor);
 }
@@ -292,21 +292,21 @@ static void keys_of_gguf_files(void **state)
     assert_true(nib_gguf_set_bool(k, "llama.use_parallel_residual", false));
     assert_true(nib_gguf_set_str(k, "llama.tensor_data_layout", "Meta AI original pth", 20));
     assert_true(nib_gguf_set_f32(k, "llamafile.logit_scale", 7)); /* another name space */
-    must(nib_config_check_gguf_keys(k, "llama", &err), &err);
+    must(nib_config_check_gguf_keys(k, nib_arch_at(0), &err), &err);
     assert_true(nib_gguf_set_f32(k, "llama.logit_scale", 0.5f));
-    assert_int_equal(nib_config_check_gguf_keys(k, "llama", &err), NIB_EFORMAT);
+    assert_int_equal(nib_config_check_gguf_keys(k, nib_arch_at(0), &err), NIB_EFORMAT);
     assert_string_equal(err.msg, "'llama.logit_scale' = 0.5 is not supported");
     nib_gguf_del(k, "llama.logit_scale");
     assert_true(nib_gguf_set_bool(k, "llama.attention.causal", false));
-    assert_int_equal(nib_config_check_gguf_keys(k, "llama", &err), NIB_EFORMAT);
+    assert_int_equal(nib_config_check_gguf_keys(k, nib_arch_at(0), &err), NIB_EFORMAT);
     assert_string_equal(err.msg, "'llama.attention.causal' = false is not supported");
     nib_gguf_del(k, "llama.attention.causal");
     assert_true(nib_gguf_set_f32(k, "llama.rope.scaling.attn_factor", 1.2f));
-    assert_int_equal(nib_config_check_gguf_keys(k, "llama", &err), NIB_EFORMAT);
+    assert_int_equal(nib_config_check_gguf_keys(k, nib_arch_at(0), &err), NIB_EFORMAT);
     assert_string_equal(err.msg, "'llama.rope.scaling.attn_factor' = 1.2 is not supported");
     nib_gguf_del(k, "llama.rope.scaling.attn_factor");
     assert_true(nib_gguf_set_str(k, "llama.attention.kind", "linear", 6));
-    assert_int_equal(nib_config_check_gguf_keys(k, "llama", &err), NIB_EFORMAT);
+    assert_int_equal(nib_config_check_gguf_keys(k, nib_arch_at(0), &err), NIB_EFORMAT);
     assert_string_equal(err.msg, "'llama.attention.kind' is not supported");
     nib_gguf_kvs_free(k);
 }

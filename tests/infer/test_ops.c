@@ -99,6 +99,16 @@ static void norm_gate_and_sums_equal_f64(void **state)
         op->swiglu(y, w, n);
         for (size_t i = 0; i < n; i++)
             assert_true(fabs(y[i] - x[i] / (1 + exp(-(double)x[i])) * w[i]) < 2e-6);
+        memcpy(y, x, n * sizeof *y);
+        op->geglu(y, w, n);
+        for (size_t i = 0; i < n; i++) {
+            const double v = x[i], u = sqrt(2 / acos(-1)) * (v + 0.044715 * v * v * v);
+            assert_true(fabs(y[i] - v / 2 * (1 + tanh(u)) * w[i]) < 2e-6);
+        }
+        memcpy(y, x, n * sizeof *y);
+        op->softcap(y, n, 3, 5);
+        for (size_t i = 0; i < n; i++)
+            assert_true(fabs(y[i] - 5 * tanh(3 * (double)x[i] / 5)) < 5 * 3e-7);
         float max = x[0];
         for (size_t i = 0; i < n; i++) max = fmaxf(max, x[i]);
         assert_true(op->max(x, n) == max);
@@ -156,6 +166,12 @@ static void every_set_gives_the_same_bits(void **state)
             set[0]->swiglu(a, w, n);
             set[s]->swiglu(b, w, n);
             same(a, b, n, "swiglu");
+            set[0]->geglu(a, w, n);
+            set[s]->geglu(b, w, n);
+            same(a, b, n, "geglu");
+            set[0]->softcap(a, n, 3, 5);
+            set[s]->softcap(b, n, 3, 5);
+            same(a, b, n, "softcap");
             set[0]->rope_halves(a, w, x, n / 2);
             set[s]->rope_halves(b, w, x, n / 2);
             same(a, b, n, "rope_halves");

@@ -97,17 +97,24 @@ static void windows_of_configurations(void **state)
     }
 }
 
-static void expect_gguf(const nib_gguf_kvs *k, const char *expected)
+static void expect_gguf_of(const nib_arch *a, const nib_gguf_kvs *k, const char *expected)
 {
     char got[100];
     nib_err err = {0};
     nib_hparams hp = {.n_layer = LAYERS};
-    if (nib_sliding_from_gguf(&hp, "qwen2", k, &err) == NIB_OK) {
+    if (nib_sliding_from_gguf(&hp, a, k, &err) == NIB_OK) {
         describe(&hp, got, sizeof got);
         assert_string_equal(got, expected);
     } else if (!strstr(err.msg, expected)) {
         fail_msg("'%s' should say '%s'", err.msg, expected);
     }
+}
+
+static const nib_arch qwen2 = {.name = "qwen2"}, gemma = {.name = "gemma", .sliding_period = 2};
+
+static void expect_gguf(const nib_gguf_kvs *k, const char *expected)
+{
+    expect_gguf_of(&qwen2, k, expected);
 }
 
 static void windows_of_gguf_files(void **state)
@@ -149,12 +156,39 @@ static void gguf_keys_there_and_back(void **state)
         const char *expected;
     } of[] = {{0, 0, "0 0 0 0"}, {15, 1, "16 16 16 16"}, {10, 2, "0 16 0 16"}};
     for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        nib_err err = {0};
         nib_gguf_kvs *k = nib_gguf_kvs_new();
         const nib_hparams hp = {
             .n_layer = LAYERS, .window = of[i].layers ? 16 : 0, .sliding = {of[i].layers}};
-        assert_true(k && nib_sliding_to_gguf(&hp, "qwen2", k));
+        assert_int_equal(nib_sliding_to_gguf(&hp, &qwen2, k, &err), NIB_OK);
         assert_int_equal(nib_gguf_kvs_count(k), of[i].n_keys);
         expect_gguf(k, of[i].expected);
+        nib_gguf_kvs_free(k);
+    }
+}
+
+/* Where llama.cpp has a period of its own for the architecture, it reads another as a number, and
+ * nothing else. */
+static void periods(void **state)
+{
+    (void)state;
+    static const struct {
+        uint8_t layers;
+        size_t n_keys;
+        const char *expected;
+    } of[] = {{5, 1, "16 0 16 0"}, {11, 2, "16 16 0 16"}, {15, 2, "16 16 16 16"}, {9, 0, NULL}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        nib_err err = {0};
+        nib_gguf_kvs *k = nib_gguf_kvs_new();
+        const nib_hparams hp = {.n_layer = LAYERS, .window = 16, .sliding = {of[i].layers}};
+        nib_code rc = nib_sliding_to_gguf(&hp, &gemma, k, &err);
+        if (of[i].expected) {
+            assert_int_equal(rc, NIB_OK);
+            assert_int_equal(nib_gguf_kvs_count(k), of[i].n_keys);
+            expect_gguf_of(&gemma, k, of[i].expected);
+        } else {
+            assert_int_equal(rc, NIB_EINVAL);
+        }
         nib_gguf_kvs_free(k);
     }
 }
@@ -162,6 +196,7 @@ static void gguf_keys_there_and_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(periods),
         cmocka_unit_test(windows_of_configurations),
         cmocka_unit_test(windows_of_gguf_files),
         cmocka_unit_test(gguf_keys_there_and_back),

@@ -47,10 +47,15 @@ make_model --arch llama3 --vocab 2048 --tied --dtype f16 "$work/llama3"
 make_model --arch mistral --vocab 2048 --head-dim 128 --shards 3 "$work/mistral"
 make_model --arch qwen2 --vocab 2560 --tied "$work/qwen2"
 make_model --arch qwen3 --vocab 2560 --head-dim 128 --tied --shards 2 "$work/qwen3"
-for arch in llama llama3 mistral qwen2 qwen3; do
+make_model --arch gemma2 --vocab 2560 --head-dim 64 --tied "$work/gemma2"
+make_model --arch gemma3 --vocab 2560 --head-dim 128 --tied --dtype f32 "$work/gemma3"
+for arch in llama llama3 mistral qwen2 qwen3 gemma2 gemma3; do
     for type in f32 f16 q8_0 q4_k_m; do
         quantize "$arch-$type" "$work/$arch" $type
-        check "$arch-$type" "$work/$arch-$type.gguf" $type
+        case $arch-$type in
+        gemma?-f32) check "$arch-$type" "$work/$arch-$type.gguf" f32-gelu ;;
+        *) check "$arch-$type" "$work/$arch-$type.gguf" $type ;;
+        esac
     done
 done
 
@@ -64,12 +69,14 @@ done
 quantize qwen3-gptq "$work/qwen3" q4_k_m "${solve[@]}"
 check qwen3-gptq "$work/qwen3-gptq.gguf" q4_k_m
 
-# So are rescaled ones: norms are not the original's, and neither is qwen2's bias of v.
+# So are rescaled ones: norms are not the original's, and neither is qwen2's bias of v; gemma3's are stored as differences from 1.
 for method in awq awq+gptq; do
     quantize "$method" "$tiny" q4_k_m "${solve[@]}" --method $method
     check "$method" "$work/$method.gguf" q4_k_m
-    quantize "qwen2-$method" "$work/qwen2" q4_k_m "${solve[@]}" --method $method
-    check "qwen2-$method" "$work/qwen2-$method.gguf" q4_k_m
+    for arch in qwen2 gemma3; do
+        quantize "$arch-$method" "$work/$arch" q4_k_m "${solve[@]}" --method $method
+        check "$arch-$method" "$work/$arch-$method.gguf" q4_k_m
+    done
 done
 
 quantize split "$tiny" q8_0 --split-max-size 1M

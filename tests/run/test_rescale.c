@@ -110,7 +110,8 @@ static void dead_channels_are_left_alone(void **state)
 static void every_architecture(void **state)
 {
     (void)state;
-    static const char *const names[] = {"llama", "llama3", "mistral", "qwen2", "qwen3"};
+    static const char *const names[] = {"llama", "llama3", "mistral", "qwen2",
+                                        "qwen3", "gemma2", "gemma3"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const char *out = scratch("arch.gguf");
         variation v = {.model = random_model(names[i], gen_family_find(names[i]), 64, 2, NIB_BF16),
@@ -152,6 +153,9 @@ static void folders(void **state)
     assert_int_equal(run_ok(scratch("awq-dir"), v), 16);
     v.model = random_model("biased", gen_family_find("qwen2"), 64, 2, NIB_BF16);
     assert_int_equal(run_ok(scratch("awq-dir"), v), 6);
+    /* Norms that are stored as differences from 1. */
+    v.model = random_model("sandwich", gen_family_find("gemma3"), 64, 2, NIB_BF16);
+    assert_int_equal(run_ok(scratch("awq-dir"), v), 8);
 }
 
 /* One weight of an input is left as it is, so the input is, and its norm is written as it was. */

@@ -22,6 +22,11 @@ typedef struct {
     double rope_theta, norm_eps;
     bool llama3_rope; /* rope_scaling of type llama3 */
     bool qkv_bias, qk_norm, explicit_head_dim;
+    bool gemma; /* norms as differences from 1, on the branches too; GELU; every other layer has a
+                   window of 64                                                             */
+    double softcap,
+        rope_local; /* of logits, 50/30 of it for scores; base of sliding layers; 0: none
+                     */
     /* tokenizer */
     const char *split;  /* Split regex; NULL: GPT-2's splitter inside the ByteLevel step */
     bool nfc;           /* NFC normalizer */

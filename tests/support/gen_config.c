@@ -73,6 +73,31 @@ static const gen_family families[] = {
      .bos = "<|endoftext|>",
      .eos = "<|im_end|>",
      .chat_template = chat_template},
+    {.name = "gemma2",
+     .hf_class = "Gemma2ForCausalLM",
+     .model_type = "gemma2",
+     .rope_theta = 10000,
+     .norm_eps = 1e-6,
+     .gemma = true,
+     .softcap = 30,
+     .explicit_head_dim = true,
+     .split = SPLIT_QWEN,
+     .add_bos = true,
+     .bos = "<bos>",
+     .eos = "<eos>"},
+    {.name = "gemma3",
+     .hf_class = "Gemma3ForCausalLM",
+     .model_type = "gemma3_text",
+     .rope_theta = 1000000,
+     .rope_local = 10000,
+     .norm_eps = 1e-6,
+     .gemma = true,
+     .qk_norm = true,
+     .explicit_head_dim = true,
+     .split = SPLIT_QWEN,
+     .add_bos = true,
+     .bos = "<bos>",
+     .eos = "<eos>"},
 };
 
 const gen_family *gen_family_find(const char *name)
@@ -84,7 +109,7 @@ const gen_family *gen_family_find(const char *name)
 
 const char *gen_family_names(void)
 {
-    return "llama|llama3|mistral|qwen2|qwen3";
+    return "llama|llama3|mistral|qwen2|qwen3|gemma2|gemma3";
 }
 
 nib_code gen_text_write(const char *dir, const char *name, const char *text, size_t n, nib_err *err)
@@ -120,6 +145,21 @@ static bool add_rope(nib_json *j, const gen_spec *s)
            nib_json_add_str(r, "rope_type", "llama3");
 }
 
+/* The activation, and what Gemma's classes have besides. */
+static bool add_gemma(nib_json *j, const gen_spec *s)
+{
+    const gen_family *f = s->family;
+    if (!f->gemma) return nib_json_add_str(j, "hidden_act", "silu");
+    return nib_json_add_str(j, "hidden_activation", "gelu_pytorch_tanh") &&
+           nib_json_add_num(j, "query_pre_attn_scalar", s->head_dim) &&
+           nib_json_add_num(j, "sliding_window", 64) &&
+           nib_json_add_num(j, "sliding_window_pattern", 2) &&
+           (f->softcap == 0 ||
+            (nib_json_add_num(j, "final_logit_softcapping", f->softcap) &&
+             nib_json_add_num(j, "attn_logit_softcapping", f->softcap * 50 / 30))) &&
+           (f->rope_local == 0 || nib_json_add_num(j, "rope_local_base_freq", f->rope_local));
+}
+
 static const char *torch_dtype(nib_type t)
 {
     return t == NIB_BF16 ? "bfloat16" : t == NIB_F16 ? "float16" : "float32";
@@ -132,8 +172,8 @@ nib_code gen_config_write(const gen_spec *s, const char *dir, nib_err *err)
     nib_json *j = nib_json_new_object();
     nib_json *classes = j ? nib_json_add_array(j, "architectures") : NULL;
     bool ok = classes && nib_json_add_str(classes, NULL, s->family->hf_class) &&
-              nib_json_add_str(j, "model_type", s->family->model_type) &&
-              nib_json_add_str(j, "hidden_act", "silu") && add_sizes(j, s) && add_rope(j, s) &&
+              nib_json_add_str(j, "model_type", s->family->model_type) && add_gemma(j, s) &&
+              add_sizes(j, s) && add_rope(j, s) &&
               nib_json_add_num(j, "bos_token_id", gen_bos_id(s)) &&
               nib_json_add_num(j, "eos_token_id", gen_eos_id(s)) &&
               nib_json_add_num(j, "rms_norm_eps", s->family->norm_eps) &&

@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { BATCH = 1 << 20, SLICE = 1 << 14, NAME_MAX_BYTES = 96, PER_LAYER_MAX = 14, GLOBAL = 3 };
+enum { BATCH = 1 << 20, SLICE = 1 << 14, NAME_MAX_BYTES = 96, PER_LAYER_MAX = 16, GLOBAL = 3 };
 
 typedef struct {
     char name[NAME_MAX_BYTES];
@@ -65,7 +65,7 @@ static void add(tensor_list *l, uint32_t rows, uint32_t cols, float mean, float 
 
 static void add_norm(tensor_list *l, uint32_t n, const char *name)
 {
-    add(l, 0, n, 1.0f, 0.1f, name);
+    add(l, 0, n, l->spec->family->gemma ? 0.0f : 1.0f, 0.1f, name);
 }
 
 static float usual_std(uint32_t in)
@@ -105,6 +105,10 @@ static void add_layer(tensor_list *l, uint32_t i)
         add_norm(l, s->head_dim, in_layer(b, i, "self_attn.k_norm.weight"));
     }
     add_norm(l, s->hidden, in_layer(b, i, "post_attention_layernorm.weight"));
+    if (f->gemma) {
+        add_norm(l, s->hidden, in_layer(b, i, "pre_feedforward_layernorm.weight"));
+        add_norm(l, s->hidden, in_layer(b, i, "post_feedforward_layernorm.weight"));
+    }
     add_linear(l, s->ff, s->hidden, false, in_layer(b, i, "mlp.gate_proj"));
     add_linear(l, s->ff, s->hidden, false, in_layer(b, i, "mlp.up_proj"));
     add_linear(l, s->hidden, s->ff, false, in_layer(b, i, "mlp.down_proj"));
