@@ -161,11 +161,12 @@ const nib_arch *nib_arch_of_class(const nib_json *class_name)
 
 static nib_code unknown_arch(const char *name, bool gguf, nib_err *err)
 {
-    char known[400] = "";
+    char known[2048] = "";
     size_t n = 0;
     for (size_t i = 0; i < nib_arch_count(); i++) {
         const char *const one[] = {nib_arch_at(i)->name, NULL};
-        for (const char *const *c = gguf ? one : nib_arch_at(i)->hf_classes; *c; c++)
+        for (const char *const *c = gguf ? one : nib_arch_at(i)->hf_classes; *c && n < sizeof known;
+             c++)
             n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", *c);
     }
     return nib_fail(err, NIB_EFORMAT, "architecture '%s' is not known (known: %s)", name, known);

@@ -39,7 +39,7 @@ static const struct {
     {"\"architectures\":[\"LlamaForCausalLM\"],", "", "key 'architectures' with a class name"},
     {"LlamaForCausalLM", "MambaForCausalLM",
      "architecture 'MambaForCausalLM' is not known (known: LlamaForCausalLM, MistralForCausalLM, "
-     "Qwen2ForCausalLM, Qwen3ForCausalLM)"},
+     "Qwen2ForCausalLM, "},
     {"\"hidden_size\":64,", "", "config.json: key 'hidden_size' is missing"},
     {"\"hidden_size\":64", "\"hidden_size\":\"64\"", "'hidden_size' should be a whole number"},
     {"\"hidden_size\":64", "\"hidden_size\":0", "'hidden_size' is 0, should be from 1 to 16777216"},
@@ -307,7 +307,7 @@ static void wrong_metadata_is_named(void **state)
     nib_gguf_kvs *k = nib_gguf_kvs_new();
     expect_gguf(k, "key 'general.architecture' is missing");
     nib_gguf_set_str(k, "general.architecture", "mamba", 5);
-    expect_gguf(k, "architecture 'mamba' is not known (known: llama, qwen2, qwen3)");
+    expect_gguf(k, "architecture 'mamba' is not known (known: llama, qwen2, qwen3, ");
     nib_gguf_set_str(k, "general.architecture", "llama", 5);
     expect_gguf(k, "key 'llama.block_count' is missing");
     nib_gguf_set_u32(k, "llama.block_count", 1);
