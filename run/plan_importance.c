@@ -88,7 +88,7 @@ static void warn_unused(const nib_plan *p, const nib_imatrix *im, nib_log *log)
         const nib_plan_tensor *t = &p->tensor[i];
         if (!t->place.role || t->rows < 2) continue;
         gguf_name(p, t, name);
-        nib_place_hf_name(t->place, hf, sizeof hf);
+        nib_place_hf_name(p->model->arch, t->place, hf, sizeof hf);
         if (!*first) snprintf(first, sizeof first, "%s", name);
         for (size_t k = 0; k < im->n; k++) {
             const nib_imatrix_entry *e = &im->entry[k];
