@@ -11,6 +11,7 @@
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -328,10 +329,44 @@ bool nib_json_bool(const nib_json *j, bool *out)
     return true;
 }
 
+/* Would the library print a real number as an integer? */
+static bool loses_point(const cJSON *j)
+{
+    return cJSON_IsNumber(j) && j->type & WRITTEN_AS_FLOAT &&
+           j->valuedouble == rint(j->valuedouble) && fabs(j->valuedouble) < 1e15;
+}
+
+static bool any_loses_point(const cJSON *j)
+{
+    for (const cJSON *c = j->child; c; c = c->next)
+        if (loses_point(c) || any_loses_point(c)) return true;
+    return loses_point(j);
+}
+
+/* Make such numbers texts that are printed as they are. */
+static bool keep_points(cJSON *j)
+{
+    char text[32];
+    for (cJSON *c = j->child; c; c = c->next)
+        if (!keep_points(c)) return false;
+    if (!loses_point(j)) return true;
+    snprintf(text, sizeof text, "%.1f", j->valuedouble);
+    j->valuestring = nib_strdup(text);
+    j->type = cJSON_Raw;
+    return j->valuestring;
+}
+
 char *nib_json_print(const nib_json *j, bool indent)
 {
     once();
-    return indent ? cJSON_Print(j) : cJSON_PrintUnformatted(j);
+    const bool points = any_loses_point(j);
+    cJSON *copy = points ? cJSON_Duplicate(j, true) : NULL;
+    const cJSON *from = points ? copy : j;
+    char *text = NULL;
+    if (!points || (copy && keep_points(copy)))
+        text = indent ? cJSON_Print(from) : cJSON_PrintUnformatted(from);
+    cJSON_Delete(copy);
+    return text;
 }
 
 nib_code nib_json_save(nib_json *root, bool ok, const char *path, bool force, nib_err *err)
@@ -388,6 +423,17 @@ bool nib_json_add_str(nib_json *parent, const char *key, const char *value)
 bool nib_json_add_num(nib_json *parent, const char *key, double value)
 {
     return attach(parent, key, cJSON_CreateNumber(value));
+}
+bool nib_json_add_real(nib_json *parent, const char *key, float value)
+{
+    char text[32];
+    for (int digits = 1; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)value);
+        if (strtof(text, NULL) == value) break;
+    }
+    cJSON *j = attach(parent, key, cJSON_CreateNumber(strtod(text, NULL)));
+    if (j) j->type |= WRITTEN_AS_FLOAT;
+    return j;
 }
 bool nib_json_add_bool(nib_json *parent, const char *key, bool value)
 {

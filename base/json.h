@@ -45,7 +45,9 @@ bool nib_json_u64(const nib_json *j, uint64_t *out);    /* integers 0..2^53 */
 bool nib_json_num(const nib_json *j, double *out);      /* finite */
 bool nib_json_bool(const nib_json *j, bool *out);
 
-/* Compact or indented text; caller frees with nib_free; NULL when memory is short. */
+/* Compact or indented text; caller frees with nib_free; NULL when memory is short. A number that
+ * was parsed from a text with a point or an exponent, or added as a real one, has one again: some
+ * readers tell 1.0 from 1. */
 char *nib_json_print(const nib_json *j, bool indent);
 /* The tree as a file, indented, with a newline at its end; written aside and renamed. Takes the
  * tree; root NULL or !ok: building it, memory was short. */
@@ -59,6 +61,8 @@ nib_json *nib_json_add_object(nib_json *parent, const char *key); /* key NULL: p
 nib_json *nib_json_add_array(nib_json *parent, const char *key);
 bool nib_json_add_str(nib_json *parent, const char *key, const char *value);
 bool nib_json_add_num(nib_json *parent, const char *key, double value);
+/* A real number, by the shortest decimal that reads as this f32: 1e-05 and 10000.0. */
+bool nib_json_add_real(nib_json *parent, const char *key, float value);
 bool nib_json_add_bool(nib_json *parent, const char *key, bool value);
 /* Remove a member of an object, if it is there. */
 void nib_json_remove(nib_json *parent, const char *key);

@@ -39,7 +39,7 @@ static const nib_opt rows[] = {
      .target = &opt.dir.format,
      .choices = nib_dir_formats,
      .metavar = "FORMAT",
-     .help = "gguf; folders: gptq, awq, compressed-tensors (gguf)"},
+     .help = "gguf; folders: gptq, awq, compressed-tensors, safetensors (gguf)"},
     {.name = "dry-run",
      .letter = 'n',
      .kind = NIB_OPT_FLAG,
@@ -112,7 +112,7 @@ static const nib_opt rows[] = {
 static nib_recipe make_recipe(void)
 {
     const bool folder = nib_dir_opts_folder(&opt.dir);
-    return (nib_recipe){.format = folder ? NIB_FORMAT_DIR : NIB_FORMAT_GGUF,
+    return (nib_recipe){.format = nib_dir_opts_kind(&opt.dir),
                         .layout = nib_dir_opts_layout(&opt.dir),
                         .out = opt.out,
                         .type = opt.type,
@@ -205,7 +205,8 @@ const nib_cmd nib_cmd_quantize = {
     .max_operands = 1,
     .usage = "MODEL -o FILE [--type TYPE]",
     .about = "Read a model (Hugging Face folder or .gguf) and write it as a GGUF file for "
-             "llama.cpp, or as a folder of packed integers for Transformers and vLLM.",
+             "llama.cpp, or as a folder: of packed integers for Transformers and vLLM, or of plain "
+             "safetensors.",
     .example = "nibble quantize data/tiny-llama -o tiny-q4_k_m.gguf --type q4_k_m",
     .options = rows,
 };

@@ -6,7 +6,8 @@
 
 enum { USUAL_GROUP = 128, PER_TENSOR = NIB_WIDTH_MAX + 1 };
 
-const char *const nib_dir_formats[] = {"gguf", "gptq", "awq", "compressed-tensors", NULL};
+const char *const nib_dir_formats[] = {"gguf",        "gptq", "awq", "compressed-tensors",
+                                       "safetensors", NULL};
 const char *const nib_dir_schemes[] = {"w4a16", "w8a16", "w8a8", NULL};
 const char *const nib_dir_activations[] = {"dynamic", "minmax", "average", "percentile",
                                            "mse",     "kl",     NULL};
@@ -28,6 +29,12 @@ static bool has_groups(const nib_dir_opts *o)
     return group_given(o) && o->group_size && o->group_size != PER_TENSOR;
 }
 
+nib_format nib_dir_opts_kind(const nib_dir_opts *o)
+{
+    if (is(o->format, "safetensors")) return NIB_FORMAT_PLAIN;
+    return nib_dir_opts_folder(o) ? NIB_FORMAT_DIR : NIB_FORMAT_GGUF;
+}
+
 bool nib_dir_opts_folder(const nib_dir_opts *o)
 {
     return !is(o->format, "gguf");
@@ -38,20 +45,27 @@ const char *nib_dir_opts_measured(const nib_dir_opts *o)
     return is(o->activations, nib_dir_activations[0]) ? NULL : o->activations;
 }
 
+static bool is_packed(const nib_dir_opts *o)
+{
+    return nib_dir_opts_kind(o) == NIB_FORMAT_DIR;
+}
+
 const char *nib_dir_opts_wrong(const nib_dir_opts *o)
 {
     const bool compressed = is(o->format, "compressed-tensors");
-    const bool any = o->scheme || o->bits || group_given(o) || o->asym || o->scales ||
-                     o->shard_max || o->checkpoint_format;
-    if (!nib_dir_opts_folder(o) && o->desc_act)
+    const bool any =
+        o->scheme || o->bits || group_given(o) || o->asym || o->scales || o->checkpoint_format;
+    if (!is_packed(o) && o->desc_act)
         return "--desc-act needs --format gptq: GGUF has no index of columns, and --method gptq "
                "rounds them in order of activation anyway";
     if (compressed && o->desc_act)
         return "--desc-act needs --format gptq: since 2026 compressed-tensors refuses an index of "
                "columns, and --method gptq rounds them in order of activation anyway";
-    if (!nib_dir_opts_folder(o) && any)
-        return "--scheme, --bits, --group-size, --asym, --scales, --checkpoint-format and "
-               "--max-shard-size need --format gptq, awq or compressed-tensors";
+    if (!is_packed(o) && any)
+        return "--scheme, --bits, --group-size, --asym, --scales and --checkpoint-format need "
+               "--format gptq, awq or compressed-tensors";
+    if (!nib_dir_opts_folder(o) && o->shard_max)
+        return "--max-shard-size needs --format gptq, awq, compressed-tensors or safetensors";
     if (o->checkpoint_format && !is(o->format, "gptq"))
         return "--checkpoint-format needs --format gptq";
     if (o->scheme && !compressed) return "--scheme needs --format compressed-tensors";

@@ -7,6 +7,7 @@
 #include "cli/opts.h"
 #include "formats/layout.h"
 #include "infer/model.h"
+#include "run/recipe.h"
 
 /* Targets of the options; start with NIB_DIR_OPTS_DEFAULT. */
 typedef struct {
@@ -87,6 +88,7 @@ extern const char *const nib_dir_checkpoint_formats[];
         .metavar = "SIZE", .help = "most data in one file (5G)"                                    \
     }
 
+nib_format nib_dir_opts_kind(const nib_dir_opts *o);
 /* Is a folder asked for, and not a GGUF file? */
 bool nib_dir_opts_folder(const nib_dir_opts *o);
 /* What is wrong with the options together, for a usage message; NULL: nothing. */

@@ -75,17 +75,23 @@ static const nib_arch archs[] = {
         .name = "llama",
         .hf_classes = {"LlamaForCausalLM", "MistralForCausalLM"},
         .rope_interleaved = true,
+        .hf_attention_bias = true,
+        .hf_mlp_bias = true,
+        .writes_hf = true,
         .writes_rope_dim = true,
         .block = {llama, COUNT(llama)},
     },
     {
         .name = "qwen2",
         .hf_classes = {"Qwen2ForCausalLM"},
+        .writes_hf = true,
         .block = {qwen2, COUNT(qwen2)},
     },
     {
         .name = "qwen3",
         .hf_classes = {"Qwen3ForCausalLM"},
+        .hf_attention_bias = true,
+        .writes_hf = true,
         .block = {qwen3, COUNT(qwen3)},
     },
     {
@@ -223,4 +229,10 @@ uint64_t nib_rope_source_row(uint64_t row, uint32_t head_dim)
 {
     uint64_t head = row / head_dim, in = row % head_dim;
     return head * head_dim + in % 2 * (head_dim / 2) + in / 2;
+}
+
+uint64_t nib_rope_paired_row(uint64_t row, uint32_t head_dim)
+{
+    uint64_t head = row / head_dim, in = row % head_dim;
+    return head * head_dim + in % (head_dim / 2) * 2 + in / (head_dim / 2);
 }

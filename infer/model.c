@@ -271,7 +271,7 @@ static nib_code check_complete(nib_model *m, nib_err *err)
 
 /* Llama 3's divisors: long wavelengths (rarely rotated pairs) are stretched by the factor, short
  * ones left alone, those between blended. */
-static void llama3_factors(const nib_hparams *hp, float *out)
+void nib_llama3_factors(const nib_hparams *hp, float *out)
 {
     const double pi = 3.14159265358979323846, orig = hp->llama3.n_ctx_orig;
     const double factor = hp->llama3.factor, low = hp->llama3.low_freq, high = hp->llama3.high_freq;
@@ -307,7 +307,7 @@ static nib_code set_factors(nib_model *m, nib_err *err)
     m->rope_factors = nib_alloc(m->hp.head_dim / 2, sizeof *m->rope_factors);
     if (!m->rope_factors) return nib_fail_nomem(err, "rope factors");
     if (t) return read_factors(m, t, err);
-    llama3_factors(&m->hp, m->rope_factors);
+    nib_llama3_factors(&m->hp, m->rope_factors);
     return NIB_OK;
 }
 

@@ -30,12 +30,14 @@ typedef struct nib_arch {
     const nib_role_stem *hf_stems; /* [n_hf_stems] of tensors with other names than most have     */
     size_t n_hf_stems;
     bool rope_interleaved; /* GGUF's q/k rows are in adjacent-pair order (HF: half split)        */
-    bool writes_rope_dim;  /* GGUF key rope.dimension_count, vocab_size                          */
-    bool gelu;             /* gates go through GELU                                              */
-    bool norm_plus_one;    /* Hugging Face stores norms as what they differ from 1 by            */
-    bool scaled_embd;      /* the embedding's rows are multiplied by the root of their width     */
-    bool tied;             /* unless the configuration says otherwise                            */
-    bool query_scale;      /* scores have a scale of their own (query_pre_attn_scalar)           */
+    bool hf_attention_bias, hf_mlp_bias; /* flags that the first of hf_classes has in config.json */
+    bool writes_hf;       /* infer/config_hf.c knows its keys                                    */
+    bool writes_rope_dim; /* GGUF key rope.dimension_count, vocab_size                          */
+    bool gelu;            /* gates go through GELU                                              */
+    bool norm_plus_one;   /* Hugging Face stores norms as what they differ from 1 by            */
+    bool scaled_embd;     /* the embedding's rows are multiplied by the root of their width     */
+    bool tied;            /* unless the configuration says otherwise                            */
+    bool query_scale;     /* scores have a scale of their own (query_pre_attn_scalar)           */
     float attn_softcap, logit_softcap; /* where the configuration lacks the key; 0: none         */
     uint32_t head_dim; /* the same; 0: the width's share of a head                           */
     float rope_base, rope_base_sliding; /* the same; 0: 10000, and the same for all layers       */
@@ -171,8 +173,17 @@ void nib_place_hf_name(const nib_arch *a, nib_place p, char *buf, size_t n);
 /* The architecture keys ({arch}.block_count ...) and general.architecture of a GGUF file. */
 NIB_MUST_USE nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err);
 
+/* The members of a config.json that describe the model, into an object: those of the class that
+ * computes the same as its GGUF architecture. NIB_EFORMAT: it has none. infer/config_hf.c. */
+NIB_MUST_USE nib_code nib_model_to_hf(const nib_model *m, nib_json *cfg, nib_err *err);
+
+/* Llama 3's divisors of the rotation angles by hp->llama3 into out[head_dim / 2]. */
+void nib_llama3_factors(const nib_hparams *hp, float *out);
+
 /* Where row `row` of a q or k projection (n_head heads) in GGUF's adjacent-pair order comes from in
  * the half-split order: head*D + 2j+s <- head*D + s*D/2 + j. */
 uint64_t nib_rope_source_row(uint64_t row, uint32_t head_dim);
+/* And the other way round: where a row in half-split order comes from in pair order. */
+uint64_t nib_rope_paired_row(uint64_t row, uint32_t head_dim);
 
 #endif

@@ -340,6 +340,47 @@ nib_code nib_pretok_from_json(nib_pretok **out, const nib_json *pre, bool ignore
     return rc;
 }
 
+/* ---- to a description ---- */
+
+static bool add_byte_level(nib_json *j, bool prefix_space, bool use_regex)
+{
+    return j && nib_json_add_str(j, "type", "ByteLevel") &&
+           nib_json_add_bool(j, "add_prefix_space", prefix_space) &&
+           nib_json_add_bool(j, "trim_offsets", true) &&
+           nib_json_add_bool(j, "use_regex", use_regex);
+}
+
+static bool add_splits(nib_json *j, const nib_pretok *p)
+{
+    nib_json *list =
+        nib_json_add_str(j, "type", "Sequence") ? nib_json_add_array(j, "pretokenizers") : NULL;
+    bool ok = list;
+    for (size_t i = 0; i < p->n_steps && ok; i++) {
+        nib_json *split = nib_json_add_object(list, NULL);
+        ok = split && nib_json_add_str(split, "type", "Split");
+        nib_json *pattern = ok ? nib_json_add_object(split, "pattern") : NULL;
+        ok = pattern && nib_json_add_str(pattern, "Regex", p->rule->step[i]) &&
+             nib_json_add_str(split, "behavior", "Isolated") &&
+             nib_json_add_bool(split, "invert", false);
+    }
+    return ok && add_byte_level(nib_json_add_object(list, NULL), false, false);
+}
+
+nib_code nib_pretok_to_json(nib_json *parent, const nib_pretok *p, bool prefix_space, nib_err *err)
+{
+    desc d = {0};
+    nib_json *j = nib_json_add_object(parent, "pre_tokenizer");
+    bool ok = j && (prefix_space ? add_byte_level(j, true, true) : add_splits(j, p));
+    nib_code rc = ok ? read_desc(&d, j, err) : nib_fail_nomem(err, "pre-tokenizer");
+    if (!rc && !is_rule(&d, p->rule))
+        rc = nib_fail(err, NIB_EFORMAT,
+                      "a space in front of a text that is split as '%s' does, which tokenizer.json "
+                      "cannot say",
+                      p->name);
+    for (size_t i = 0; i < d.n; i++) nib_free(d.step[i]);
+    return rc;
+}
+
 /* ---- splitting ---- */
 
 struct nib_pretok_run {

@@ -35,6 +35,10 @@ NIB_MUST_USE nib_code nib_pretok_from_json(nib_pretok **out, const nib_json *pre
 /* From the n bytes of a GGUF name. */
 NIB_MUST_USE nib_code nib_pretok_from_name(nib_pretok **out, const char *name, size_t n,
                                            nib_err *err);
+/* As the member "pre_tokenizer" of an object. NIB_EFORMAT: a space in front, which tokenizer.json
+ * has for GPT-2's splitter alone. */
+NIB_MUST_USE nib_code nib_pretok_to_json(nib_json *parent, const nib_pretok *p, bool prefix_space,
+                                         nib_err *err);
 void nib_pretok_free(nib_pretok *p); /* accepts NULL */
 
 const nib_pretok_rule *nib_pretok_rule_of(const nib_pretok *p);

@@ -57,4 +57,13 @@ const char *nib_tokenizer_pre(const nib_tokenizer *t);
 NIB_MUST_USE nib_code nib_tokenizer_to_gguf(const nib_tokenizer *t, size_t n_vocab,
                                             nib_gguf_kvs *kvs, nib_err *err);
 
+/* The members of a tokenizer.json and a tokenizer_config.json, chat template included, into two
+ * empty objects. n_ctx: the longest text that the model was trained on. NIB_EFORMAT names what the
+ * files cannot say. */
+NIB_MUST_USE nib_code nib_tokenizer_to_hf(const nib_tokenizer *t, size_t n_ctx, nib_json *tokenizer,
+                                          nib_json *config, nib_err *err);
+/* "bos_token_id", "eos_token_id", "pad_token_id", as far as there are such, as config.json and
+ * generation_config.json have them; false: no memory. */
+NIB_MUST_USE bool nib_tokenizer_add_ids(nib_json *to, const nib_tokenizer *t);
+
 #endif

@@ -5,6 +5,7 @@
  *   tokenizer_added.c   cutting out added ones
  *   tokenizer_hf.c      from a Hugging Face folder
  *   tokenizer_gguf.c    from and to GGUF
+ *   tokenizer_to_hf.c   to the files of a Hugging Face folder
  *   tokenizer.c         encoding, decoding, questions */
 #ifndef NIB_INFER_TOKENIZER_IMPL_H
 #define NIB_INFER_TOKENIZER_IMPL_H

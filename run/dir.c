@@ -207,20 +207,11 @@ static nib_code write_files(job *j, nib_err *err)
     return rc;
 }
 
-/* ---- the index ---- */
-
 static nib_code put_index(const job *j, nib_err *err)
 {
-    if (j->p->layout.n_files == 1) return NIB_OK;
-    nib_json *root = nib_json_new_object();
-    nib_json *meta = root ? nib_json_add_object(root, "metadata") : NULL;
-    bool ok = meta && nib_json_add_num(meta, "total_size", (double)j->p->bytes);
-    nib_json *map = ok ? nib_json_add_object(root, "weight_map") : NULL;
-    ok = map != NULL;
-    for (size_t i = 0; i < j->n && ok; i++)
-        ok = nib_json_add_str(map, j->e[i].name,
-                              nib_path_base(j->p->layout.file_path[j->e[i].file]));
-    return nib_dir_put_json(j->stage.dir, "model.safetensors.index.json", root, ok, err);
+    nib_shard_index x = nib_shard_index_new(&j->p->layout, j->p->bytes);
+    for (size_t i = 0; i < j->n; i++) nib_shard_index_add(&x, j->e[i].name, j->e[i].file);
+    return nib_shard_index_save(&x, j->stage.dir, err);
 }
 
 /* ---- the whole ---- */

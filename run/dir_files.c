@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/str.h"
+#include "infer/tokenizer.h"
 #include "run/dir_formats.h"
 
 #include <dirent.h>
@@ -36,6 +37,32 @@ nib_code nib_dir_put_json(const char *to, const char *name, nib_json *root, bool
     return rc;
 }
 
+/* ---- the index ---- */
+
+nib_shard_index nib_shard_index_new(const nib_file_layout *files, uint64_t bytes)
+{
+    nib_shard_index x = {.files = files, .ok = true};
+    if (files->n_files == 1) return x;
+    x.root = nib_json_new_object();
+    nib_json *meta = x.root ? nib_json_add_object(x.root, "metadata") : NULL;
+    x.ok = meta && nib_json_add_num(meta, "total_size", (double)bytes);
+    x.map = x.ok ? nib_json_add_object(x.root, "weight_map") : NULL;
+    x.ok = x.map;
+    return x;
+}
+
+void nib_shard_index_add(nib_shard_index *x, const char *tensor, uint32_t file)
+{
+    if (!x->map) return;
+    x->ok = x->ok && nib_json_add_str(x->map, tensor, nib_path_base(x->files->file_path[file]));
+}
+
+nib_code nib_shard_index_save(nib_shard_index *x, const char *to, nib_err *err)
+{
+    if (x->files->n_files == 1) return NIB_OK;
+    return nib_dir_put_json(to, "model.safetensors.index.json", x->root, x->ok, err);
+}
+
 /* ---- configuration ---- */
 
 /* The text of a non-empty JSON object with a member more; the caller frees it. */
@@ -51,28 +78,33 @@ static char *add_member(const char *object, size_t n, const char *config)
     return text;
 }
 
-/* config.json of a model that was quantized already, with another description; or of one that is
- * tied by it and has an output matrix of its own all the same, which readers would not look at. */
-static nib_code replace_config(const char *to, const nib_model *m, const char *config, nib_err *err)
+/* A copy of the source's configuration, without a description of packing; not tied where the
+ * output matrix is one of its own all the same, which readers would not look at. */
+static nib_code copy_config(nib_json **root, const nib_model *m, nib_err *err)
 {
-    const nib_source *s = m->src;
-    nib_json *root = NULL;
-    char *text = nib_json_print(nib_source_json(s, "config.json"), true), *with;
+    *root = NULL;
+    char *text = nib_json_print(nib_source_json(m->src, "config.json"), true);
     nib_code rc =
-        text ? nib_json_parse(&root, text, strlen(text), err) : nib_fail_nomem(err, "config.json");
+        text ? nib_json_parse(root, text, strlen(text), err) : nib_fail_nomem(err, "config.json");
     nib_free(text);
     if (rc) return rc;
-    nib_json_remove(root, "quantization_config");
-    nib_json_remove(root, "compression_config");
-    if (m->head_differs) {
-        nib_json_remove(root, "tie_word_embeddings");
-        if (!nib_json_add_bool(root, "tie_word_embeddings", false)) {
-            nib_json_free(root);
-            return nib_fail_nomem(err, "config.json");
-        }
-    }
-    text = nib_json_print(root, true);
-    with = text ? add_member(text, strlen(text), config) : NULL;
+    nib_json_remove(*root, "quantization_config");
+    nib_json_remove(*root, "compression_config");
+    if (!m->head_differs) return NIB_OK;
+    nib_json_remove(*root, "tie_word_embeddings");
+    if (nib_json_add_bool(*root, "tie_word_embeddings", false)) return NIB_OK;
+    nib_json_free(*root);
+    return nib_fail_nomem(err, "config.json");
+}
+
+/* The same with another description. */
+static nib_code replace_config(const char *to, const nib_model *m, const char *config, nib_err *err)
+{
+    nib_json *root = NULL;
+    nib_code rc = copy_config(&root, m, err);
+    if (rc) return rc;
+    char *text = nib_json_print(root, true);
+    char *with = text ? add_member(text, strlen(text), config) : NULL;
     rc = with ? put_file(to, "config.json", with, strlen(with), err)
               : nib_fail_nomem(err, "config.json");
     nib_free(with);
@@ -127,6 +159,75 @@ nib_code nib_dir_put_configs(const char *to, const nib_plan *p, const nib_layout
     nib_code rc = nib_dir_list_exceptions(&note, p, &names, err);
     if (!rc) rc = put_configs(to, p, &note, err);
     nib_arena_free(&names);
+    return rc;
+}
+
+/* ---- plain folders ---- */
+
+static const char *torch_name(nib_type t)
+{
+    return t == NIB_BF16 ? "bfloat16" : t == NIB_F16 ? "float16" : "float32";
+}
+
+nib_code nib_dir_put_plain_config(const char *to, const nib_plan *p, nib_type type, nib_err *err)
+{
+    nib_json *root;
+    nib_code rc = copy_config(&root, p->model, err);
+    if (rc) return rc;
+    const char *key = nib_json_get(root, "dtype") ? "dtype" : "torch_dtype";
+    nib_json_remove(root, "dtype");
+    nib_json_remove(root, "torch_dtype");
+    nib_json_remove(root, "tie_word_embeddings");
+    bool ok = nib_json_add_str(root, key, torch_name(type)) &&
+              nib_json_add_bool(root, "tie_word_embeddings", p->model->hp.tied);
+    return nib_dir_put_json(to, "config.json", root, ok, err);
+}
+
+/* Ids that end a text: GGUF has one for the end of a text and one for the end of a turn. */
+static bool add_generation(nib_json *j, const nib_tokenizer *tok, const nib_gguf_kvs *kvs)
+{
+    uint64_t turn;
+    const int32_t eos = nib_tokenizer_eos(tok);
+    bool ok = nib_tokenizer_add_ids(j, tok);
+    if (!ok || eos < 0 || !nib_gguf_get_u64(kvs, "tokenizer.ggml.eot_token_id", &turn) ||
+        turn >= nib_tokenizer_n_vocab(tok) || turn == (uint64_t)eos)
+        return ok;
+    nib_json_remove(j, "eos_token_id");
+    nib_json *both = nib_json_add_array(j, "eos_token_id");
+    return both && nib_json_add_num(both, NULL, eos) && nib_json_add_num(both, NULL, (double)turn);
+}
+
+static nib_code put_rebuilt(const char *to, const nib_plan *p, nib_type type,
+                            const nib_tokenizer *tok, nib_err *err)
+{
+    enum { CONFIG, TOKENIZER, TOKENIZER_CONFIG, GENERATION, N };
+    static const char *const name[N] = {"config.json", "tokenizer.json", "tokenizer_config.json",
+                                        "generation_config.json"};
+    const nib_model *m = p->model;
+    nib_json *j[N] = {0};
+    bool ok = true;
+    for (int i = 0; i < N && ok; i++) ok = (j[i] = nib_json_new_object()) != NULL;
+    nib_code rc = ok ? nib_model_to_hf(m, j[CONFIG], err) : nib_fail_nomem(err, "config.json");
+    if (!rc)
+        rc = nib_tokenizer_to_hf(tok, m->hp.n_ctx_train, j[TOKENIZER], j[TOKENIZER_CONFIG], err);
+    ok = !rc && nib_tokenizer_add_ids(j[CONFIG], tok) &&
+         nib_json_add_str(j[CONFIG], "torch_dtype", torch_name(type)) &&
+         add_generation(j[GENERATION], tok, nib_source_kvs(m->src));
+    for (int i = 0; i < N; i++) {
+        if (rc)
+            nib_json_free(j[i]);
+        else
+            rc = nib_dir_put_json(to, name[i], j[i], ok, err);
+    }
+    return rc;
+}
+
+nib_code nib_dir_put_rebuilt(const char *to, const nib_plan *p, nib_type type, nib_err *err)
+{
+    nib_tokenizer *tok;
+    nib_code rc = nib_tokenizer_open(&tok, p->model->src, err);
+    if (!rc) rc = put_rebuilt(to, p, type, tok, err);
+    nib_tokenizer_close(tok);
     return rc;
 }
 

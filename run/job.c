@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "infer/finite.h"
 #include "run/dir.h"
+#include "run/plain.h"
 
 #include <errno.h>
 #include <string.h>
@@ -109,6 +110,15 @@ static nib_code write_folder(nib_job *j, nib_side *side, const nib_ctx *ctx, nib
     return rc ? rc : nib_dir_write(&j->result, p, side, &note, ctx, err);
 }
 
+static nib_code write_output(nib_job *j, nib_side *side, const nib_ctx *ctx, nib_err *err)
+{
+    switch (j->plan.recipe.format) {
+    case NIB_FORMAT_DIR: return write_folder(j, side, ctx, err);
+    case NIB_FORMAT_PLAIN: return nib_plain_write(&j->result, &j->plan, ctx, err);
+    default: return nib_quantize_run(&j->result, &j->plan, side, ctx, err);
+    }
+}
+
 static bool is_full(int sys_errno)
 {
     return sys_errno == ENOSPC || sys_errno == EDQUOT || sys_errno == EFBIG;
@@ -133,9 +143,7 @@ nib_code nib_job_run(nib_job *j, const nib_ctx *ctx, nib_err *err)
         return nib_fail(err, NIB_EINVAL,
                         "--stats is of no use where no weight is solved: add --method gptq");
     nib_code rc = p->n_solved ? solve(j, &side, ctx, err) : NIB_OK;
-    if (!rc)
-        rc = p->recipe.format != NIB_FORMAT_GGUF ? write_folder(j, &side, ctx, err)
-                                                 : nib_quantize_run(&j->result, p, &side, ctx, err);
+    if (!rc) rc = write_output(j, &side, ctx, err);
     if (rc && p->n_solved && side.done && is_full(err->sys_errno)) say_resume(&side, p, err);
     nib_side_close(&side, !rc || !side.done); /* a run that did not get far leaves nothing */
     if (rc == NIB_ENUMERIC) nib_blame_weights(&j->model, ctx, err);

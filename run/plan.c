@@ -394,7 +394,8 @@ static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_c
 {
     nib_code rc = NIB_OK;
     const nib_recipe *r = &p->recipe;
-    if (r->format != NIB_FORMAT_GGUF) return nib_plan_dir(p, im, ctx, err);
+    if (r->format == NIB_FORMAT_DIR) return nib_plan_dir(p, im, ctx, err);
+    if (r->format == NIB_FORMAT_PLAIN) return nib_plan_plain(p, im, ctx, err);
     if ((rc = list_tensors(p, err))) return rc;
     if ((rc = scale_queries(p, err))) return rc;
     if ((rc = init_chooser(c, p, im, err))) return rc;

@@ -24,7 +24,7 @@ typedef struct {
     bool fallback;                    /* a stand-in for a format whose blocks do not fit    */
     bool outer;                       /* embedding or output matrix                         */
     uint32_t rope_head;               /* rows are put into pair order within heads of this  */
-                                      /* many; 0: kept in order                             */
+                                      /* many, or back from it; 0: kept in order            */
     nib_place place;                  /* role and layer; none: a buffer that nobody reads   */
     nib_method method;                /* of a weight of the blocks                          */
     bool solve;                       /* made by the solver: its bytes wait in the side    */
@@ -92,6 +92,16 @@ bool nib_plan_measures_ranges(const nib_plan *p);
 /* nib_plan_make() for folders, run/plan_dir.c; called by it, and it cleans up. */
 NIB_MUST_USE nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *imatrix, const nib_ctx *ctx,
                                    nib_err *err);
+
+/* nib_plan_make() for plain folders, run/plan_plain.c; called by it, and it cleans up. */
+NIB_MUST_USE nib_code nib_plan_plain(nib_plan *p, const nib_imatrix *imatrix, const nib_ctx *ctx,
+                                     nib_err *err);
+
+/* Put a folder's tensors into order: what is outside the blocks, then block by block, by name. */
+void nib_plan_sort(nib_plan *p);
+/* The layout of a folder's files: tensors in the order of the plan, their bytes known, no file
+ * beyond the recipe's limit unless one tensor alone is; run/plan_shards.c. */
+NIB_MUST_USE nib_code nib_plan_shards(nib_plan *p, nib_err *err);
 
 /* Give each tensor that is rounded with importances those of the matrix (NULL: none), and say how
  * many lack them; run/plan_importance.c. NIB_EFORMAT: a matrix of another model. */

@@ -7,12 +7,7 @@
 #include "run/plan.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-enum { MANY_FILES = 99999, PATH_EXTRA = 64 };
-
-static const uint64_t FILE_MAX = 5000000000;
 
 /* ---- what can be asked for ---- */
 
@@ -106,15 +101,6 @@ static nib_code plan_tensor(nib_plan *p, size_t i, nib_overrides *o, nib_err *er
     return packed ? pack_tensor(p, t, f, &p->group[i], err) : copy_tensor(p, t, err);
 }
 
-/* Blocks in their order, what is outside them first. */
-static int by_layer(const void *a, const void *b)
-{
-    const nib_plan_tensor *s = a, *t = b;
-    int64_t i = s->place.role < NIB_ROLE_FIRST_BLOCK ? -1 : (int64_t)s->place.layer;
-    int64_t k = t->place.role < NIB_ROLE_FIRST_BLOCK ? -1 : (int64_t)t->place.layer;
-    return i != k ? (i < k ? -1 : 1) : strcmp(s->src->name, t->src->name);
-}
-
 static nib_code list_tensors(nib_plan *p, nib_overrides *o, nib_err *err)
 {
     const nib_source *src = p->model->src;
@@ -135,7 +121,7 @@ static nib_code list_tensors(nib_plan *p, nib_overrides *o, nib_err *err)
         snprintf(t->name, sizeof t->name, "%.*s", NIB_PLAN_NAME_MAX, t->src->name);
     }
     p->n = n;
-    qsort(p->tensor, n, sizeof *p->tensor, by_layer);
+    nib_plan_sort(p);
     nib_code rc = NIB_OK;
     for (size_t i = 0; i < n && !rc; i++) {
         const nib_tensor *t = p->tensor[i].src;
@@ -146,50 +132,6 @@ static nib_code list_tensors(nib_plan *p, nib_overrides *o, nib_err *err)
             r->shape[r->n_dims++] = t->shape[d];
     }
     return rc;
-}
-
-/* ---- files ---- */
-
-/* Tensors to files in order, none beyond the limit unless one tensor alone is. */
-static nib_code share_out(nib_plan *p, nib_err *err)
-{
-    nib_file_layout *l = &p->layout;
-    const uint64_t most = p->recipe.split_max ? p->recipe.split_max : FILE_MAX;
-    l->file_of = nib_calloc(p->n, sizeof *l->file_of);
-    l->file_bytes = nib_calloc(p->n, sizeof *l->file_bytes);
-    l->bytes = nib_calloc(p->n, sizeof *l->bytes);
-    if (!l->file_of || !l->file_bytes || !l->bytes) return nib_fail_nomem(err, "a plan");
-    size_t f = 0;
-    for (size_t i = 0; i < p->n; i++) {
-        uint64_t bytes = l->bytes[i] = p->tensor[i].bytes;
-        if (l->file_bytes[f] && l->file_bytes[f] + bytes > most) f++;
-        l->file_bytes[f] += bytes;
-        l->file_of[i] = (uint32_t)f;
-        l->total_bytes += bytes;
-    }
-    l->n_files = f + 1;
-    if (l->n_files > MANY_FILES)
-        return nib_fail(err, NIB_EINVAL, "--max-shard-size: %zu files; at most %d", l->n_files,
-                        MANY_FILES);
-    return NIB_OK;
-}
-
-static nib_code name_files(nib_plan *p, nib_err *err)
-{
-    nib_file_layout *l = &p->layout;
-    const char *out = p->recipe.out ? p->recipe.out : "model";
-    const size_t room = strlen(out) + PATH_EXTRA;
-    if (!(l->file_path = nib_calloc(l->n_files, sizeof *l->file_path)))
-        return nib_fail_nomem(err, "a plan");
-    for (size_t i = 0; i < l->n_files; i++) {
-        if (!(l->file_path[i] = nib_alloc(room, 1))) return nib_fail_nomem(err, "a path");
-        if (l->n_files == 1)
-            snprintf(l->file_path[i], room, "%s/model.safetensors", out);
-        else
-            snprintf(l->file_path[i], room, "%s/model-%05zu-of-%05zu.safetensors", out, i + 1,
-                     l->n_files);
-    }
-    return NIB_OK;
 }
 
 /* ---- the whole ---- */
@@ -253,8 +195,7 @@ nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, ni
     p->label = p->label_text;
     if ((rc = plan_tensors(p, ctx, err))) return rc;
     if ((rc = nib_plan_importances(p, im, ctx, err))) return rc;
-    if ((rc = share_out(p, err))) return rc;
-    if ((rc = name_files(p, err))) return rc;
+    if ((rc = nib_plan_shards(p, err))) return rc;
     nib_plan_add_up(p);
     p->peak_memory = nib_mem_peak() + memory_of(p);
     p->disk_free = nib_disk_free(r->out ? r->out : ".");

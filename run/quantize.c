@@ -35,7 +35,7 @@ typedef struct {
     const nib_plan *plan;
     const nib_side *solved;
     const nib_ctx *ctx;
-    nib_gguf_writer *writer;
+    const nib_sink *sink;
     work *work; /* [threads] */
     batch batch[2], *now, *before;
     size_t tensor; /* the first piece of the next batch */
@@ -116,14 +116,16 @@ static const char *source_name(const nib_plan_tensor *t)
     return t->src ? t->src->name : t->name;
 }
 
-/* Put whole heads from half-split into adjacent-pair order; a vector's elements are its rows. */
-static void order_rows(const nib_plan_tensor *t, float *dst, const float *src, uint64_t rows)
+/* Put whole heads from half-split into adjacent-pair order, or from that back; a vector's elements
+ * are its rows. */
+static void order_rows(const nib_plan_tensor *t, bool back, float *dst, const float *src,
+                       uint64_t rows)
 {
+    uint64_t (*from)(uint64_t, uint32_t) = back ? nib_rope_paired_row : nib_rope_source_row;
     uint64_t width = t->rows == 1 ? 1 : t->cols;
     uint64_t n = rows * t->cols / width;
     for (uint64_t r = 0; r < n; r++)
-        memcpy(dst + r * width, src + nib_rope_source_row(r, t->rope_head) * width,
-               (size_t)width * sizeof *dst);
+        memcpy(dst + r * width, src + from(r, t->rope_head) * width, (size_t)width * sizeof *dst);
 }
 
 /* Weights of a piece in the output's order; borrowed from `w` or the plan. */
@@ -144,7 +146,7 @@ static nib_code load_weights(const job *j, const piece *p, work *w, const float 
     }
     float *ordered = nib_buf_reserve(&w->ordered, n, sizeof *ordered);
     if (!ordered) return nib_fail_nomem(err, "weights");
-    order_rows(t, ordered, x, p->rows);
+    order_rows(t, j->plan->model->rope_interleaved, ordered, x, p->rows);
     *out = ordered;
     return NIB_OK;
 }
@@ -213,7 +215,8 @@ static nib_code write_batch(const job *j, const batch *b, nib_err *err)
     for (size_t i = 0, k; i < b->n && !rc; i = k) {
         uint64_t bytes = 0;
         for (k = i; k < b->n && b->p[k].tensor == b->p[i].tensor; k++) bytes += b->p[k].bytes;
-        rc = nib_gguf_write(j->writer, b->p[i].tensor, b->out + b->p[i].offset, (size_t)bytes, err);
+        rc = j->sink->write(j->sink->arg, b->p[i].tensor, b->out + b->p[i].offset, (size_t)bytes,
+                            err);
     }
     return rc;
 }
@@ -257,7 +260,6 @@ static nib_code stream(job *j, nib_err *err)
 
 static void job_free(job *j)
 {
-    nib_gguf_abort(j->writer);
     for (int i = 0; i < 2; i++) {
         nib_free(j->batch[i].out);
         nib_free(j->batch[i].p);
@@ -292,31 +294,43 @@ static nib_code verify(const nib_plan *p, nib_err *err)
     return rc;
 }
 
+nib_code nib_quantize_stream(nib_quantize_result *r, const nib_plan *p, const nib_side *solved,
+                             const nib_sink *sink, const nib_ctx *ctx, nib_err *err)
+{
+    job j = {.plan = p, .solved = solved, .ctx = ctx, .sink = sink};
+    nib_code rc = NIB_OK;
+    if (!(j.work = nib_calloc((size_t)ctx->threads, sizeof *j.work)))
+        return nib_fail_nomem(err, "work memory");
+    nib_progress_begin(&j.progress, ctx->log, "quantizing", "MB", (double)p->bytes / 1e6);
+    rc = stream(&j, err);
+    nib_progress_end(&j.progress);
+    r->zero_importance_blocks += j.zero_blocks;
+    job_free(&j);
+    return rc;
+}
+
+static nib_code write_gguf(void *writer, size_t tensor, const void *data, size_t n, nib_err *err)
+{
+    return nib_gguf_write(writer, tensor, data, n, err);
+}
+
 nib_code nib_quantize_run(nib_quantize_result *r, const nib_plan *p, const nib_side *solved,
                           const nib_ctx *ctx, nib_err *err)
 {
     double started = nib_now();
-    job j = {.plan = p, .solved = solved, .ctx = ctx};
+    nib_gguf_writer *w;
     *r = (nib_quantize_result){0};
-    nib_code rc = NIB_OK;
-    if (!(j.work = nib_calloc((size_t)ctx->threads, sizeof *j.work))) {
-        rc = nib_fail_nomem(err, "work memory");
-        goto done;
-    }
-    rc = nib_gguf_begin(&j.writer, p->recipe.out, p->kvs, p->record, p->n, p->recipe.split_max,
-                        p->recipe.force, err);
-    if (rc) goto done;
-    nib_progress_begin(&j.progress, ctx->log, "quantizing", "MB", (double)p->bytes / 1e6);
-    rc = stream(&j, err);
-    nib_progress_end(&j.progress);
-    if (rc) goto done;
-    rc = nib_gguf_end(j.writer, err);
-    j.writer = NULL;
+    nib_code rc = nib_gguf_begin(&w, p->recipe.out, p->kvs, p->record, p->n, p->recipe.split_max,
+                                 p->recipe.force, err);
+    if (rc) return rc;
+    const nib_sink sink = {write_gguf, w};
+    rc = nib_quantize_stream(r, p, solved, &sink, ctx, err);
+    if (rc)
+        nib_gguf_abort(w);
+    else
+        rc = nib_gguf_end(w, err);
     if (!rc) rc = verify(p, err);
-    r->zero_importance_blocks = j.zero_blocks;
     r->seconds = nib_now() - started;
-done:
-    job_free(&j);
     return rc;
 }
 

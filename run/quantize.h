@@ -21,6 +21,18 @@ typedef struct {
 NIB_MUST_USE nib_code nib_quantize_run(nib_quantize_result *r, const nib_plan *p,
                                        const nib_side *solved, const nib_ctx *ctx, nib_err *err);
 
+/* Where the bytes of tensors go: tensor after tensor of the plan, each in any number of pieces. */
+typedef struct {
+    nib_code (*write)(void *arg, size_t tensor, const void *data, size_t n, nib_err *err);
+    void *arg;
+} nib_sink;
+
+/* The stream alone, for writers of other files: make the tensors of the plan and hand them to
+ * `sink`, one call at a time. Adds to r->zero_importance_blocks. */
+NIB_MUST_USE nib_code nib_quantize_stream(nib_quantize_result *r, const nib_plan *p,
+                                          const nib_side *solved, const nib_sink *sink,
+                                          const nib_ctx *ctx, nib_err *err);
+
 /* Estimate of the memory that a run takes beside the opened model, in bytes. */
 uint64_t nib_quantize_memory(const nib_plan *p, int threads);
 

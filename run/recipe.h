@@ -28,8 +28,9 @@ typedef enum {
 } nib_transform;
 
 typedef enum {
-    NIB_FORMAT_GGUF, /* a file for llama.cpp                                   */
-    NIB_FORMAT_DIR,  /* a folder for Transformers, vLLM and others: run/dir.h  */
+    NIB_FORMAT_GGUF,  /* a file for llama.cpp                                           */
+    NIB_FORMAT_DIR,   /* a packed folder for Transformers, vLLM and others: run/dir.h   */
+    NIB_FORMAT_PLAIN, /* a folder as models are published, not quantized: run/plain.h   */
 } nib_format;
 
 typedef struct {
@@ -38,7 +39,7 @@ typedef struct {
      * each tensor. */
     nib_layout_format layout;
     const char *out;  /* file or folder to write; NULL: only plan                                */
-    const char *type; /* file type, "q4_k_m"; NULL: q4_k_m                                       */
+    const char *type; /* file type, "q4_k_m"; NULL: q4_k_m; of a plain folder f32, f16 or bf16   */
     const char *const *overrides;    /* [n_overrides] "REGEX:KEY=VALUE,...": run/override.h    */
     const char *const *tensor_types; /* [n_tensor_types] "REGEX=TYPE": the same                */
     size_t n_overrides, n_tensor_types;

@@ -141,6 +141,31 @@ static void bytes_that_are_no_text(void **state)
     nib_json_free(again);
 }
 
+/* "1.0" and "1" are not the same to every reader; f32 values have short decimals. */
+static void real_numbers_keep_their_point(void **state)
+{
+    (void)state;
+    nib_json *j;
+    nib_err err = {0};
+    static const char text[] = "{\"a\":[1.0,2,-3.0,1e3,0.5,1e-05],\"b\":{\"c\":0.0},\"d\":\"1.0\"}";
+    assert_int_equal(parse(&j, text, &err), NIB_OK);
+    for (int i = 0; i < 2; i++) { /* printing leaves the tree as it is */
+        char *out = nib_json_print(j, false);
+        assert_string_equal(
+            out, "{\"a\":[1.0,2,-3.0,1000.0,0.5,1e-05],\"b\":{\"c\":0.0},\"d\":\"1.0\"}");
+        nib_free(out);
+    }
+    nib_json_free(j);
+    j = nib_json_new_object();
+    assert_true(nib_json_add_real(j, "a", 1e-5f) && nib_json_add_real(j, "b", 500000) &&
+                nib_json_add_real(j, "c", 0.1f) && nib_json_add_num(j, "d", 7));
+    assert_true(nib_json_add_real(j, "e", 16777217.0f / 3));
+    char *out = nib_json_print(j, false);
+    assert_string_equal(out, "{\"a\":1e-05,\"b\":500000.0,\"c\":0.1,\"d\":7,\"e\":5592405.5}");
+    nib_free(out);
+    nib_json_free(j);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -150,6 +175,7 @@ int main(void)
         cmocka_unit_test(what_is_not_finite_is_nobodys_number),
         cmocka_unit_test(keys_are_case_sensitive),
         cmocka_unit_test(bytes_that_are_no_text),
+        cmocka_unit_test(real_numbers_keep_their_point),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -88,6 +88,23 @@ nib_tokenizer *through_gguf(const nib_tokenizer *t, size_t n_vocab)
     return back;
 }
 
+nib_tokenizer *through_folder(const nib_tokenizer *t)
+{
+    nib_err err = {0};
+    nib_json *tokenizer = nib_json_new_object(), *config = nib_json_new_object();
+    if (nib_tokenizer_to_hf(t, 100, tokenizer, config, &err)) fail_msg("%s", err.msg);
+    nib_source_close(open_folder(NULL, NULL, NULL));
+    tmp_text("config.json", "{}");
+    assert_int_equal(nib_json_save(tokenizer, true, tmp_path("tokenizer.json"), true, &err),
+                     NIB_OK);
+    assert_int_equal(nib_json_save(config, true, tmp_path("tokenizer_config.json"), true, &err),
+                     NIB_OK);
+    nib_source *s = must_open(tmp_path(""));
+    nib_tokenizer *back = must_load(s);
+    nib_source_close(s);
+    return back;
+}
+
 const char *ids_of(const nib_tokenizer *t, const char *text, unsigned flags)
 {
     static char out[2][4096];

@@ -20,6 +20,8 @@ nib_tokenizer *by_hand(const char *tokenizer, const char *config);
 nib_tokenizer *tiny_tokenizer(void);
 /* The tokenizer as it comes back from a GGUF file with n_vocab rows. */
 nib_tokenizer *through_gguf(const nib_tokenizer *t, size_t n_vocab);
+/* As it comes back from the files of a folder. */
+nib_tokenizer *through_folder(const nib_tokenizer *t);
 
 /* Ids as text: "1 2 3". Two are valid at a time. */
 const char *ids_of(const nib_tokenizer *t, const char *text, unsigned flags);

@@ -3,7 +3,9 @@
  *
  * tok_ids MODEL: texts come on standard input, each as its length in bytes on a line and then the
  * bytes; for each one its ids go out on a line. Special tokens are parsed, none are added. A second
- * argument names a GGUF file to write with the tokenizer and no tensors. */
+ * argument names a GGUF file to write with the tokenizer and no tensors, a folder in its place to
+ * write tokenizer.json and tokenizer_config.json into. */
+#include "base/file.h"
 #include "infer/tokenizer.h"
 
 #include <stdio.h>
@@ -43,6 +45,29 @@ static nib_code write_gguf(const nib_tokenizer *t, const char *path, nib_err *er
     return rc;
 }
 
+static nib_code save(nib_json *j, const char *dir, const char *name, nib_err *err)
+{
+    char *path = nib_path_join(dir, name);
+    nib_code rc = nib_json_save(j, path, path ? path : name, true, err);
+    nib_free(path);
+    return rc;
+}
+
+static nib_code write_folder(const nib_tokenizer *t, const char *dir, nib_err *err)
+{
+    nib_json *tokenizer = nib_json_new_object(), *config = nib_json_new_object();
+    nib_code rc = tokenizer && config ? nib_tokenizer_to_hf(t, 4096, tokenizer, config, err)
+                                      : nib_fail_nomem(err, dir);
+    if (rc) {
+        nib_json_free(tokenizer);
+        nib_json_free(config);
+        return rc;
+    }
+    rc = save(tokenizer, dir, "tokenizer.json", err);
+    nib_code other = save(config, dir, "tokenizer_config.json", err);
+    return rc ? rc : other;
+}
+
 int main(int argc, char **argv)
 {
     nib_err err = {0};
@@ -51,7 +76,9 @@ int main(int argc, char **argv)
     if (argc < 2) return 2;
     nib_code rc = nib_source_open(&src, argv[1], &err);
     if (!rc) rc = nib_tokenizer_open(&t, src, &err);
-    if (!rc && argc > 2) rc = write_gguf(t, argv[2], &err);
+    if (!rc && argc > 2)
+        rc = nib_file_is_dir(argv[2]) ? write_folder(t, argv[2], &err)
+                                      : write_gguf(t, argv[2], &err);
     if (!rc) rc = answer(t, &err);
     if (rc) fprintf(stderr, "tok_ids: %s\n", err.msg);
     nib_tokenizer_close(t);

