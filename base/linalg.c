@@ -2,10 +2,13 @@
 /* base/linalg.c - see linalg.h. */
 #include "base/linalg.h"
 
+#include "base/cpu.h"
 #include "base/par.h"
 
 #include <cblas.h>
 #include <lapacke.h>
+#include <stdbool.h>
+#include <string.h>
 
 void nib_linalg_init(void)
 {
@@ -15,6 +18,23 @@ void nib_linalg_init(void)
 const char *nib_linalg_kernel(void)
 {
     return openblas_get_corename();
+}
+
+const char *nib_linalg_better(const char *chosen, unsigned cpu)
+{
+    static const char *const with_avx2[] = {"Haswell",  "Zen",        "Excavator",
+                                            "SkylakeX", "Cooperlake", "SapphireRapids"};
+    if (cpu & NIB_CPU_AVX512) return strcmp(chosen, "SkylakeX") ? "SkylakeX" : NULL;
+    if (!(cpu & NIB_CPU_AVX2)) return NULL;
+    for (size_t i = 0; i < sizeof with_avx2 / sizeof *with_avx2; i++)
+        if (!strcmp(chosen, with_avx2[i])) return NULL;
+    return "Haswell";
+}
+
+const char *nib_linalg_wanted(unsigned cpu)
+{
+    const bool one_of_many = strstr(openblas_get_config(), "DYNAMIC_ARCH");
+    return one_of_many ? nib_linalg_better(nib_linalg_kernel(), cpu) : NULL;
 }
 
 void nib_gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,

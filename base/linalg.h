@@ -35,7 +35,16 @@ NIB_MUST_USE nib_code nib_cholesky(double *a, size_t n, int threads, nib_err *er
  * diagonal nothing is read. */
 void nib_solve_factored(size_t m, size_t n, const float *r, float *b);
 
-/* Name of the BLAS kernel in use ("Haswell", "SkylakeX"), for benchmarks. */
+/* Name of the BLAS kernels in use: "Haswell", "SkylakeX". */
 const char *nib_linalg_kernel(void);
+
+/* OpenBLAS goes by a list of processor models. One that came after its release gets the oldest
+ * kernels (Prescott), and of two that suit a model it may take the slower: on Sapphire Rapids,
+ * 0.3.21 is 4.4 times as slow as with SkylakeX. The name of kernels for a processor with these
+ * features (NIB_CPU_*) that are fast everywhere, where `chosen` may not be; NULL: it is as good. */
+const char *nib_linalg_better(const char *chosen, unsigned cpu);
+/* The same for those in use; NULL also where the library has no others. They are changed by
+ * OPENBLAS_CORETYPE in the environment that the library is loaded in. */
+const char *nib_linalg_wanted(unsigned cpu);
 
 #endif

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/par.h"
+#include "base/start.h"
 #include "infer/graph.h"
 #include "infer/ops.h"
 #include "tests/support/gen.h"
@@ -221,6 +222,7 @@ done:
 
 int main(int argc, char **argv)
 {
+    nib_start(argv);
     nib_ctx ctx = {.threads = nib_par_cores(), .cpu = nib_cpu_detect()};
     nib_source *src = NULL;
     nib_model m = {0};

@@ -13,6 +13,7 @@
 #include "base/linalg.h"
 #include "base/mem.h"
 #include "base/par.h"
+#include "base/start.h"
 #include "quant/codec_int.h"
 #include "quant/gptq.h"
 
@@ -184,6 +185,7 @@ static nib_code bench(const nib_codec *c, size_t rows, size_t cols, double peak,
 
 int main(int argc, char **argv)
 {
+    nib_start(argv);
     nib_int_codec int4 = nib_int_codec_make(4, 128, false);
     const char *names[] = {"int4", "q4_k"};
     int4.scales = NIB_SCALES_SQUARE; /* as folders have it */

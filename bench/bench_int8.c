@@ -5,6 +5,7 @@
  * in the forward pass; floats are there decoded. Best of several runs, in turns. */
 #include "base/cpu.h"
 #include "base/linalg.h"
+#include "base/start.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "infer/int8.h"
@@ -63,8 +64,10 @@ static void measure(const matrices *m, const nib_int8 *k, size_t rows, size_t in
            1e-9 * (double)rows * (double)in / best[1]);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    nib_start(argv);
+    (void)argc;
     static const size_t rows[] = {64, 512, ROWS_MAX}, in[] = {256, 1024, 4096, COLS_MAX};
     const size_t n_x = (size_t)ROWS_MAX * COLS_MAX, n_w = (size_t)OUTS * COLS_MAX;
     const unsigned cpu = nib_cpu_detect();

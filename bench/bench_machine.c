@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/par.h"
+#include "base/start.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -73,8 +74,10 @@ static void print_processor(void)
     printf("processor    %s", name ? name : "unknown\n");
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    nib_start(argv);
+    (void)argc;
     int threads = nib_par_cores();
     size_t n = (size_t)threads * GEMM * GEMM, bytes = (size_t)READ_MIB << 20;
     work w = {.a = nib_calloc(n, 4), .b = nib_calloc(n, 4), .c = nib_calloc(n, 4)};

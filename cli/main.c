@@ -3,12 +3,12 @@
 #include "base/linalg.h"
 #include "base/log.h"
 #include "base/name.h"
+#include "base/start.h"
 #include "cli/opts.h"
 #include "cli/other_tools.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,24 +119,9 @@ static int check_output(int status)
     return status == NIB_EXIT_OK ? NIB_EXIT_FAILED : status;
 }
 
-/* OpenMP's threads keep their processors busy while they wait, which takes them from other work:
- * two runs at a time, with as many threads each as there are processors, took twice as long and
- * more. Alone a run is no slower when they sleep. OpenMP is told so by the environment, which it
- * reads when it is loaded: so unless the user has said how to wait, the program starts anew with
- * that said. Where it cannot, it goes on as it is. */
-static void let_threads_sleep(char **argv)
-{
-    char self[PATH_MAX];
-    if (getenv("OMP_WAIT_POLICY")) return;
-    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n <= 0 || setenv("OMP_WAIT_POLICY", "passive", 1)) return;
-    self[n] = 0;
-    execv(self, argv);
-}
-
 int main(int argc, char **argv)
 {
-    let_threads_sleep(argv);
+    nib_start(argv);
     double started = nib_now();
     keep_standard_streams();
     nib_linalg_init();

@@ -4,6 +4,7 @@
 
 #include "base/cpu.h"
 #include "base/file.h"
+#include "base/linalg.h"
 #include "base/mem.h"
 #include "base/name.h"
 #include "base/par.h"
@@ -104,6 +105,7 @@ void nib_report_resources(double started)
     if (!common.verbose || getrusage(RUSAGE_SELF, &u)) return;
     double busy = (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
                   1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+    fprintf(stderr, "matrix products by OpenBLAS's %s kernels\n", nib_linalg_kernel());
     fprintf(stderr, "%.2f s, processor time %.2f s, peak memory %.0f MB\n", nib_now() - started,
             busy, (double)nib_mem_peak() / 1e6);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The Cholesky factor is what it says, has the same bits for any number of threads, and matrices
  * that have none are refused. */
+#include "base/cpu.h"
 #include "base/linalg.h"
 #include "base/mem.h"
 
@@ -94,9 +95,35 @@ static void not_positive_definite(void **state)
     }
 }
 
+/* What OpenBLAS releases were seen to choose, and for which processors that will not do. */
+static void kernels_suit_the_processor(void **state)
+{
+    (void)state;
+    const unsigned avx2 = NIB_CPU_AVX2, avx512 = NIB_CPU_AVX2 | NIB_CPU_AVX512;
+    static const struct {
+        const char *chosen, *with_avx2, *with_avx512;
+    } cases[] = {
+        {"Prescott", "Haswell", "SkylakeX"}, {"Sandybridge", "Haswell", "SkylakeX"},
+        {"Nehalem", "Haswell", "SkylakeX"},  {"Haswell", NULL, "SkylakeX"},
+        {"Zen", NULL, "SkylakeX"},           {"SkylakeX", NULL, NULL},
+        {"Cooperlake", NULL, "SkylakeX"},    {"SapphireRapids", NULL, "SkylakeX"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *a = nib_linalg_better(cases[i].chosen, avx2),
+                   *b = nib_linalg_better(cases[i].chosen, avx512);
+        assert_string_equal(a ? a : "-", cases[i].with_avx2 ? cases[i].with_avx2 : "-");
+        assert_string_equal(b ? b : "-", cases[i].with_avx512 ? cases[i].with_avx512 : "-");
+        assert_null(nib_linalg_better(cases[i].chosen, 0));
+    }
+    /* what is in use is better than nothing, and better stays */
+    const char *wanted = nib_linalg_wanted(avx512);
+    assert_true(!wanted || !nib_linalg_better(wanted, avx512));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kernels_suit_the_processor),
         cmocka_unit_test(factor_times_itself),
         cmocka_unit_test(not_positive_definite),
     };
