@@ -9,6 +9,8 @@
  * computes with? */
 #include "infer/config_int.h"
 
+#include "base/str.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -306,9 +308,19 @@ static bool is_neutral(const nib_json *j)
     return !nib_json_first(j);
 }
 
+/* A value as the tables have it, 1.0 as 1; the caller frees it. */
+static char *json_text(const nib_json *j)
+{
+    double v;
+    char *text = nib_json_print(j, false);
+    const size_t n = text && nib_json_num(j, &v) ? nib_stem(text, ".0") : 0;
+    if (n) text[n] = 0;
+    return text;
+}
+
 static nib_code refuse(const nib_json *j, const char *why, nib_err *err)
 {
-    char *text = nib_json_print(j, false);
+    char *text = json_text(j);
     if (!text) return nib_fail_nomem(err, "a value of the configuration");
     nib_code rc = nib_fail(err, NIB_EFORMAT, "'%.60s' is %.60s, %s", nib_json_key(j), text, why);
     nib_free(text);
@@ -317,7 +329,7 @@ static nib_code refuse(const nib_json *j, const char *why, nib_err *err)
 
 static nib_code check_values(const nib_json *j, const char *values, nib_err *err)
 {
-    char *text = nib_json_print(j, false), why[160];
+    char *text = json_text(j), why[160];
     if (!text) return nib_fail_nomem(err, "a value of the configuration");
     bool ok = listed(values, text);
     nib_free(text);

