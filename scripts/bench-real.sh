@@ -114,6 +114,6 @@ types, the bytes that llama-quantize writes without and with an importance matri
 |---|---|---|---|---|---|---|---|---|
 END
 for format in $formats; do
-    for method in $methods; do cat "$results/$format.$method.row"; done | awk '{ printf "| %s | %.2f, %.2f | %s | %.4f +/- %.4f | %.2f %% | %+.2f %% | %.0f | %.0f | %d |\n",
+    for method in $methods; do cat "$results/$format.$method.row"; done | awk '{ printf "| %s | %.2f, %.2f | %s | %.4f +/- %.4f | %.2f %% | %+.2f %% | %.1f | %.1f | %d |\n",
            $1, $11, $12, $2, $5, $6, 100 * $7, 100 * ($4 / $3 - 1), $8, $9, $10 }'
 done
