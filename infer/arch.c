@@ -55,20 +55,48 @@ static const nib_role_stem gemma_stems[] = {
     {NIB_ROLE_FFN_NORM, "pre_feedforward_layernorm"},
     {NIB_ROLE_FFN_POST_NORM, "post_feedforward_layernorm"},
 };
-static const char *const gemma_config_keys[] = {
-    "query_pre_attn_scalar",  "attn_logit_softcapping", "final_logit_softcapping",
-    "sliding_window_pattern", "rope_local_base_freq",   NULL,
+#define SETTING(field, hf, gguf, standard, none)                                                   \
+    {                                                                                              \
+        offsetof(nib_hparams, field), hf, gguf, standard, none                                     \
+    }
+static const nib_arch_setting gemma2_settings[] = {
+    SETTING(attn_softcap, "attn_logit_softcapping", "attn_logit_softcapping", 50, 0),
+    SETTING(logit_softcap, "final_logit_softcapping", "final_logit_softcapping", 30, 0),
 };
-static const char *const gemma_gguf_keys[] = {
-    "attn_logit_softcapping",
-    "final_logit_softcapping",
-    "rope.freq_base_swa",
-    NULL,
+static const nib_arch_setting gemma3_settings[] = {
+    SETTING(attn_softcap, "attn_logit_softcapping", "attn_logit_softcapping", 0, 0),
+    SETTING(logit_softcap, "final_logit_softcapping", "final_logit_softcapping", 0, 0),
 };
+static const char *const gemma_config_keys[] = {"query_pre_attn_scalar", "sliding_window_pattern",
+                                                "rope_local_base_freq", NULL};
+static const char *const gemma_gguf_keys[] = {"rope.freq_base_swa", NULL};
 #define GEMMA                                                                                      \
     .hf_stems = gemma_stems, .n_hf_stems = COUNT(gemma_stems), .config_keys = gemma_config_keys,   \
     .gguf_keys = gemma_gguf_keys, .gelu = true, .norm_plus_one = true, .scaled_embd = true,        \
     .query_scale = true, .head_dim = 256, .tied = true
+
+/* Branches are scaled before they are added. */
+static const nib_step granite[] = {NORM(ATTN_NORM, H, X),
+                                   QKV(0),
+                                   ROPE(Q),
+                                   ROPE(K),
+                                   ATTEND(Q, Q),
+                                   LINEAR(ATTN_OUTPUT, Y, Q, 0),
+                                   ADD(X, X, Y),
+                                   NORM(FFN_NORM, H, X),
+                                   LINEAR(FFN_GATE, G, H, 0),
+                                   LINEAR(FFN_UP, U, H, 0),
+                                   GLU(G, G, U),
+                                   LINEAR(FFN_DOWN, Y, G, 0),
+                                   ADD(X, X, Y)};
+static const nib_arch_setting granite_settings[] = {
+    SETTING(embd_scale, "embedding_multiplier", "embedding_scale", 1, 1),
+    SETTING(residual_scale, "residual_multiplier", "residual_scale", 1, 1),
+    SETTING(attn_scale, "attention_multiplier", "attention.scale", 1, 0),
+    SETTING(logit_divisor, "logits_scaling", "logit_scale", 1, 1),
+};
+
+static const char *const smollm3_config_keys[] = {"no_rope_layers", "no_rope_layer_interval", NULL};
 
 static const nib_arch archs[] = {
     {
@@ -98,8 +126,8 @@ static const nib_arch archs[] = {
         .name = "gemma2",
         .hf_classes = {"Gemma2ForCausalLM"},
         .block = {gemma2, COUNT(gemma2)},
-        .attn_softcap = 50,
-        .logit_softcap = 30,
+        .settings = gemma2_settings,
+        .n_settings = COUNT(gemma2_settings),
         .sliding_period = 2,
         .wide_layers = 46,
         GEMMA,
@@ -108,11 +136,33 @@ static const nib_arch archs[] = {
         .name = "gemma3",
         .hf_classes = {"Gemma3ForCausalLM"},
         .block = {gemma3, COUNT(gemma3)},
+        .settings = gemma3_settings,
+        .n_settings = COUNT(gemma3_settings),
         .rope_base = 1000000,
         .rope_base_sliding = 10000,
         .sliding_period = 6,
         .wide_layers = 62,
         GEMMA,
+    },
+    {
+        .name = "smollm3",
+        .hf_classes = {"SmolLM3ForCausalLM"},
+        .rope_interleaved = true,
+        .writes_rope_dim = true,
+        .tied = true,
+        .rope_base = 2000000,
+        .no_rope_interval = 4,
+        .config_keys = smollm3_config_keys,
+        .block = {llama, COUNT(llama)},
+    },
+    {
+        .name = "granite",
+        .hf_classes = {"GraniteForCausalLM"},
+        .rope_interleaved = true,
+        .writes_rope_dim = true,
+        .settings = granite_settings,
+        .n_settings = COUNT(granite_settings),
+        .block = {granite, COUNT(granite)},
     },
 };
 

@@ -64,8 +64,15 @@ static nib_code check_number(const number *n, const char *key, uint64_t v, nib_e
                     (unsigned long long)v, (unsigned long)n->max);
 }
 
+static float *setting_at(nib_hparams *hp, const nib_arch_setting *s)
+{
+    return (float *)((char *)hp + s->field);
+}
+
 float nib_usual_attn_scale(const nib_hparams *hp, const nib_arch *a)
 {
+    for (size_t i = 0; i < a->n_settings; i++)
+        if (a->settings[i].field == FIELD(attn_scale) && hp->attn_scale > 0) return hp->attn_scale;
     const bool wide = a->wide_layers && hp->n_layer == a->wide_layers;
     return (float)(1 / sqrt(wide ? (double)hp->n_embd / hp->n_head : (double)hp->head_dim));
 }
@@ -74,7 +81,7 @@ float nib_usual_attn_scale(const nib_hparams *hp, const nib_arch *a)
 static nib_code finish(nib_hparams *hp, const nib_arch *a, nib_err *err)
 {
     hp->gelu = a->gelu;
-    hp->embd_scale = a->scaled_embd ? (float)sqrt((double)hp->n_embd) : 1;
+    if (a->scaled_embd) hp->embd_scale = (float)sqrt((double)hp->n_embd);
     if (!hp->n_head_kv) hp->n_head_kv = hp->n_head;
     hp->head_dim_given = hp->head_dim != 0 || a->head_dim;
     if (!hp->head_dim) hp->head_dim = a->head_dim;
@@ -178,9 +185,10 @@ static nib_code check_model_type(const nib_json *cfg, const char *hf_class, nib_
     static const struct {
         const char *hf_class, *type;
     } types[] = {
-        {"LlamaForCausalLM", "llama"},   {"MistralForCausalLM", "mistral"},
-        {"Qwen2ForCausalLM", "qwen2"},   {"Qwen3ForCausalLM", "qwen3"},
-        {"Gemma2ForCausalLM", "gemma2"}, {"Gemma3ForCausalLM", "gemma3_text"},
+        {"LlamaForCausalLM", "llama"},     {"MistralForCausalLM", "mistral"},
+        {"Qwen2ForCausalLM", "qwen2"},     {"Qwen3ForCausalLM", "qwen3"},
+        {"Gemma2ForCausalLM", "gemma2"},   {"Gemma3ForCausalLM", "gemma3_text"},
+        {"SmolLM3ForCausalLM", "smollm3"}, {"GraniteForCausalLM", "granite"},
     };
     const char *type = "";
     if (!nib_json_str(nib_json_get(cfg, "model_type"), &type)) return NIB_OK;
@@ -207,26 +215,22 @@ static nib_code hf_activation(const nib_arch *a, const nib_json *cfg, nib_err *e
                     a->gelu ? "gelu_pytorch_tanh" : "silu");
 }
 
-/* A cap that the key gives, or none where it is null; `out` keeps its default when it is absent. */
-static nib_code hf_cap(const nib_json *cfg, const char *key, float *out, nib_err *err)
+/* Numbers of the architecture's own, and the scale of the scores. */
+static nib_code hf_settings(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
 {
-    const nib_json *j = nib_json_get(cfg, key);
-    if (j && nib_json_is_null(j)) *out = 0;
-    return nib_config_real(cfg, key, out, err);
-}
-
-/* Scale and caps of the scores, and of the logits. */
-static nib_code hf_scores(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
-{
-    nib_code rc;
     float width = 256; /* the classes' default */
+    for (size_t i = 0; i < a->n_settings; i++) {
+        const nib_arch_setting *s = &a->settings[i];
+        const nib_json *j = nib_json_get(cfg, s->hf);
+        float *to = setting_at(hp, s);
+        *to = j && nib_json_is_null(j) ? s->none : s->standard;
+        nib_code rc = nib_config_real(cfg, s->hf, to, err);
+        if (rc) return rc;
+    }
     if (!a->query_scale) return NIB_OK;
-    if ((rc = nib_config_real(cfg, "query_pre_attn_scalar", &width, err))) return rc;
+    nib_code rc = nib_config_real(cfg, "query_pre_attn_scalar", &width, err);
     hp->attn_scale = (float)(1 / sqrt((double)width));
-    hp->attn_softcap = a->attn_softcap;
-    hp->logit_softcap = a->logit_softcap;
-    if ((rc = hf_cap(cfg, "attn_logit_softcapping", &hp->attn_softcap, err))) return rc;
-    return hf_cap(cfg, "final_logit_softcapping", &hp->logit_softcap, err);
+    return rc;
 }
 
 static nib_code hf_read(nib_hparams *hp, const nib_arch **arch, const nib_json *cfg, nib_err *err)
@@ -250,7 +254,7 @@ static nib_code hf_read(nib_hparams *hp, const nib_arch **arch, const nib_json *
                         NIB_WIDTH_MAX);
     hp->n_vocab = (uint32_t)n_vocab;
     if ((rc = hf_activation(*arch, cfg, err))) return rc;
-    if ((rc = hf_scores(hp, *arch, cfg, err))) return rc;
+    if ((rc = hf_settings(hp, *arch, cfg, err))) return rc;
     key = eps[0];
     if (!nib_config_first(cfg, eps, &key))
         return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
@@ -341,11 +345,11 @@ static nib_code gguf_read(nib_hparams *hp, const nib_arch **arch, const nib_gguf
     if (!nib_gguf_get_f32(k, key, &hp->norm_eps))
         return nib_fail(err, NIB_EFORMAT, "key '%s' is missing or no float", key);
     if ((rc = nib_rope_from_gguf(hp, *arch, k, err))) return rc;
-    if ((*arch)->query_scale) {
-        nib_config_gguf_key(key, (*arch)->name, "attn_logit_softcapping");
-        if ((rc = nib_config_gguf_real(k, key, &hp->attn_softcap, err))) return rc;
-        nib_config_gguf_key(key, (*arch)->name, "final_logit_softcapping");
-        if ((rc = nib_config_gguf_real(k, key, &hp->logit_softcap, err))) return rc;
+    for (size_t i = 0; i < (*arch)->n_settings; i++) {
+        const nib_arch_setting *s = &(*arch)->settings[i];
+        *setting_at(hp, s) = s->none;
+        nib_config_gguf_key(key, (*arch)->name, s->gguf);
+        if ((rc = nib_config_gguf_real(k, key, setting_at(hp, s), err))) return rc;
     }
     if ((rc = finish(hp, *arch, err))) return rc;
     return gguf_fixed(hp, *arch, k, err);
@@ -365,7 +369,7 @@ static bool is_in_folder(const nib_source *src)
 nib_code nib_config_read(nib_hparams *hp, const nib_arch **arch, const nib_source *src,
                          nib_err *err)
 {
-    *hp = (nib_hparams){0};
+    *hp = (nib_hparams){.embd_scale = 1, .residual_scale = 1, .logit_divisor = 1};
     const nib_gguf_kvs *kvs = nib_source_kvs(src);
     if (kvs) {
         nib_code rc = gguf_read(hp, arch, kvs, err);
@@ -424,12 +428,18 @@ nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err)
         ok = ok && nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "rope.dimension_count"),
                                     hp->head_dim);
     }
-    if (hp->attn_softcap > 0)
-        ok = ok && nib_gguf_set_f32(kvs, nib_config_gguf_key(b, a->name, "attn_logit_softcapping"),
-                                    hp->attn_softcap);
-    if (hp->logit_softcap > 0)
-        ok = ok && nib_gguf_set_f32(kvs, nib_config_gguf_key(b, a->name, "final_logit_softcapping"),
-                                    hp->logit_softcap);
+    for (size_t i = 0; i < a->n_settings; i++) {
+        const float v = *setting_at((nib_hparams *)hp, &a->settings[i]);
+        if (v > 0)
+            ok = ok &&
+                 nib_gguf_set_f32(kvs, nib_config_gguf_key(b, a->name, a->settings[i].gguf), v);
+    }
+    for (uint32_t l = 0; l < hp->n_layer; l++)
+        if (nib_layer_turns(hp, l) != nib_rope_turns_by_interval(l, a->no_rope_interval))
+            return nib_fail(err, NIB_EINVAL,
+                            "llama.cpp gives every %u-th layer of '%s' no rotation, and GGUF has "
+                            "no key for this model's other choice",
+                            a->no_rope_interval, a->name);
     if (hp->rope_base_sliding > 0)
         ok = ok && nib_gguf_set_f32(kvs, nib_config_gguf_key(b, a->name, "rope.freq_base_swa"),
                                     hp->rope_base_sliding);

@@ -38,6 +38,12 @@ NIB_MUST_USE nib_code nib_rope_from_hf(nib_hparams *hp, const nib_arch *a, const
 NIB_MUST_USE nib_code nib_rope_from_gguf(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *k,
                                          nib_err *err);
 
+/* Is a layer turned, where every `interval`-th is not (0: all are)? */
+static inline bool nib_rope_turns_by_interval(uint32_t layer, uint32_t interval)
+{
+    return !interval || (layer + 1) % interval;
+}
+
 /* ---- keys that nobody reads: config_keys.c ---- */
 
 /* NIB_EFORMAT, with the key's name and value: a setting of config.json, or of a GGUF's "{arch}.*",

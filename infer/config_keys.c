@@ -339,9 +339,12 @@ static nib_code check_values(const nib_json *j, const char *values, nib_err *err
     return refuse(j, why, err);
 }
 
-/* Is it one that the architecture's own reader takes? */
-static bool is_own(const char *const *own, const char *key)
+/* Is it one that is read for this architecture alone? */
+static bool is_own(const nib_arch *a, bool gguf, const char *key)
 {
+    const char *const *own = gguf ? a->gguf_keys : a->config_keys;
+    for (size_t i = 0; i < a->n_settings; i++)
+        if (!strcmp(gguf ? a->settings[i].gguf : a->settings[i].hf, key)) return true;
     while (own && *own && strcmp(*own, key)) own++;
     return own && *own;
 }
@@ -352,7 +355,7 @@ nib_code nib_config_check_keys(const nib_json *cfg, const nib_arch *a, nib_err *
         const char *key = nib_json_key(j);
         const known *k = find(config_keys, sizeof config_keys / sizeof *config_keys, key);
         nib_code rc = NIB_OK;
-        if (nib_json_is_null(j) || is_own(a->config_keys, key)) continue;
+        if (nib_json_is_null(j) || is_own(a, false, key)) continue;
         if (k && k->values) rc = check_values(j, k->values, err);
         if (!k && !is_neutral(j) && sounds_computed(key))
             rc = refuse(j,
@@ -370,7 +373,7 @@ void nib_config_warn_unknown(const nib_source *src, nib_log *log)
     const nib_arch *a = nib_arch_of_class(nib_json_first(nib_json_get(cfg, "architectures")));
     for (const nib_json *j = nib_json_first(cfg); j; j = nib_json_next(j))
         if (!find(config_keys, sizeof config_keys / sizeof *config_keys, nib_json_key(j)) &&
-            !is_neutral(j) && !(a && is_own(a->config_keys, nib_json_key(j))))
+            !is_neutral(j) && !(a && is_own(a, false, nib_json_key(j))))
             nib_warn(log, "%s: config.json: '%.60s' is not known, and left aside",
                      nib_source_path(src), nib_json_key(j));
 }
@@ -409,7 +412,7 @@ nib_code nib_config_check_gguf_keys(const nib_gguf_kvs *k, const nib_arch *a, ni
     for (size_t i = 0; i < nib_gguf_kvs_count(k); i++) {
         const nib_gguf_kv *kv = nib_gguf_kvs_at(k, i);
         if (strncmp(kv->key, a->name, prefix) || kv->key[prefix] != '.') continue;
-        if (is_own(a->gguf_keys, kv->key + prefix + 1)) continue;
+        if (is_own(a, true, kv->key + prefix + 1)) continue;
         const known *of =
             find(gguf_keys, sizeof gguf_keys / sizeof *gguf_keys, kv->key + prefix + 1);
         value_text(kv, k, text, sizeof text);

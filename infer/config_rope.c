@@ -195,6 +195,41 @@ static nib_code read_member(rope *r, float *sliding, bool *there, const nib_hpar
     return nested(j) ? read_nested(r, sliding, hp, cfg, j, name, err) : read_object(r, cfg, j, err);
 }
 
+static void set_turning(nib_hparams *hp, uint32_t layer, bool turns)
+{
+    if (!turns) hp->no_rope[layer / 8] |= (uint8_t)(1u << layer % 8);
+}
+
+/* Which layers turn: "no_rope_layers", a list of 1 for those that do and 0, or every
+ * "no_rope_layer_interval"-th does not. */
+static nib_code read_turning(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
+{
+    const nib_json *list = nib_json_get(cfg, "no_rope_layers");
+    const nib_json *given = nib_json_get(cfg, "no_rope_layer_interval");
+    uint64_t interval = a->no_rope_interval, turns;
+    uint32_t l = 0;
+    if (!a->no_rope_interval) return NIB_OK;
+    if (given && !nib_json_is_null(given) &&
+        (!nib_json_u64(given, &interval) || !interval || interval > NIB_LAYERS_MAX))
+        return nib_fail(err, NIB_EFORMAT,
+                        "'no_rope_layer_interval' should be a whole number from 1 to %d",
+                        NIB_LAYERS_MAX);
+    if (!list || nib_json_is_null(list)) {
+        for (; l < hp->n_layer; l++)
+            set_turning(hp, l, nib_rope_turns_by_interval(l, (uint32_t)interval));
+        return NIB_OK;
+    }
+    if (!nib_json_is_array(list) || nib_json_count(list) != hp->n_layer)
+        return nib_fail(err, NIB_EFORMAT, "'no_rope_layers' should be a list of %u numbers",
+                        hp->n_layer);
+    for (const nib_json *j = nib_json_first(list); j; j = nib_json_next(j), l++) {
+        if (!nib_json_u64(j, &turns) || turns > 1)
+            return nib_fail(err, NIB_EFORMAT, "'no_rope_layers' should hold 0 and 1 alone");
+        set_turning(hp, l, turns);
+    }
+    return NIB_OK;
+}
+
 nib_code nib_rope_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
 {
     static const char *const names[] = {"rope_parameters", "rope_scaling"};
@@ -203,6 +238,7 @@ nib_code nib_rope_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json *cf
     bool there[2];
     float partial = 1, base = a->rope_base > 0 ? a->rope_base : 10000;
     float sliding = a->rope_base_sliding;
+    if ((rc = read_turning(hp, a, cfg, err))) return rc;
     if ((rc = nib_config_real(cfg, "rope_local_base_freq", &sliding, err))) return rc;
     if ((rc = nib_config_real(cfg, "rope_theta", &base, err))) return rc;
     if ((rc = nib_config_real(cfg, "partial_rotary_factor", &partial, err))) return rc;
@@ -236,6 +272,8 @@ nib_code nib_rope_from_gguf(nib_hparams *hp, const nib_arch *a, const nib_gguf_k
     hp->rope_base = 10000;
     hp->rope_factor = 1;
     hp->rope_base_sliding = hp->window ? a->rope_base_sliding : 0;
+    for (uint32_t l = 0; l < hp->n_layer; l++)
+        set_turning(hp, l, nib_rope_turns_by_interval(l, a->no_rope_interval));
     nib_config_gguf_key(key, a->name, "rope.freq_base_swa");
     if (hp->rope_base_sliding > 0 &&
         (rc = nib_config_gguf_real(k, key, &hp->rope_base_sliding, err)))

@@ -117,7 +117,7 @@ static void step_row(const block *s, size_t step, size_t row)
         for (; to < end; to += dim) g->ops->rmsnorm(to, to, weight, dim, hp->norm_eps);
         break;
     case NIB_OP_ROPE:
-        for (; to < end; to += dim)
+        for (; to < end && nib_layer_turns(hp, s->layer); to += dim)
             (g->m->rope_interleaved ? g->ops->rope_pairs : g->ops->rope_halves)(
                 to, g->turn[own].cosine + pos, g->turn[own].sine + pos, half);
         break;
@@ -125,7 +125,8 @@ static void step_row(const block *s, size_t step, size_t row)
         (hp->gelu ? g->ops->geglu : g->ops->swiglu)(to, s->at[step].b + row * width, width);
         break;
     case NIB_OP_ADD:
-        for (const float *b = s->at[step].b + row * width; to < end; a++, b++) *to++ = *a + *b;
+        for (const float *b = s->at[step].b + row * width; to < end; a++, b++)
+            *to++ = *a + *b * hp->residual_scale;
         break;
     default: assert(false);
     }
@@ -287,11 +288,13 @@ static nib_code head_deliver(void *arg, size_t begin, size_t end, int thread, ni
 {
     const head *s = arg;
     const size_t n_vocab = s->g->m->hp.n_vocab;
-    const float cap = s->g->m->hp.logit_softcap;
+    const float cap = s->g->m->hp.logit_softcap, divisor = s->g->m->hp.logit_divisor;
     (void)thread, (void)err;
     for (size_t i = begin; i < end; i++) {
-        if (cap > 0) s->g->ops->softcap(s->logits + i * n_vocab, n_vocab, 1, cap);
-        s->fn(s->arg, s->first + i, s->logits + i * n_vocab, n_vocab);
+        float *logits = s->logits + i * n_vocab;
+        for (size_t j = 0; divisor != 1 && j < n_vocab; j++) logits[j] /= divisor;
+        if (cap > 0) s->g->ops->softcap(logits, n_vocab, 1, cap);
+        s->fn(s->arg, s->first + i, logits, n_vocab);
     }
     return NIB_OK;
 }

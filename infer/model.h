@@ -24,6 +24,15 @@ typedef struct {
     const char *stem;
 } nib_role_stem;
 
+/* A number of an architecture's own, above 0: its key in config.json, where null is none, and after
+ * "{arch}." in GGUF metadata. */
+typedef struct {
+    size_t field; /* offset in nib_hparams, a float    */
+    const char *hf, *gguf;
+    float standard; /* where config.json lacks the key   */
+    float none;     /* does nothing: null, and where GGUF lacks it */
+} nib_arch_setting;
+
 typedef struct nib_arch {
     const char *name; /* GGUF's general.architecture: "llama", "qwen2", "qwen3"              */
     const char *hf_classes[8];     /* values of config.json's architectures[0]; NULL-terminated */
@@ -38,12 +47,16 @@ typedef struct nib_arch {
     bool scaled_embd;     /* the embedding's rows are multiplied by the root of their width     */
     bool tied;            /* unless the configuration says otherwise                            */
     bool query_scale;     /* scores have a scale of their own (query_pre_attn_scalar)           */
-    float attn_softcap, logit_softcap; /* where the configuration lacks the key; 0: none         */
+    const nib_arch_setting *settings; /* [n_settings] */
+    size_t n_settings;
     uint32_t head_dim; /* the same; 0: the width's share of a head                           */
     float rope_base, rope_base_sliding; /* the same; 0: 10000, and the same for all layers       */
     uint32_t wide_layers; /* llama.cpp scales scores of a model of so many blocks by the root of */
                           /* the width's share of a head, not of the head's size                */
-    const char *const *config_keys, *const *gguf_keys; /* [] read for this one alone, or NULL    */
+    const char *const *config_keys, *const
+                                        *gguf_keys; /* further ones read for this alone, or NULL */
+    uint32_t no_rope_interval; /* every such layer has no rotation, unless config.json says */
+    /* otherwise, for which GGUF has no key; 0: all have one            */
     uint32_t sliding_period; /* GGUF: every such layer sees all, the others slide; 0: all slide  */
     nib_steps block; /* what a block computes                                              */
 } nib_arch;
@@ -79,17 +92,25 @@ typedef struct {
     bool gelu;               /* the gate goes through GELU (tanh form), not SiLU             */
     float embd_scale;        /* of the embedding's rows; 1: none                             */
     float attn_scale;        /* of scores                                                    */
+    float residual_scale;    /* of what an ADD step puts to the residual stream              */
+    float logit_divisor;     /* of logits                                                    */
     float attn_softcap, logit_softcap; /* c tanh(x / c); 0: none                         */
     bool tied;                         /* no output matrix of its own                          */
     bool head_dim_given; /* the configuration states it, rather than n_embd / n_head */
     uint32_t window;     /* tokens that a sliding layer's queries see, the own included; 0: none */
     uint8_t sliding[NIB_LAYERS_MAX / 8]; /* one bit a layer: does it slide? */
+    uint8_t no_rope[NIB_LAYERS_MAX / 8]; /* one bit a layer: has it no rotation? */
 } nib_hparams;
 
 /* Tokens that a query of this layer sees at most, its own included; 0: all before it. */
 static inline uint32_t nib_layer_window(const nib_hparams *hp, uint32_t layer)
 {
     return hp->sliding[layer / 8] >> layer % 8 & 1 ? hp->window : 0;
+}
+
+static inline bool nib_layer_turns(const nib_hparams *hp, uint32_t layer)
+{
+    return !(hp->no_rope[layer / 8] >> layer % 8 & 1);
 }
 
 /* A weight and its optional bias. */
@@ -123,7 +144,7 @@ NIB_MUST_USE nib_code nib_config_read(nib_hparams *hp, const nib_arch **arch, co
  * empty. Those that sound as if a model computed with them are errors of nib_config_read. */
 void nib_config_warn_unknown(const nib_source *src, nib_log *log);
 
-/* The scale of scores that llama.cpp takes: GGUF has no key for another. */
+/* The scale of scores that llama.cpp takes: where GGUF has no key for it, it may be another. */
 float nib_usual_attn_scale(const nib_hparams *hp, const nib_arch *a);
 
 /* Read the configuration, find every tensor, check every shape. Errors name the key or tensor, what

@@ -37,6 +37,7 @@ typedef struct {
 static const sliding_class classes[] = {
     {"LlamaForCausalLM", 0, false, 0, 0},     {"MistralForCausalLM", 4096, false, 0, 0},
     {"Qwen2ForCausalLM", 4096, true, 28, 0},  {"Qwen3ForCausalLM", 4096, true, 28, 0},
+    {"SmolLM3ForCausalLM", 0, true, 0, 0},    {"GraniteForCausalLM", 0, false, 0, 0},
     {"Gemma2ForCausalLM", 4096, false, 0, 2}, {"Gemma3ForCausalLM", 4096, false, 0, 6},
 };
 
@@ -91,6 +92,8 @@ nib_code nib_sliding_from_hf(nib_hparams *hp, const char *hf_class, const nib_js
     const nib_json *j = nib_json_get(cfg, "use_sliding_window");
     if (c->optional && j && !nib_json_bool(j, &use))
         return nib_fail(err, NIB_EFORMAT, "'use_sliding_window' should be true or false");
+    if (use && !c->window && c->optional)
+        return nib_fail(err, NIB_EFORMAT, "'use_sliding_window' is true, which is not supported");
     if (c->window && use && !nib_json_is_null(nib_json_get(cfg, "sliding_window"))) {
         hp->window = c->window;
         if ((rc = read_number(cfg, "sliding_window", 1, &hp->window, err))) return rc;

@@ -46,7 +46,7 @@ typedef enum {
     NIB_OP_ROPE,      /* each head of `to` is turned by its position, in place                  */
     NIB_OP_ATTEND,    /* to = attention of the queries `a` over NIB_REG_K and NIB_REG_V         */
     NIB_OP_GLU,       /* to = act(a) * b                                                        */
-    NIB_OP_ADD,       /* to = a + b                                                             */
+    NIB_OP_ADD,       /* to = a + b, b scaled where the model scales its branches                */
     NIB_OP_COUNT
 } nib_op;
 

@@ -183,7 +183,9 @@ static void what_has_no_place_gets_none(void **state)
 
 static void names_there_and_back(void **state)
 {
-    const nib_arch *a = nib_arch_at(nib_arch_count() - 1); /* it has every kind of norm */
+    const nib_arch *a = nib_arch_at(0);
+    for (size_t i = 0; i < nib_arch_count(); i++) /* one with every kind of norm */
+        if (!strcmp(nib_arch_at(i)->name, "gemma3")) a = nib_arch_at(i);
     (void)state;
     for (nib_role r = NIB_ROLE_FIRST; r < NIB_ROLE_COUNT; r++)
         for (int hf = 0; hf < 2; hf++) {
