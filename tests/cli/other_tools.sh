@@ -3,8 +3,9 @@
 # tests/cli/other_tools.sh - no option of the tools that people come from is unknown: each works, or is told what to do
 # instead.
 #   other_tools.sh PROGRAM
-# The lists are those of the tools' own usage texts (llama.cpp of 2026, GPTQ's and AutoGPTQ's scripts, GPTQModel's
-# QuantizeConfig, llm-compressor's recipes).
+# The lists follow llama-quantize's and llama-imatrix's usage texts, and what is known of the others (convert_hf_to_gguf,
+# llama-perplexity, scripts of GPTQ, AutoGPTQ and AWQ, GPTQModel's
+# QuantizeConfig, llm-compressor's recipes, AutoRound).
 set -u
 nibble=$1 failures=0
 
