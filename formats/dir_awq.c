@@ -6,7 +6,8 @@
  *   X.scales   F16 [groups, out]
  *
  * Word c of a row holds outputs 8c .. 8c+7, not in their order: output 8c + j is in the four bits
- * from 4 * place[j]. There is no symmetric form that engines agree on, so it is refused. */
+ * from 4 * place[j]. There is no symmetric form that engines agree on, so none is written; where
+ * "zero_point" is false (GPTQModel), the zero points that are there, all 8, count as any others. */
 #include "formats/layout_impl.h"
 
 #include <strings.h>
@@ -124,7 +125,6 @@ static nib_code read(nib_layout_rows *r, const nib_layout *l, const nib_layout_f
 static nib_code config_read(nib_layout_rules *rules, const nib_json *config, nib_err *err)
 {
     uint64_t bits = 0;
-    bool zero_point = true;
     const char *version = "gemm";
     const nib_json *v = nib_json_get(config, "version");
     nib_layout_format f = {.kind = NIB_LAYOUT_AWQ, .bits = BITS, .scale_type = NIB_F16};
@@ -134,12 +134,7 @@ static nib_code config_read(nib_layout_rules *rules, const nib_json *config, nib
         return nib_fail(err, NIB_EFORMAT, "'version' is not a string");
     if (strcasecmp(version, "gemm"))
         return nib_fail(err, NIB_EFORMAT, "'version' is '%.60s'; nibble reads gemm", version);
-    nib_code rc = nib_config_flag(&zero_point, config, "zero_point", err);
-    if (rc) return rc;
-    if (!zero_point)
-        return nib_fail(err, NIB_EFORMAT,
-                        "'zero_point' is false; engines agree on no symmetric form of AWQ folders");
-    rc = nib_config_group(&f.group, nib_json_either(config, "group_size", "q_group_size"), err);
+    nib_code rc = nib_config_group(&f.group, nib_json_either(config, "group_size", "q_group_size"), err);
     return rc ? rc : nib_layout_rules_add(rules, NIB_RULE_ALL, NULL, &f, err);
 }
 

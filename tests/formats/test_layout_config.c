@@ -302,7 +302,6 @@ static const struct {
     {"gptq", "{\"bits\":4,\"group_size\":128,\"is_marlin_format\":true}", "'marlin'"},
     {"awq", "{\"group_size\":128}", "'bits' is missing"},
     {"awq", "{\"bits\":4,\"group_size\":128,\"version\":7}", "'version' is not a string"},
-    {"awq", "{\"bits\":4,\"group_size\":128,\"zero_point\":false}", "no symmetric form"},
     {"compressed-tensors", "{\"format\":\"pack-quantized\"}", "'config_groups' holds no object"},
     {"gptq", "{\"bits\":4,\"group_size\":128,\"dynamic\":[]}", "'dynamic' is not an object"},
     {"gptq", "{\"bits\":4,\"group_size\":128,\"dynamic\":{\"+:a\":4}}",

@@ -256,6 +256,15 @@ static void other_names_of_keys(void **state)
     expect_ours("theirs");
 }
 
+/* GPTQModel's symmetric form: the zero points are there, and count as they are. */
+static void awq_without_zero_points_that_has_them(void **state)
+{
+    (void)state;
+    make_two(awq);
+    edit_config("theirs", "\"zero_point\":\ttrue", "\"zero_point\":false");
+    expect_ours("theirs");
+}
+
 /* As llm-awq writes it: a file of its own, with names of its own, which say what it is. */
 static void awq_in_a_file_of_its_own(void **state)
 {
@@ -479,6 +488,7 @@ int main(void)
         cmocka_unit_test(other_names_of_files),
         cmocka_unit_test(other_names_of_keys),
         cmocka_unit_test(awq_in_a_file_of_its_own),
+        cmocka_unit_test(awq_without_zero_points_that_has_them),
         cmocka_unit_test(auto_round_in_the_layout_of_others),
         cmocka_unit_test(rows_of_packed_weights_take_memory),
         cmocka_unit_test(neutral_zero_points),

@@ -353,7 +353,6 @@ static const damage damages[] = {
     {&AWQ, "config.json", "\"group_size\":\t64", "\"group_size\":\t32", "shape"},
     {&AWQ, "config.json", "\"group_size\":\t64", "\"group_size\":\t\"\"", "'group_size'"},
     {&AWQ, "config.json", "\"gemm\"", "\"gemv\"", "'version' is 'gemv'"},
-    {&AWQ, "config.json", "\"zero_point\":\ttrue", "\"zero_point\":false", "no symmetric form"},
     {&AWQ, "model.safetensors", "q_proj.qzeros", "q_proj.qzerox", "qzeros' is missing"},
     {&AWQ, "model.safetensors", "q_proj.qweight", "q_proj.qweighx", "qweight' is missing"},
     {&AWQ, "model.safetensors", "\"I32\"", "\"U32\"", "dtype is u32, should be i32"},
