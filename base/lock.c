@@ -14,9 +14,12 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { HOST_MAX = 256 };
+/* A process that was killed lets go when the system has taken it apart, which may be after whoever
+ * killed it goes on: a lock is asked for so often before it counts as held. */
+enum { HOST_MAX = 256, TRIES = 20, PAUSE_MS = 50 };
 
 /* What a lock file says. */
 typedef struct {
@@ -108,10 +111,12 @@ nib_code nib_lock_take(nib_lock *l, const char *target, nib_err *err)
     *l = (nib_lock){.fd = -1, .path = nib_path_beside(target, ".nibble-lock")};
     if (!l->path) return nib_fail_nomem(err, "a path");
     nib_code rc;
-    for (;;) {
+    for (int i = 1;; i++) {
         rc = open_file(l, target, err);
-        if (!rc && is_held(l->fd)) rc = fail_held(l->fd, target, err);
-        if (rc || is_current(l)) break;
+        const bool held = !rc && is_held(l->fd);
+        if (held && i >= TRIES) rc = fail_held(l->fd, target, err);
+        if (rc || (!held && is_current(l))) break;
+        if (held) nanosleep(&(struct timespec){.tv_nsec = PAUSE_MS * 1000000L}, NULL);
         close(l->fd);
         l->fd = -1;
     }

@@ -3,10 +3,10 @@
  *
  * What lies beside a target while it is made (solved tensors, checkpoints) bears its name, so two
  * runs would write into each other's. The lock is a file ".NAME.nibble-lock" in the target's
- * folder, locked with flock(2) for as long as its holder lives: a dead process holds nothing,
- * whatever it left behind, and network file systems pass the lock on. The file holds the holder's
- * process number and host. Where a file system has no locks, a living process of this host that the
- * file names counts as the holder. */
+ * folder, locked with flock(2) for as long as its holder lives: a dead process holds nothing, and a
+ * dying one is waited for (1 s), whatever it left behind, and network file systems pass the lock
+ * on. The file holds the holder's process number and host. Where a file system has no locks, a
+ * living process of this host that the file names counts as the holder. */
 #ifndef NIB_BASE_LOCK_H
 #define NIB_BASE_LOCK_H
 

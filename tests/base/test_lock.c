@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -192,10 +193,27 @@ static void one_at_a_time(void **state)
     }
 }
 
+/* Killed, but not yet taken apart when the next run begins. */
+static void a_dying_holder_is_waited_for(void **state)
+{
+    (void)state;
+    pid_t pid = start_holder();
+    pid_t killer = fork();
+    if (killer == 0) {
+        nanosleep(&(struct timespec){.tv_nsec = 200 * 1000000L}, NULL);
+        _exit(kill(pid, SIGKILL) != 0);
+    }
+    int status;
+    expect_free();
+    assert_int_equal(waitpid(killer, &status, 0), killer);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_living_hold_and_are_named, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_dying_holder_is_waited_for, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(what_the_file_says_is_no_lock, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(without_locks_the_living_are_asked, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(nothing_but_a_file_is_opened, make_dir, remove_dir),
