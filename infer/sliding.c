@@ -85,8 +85,10 @@ nib_code nib_sliding_from_hf(nib_hparams *hp, const char *hf_class, const nib_js
                              nib_err *err)
 {
     nib_code rc;
-    const sliding_class *c = classes;
-    while (strcmp(c->hf_class, hf_class)) c++;
+    static const sliding_class none = {0};
+    const sliding_class *c = &none;
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (!strcmp(classes[i].hf_class, hf_class)) c = &classes[i];
     uint32_t first = c->first_layer, period = c->period;
     bool use = !c->optional;
     const nib_json *j = nib_json_get(cfg, "use_sliding_window");
