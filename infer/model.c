@@ -242,7 +242,7 @@ static bool required(const nib_model *m, nib_place p)
     if (p.role < NIB_ROLE_FIRST_BLOCK) return true;
     const nib_step *s = nib_steps_find(nib_model_steps(m, p.layer), p.role);
     if (!s) return false;
-    return p.bias ? s->flags & NIB_STEP_BIAS : !(s->flags & NIB_STEP_OPTIONAL);
+    return !p.bias || s->flags & NIB_STEP_BIAS;
 }
 
 static bool has_twin(const nib_model *m, nib_role role)

@@ -47,7 +47,6 @@ typedef enum {
     NIB_OP_ATTEND,    /* to = attention of the queries `a` over NIB_REG_K and NIB_REG_V         */
     NIB_OP_GLU,       /* to = act(a) * b                                                        */
     NIB_OP_ADD,       /* to = a + b, b scaled where the model scales its branches                */
-    NIB_OP_COUNT
 } nib_op;
 
 /* The buffers of a block, a row for each token. */
@@ -65,9 +64,8 @@ typedef enum {
 
 /* Flags of a step. */
 enum {
-    NIB_STEP_ADD = 1,      /* LINEAR: adds to `to`                                              */
-    NIB_STEP_BIAS = 2,     /* LINEAR: the bias must be there; elsewhere one is taken where found */
-    NIB_STEP_OPTIONAL = 4, /* left out where the model has no such weight                       */
+    NIB_STEP_ADD = 1,  /* LINEAR: adds to `to`                                              */
+    NIB_STEP_BIAS = 2, /* LINEAR: the bias must be there; elsewhere one is taken where found */
 };
 
 typedef struct {
