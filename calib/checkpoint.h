@@ -6,7 +6,7 @@
 #ifndef NIB_CALIB_CHECKPOINT_H
 #define NIB_CALIB_CHECKPOINT_H
 
-#include "calib/calibrate.h"
+#include "calib/collect_importance.h"
 
 /* Of what decides the result: the tensors (names, shapes, the first bytes of each), the windows,
  * the options. */

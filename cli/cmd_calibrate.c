@@ -4,17 +4,17 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "calib/activations.h"
-#include "calib/calibrate.h"
+#include "calib/input_ranges.h"
+#include "calib/collect_importance.h"
 #include "cli/io.h"
 #include "cli/opened.h"
 #include "cli/opts.h"
 #include "cli/windows.h"
 #include "infer/finite.h"
-#include "run/collect.h"
-#include "run/rows.h"
-#include "run/solve.h"
-#include "run/target.h"
+#include "calib/collect_hessians.h"
+#include "calib/activation_store.h"
+#include "run/solve/solve.h"
+#include "formats/target.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -25,7 +25,7 @@ static struct {
     double percentile; /* 0: not given */
     uint64_t memory;
     bool hessians, output, force;
-} opt = {.memory = NIB_ROWS_MEMORY};
+} opt = {.memory = NIB_ACTIVATIONS_MEMORY};
 
 static const char *const methods[] = {"minmax", "average", "percentile", "mse", "kl", NULL};
 
@@ -96,7 +96,7 @@ static nib_code write_importances(const nib_model *m, const nib_sample *s, const
         nib_warn(ctx->log,
                  "--process-output: the model has no output matrix of its own, the embedding "
                  "serves; nothing is collected for it");
-    nib_code rc = nib_calibrate(&stats, m, w, &how, ctx, err);
+    nib_code rc = nib_collect_importance(&stats, m, w, &how, ctx, err);
     if (!rc) rc = add_names(&stats, s, err);
     if (!rc) rc = nib_imatrix_save(&stats, opt.out, opt.force, err);
     if (!rc) {
@@ -128,7 +128,7 @@ static nib_code write_hessians(const nib_model *m, const nib_windows *w, const c
 {
     nib_collect_report r;
     const nib_collect_opts how = {.memory = opt.memory, .force = opt.force};
-    nib_code rc = nib_collect_run(&r, dir, m, w, &how, ctx, err);
+    nib_code rc = nib_collect_hessians(&r, dir, m, w, &how, ctx, err);
     if (!rc)
         printf("%s: second moments of %zu inputs, from %zu windows of %zu tokens; %.1f MB\n", dir,
                r.inputs, w->n, w->n_ctx, (double)r.bytes / 1e6);

@@ -6,13 +6,13 @@
 
 enum { USUAL_GROUP = 128, PER_TENSOR = NIB_WIDTH_MAX + 1 };
 
-const char *const nib_dir_formats[] = {"gguf",        "gptq", "awq", "compressed-tensors",
-                                       "safetensors", NULL};
-const char *const nib_dir_schemes[] = {"w4a16", "w8a16", "w8a8", NULL};
-const char *const nib_dir_activations[] = {"dynamic", "minmax", "average", "percentile",
-                                           "mse",     "kl",     NULL};
-const char *const nib_dir_scales[] = {"search", "range", NULL};
-const char *const nib_dir_checkpoint_formats[] = {"gptq", "gptq_v2", NULL};
+const char *const nib_folder_formats[] = {"gguf",        "gptq", "awq", "compressed-tensors",
+                                          "safetensors", NULL};
+const char *const nib_folder_schemes[] = {"w4a16", "w8a16", "w8a8", NULL};
+const char *const nib_folder_activations[] = {"dynamic", "minmax", "average", "percentile",
+                                              "mse",     "kl",     NULL};
+const char *const nib_folder_scales[] = {"search", "range", NULL};
+const char *const nib_folder_checkpoint_formats[] = {"gptq", "gptq_v2", NULL};
 
 static bool is(const char *value, const char *name)
 {
@@ -42,7 +42,7 @@ bool nib_dir_opts_folder(const nib_dir_opts *o)
 
 const char *nib_dir_opts_measured(const nib_dir_opts *o)
 {
-    return is(o->activations, nib_dir_activations[0]) ? NULL : o->activations;
+    return is(o->activations, nib_folder_activations[0]) ? NULL : o->activations;
 }
 
 static bool is_packed(const nib_dir_opts *o)
@@ -91,30 +91,30 @@ nib_int_scales nib_dir_opts_scales(const nib_dir_opts *o)
     return is(o->scales, "range") ? NIB_SCALES_RANGE : NIB_SCALES_SQUARE;
 }
 
-static nib_layout_format compressed_layout(const nib_dir_opts *o)
+static nib_packing compressed_layout(const nib_dir_opts *o)
 {
     const bool by_range = o->ranges || nib_dir_opts_measured(o);
     if (is(o->scheme, "w8a8"))
-        return (nib_layout_format){.kind = NIB_LAYOUT_CT_INT,
-                                   .bits = 8,
-                                   .per_tensor = o->group_size == PER_TENSOR,
-                                   .sym = true,
-                                   .act = by_range ? NIB_ACT_TENSOR : NIB_ACT_TOKEN,
-                                   .act_sym = !o->asym};
-    return (nib_layout_format){.kind = NIB_LAYOUT_CT_PACKED,
-                               .bits = is(o->scheme, "w8a16") ? 8 : 4,
-                               .group = group_given(o) ? o->group_size : USUAL_GROUP,
-                               .sym = !o->asym};
+        return (nib_packing){.kind = NIB_PACKING_CT_INT,
+                             .bits = 8,
+                             .per_tensor = o->group_size == PER_TENSOR,
+                             .sym = true,
+                             .act = by_range ? NIB_ACT_TENSOR : NIB_ACT_TOKEN,
+                             .act_sym = !o->asym};
+    return (nib_packing){.kind = NIB_PACKING_CT_PACKED,
+                         .bits = is(o->scheme, "w8a16") ? 8 : 4,
+                         .group = group_given(o) ? o->group_size : USUAL_GROUP,
+                         .sym = !o->asym};
 }
 
-nib_layout_format nib_dir_opts_layout(const nib_dir_opts *o)
+nib_packing nib_dir_opts_layout(const nib_dir_opts *o)
 {
     if (is(o->format, "compressed-tensors")) return compressed_layout(o);
     const bool awq = is(o->format, "awq");
-    return (nib_layout_format){.kind = awq ? NIB_LAYOUT_AWQ : NIB_LAYOUT_GPTQ,
-                               .bits = o->bits ? (unsigned)o->bits : 4,
-                               .group = group_given(o) ? o->group_size : USUAL_GROUP,
-                               .sym = !awq && !o->asym,
-                               .desc_act = o->desc_act,
-                               .v2 = is(o->checkpoint_format, "gptq_v2")};
+    return (nib_packing){.kind = awq ? NIB_PACKING_AWQ : NIB_PACKING_GPTQ,
+                         .bits = o->bits ? (unsigned)o->bits : 4,
+                         .group = group_given(o) ? o->group_size : USUAL_GROUP,
+                         .sym = !awq && !o->asym,
+                         .desc_act = o->desc_act,
+                         .v2 = is(o->checkpoint_format, "gptq_v2")};
 }

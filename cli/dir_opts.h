@@ -5,9 +5,9 @@
 #define NIB_CLI_DIR_OPTS_H
 
 #include "cli/opts.h"
-#include "formats/layout.h"
+#include "formats/packed_format.h"
 #include "infer/model.h"
-#include "run/recipe.h"
+#include "run/plan/recipe.h"
 
 /* Targets of the options; start with NIB_DIR_OPTS_DEFAULT. */
 typedef struct {
@@ -22,25 +22,25 @@ typedef struct {
     }
 
 /* NULL-terminated. */
-extern const char *const nib_dir_formats[];
-extern const char *const nib_dir_schemes[];
-extern const char *const nib_dir_activations[];
-extern const char *const nib_dir_scales[];
-extern const char *const nib_dir_checkpoint_formats[];
+extern const char *const nib_folder_formats[];
+extern const char *const nib_folder_schemes[];
+extern const char *const nib_folder_activations[];
+extern const char *const nib_folder_scales[];
+extern const char *const nib_folder_checkpoint_formats[];
 
 /* The rows, for a command's table; `o` is a static nib_dir_opts. */
 #define NIB_DIR_OPTS(o)                                                                            \
     {.name = "scheme",                                                                             \
      .kind = NIB_OPT_CHOICE,                                                                       \
      .target = &(o).scheme,                                                                        \
-     .choices = nib_dir_schemes,                                                                   \
+     .choices = nib_folder_schemes,                                                                \
      .metavar = "S",                                                                               \
      .help = "compressed-tensors: w4a16, w8a16 or w8a8",                                           \
      .heading = "Folders of packed integers"},                                                     \
         {.name = "activations",                                                                    \
          .kind = NIB_OPT_CHOICE,                                                                   \
          .target = &(o).activations,                                                               \
-         .choices = nib_dir_activations,                                                           \
+         .choices = nib_folder_activations,                                                        \
          .metavar = "M",                                                                           \
          .help = "w8a8: dynamic, or by a range: minmax, kl ... (dynamic)"},                        \
         {.name = "ranges",                                                                         \
@@ -74,13 +74,13 @@ extern const char *const nib_dir_checkpoint_formats[];
         {.name = "scales",                                                                         \
          .kind = NIB_OPT_CHOICE,                                                                   \
          .target = &(o).scales,                                                                    \
-         .choices = nib_dir_scales,                                                                \
+         .choices = nib_folder_scales,                                                             \
          .metavar = "HOW",                                                                         \
          .help = "below 8 bits: search or range (search)"},                                        \
         {.name = "checkpoint-format",                                                              \
          .kind = NIB_OPT_CHOICE,                                                                   \
          .target = &(o).checkpoint_format,                                                         \
-         .choices = nib_dir_checkpoint_formats,                                                    \
+         .choices = nib_folder_checkpoint_formats,                                                 \
          .metavar = "F",                                                                           \
          .help = "gptq: gptq or gptq_v2 (gptq)"},                                                  \
     {                                                                                              \
@@ -97,6 +97,6 @@ const char *nib_dir_opts_wrong(const nib_dir_opts *o);
 const char *nib_dir_opts_measured(const nib_dir_opts *o);
 /* What they ask for, where nothing is wrong. */
 nib_int_scales nib_dir_opts_scales(const nib_dir_opts *o);
-nib_layout_format nib_dir_opts_layout(const nib_dir_opts *o);
+nib_packing nib_dir_opts_layout(const nib_dir_opts *o);
 
 #endif

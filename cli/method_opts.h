@@ -6,7 +6,7 @@
 
 #include "cli/dir_opts.h"
 #include "cli/windows.h"
-#include "run/solve.h"
+#include "run/solve/solve.h"
 
 /* Targets of the options; start with NIB_METHOD_OPTS_DEFAULT. */
 typedef struct {
@@ -21,7 +21,7 @@ typedef struct {
 #define NIB_METHOD_OPTS_DEFAULT                                                                    \
     {                                                                                              \
         .method = "rtn", .damp = NIB_GPTQ_DAMP, .drift = -1, .sweeps = NIB_GPTQ_SWEEPS,            \
-        .memory = NIB_ROWS_MEMORY                                                                  \
+        .memory = NIB_ACTIVATIONS_MEMORY                                                                  \
     }
 
 extern const char *const nib_method_names[]; /* NULL-terminated */

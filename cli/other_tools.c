@@ -3,7 +3,7 @@
 #include "cli/other_tools.h"
 
 #include "base/name.h"
-#include "run/mix.h"
+#include "run/plan/file_type.h"
 
 #include <stdarg.h>
 #include <stdio.h>

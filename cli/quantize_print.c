@@ -25,7 +25,7 @@ static void print_table(const nib_plan *p)
         nib_print_text(t->name, strlen(t->name));
         printf("%*s %-16s %-8s %-8s %9.3f  %s%s%s%s\n", width - (int)strlen(t->name), "", shape,
                t->src ? t->src->codec->name : "-", t->codec->name, (double)t->bytes / 1e6,
-               t->reason, t->solve && p->n_solved ? ", solved" : "",
+               t->reason, t->action == NIB_ACTION_STAGE && p->n_solved ? ", solved" : "",
                t->importance ? ", with importances" : "", t->rope_head ? ", rows reordered" : "");
     }
     putchar('\n');
@@ -33,7 +33,7 @@ static void print_table(const nib_plan *p)
 
 void nib_print_totals(const nib_plan *p)
 {
-    const nib_file_layout *l = &p->layout;
+    const nib_output_files *l = &p->layout;
     printf("%s, %zu tensors:", p->label, p->n);
     const char *comma = "";
     for (int i = 0; i < NIB_TYPE_COUNT; i++) {

@@ -3,8 +3,8 @@
 #ifndef NIB_CLI_QUANTIZE_PRINT_H
 #define NIB_CLI_QUANTIZE_PRINT_H
 
-#include "run/quantize.h"
-#include "run/solve.h"
+#include "run/write/write_gguf.h"
+#include "run/solve/solve.h"
 
 /* Every tensor, sums, and what will be taken of memory and disk. */
 void nib_print_plan(const nib_plan *p);

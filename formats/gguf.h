@@ -107,14 +107,14 @@ typedef struct {
     char **file_path;     /* [n_files]    */
     uint32_t *file_of;    /* [n_tensors]  */
     uint64_t *bytes;      /* [n_tensors], without padding */
-} nib_file_layout;
+} nib_output_files;
 
 /* split_max: largest sum of padded tensor bytes of one file, 0 = one file. Split files are named
  * PREFIX-00001-of-0000N.gguf from path PREFIX.gguf. Checks names, shapes and duplicates. */
-NIB_MUST_USE nib_code nib_gguf_plan(nib_file_layout *l, const char *path, const nib_gguf_kvs *kvs,
+NIB_MUST_USE nib_code nib_gguf_plan(nib_output_files *l, const char *path, const nib_gguf_kvs *kvs,
                                     const nib_gguf_tensor *t, size_t n, uint64_t split_max,
                                     nib_err *err);
-void nib_file_layout_free(nib_file_layout *l);
+void nib_output_files_free(nib_output_files *l);
 
 /* A stream: tensors are written in order, each in any number of pieces. The keys general.alignment
  * and split.* of `kvs` are left out; the writer makes its own. kvs and t are borrowed until the

@@ -78,7 +78,7 @@ typedef struct {
     const nib_gguf_kvs *kvs;
     const nib_gguf_tensor *t;
     size_t n;
-    const nib_file_layout *layout;
+    const nib_output_files *layout;
 } model;
 
 static size_t count_kvs(const model *m, uint32_t file)
@@ -132,14 +132,14 @@ char *nib_gguf_split_path(const char *prefix, size_t n, unsigned index, unsigned
     return p;
 }
 
-void nib_file_layout_free(nib_file_layout *l)
+void nib_output_files_free(nib_output_files *l)
 {
     for (size_t i = 0; l->file_path && i < l->n_files; i++) nib_free(l->file_path[i]);
     nib_free(l->file_path);
     nib_free(l->file_bytes);
     nib_free(l->file_of);
     nib_free(l->bytes);
-    *l = (nib_file_layout){0};
+    *l = (nib_output_files){0};
 }
 
 static nib_code size_tensor(const nib_gguf_tensor *t, uint64_t *bytes, nib_err *err)
@@ -166,7 +166,7 @@ static nib_code size_tensor(const nib_gguf_tensor *t, uint64_t *bytes, nib_err *
     return NIB_OK;
 }
 
-static nib_code size_tensors(nib_file_layout *l, const nib_gguf_tensor *t, size_t n, nib_err *err)
+static nib_code size_tensors(nib_output_files *l, const nib_gguf_tensor *t, size_t n, nib_err *err)
 {
     nib_code rc = NIB_OK;
     uint64_t sum = 0;
@@ -187,7 +187,7 @@ static nib_code size_tensors(nib_file_layout *l, const nib_gguf_tensor *t, size_
 
 /* Which file each tensor goes to: a new one is begun when the next tensor would exceed the limit.
  */
-static nib_code assign_files(nib_file_layout *l, size_t n, uint64_t split_max, nib_err *err)
+static nib_code assign_files(nib_output_files *l, size_t n, uint64_t split_max, nib_err *err)
 {
     uint64_t sum = 0;
     size_t file = 0;
@@ -207,7 +207,7 @@ static nib_code assign_files(nib_file_layout *l, size_t n, uint64_t split_max, n
     return NIB_OK;
 }
 
-static nib_code name_files(nib_file_layout *l, const char *path, nib_err *err)
+static nib_code name_files(nib_output_files *l, const char *path, nib_err *err)
 {
     size_t n = strlen(path);
     l->file_path = nib_calloc(l->n_files, sizeof *l->file_path);
@@ -223,13 +223,13 @@ static nib_code name_files(nib_file_layout *l, const char *path, nib_err *err)
 }
 
 /* End of the run of tensors that begins at `begin` and belongs to `file`. */
-static size_t file_end(const nib_file_layout *l, size_t n, size_t begin, uint32_t file)
+static size_t file_end(const nib_output_files *l, size_t n, size_t begin, uint32_t file)
 {
     while (begin < n && l->file_of[begin] == file) begin++;
     return begin;
 }
 
-static nib_code size_files(nib_file_layout *l, const model *m, nib_err *err)
+static nib_code size_files(nib_output_files *l, const model *m, nib_err *err)
 {
     size_t begin = 0;
     l->file_bytes = nib_alloc(l->n_files, sizeof *l->file_bytes);
@@ -245,12 +245,12 @@ static nib_code size_files(nib_file_layout *l, const model *m, nib_err *err)
     return NIB_OK;
 }
 
-nib_code nib_gguf_plan(nib_file_layout *l, const char *path, const nib_gguf_kvs *kvs,
+nib_code nib_gguf_plan(nib_output_files *l, const char *path, const nib_gguf_kvs *kvs,
                        const nib_gguf_tensor *t, size_t n, uint64_t split_max, nib_err *err)
 {
     nib_code rc = NIB_OK;
     model m = {kvs, t, n, l};
-    *l = (nib_file_layout){0};
+    *l = (nib_output_files){0};
     if (n > INT32_MAX) return nib_fail(err, NIB_EINVAL, "%zu tensors are too many", n);
     l->bytes = nib_alloc(n, sizeof *l->bytes);
     l->file_of = nib_alloc(n, sizeof *l->file_of);
@@ -263,7 +263,7 @@ nib_code nib_gguf_plan(nib_file_layout *l, const char *path, const nib_gguf_kvs 
     if ((rc = name_files(l, path, err))) goto done;
     rc = size_files(l, &m, err);
 done:
-    if (rc) nib_file_layout_free(l);
+    if (rc) nib_output_files_free(l);
     return rc ? nib_wrap(err, "%s", path) : NIB_OK;
 }
 
@@ -271,7 +271,7 @@ done:
 
 struct nib_gguf_writer {
     model m; /* tensors and metadata borrowed from the caller */
-    nib_file_layout layout;
+    nib_output_files layout;
     nib_out **out; /* [n_files]; NULL before a file is begun */
     bool force;
     size_t next;   /* tensor whose turn it is       */
@@ -284,7 +284,7 @@ void nib_gguf_abort(nib_gguf_writer *w)
     if (!w) return;
     for (size_t i = 0; w->out && i < w->layout.n_files; i++) nib_out_abort(w->out[i]);
     nib_free(w->out);
-    nib_file_layout_free(&w->layout);
+    nib_output_files_free(&w->layout);
     nib_free(w);
 }
 

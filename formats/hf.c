@@ -42,12 +42,12 @@ static nib_code find_file(char **path, const char *dir, const char *name, nib_er
     return NIB_OK;
 }
 
-nib_code nib_hf_side_load(nib_hf_side *x, const char *dir, nib_err *err)
+nib_code nib_hf_files_load(nib_hf_files *x, const char *dir, nib_err *err)
 {
     nib_code rc = NIB_OK;
     char *path;
     size_t n;
-    *x = (nib_hf_side){0};
+    *x = (nib_hf_files){0};
     for (int i = 0; i < NIB_HF_JSON_COUNT && !rc; i++) {
         rc = find_file(&path, dir, json_names[i], err);
         if (!rc && path) rc = load_json(&x->json[i], path, err);
@@ -58,25 +58,25 @@ nib_code nib_hf_side_load(nib_hf_side *x, const char *dir, nib_err *err)
         if (!rc && path) rc = nib_file_slurp(&x->text[i], &n, path, TEXT_MAX, err);
         nib_free(path);
     }
-    if (rc) nib_hf_side_free(x);
+    if (rc) nib_hf_files_free(x);
     return rc;
 }
 
-void nib_hf_side_free(nib_hf_side *x)
+void nib_hf_files_free(nib_hf_files *x)
 {
     for (int i = 0; i < NIB_HF_JSON_COUNT; i++) nib_json_free(x->json[i]);
     for (int i = 0; i < NIB_HF_TEXT_COUNT; i++) nib_free(x->text[i]);
-    *x = (nib_hf_side){0};
+    *x = (nib_hf_files){0};
 }
 
-const nib_json *nib_hf_side_json(const nib_hf_side *x, const char *name)
+const nib_json *nib_hf_files_json(const nib_hf_files *x, const char *name)
 {
     for (int i = 0; i < NIB_HF_JSON_COUNT; i++)
         if (!strcmp(json_names[i], name)) return x->json[i];
     return NULL;
 }
 
-const char *nib_hf_side_text(const nib_hf_side *x, const char *name)
+const char *nib_hf_files_text(const nib_hf_files *x, const char *name)
 {
     for (int i = 0; i < NIB_HF_TEXT_COUNT; i++)
         if (!strcmp(text_names[i], name)) return x->text[i];

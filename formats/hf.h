@@ -31,12 +31,12 @@ enum { NIB_HF_JSON_COUNT = 10, NIB_HF_TEXT_COUNT = 1 };
 typedef struct {
     nib_json *json[NIB_HF_JSON_COUNT]; /* NULL: not there */
     char *text[NIB_HF_TEXT_COUNT];
-} nib_hf_side;
+} nib_hf_files;
 
 /* Read those that are there. */
-NIB_MUST_USE nib_code nib_hf_side_load(nib_hf_side *x, const char *dir, nib_err *err);
-void nib_hf_side_free(nib_hf_side *x);
-const nib_json *nib_hf_side_json(const nib_hf_side *x, const char *name);
-const char *nib_hf_side_text(const nib_hf_side *x, const char *name);
+NIB_MUST_USE nib_code nib_hf_files_load(nib_hf_files *x, const char *dir, nib_err *err);
+void nib_hf_files_free(nib_hf_files *x);
+const nib_json *nib_hf_files_json(const nib_hf_files *x, const char *name);
+const char *nib_hf_files_text(const nib_hf_files *x, const char *name);
 
 #endif

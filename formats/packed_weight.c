@@ -11,10 +11,10 @@
 /* ---- the parts ---- */
 
 const nib_tensor *nib_packed_part(const nib_tensors *ts, const char *name, size_t n,
-                                  nib_layout_kind kind, nib_part_role role)
+                                  nib_packing_kind kind, nib_part_role role)
 {
     char full[NIB_PACKED_NAME_MAX + 32];
-    const char *suffix = nib_layout_suffix(kind, role);
+    const char *suffix = nib_packing_suffix(kind, role);
     if (n > NIB_PACKED_NAME_MAX || !suffix) return NULL;
     snprintf(full, sizeof full, "%.*s%s", (int)n, name, suffix);
     return nib_tensors_find(ts, full);
@@ -26,7 +26,7 @@ nib_code nib_packed_missing(const nib_tensor *there, size_t n, const char *suffi
                     (int)(n < 200 ? n : 200), there->name, suffix, there->name);
 }
 
-static bool type_fits(const nib_layout_part *p, nib_type t)
+static bool type_fits(const nib_packing_part *p, nib_type t)
 {
     switch (p->role) {
     case NIB_PART_SCALES:
@@ -37,7 +37,7 @@ static bool type_fits(const nib_layout_part *p, nib_type t)
     }
 }
 
-static nib_code check_part(const nib_tensor *t, const nib_layout_part *p, nib_err *err)
+static nib_code check_part(const nib_tensor *t, const nib_packing_part *p, nib_err *err)
 {
     char has[160], should[160];
     nib_tensor want = {.n_dims = p->n_dims, .shape = {p->shape[0], p->shape[1]}};
@@ -53,7 +53,7 @@ static nib_code check_part(const nib_tensor *t, const nib_layout_part *p, nib_er
 }
 
 /* The scales' dtype, which configurations leave open. */
-static nib_code scale_type(nib_layout_format *f, const nib_tensor *scales, nib_err *err)
+static nib_code scale_type(nib_packing *f, const nib_tensor *scales, nib_err *err)
 {
     nib_type t = scales ? scales->codec->type : f->scale_type;
     if (t != NIB_F16 && t != NIB_BF16 && t != NIB_F32)
@@ -103,7 +103,7 @@ static nib_code read_shape(uint64_t out, uint64_t *in, const nib_packed_from *fr
                            const nib_tensor *t, unsigned per_word, nib_err *err)
 {
     int64_t says[2];
-    const nib_layout_part two = {
+    const nib_packing_part two = {
         .role = NIB_PART_SHAPE, .type = NIB_I64, .n_dims = 1, .shape = {2}};
     nib_code rc = check_part(t, &two, err);
     for (size_t i = 0; i < 2 && !rc; i++) rc = read_int(&says[i], from, t, i, err);
@@ -118,12 +118,12 @@ static nib_code read_shape(uint64_t out, uint64_t *in, const nib_packed_from *fr
 }
 
 /* The codes' own shape says how large the weight is. */
-static nib_code measure(nib_packed *p, const nib_packed_from *from, const nib_layout_format *f,
+static nib_code measure(nib_packed *p, const nib_packed_from *from, const nib_packing *f,
                         const nib_tensor *q, size_t n, nib_err *err)
 {
     uint64_t out = 0, in = 0;
-    const char *shape = nib_layout_suffix(f->kind, NIB_PART_SHAPE);
-    if (q->n_dims != 2 || !nib_layout_measure(f, q->shape, &out, &in))
+    const char *shape = nib_packing_suffix(f->kind, NIB_PART_SHAPE);
+    if (q->n_dims != 2 || !nib_packing_measure(f, q->shape, &out, &in))
         return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': no shape of %u-bit codes", q->name,
                         f->bits);
     if (shape) {
@@ -132,7 +132,7 @@ static nib_code measure(nib_packed *p, const nib_packed_from *from, const nib_la
         nib_code rc = read_shape(out, &in, from, t, 32 / f->bits, err);
         if (rc) return rc;
     }
-    if (!nib_layout_make(&p->l, f, out, in, err)) return NIB_OK;
+    if (!nib_packing_make(&p->l, f, out, in, err)) return NIB_OK;
     err->code = NIB_EFORMAT;
     nib_wrap(err, "tensor '%.200s'", q->name);
     return NIB_EFORMAT;
@@ -183,7 +183,7 @@ static nib_code check_neutral(const nib_packed *p, const nib_packed_from *from, 
 {
     uint8_t piece[4096];
     const uint8_t middle = p->l.format.bits == 4 ? 0x88 : 0x80;
-    const bool words = t->codec->type == NIB_I32 && p->l.format.kind == NIB_LAYOUT_CT_PACKED;
+    const bool words = t->codec->type == NIB_I32 && p->l.format.kind == NIB_PACKING_CT_PACKED;
     bool zeros = true, middles = words;
     for (uint64_t at = 0; at < t->bytes && (zeros || middles); at += sizeof piece) {
         const size_t n = t->bytes - at < sizeof piece ? (size_t)(t->bytes - at) : sizeof piece;
@@ -205,7 +205,7 @@ static nib_code check_neutral(const nib_packed *p, const nib_packed_from *from, 
 static nib_code refuse_others(const nib_packed *p, const nib_packed_from *from, const nib_tensor *q,
                               size_t n, nib_err *err)
 {
-    const nib_layout_kind kind = p->l.format.kind;
+    const nib_packing_kind kind = p->l.format.kind;
     for (int role = 0; role < NIB_PART_ROLES; role++) {
         const nib_tensor *t = nib_packed_part(from->parts, q->name, n, kind, (nib_part_role)role);
         bool used = !t;
@@ -224,17 +224,17 @@ static nib_code refuse_others(const nib_packed *p, const nib_packed_from *from, 
 
 static nib_code name_codec(nib_packed *p, const nib_packed_from *from, nib_err *err)
 {
-    const nib_layout_format *f = &p->l.format;
+    const nib_packing *f = &p->l.format;
     char name[32];
     nib_int_codec_name(name, sizeof name, f->bits, f->group, f->per_tensor);
-    p->codec = nib_layout_codec(&p->l).codec;
+    p->codec = nib_packing_codec(&p->l).codec;
     p->codec.fit = NULL; /* that of an integer codec needs the whole of it */
     p->codec.name = nib_arena_str(from->memory, name, strlen(name));
     return p->codec.name ? NIB_OK : nib_fail_nomem(err, "a name");
 }
 
 /* Part i, the last, is the order of columns, and they lie as they were: it may be missing. */
-static bool drop_natural_order(nib_layout *l, size_t i)
+static bool drop_natural_order(nib_packed_parts *l, size_t i)
 {
     if (l->part[i].role != NIB_PART_G_IDX || i + 1 < l->n_parts) return false;
     if (l->format.desc_act && l->groups > 1) return false;
@@ -256,7 +256,7 @@ static nib_code read_part(const void *arg, size_t part, uint64_t offset, void *d
     return nib_file_read(&f->file[t->file], t->offset + offset, dst, n, err);
 }
 
-nib_code nib_packed_gather(nib_packed *p, const nib_packed_from *from, nib_layout_format f,
+nib_code nib_packed_gather(nib_packed *p, const nib_packed_from *from, nib_packing f,
                            const nib_tensor *q, size_t n, nib_err *err)
 {
     const nib_tensor *scales = nib_packed_part(from->parts, q->name, n, f.kind, NIB_PART_SCALES);
@@ -264,7 +264,7 @@ nib_code nib_packed_gather(nib_packed *p, const nib_packed_from *from, nib_layou
     if (!rc) rc = measure(p, from, &f, q, n, err);
     p->act = (nib_act_quant){.scheme = f.act, .sym = f.act_sym, .bits = 8};
     for (size_t i = 0; i < p->l.n_parts && !rc; i++) {
-        const nib_layout_part *part = &p->l.part[i];
+        const nib_packing_part *part = &p->l.part[i];
         const nib_tensor *t = nib_packed_part(from->parts, q->name, n, f.kind, part->role);
         if (!t && drop_natural_order(&p->l, i)) break;
         p->part[i] = t;
@@ -273,7 +273,8 @@ nib_code nib_packed_gather(nib_packed *p, const nib_packed_from *from, nib_layou
     }
     if (!rc) rc = refuse_others(p, from, q, n, err);
     const in_files files = {p, from->file};
-    if (!rc) rc = nib_layout_settle(&p->l, &p->settled, &(nib_layout_from){read_part, &files}, err);
+    if (!rc)
+        rc = nib_packing_settle(&p->l, &p->settled, &(nib_packing_from){read_part, &files}, err);
     return rc ? rc : name_codec(p, from, err);
 }
 
@@ -304,11 +305,11 @@ nib_code nib_packed_read_rows(const nib_packed *p, const nib_file *file, uint64_
                               float *dst, nib_buf *raw, nib_err *err)
 {
     const in_files f = {p, file};
-    nib_layout_rows rows;
+    nib_packing_rows rows;
     if (!n) return NIB_OK;
     nib_code rc =
-        nib_layout_read(&rows, &p->l, &(nib_layout_from){read_part, &f}, row, n, raw, err);
-    if (!rc) nib_layout_decode(dst, &p->l, &rows, p->g_idx);
+        nib_packing_read(&rows, &p->l, &(nib_packing_from){read_part, &f}, row, n, raw, err);
+    if (!rc) nib_packing_decode(dst, &p->l, &rows, p->g_idx);
     return rc;
 }
 
@@ -321,9 +322,9 @@ nib_code nib_packed_read_codes(const nib_packed *p, const nib_file *file, uint64
                                int8_t *code, float *scale, nib_buf *raw, nib_err *err)
 {
     const in_files f = {p, file};
-    nib_layout_rows r;
+    nib_packing_rows r;
     if (!n) return NIB_OK;
-    nib_code rc = nib_layout_read(&r, &p->l, &(nib_layout_from){read_part, &f}, row, n, raw, err);
+    nib_code rc = nib_packing_read(&r, &p->l, &(nib_packing_from){read_part, &f}, row, n, raw, err);
     if (rc) return rc;
     for (size_t i = 0; i < r.n * p->l.in; i++) code[i] = (int8_t)(r.code[i] - 128);
     for (size_t i = 0; i < r.n; i++) scale[i] = r.scale[i];

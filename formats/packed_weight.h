@@ -9,7 +9,7 @@
 enum { NIB_PACKED_NAME_MAX = 512 }; /* bytes of a layer's name */
 
 typedef struct nib_packed {
-    nib_layout l;
+    nib_packed_parts l;
     const nib_tensor *part[NIB_PART_ROLES]; /* [l.n_parts] */
     const uint32_t *g_idx;                  /* [in], or NULL */
     nib_act_quant act;
@@ -26,7 +26,7 @@ typedef struct {
 
 /* The part of that role of the layer whose name is the first n bytes; NULL when there is none. */
 const nib_tensor *nib_packed_part(const nib_tensors *ts, const char *name, size_t n,
-                                  nib_layout_kind kind, nib_part_role role);
+                                  nib_packing_kind kind, nib_part_role role);
 /* The error that tensor `there` has no companion with that suffix; n bytes of its name are the
  * layer's. */
 nib_code nib_packed_missing(const nib_tensor *there, size_t n, const char *suffix, nib_err *err);
@@ -34,9 +34,8 @@ nib_code nib_packed_missing(const nib_tensor *there, size_t n, const char *suffi
 /* All about the weight whose codes are q; n bytes of its name are the layer's. The parts' shapes
  * and types agree with the format and with each other; a part that the format does not need is an
  * error, because it would be lost. */
-NIB_MUST_USE nib_code nib_packed_gather(nib_packed *p, const nib_packed_from *from,
-                                        nib_layout_format f, const nib_tensor *q, size_t n,
-                                        nib_err *err);
+NIB_MUST_USE nib_code nib_packed_gather(nib_packed *p, const nib_packed_from *from, nib_packing f,
+                                        const nib_tensor *q, size_t n, nib_err *err);
 
 /* Bytes [offset, offset + n) of the parts, one after the other; within their sum. */
 NIB_MUST_USE nib_code nib_packed_read(const nib_packed *p, const nib_file *file, uint64_t offset,

@@ -5,7 +5,7 @@
 #include "formats/gguf_int.h"
 #include "formats/hf.h"
 #include "formats/hf_weights.h"
-#include "formats/packed.h"
+#include "formats/packed_folder.h"
 #include "formats/safetensors.h"
 
 #include <string.h>
@@ -16,7 +16,7 @@ struct nib_source {
     nib_file *file; /* [n_files], fd = -1 before it is opened */
     size_t n_files;
     nib_tensors tensors;
-    nib_hf_side side;      /* of folders */
+    nib_hf_files side;     /* of folders */
     nib_gguf_kvs *kvs;     /* of GGUF    */
     nib_packed_set packed; /* of folders */
 };
@@ -27,7 +27,7 @@ void nib_source_close(nib_source *s)
     for (size_t i = 0; s->file && i < s->n_files; i++) nib_file_close(&s->file[i]);
     nib_free(s->file);
     nib_tensors_free(&s->tensors);
-    nib_hf_side_free(&s->side);
+    nib_hf_files_free(&s->side);
     nib_packed_free(&s->packed);
     nib_gguf_kvs_free(s->kvs);
     nib_free(s->path);
@@ -96,7 +96,7 @@ done:
 /* What lies beside the weights; it says whether they are packed. */
 static nib_code read_side(nib_source *s, const char *dir, nib_err *err)
 {
-    nib_code rc = nib_hf_side_load(&s->side, dir, err);
+    nib_code rc = nib_hf_files_load(&s->side, dir, err);
     if (rc) return rc;
     if ((rc = nib_packed_fold(&s->packed, &s->tensors, &s->side, s->file, err)))
         return nib_wrap(err, "%s", s->path);
@@ -300,12 +300,12 @@ const nib_tensor *nib_source_find(const nib_source *s, const char *name)
 
 const nib_json *nib_source_json(const nib_source *s, const char *name)
 {
-    return nib_hf_side_json(&s->side, name);
+    return nib_hf_files_json(&s->side, name);
 }
 
 const char *nib_source_text(const nib_source *s, const char *name)
 {
-    return nib_hf_side_text(&s->side, name);
+    return nib_hf_files_text(&s->side, name);
 }
 
 const nib_gguf_kvs *nib_source_kvs(const nib_source *s)
@@ -360,7 +360,7 @@ uint64_t nib_tensor_rows_memory(const nib_tensor *t, uint64_t n)
 {
     size_t bytes;
     const nib_codec *c = t->codec;
-    if (t->packed) return nib_layout_read_bytes(&t->packed->l, n, &bytes) ? bytes : UINT64_MAX;
+    if (t->packed) return nib_packing_read_bytes(&t->packed->l, n, &bytes) ? bytes : UINT64_MAX;
     return nib_codec_row_bytes(c, (size_t)nib_tensor_cols(t), &bytes) ? n * bytes : UINT64_MAX;
 }
 
@@ -395,4 +395,9 @@ nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t
     c->decode(dst, packed, (size_t)(n * (cols / c->block)), cpu);
     apply_view(t, dst, (size_t)(n * cols));
     return NIB_OK;
+}
+
+char *nib_source_folder(const nib_source *s)
+{
+    return nib_path_dir(nib_source_file(s, 0));
 }

@@ -12,7 +12,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
-#include "formats/layout.h"
+#include "formats/packed_format.h"
 #include "quant/codec.h"
 
 enum { NIB_MAX_DIMS = 8 };
@@ -106,5 +106,8 @@ const char *nib_source_text(const nib_source *s, const char *name);
 /* GGUF sources: the metadata; NULL for other kinds. See formats/gguf.h. */
 struct nib_gguf_kvs;
 const struct nib_gguf_kvs *nib_source_kvs(const nib_source *s);
+
+/* The folder that the source's files lie in; the caller frees it; NULL: no memory. */
+char *nib_source_folder(const nib_source *s);
 
 #endif

@@ -5,7 +5,7 @@
 #include "base/half.h"
 #include "base/mem.h"
 #include "base/name.h"
-#include "quant/block.h"
+#include "quant/ggml_block.h"
 
 #include <math.h>
 

@@ -4,8 +4,9 @@
 
 #include "base/mem.h"
 #include "infer/finite.h"
-#include "run/dir.h"
-#include "run/plain.h"
+#include "run/plan/memory.h"
+#include "run/write/write_folder.h"
+#include "run/write/write_plain.h"
 
 #include <errno.h>
 #include <string.h>
@@ -40,7 +41,7 @@ nib_code nib_job_open(nib_job *j, const nib_job_opts *opts, const nib_ctx *ctx, 
         j->importances = &j->imatrix;
     }
     if (opts->stats) {
-        if ((rc = nib_stats_open(&j->stats, opts->stats, &j->model, err))) return rc;
+        if ((rc = nib_hessian_store_open(&j->stats, opts->stats, &j->model, err))) return rc;
         j->opts.solve.stats = &j->stats;
     }
     return opts->ranges ? load_ranges(j, ctx->log, err) : NIB_OK;
@@ -66,19 +67,19 @@ nib_code nib_job_plan(nib_job *j, const nib_ctx *ctx, nib_err *err)
 }
 
 /* w: NULL with statistics. */
-static nib_code solve_with(nib_job *j, nib_side *side, const nib_windows *w, const nib_ctx *ctx,
-                           nib_err *err)
+static nib_code solve_with(nib_job *j, nib_solved_file *side, const nib_windows *w,
+                           const nib_ctx *ctx, nib_err *err)
 {
     uint64_t fingerprint;
     const nib_solve_opts *o = &j->opts.solve;
     const uint64_t spilled = w ? nib_solve_spilled(&j->plan, w->n, w->n_ctx, o) : 0;
     nib_code rc = nib_plan_room(&j->plan, spilled, err);
     if (!rc) rc = nib_solve_fingerprint(&fingerprint, &j->plan, w, o, err);
-    if (!rc) rc = nib_side_open(side, j->plan.recipe.out, fingerprint, j->opts.resume, err);
+    if (!rc) rc = nib_solved_file_open(side, j->plan.recipe.out, fingerprint, j->opts.resume, err);
     return rc ? rc : nib_solve_run(&j->solved, side, &j->plan, w, o, ctx, err);
 }
 
-static nib_code solve(nib_job *j, nib_side *side, const nib_ctx *ctx, nib_err *err)
+static nib_code solve(nib_job *j, nib_solved_file *side, const nib_ctx *ctx, nib_err *err)
 {
     nib_tokenizer *tok = NULL;
     nib_windows w = {0};
@@ -97,25 +98,25 @@ static nib_code solve(nib_job *j, nib_side *side, const nib_ctx *ctx, nib_err *e
 }
 
 /* The packed weights of a folder, and the folder. */
-static nib_code write_folder(nib_job *j, nib_side *side, const nib_ctx *ctx, nib_err *err)
+static nib_code write_folder(nib_job *j, nib_solved_file *side, const nib_ctx *ctx, nib_err *err)
 {
     nib_code rc = NIB_OK;
     const nib_plan *p = &j->plan;
-    const nib_layout_note note = {.damp = j->opts.solve.gptq.damp,
-                                  .true_sequential = j->opts.solve.true_sequential};
+    const nib_packing_note note = {.damp = j->opts.solve.gptq.damp,
+                                   .true_sequential = j->opts.solve.true_sequential};
     if (!p->n_solved) {
-        rc = nib_side_open(side, p->recipe.out, 0, false, err);
-        if (!rc) rc = nib_dir_round(side, p, ctx, err);
+        rc = nib_solved_file_open(side, p->recipe.out, 0, false, err);
+        if (!rc) rc = nib_folder_round(side, p, ctx, err);
     }
-    return rc ? rc : nib_dir_write(&j->result, p, side, &note, ctx, err);
+    return rc ? rc : nib_write_folder(&j->result, p, side, &note, ctx, err);
 }
 
-static nib_code write_output(nib_job *j, nib_side *side, const nib_ctx *ctx, nib_err *err)
+static nib_code write_output(nib_job *j, nib_solved_file *side, const nib_ctx *ctx, nib_err *err)
 {
     switch (j->plan.recipe.format) {
     case NIB_FORMAT_DIR: return write_folder(j, side, ctx, err);
-    case NIB_FORMAT_PLAIN: return nib_plain_write(&j->result, &j->plan, ctx, err);
-    default: return nib_quantize_run(&j->result, &j->plan, side, ctx, err);
+    case NIB_FORMAT_PLAIN: return nib_write_plain(&j->result, &j->plan, ctx, err);
+    default: return nib_write_gguf(&j->result, &j->plan, side, ctx, err);
     }
 }
 
@@ -125,7 +126,7 @@ static bool is_full(int sys_errno)
 }
 
 /* A full disk costs no solving again. */
-static void say_resume(const nib_side *side, const nib_plan *p, nib_err *err)
+static void say_resume(const nib_solved_file *side, const nib_plan *p, nib_err *err)
 {
     char why[sizeof err->msg];
     memcpy(why, err->msg, sizeof why);
@@ -137,7 +138,7 @@ static void say_resume(const nib_side *side, const nib_plan *p, nib_err *err)
 
 nib_code nib_job_run(nib_job *j, const nib_ctx *ctx, nib_err *err)
 {
-    nib_side side = {.fd = -1};
+    nib_solved_file side = {.fd = -1};
     const nib_plan *p = &j->plan;
     if (j->opts.solve.stats && !p->n_solved)
         return nib_fail(err, NIB_EINVAL,
@@ -145,7 +146,7 @@ nib_code nib_job_run(nib_job *j, const nib_ctx *ctx, nib_err *err)
     nib_code rc = p->n_solved ? solve(j, &side, ctx, err) : NIB_OK;
     if (!rc) rc = write_output(j, &side, ctx, err);
     if (rc && p->n_solved && side.done && is_full(err->sys_errno)) say_resume(&side, p, err);
-    nib_side_close(&side, !rc || !side.done); /* a run that did not get far leaves nothing */
+    nib_solved_file_close(&side, !rc || !side.done); /* a run that did not get far leaves nothing */
     if (rc == NIB_ENUMERIC) nib_blame_weights(&j->model, ctx, err);
     return rc;
 }
@@ -156,7 +157,7 @@ void nib_job_close(nib_job *j)
     nib_plan_free(&j->plan);
     nib_target_release(&j->target);
     nib_ranges_free(&j->ranges);
-    nib_stats_close(&j->stats);
+    nib_hessian_store_close(&j->stats);
     nib_imatrix_free(&j->imatrix);
     nib_model_close(&j->model);
     nib_source_close(j->src);

@@ -8,9 +8,9 @@
 #define NIB_RUN_JOB_H
 
 #include "calib/sample.h"
-#include "run/quantize.h"
-#include "run/solve.h"
-#include "run/target.h"
+#include "run/write/write_gguf.h"
+#include "run/solve/solve.h"
+#include "formats/target.h"
 
 typedef struct {
     const char *model;    /* folder or file; strings are borrowed                               */
@@ -31,7 +31,7 @@ typedef struct {
     nib_source *src;
     nib_model model;
     nib_imatrix imatrix;
-    nib_stats stats;
+    nib_hessian_store stats;
     nib_ranges ranges;
     const nib_imatrix *importances; /* of the plan to be made: &imatrix, or NULL */
     nib_plan plan;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* run/report.c - a plan, and what the solver says of it, as JSON. */
-#include "run/plan.h"
-#include "run/solve.h"
+#include "run/plan/plan.h"
+#include "run/solve/solve.h"
 
 static const char *source_format(const nib_plan_tensor *t)
 {
@@ -11,14 +11,15 @@ static const char *source_format(const nib_plan_tensor *t)
 static bool add_tensor(nib_json *list, const nib_plan_tensor *t, const nib_gguf_tensor *record)
 {
     nib_json *j = nib_json_add_object(list, NULL);
-    bool ok =
-        j && nib_json_add_str(j, "name", t->name) && nib_json_add_str(j, "type", t->codec->name) &&
-        nib_json_add_str(j, "reason", t->reason) &&
-        nib_json_add_str(j, "source", t->src ? t->src->name : "") &&
-        nib_json_add_str(j, "source_type", source_format(t)) &&
-        nib_json_add_bool(j, "copied", t->copy) && nib_json_add_bool(j, "fallback", t->fallback) &&
-        nib_json_add_bool(j, "importance", t->importance != NULL) &&
-        nib_json_add_num(j, "bytes", (double)t->bytes);
+    bool ok = j && nib_json_add_str(j, "name", t->name) &&
+              nib_json_add_str(j, "type", t->codec->name) &&
+              nib_json_add_str(j, "reason", t->reason) &&
+              nib_json_add_str(j, "source", t->src ? t->src->name : "") &&
+              nib_json_add_str(j, "source_type", source_format(t)) &&
+              nib_json_add_bool(j, "copied", t->action == NIB_ACTION_COPY) &&
+              nib_json_add_bool(j, "fallback", t->fallback) &&
+              nib_json_add_bool(j, "importance", t->importance != NULL) &&
+              nib_json_add_num(j, "bytes", (double)t->bytes);
     nib_json *shape = ok ? nib_json_add_array(j, "shape") : NULL;
     for (int d = 0; shape && ok && d < record->n_dims; d++)
         ok = nib_json_add_num(shape, NULL, (double)record->shape[d]);
@@ -40,7 +41,7 @@ static bool add_types(nib_json *root, const nib_plan *p)
     return ok;
 }
 
-static bool add_files(nib_json *root, const nib_file_layout *l)
+static bool add_files(nib_json *root, const nib_output_files *l)
 {
     nib_json *files = nib_json_add_array(root, "files");
     bool ok = files != NULL;

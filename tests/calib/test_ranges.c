@@ -4,7 +4,7 @@
 #include "base/cpu.h"
 #include "base/file.h"
 #include "base/linalg.h"
-#include "calib/activations.h"
+#include "calib/input_ranges.h"
 #include "calib/pass.h"
 #include "tests/calib/tmp.h"
 

@@ -33,7 +33,7 @@ void *bytes_of(const nib_source *s, const char *name)
     return p;
 }
 
-void expect_part(const nib_source *s, const nib_layout *l, const uint8_t *packed,
+void expect_part(const nib_source *s, const nib_packed_parts *l, const uint8_t *packed,
                  nib_part_role role, const char *name)
 {
     void *want = bytes_of(s, name);

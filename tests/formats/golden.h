@@ -10,7 +10,7 @@ nib_source *open_golden(const char *set, const char *name);
 /* A tensor's bytes, the caller's; fails when there is none. */
 void *bytes_of(const nib_source *s, const char *name);
 /* The part of a packed layer has exactly the tensor's bytes. */
-void expect_part(const nib_source *s, const nib_layout *l, const uint8_t *packed,
+void expect_part(const nib_source *s, const nib_packed_parts *l, const uint8_t *packed,
                  nib_part_role role, const char *name);
 
 #endif

@@ -14,11 +14,11 @@
 #include <string.h>
 #include <cmocka.h>
 
-static nib_layout make(nib_layout_format f, uint64_t out, uint64_t in)
+static nib_packed_parts make(nib_packing f, uint64_t out, uint64_t in)
 {
     nib_err err;
-    nib_layout l;
-    if (nib_layout_make(&l, &f, out, in, &err)) fail_msg("%s", err.msg);
+    nib_packed_parts l;
+    if (nib_packing_make(&l, &f, out, in, &err)) fail_msg("%s", err.msg);
     return l;
 }
 
@@ -31,7 +31,7 @@ static uint8_t *shifted(const int8_t *q, size_t n, unsigned bits)
 }
 
 /* Pack codes, with zero points or symmetric, scales of 1; the caller frees it. */
-static uint8_t *pack(const nib_layout *l, const uint8_t *code, const uint8_t *zero)
+static uint8_t *pack(const nib_packed_parts *l, const uint8_t *code, const uint8_t *zero)
 {
     nib_err err;
     uint8_t *packed = nib_alloc((size_t)l->bytes, 1);
@@ -40,8 +40,8 @@ static uint8_t *pack(const nib_layout *l, const uint8_t *code, const uint8_t *ze
         param[i].d = 1;
         param[i].zero = zero ? zero[i] : 1 << (l->format.bits - 1);
     }
-    const nib_layout_values v = {.code = code, .param = param};
-    if (nib_layout_pack(packed, l, &v, &err)) fail_msg("%s", err.msg);
+    const nib_packing_values v = {.code = code, .param = param};
+    if (nib_packing_pack(packed, l, &v, &err)) fail_msg("%s", err.msg);
     nib_free(param);
     return packed;
 }
@@ -51,9 +51,9 @@ static void check_codes(const nib_source *s, unsigned bits, const char *values, 
     const nib_tensor *t = nib_source_find(s, values);
     int8_t *q = bytes_of(s, values);
     uint8_t *code = shifted(q, (size_t)t->bytes, bits);
-    nib_layout l =
-        make((nib_layout_format){.kind = NIB_LAYOUT_CT_PACKED, .bits = bits, .sym = true},
-             t->shape[0], t->shape[1]);
+    nib_packed_parts l =
+        make((nib_packing){.kind = NIB_PACKING_CT_PACKED, .bits = bits, .sym = true}, t->shape[0],
+             t->shape[1]);
     uint8_t *got = pack(&l, code, NULL);
     expect_part(s, &l, got, NIB_PART_CODES, packed);
     nib_free(q);
@@ -66,8 +66,8 @@ static void check_zeros(const nib_source *s, unsigned bits)
     const nib_tensor *t = nib_source_find(s, "zero_point.values");
     int8_t *z = bytes_of(s, "zero_point.values");
     uint8_t *zero = shifted(z, (size_t)t->bytes, bits);
-    nib_layout l = make((nib_layout_format){.kind = NIB_LAYOUT_CT_PACKED, .bits = bits, .group = 8},
-                        t->shape[0], t->shape[1] * 8);
+    nib_packed_parts l = make((nib_packing){.kind = NIB_PACKING_CT_PACKED, .bits = bits, .group = 8},
+                              t->shape[0], t->shape[1] * 8);
     uint8_t *code = nib_calloc((size_t)(l.out * l.in), 1), *got = pack(&l, code, zero);
     expect_part(s, &l, got, NIB_PART_ZEROS, "zero_point.packed");
     nib_free(z);
@@ -94,27 +94,28 @@ static void packs_as_the_original(void **state)
 
 typedef struct {
     const char *file;
-    nib_layout_format f;
+    nib_packing f;
 } rounded;
 
 static const rounded files[] = {
-    {"int4_asym_group32_f32", {.kind = NIB_LAYOUT_CT_PACKED, .bits = 4, .group = 32}},
-    {"int4_sym_group32_f32", {.kind = NIB_LAYOUT_CT_PACKED, .bits = 4, .group = 32, .sym = true}},
-    {"int4_sym_group64_bf16", {.kind = NIB_LAYOUT_CT_PACKED, .bits = 4, .group = 64, .sym = true}},
+    {"int4_asym_group32_f32", {.kind = NIB_PACKING_CT_PACKED, .bits = 4, .group = 32}},
+    {"int4_sym_group32_f32", {.kind = NIB_PACKING_CT_PACKED, .bits = 4, .group = 32, .sym = true}},
+    {"int4_sym_group64_bf16", {.kind = NIB_PACKING_CT_PACKED, .bits = 4, .group = 64, .sym = true}},
     {"int8_sym_channel_bf16",
-     {.kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN}},
+     {.kind = NIB_PACKING_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN}},
     {"int8_sym_channel_f32",
-     {.kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN}},
+     {.kind = NIB_PACKING_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN}},
     {"int8_sym_tensor_f32",
-     {.kind = NIB_LAYOUT_CT_INT, .bits = 8, .per_tensor = true, .sym = true, .act = NIB_ACT_TOKEN}},
+     {.kind = NIB_PACKING_CT_INT, .bits = 8, .per_tensor = true, .sym = true, .act = NIB_ACT_TOKEN}},
 };
 
 /* Round to nearest as the layout's number format has it. */
-static void round_all(const nib_layout *l, const float *w, uint8_t *code, nib_block_param *param)
+static void round_all(const nib_packed_parts *l, const float *w, uint8_t *code,
+                      nib_block_param *param)
 {
     nib_err err;
     const nib_ctx ctx = {.threads = 1};
-    const nib_int_codec ic = nib_layout_codec(l);
+    const nib_int_codec ic = nib_packing_codec(l);
     float *value = nib_alloc((size_t)(l->out * l->in), sizeof *value);
     if (nib_round_rows(&ic.codec, w, NULL, (size_t)l->out, (size_t)l->in, value, code, param, &ctx,
                        &err))
@@ -136,9 +137,9 @@ static void check_rounded(const rounded *x)
     nib_source *s = open_golden("ct_quant", x->file);
     const nib_tensor *t = nib_source_find(s, "weight");
     const size_t n = (size_t)(t->shape[0] * t->shape[1]);
-    nib_layout_format f = x->f;
-    f.scale_type = nib_layout_scale_type(f.kind, t->codec->type);
-    const nib_layout l = make(f, t->shape[0], t->shape[1]);
+    nib_packing f = x->f;
+    f.scale_type = nib_packing_scale_type(f.kind, t->codec->type);
+    const nib_packed_parts l = make(f, t->shape[0], t->shape[1]);
     float *w = nib_alloc(n, sizeof *w);
     assert_int_equal(nib_source_read_rows(s, t, 0, t->shape[0], w, &raw, 0, &err), NIB_OK);
     int8_t *q = bytes_of(s, "q");
@@ -152,11 +153,11 @@ static void check_rounded(const rounded *x)
         if (abs(ours[i] - theirs[i]) > 1 || !is_tie(nib_scale_stored(t->codec->type, w[i] / scale)))
             fail_msg("%s: code %zu is %d, theirs is %d", x->file, i, ours[i], theirs[i]);
     }
-    const nib_layout_values v = {.code = theirs, .param = param};
-    if (nib_layout_pack(packed, &l, &v, &err)) fail_msg("%s", err.msg);
+    const nib_packing_values v = {.code = theirs, .param = param};
+    if (nib_packing_pack(packed, &l, &v, &err)) fail_msg("%s", err.msg);
     expect_part(s, &l, packed, NIB_PART_SCALES, "weight_scale");
-    expect_part(s, &l, packed, NIB_PART_CODES, f.kind == NIB_LAYOUT_CT_INT ? "q" : "weight_packed");
-    if (f.kind != NIB_LAYOUT_CT_INT) expect_part(s, &l, packed, NIB_PART_SHAPE, "weight_shape");
+    expect_part(s, &l, packed, NIB_PART_CODES, f.kind == NIB_PACKING_CT_INT ? "q" : "weight_packed");
+    if (f.kind != NIB_PACKING_CT_INT) expect_part(s, &l, packed, NIB_PART_SHAPE, "weight_shape");
     if (!f.sym) expect_part(s, &l, packed, NIB_PART_ZEROS, "weight_zero_point");
     void *all[] = {w, q, theirs, ours, packed, param};
     for (size_t k = 0; k < sizeof all / sizeof *all; k++) nib_free(all[k]);
@@ -170,22 +171,21 @@ static void rounds_as_the_original(void **state)
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) check_rounded(&files[i]);
 }
 
-static void refuse(nib_layout_format f, uint64_t in, const char *part)
+static void refuse(nib_packing f, uint64_t in, const char *part)
 {
     nib_err err;
-    nib_layout l;
-    assert_int_equal(nib_layout_make(&l, &f, 32, in, &err), NIB_EINVAL);
+    nib_packed_parts l;
+    assert_int_equal(nib_packing_make(&l, &f, 32, in, &err), NIB_EINVAL);
     if (!strstr(err.msg, part)) fail_msg("%s", err.msg);
 }
 
 static void refuses_what_it_cannot_hold(void **state)
 {
     (void)state;
-    const nib_layout_format packed = {
-        .kind = NIB_LAYOUT_CT_PACKED, .bits = 4, .group = 32, .sym = true};
-    const nib_layout_format ints = {
-        .kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN};
-    nib_layout_format f = packed;
+    const nib_packing packed = {.kind = NIB_PACKING_CT_PACKED, .bits = 4, .group = 32, .sym = true};
+    const nib_packing ints = {
+        .kind = NIB_PACKING_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN};
+    nib_packing f = packed;
     f.bits = 3;
     refuse(f, 64, "4 or 8 bits");
     refuse(packed, 48, "whole groups");
@@ -207,20 +207,20 @@ static void rows_with_their_own_scale_are_refused(void **state)
     static uint8_t code[64], packed[256];
     nib_err err;
     nib_block_param param[2] = {{.d = 1, .zero = 128}, {.d = 1, .zero = 128}};
-    const nib_layout_values v = {.code = code, .param = param};
-    const nib_layout l = make((nib_layout_format){.kind = NIB_LAYOUT_CT_INT,
+    const nib_packing_values v = {.code = code, .param = param};
+    const nib_packed_parts l = make((nib_packing){.kind = NIB_PACKING_CT_INT,
                                                   .bits = 8,
                                                   .per_tensor = true,
                                                   .sym = true,
                                                   .scale_type = NIB_F32,
                                                   .act = NIB_ACT_TOKEN},
-                              2, 32);
+                                    2, 32);
     assert_int_equal(l.bytes, 64 + 4);
-    assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_OK);
+    assert_int_equal(nib_packing_pack(packed, &l, &v, &err), NIB_OK);
     param[1].d = 2;
-    assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_EINVAL);
+    assert_int_equal(nib_packing_pack(packed, &l, &v, &err), NIB_EINVAL);
     param[1] = (nib_block_param){.d = 1, .zero = 127};
-    assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_ENUMERIC);
+    assert_int_equal(nib_packing_pack(packed, &l, &v, &err), NIB_ENUMERIC);
 }
 
 static void refuses_bad_ranges(void **state)
@@ -229,23 +229,23 @@ static void refuses_bad_ranges(void **state)
     static const nib_act_range bad[] = {{0, 0}, {-1, 0}, {INFINITY, 0}, {1, 128}, {1, -129}};
     static uint8_t code[64], packed[256];
     nib_err err;
-    nib_layout l = make((nib_layout_format){.kind = NIB_LAYOUT_CT_INT,
+    nib_packed_parts l = make((nib_packing){.kind = NIB_PACKING_CT_INT,
                                             .bits = 8,
                                             .sym = true,
                                             .scale_type = NIB_BF16,
                                             .act = NIB_ACT_TENSOR},
-                        2, 32);
+                              2, 32);
     const nib_block_param param[2] = {{.d = 1, .zero = 128}, {.d = 1, .zero = 128}};
-    nib_layout_values v = {.code = code, .param = param, .act = {0.1f, -3}};
+    nib_packing_values v = {.code = code, .param = param, .act = {0.1f, -3}};
     assert_true(l.bytes <= sizeof packed);
-    assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_OK);
+    assert_int_equal(nib_packing_pack(packed, &l, &v, &err), NIB_OK);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         v.act = bad[i];
-        assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_ENUMERIC);
+        assert_int_equal(nib_packing_pack(packed, &l, &v, &err), NIB_ENUMERIC);
     }
     l.format.act_sym = true;
     v.act = (nib_act_range){1, 1};
-    assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_ENUMERIC);
+    assert_int_equal(nib_packing_pack(packed, &l, &v, &err), NIB_ENUMERIC);
 }
 
 int main(void)

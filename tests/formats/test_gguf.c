@@ -277,7 +277,7 @@ static void split_files_read_back(void **state)
 {
     (void)state;
     nib_err err = {0};
-    nib_file_layout l;
+    nib_output_files l;
     char path[128];
     snprintf(path, sizeof path, "%s", tmp_path("split.gguf"));
     nib_gguf_kvs *k = sample_kvs();
@@ -297,7 +297,7 @@ static void split_files_read_back(void **state)
     assert_string_equal(nib_path_base(l.file_path[1]), "split-00002-of-00003.gguf");
     check_samples(l.file_path[0], k, 3);
     must_refuse(l.file_path[1], "file 2 of a split model; open the first");
-    nib_file_layout_free(&l);
+    nib_output_files_free(&l);
     nib_gguf_kvs_free(k);
 }
 
@@ -333,7 +333,7 @@ static void plan_refuses(void **state)
 {
     (void)state;
     nib_err err = {0};
-    nib_file_layout l;
+    nib_output_files l;
     nib_gguf_kvs *k = nib_gguf_kvs_new();
     static const struct {
         nib_gguf_tensor t;

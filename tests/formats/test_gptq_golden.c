@@ -33,14 +33,14 @@ static void check_version(const nib_source *s, size_t i, bool v2)
     nib_err err = {0};
     const nib_tensor *codes = nib_source_find(s, "codes");
     const uint64_t out = codes->shape[0], in = codes->shape[1];
-    nib_layout_format f = {.scale_type = NIB_F16,
-                           .bits = vectors[i].bits,
-                           .group = vectors[i].group,
-                           .desc_act = true,
-                           .v2 = v2};
-    nib_layout l;
+    nib_packing f = {.scale_type = NIB_F16,
+                     .bits = vectors[i].bits,
+                     .group = vectors[i].group,
+                     .desc_act = true,
+                     .v2 = v2};
+    nib_packed_parts l;
     nib_buf work = {0};
-    assert_int_equal(nib_layout_make(&l, &f, out, in, &err), NIB_OK);
+    assert_int_equal(nib_packing_make(&l, &f, out, in, &err), NIB_OK);
     uint8_t *code = bytes_of(s, "codes"), *zeros = bytes_of(s, "zeros");
     float *scale = bytes_of(s, "scale_in"), *weight = bytes_of(s, "weight");
     int32_t *g_idx = bytes_of(s, "g_idx");
@@ -50,14 +50,14 @@ static void check_version(const nib_source *s, size_t i, bool v2)
     for (size_t k = 0; k < params; k++) param[k].d = scale[k], param[k].zero = zeros[k];
     uint8_t *packed = nib_alloc((size_t)l.bytes, 1);
     float *got = nib_alloc((size_t)(out * in), sizeof *got);
-    if (nib_layout_pack(packed, &l,
-                        &(nib_layout_values){.code = code, .param = param, .outer = outer}, &err))
+    if (nib_packing_pack(packed, &l,
+                         &(nib_packing_values){.code = code, .param = param, .outer = outer}, &err))
         fail_msg("%s", err.msg);
     expect_part(s, &l, packed, NIB_PART_CODES, "v1.qweight");
     expect_part(s, &l, packed, NIB_PART_ZEROS, v2 ? "v2.qzeros" : "v1.qzeros");
     expect_part(s, &l, packed, NIB_PART_SCALES, "scales");
     expect_part(s, &l, packed, NIB_PART_G_IDX, "g_idx");
-    assert_int_equal(nib_layout_unpack(got, &l, packed, &work, &err), NIB_OK);
+    assert_int_equal(nib_packing_unpack(got, &l, packed, &work, &err), NIB_OK);
     assert_memory_equal(got, weight, (size_t)(out * in) * sizeof *got);
     void *all[] = {code, zeros, scale, weight, g_idx, outer, param, packed, got};
     for (size_t k = 0; k < sizeof all / sizeof *all; k++) nib_free(all[k]);
@@ -79,25 +79,25 @@ static void refuses_what_it_cannot_hold(void **state)
 {
     (void)state;
     nib_err err;
-    nib_layout l;
-    nib_layout_format f = {.scale_type = NIB_F16, .bits = 5, .group = 32};
-    assert_int_equal(nib_layout_make(&l, &f, 32, 32, &err), NIB_EINVAL);
+    nib_packed_parts l;
+    nib_packing f = {.scale_type = NIB_F16, .bits = 5, .group = 32};
+    assert_int_equal(nib_packing_make(&l, &f, 32, 32, &err), NIB_EINVAL);
     f.bits = 4;
-    assert_int_equal(nib_layout_make(&l, &f, 32, 48, &err), NIB_EINVAL);
-    assert_int_equal(nib_layout_make(&l, &f, 40, 32, &err), NIB_EINVAL);
-    assert_int_equal(nib_layout_make(&l, &f, 32, 32, &err), NIB_OK);
+    assert_int_equal(nib_packing_make(&l, &f, 32, 48, &err), NIB_EINVAL);
+    assert_int_equal(nib_packing_make(&l, &f, 40, 32, &err), NIB_EINVAL);
+    assert_int_equal(nib_packing_make(&l, &f, 32, 32, &err), NIB_OK);
     static uint8_t code[32 * 32], packed[4096];
     static nib_block_param param[32];
-    const nib_layout_values v = {.code = code, .param = param};
+    const nib_packing_values v = {.code = code, .param = param};
     assert_true(l.bytes <= sizeof packed);
     for (int i = 0; i < 32; i++) param[i] = (nib_block_param){.d = 1, .zero = 8};
-    assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_OK);
+    assert_int_equal(nib_packing_pack(packed, &l, &v, &err), NIB_OK);
     param[7].zero = 0;
-    assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_ENUMERIC);
+    assert_int_equal(nib_packing_pack(packed, &l, &v, &err), NIB_ENUMERIC);
     l.format.v2 = true;
-    assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_OK);
+    assert_int_equal(nib_packing_pack(packed, &l, &v, &err), NIB_OK);
     param[7].d = 1e6f;
-    assert_int_equal(nib_layout_pack(packed, &l, &v, &err), NIB_ENUMERIC);
+    assert_int_equal(nib_packing_pack(packed, &l, &v, &err), NIB_ENUMERIC);
 }
 
 int main(void)

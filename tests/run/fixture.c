@@ -116,7 +116,7 @@ nib_code quantize(const char *model, const nib_recipe *r, const nib_imatrix *im,
     open_model(&o, model);
     nib_code rc = nib_plan_make(&plan, r, &o.model, im, &ctx, err);
     if (!rc) {
-        rc = nib_quantize_run(result ? result : &unused, &plan, NULL, &ctx, err);
+        rc = nib_write_gguf(result ? result : &unused, &plan, NULL, &ctx, err);
         nib_plan_free(&plan);
     }
     close_model(&o);

@@ -3,7 +3,7 @@
 #ifndef NIB_TESTS_RUN_FIXTURE_H
 #define NIB_TESTS_RUN_FIXTURE_H
 
-#include "run/quantize.h"
+#include "run/write/write_gguf.h"
 #include "tests/support/gen.h"
 
 /* CMocka group setup and teardown of the scratch folder. */

@@ -3,7 +3,7 @@
 #ifndef NIB_TESTS_RUN_FOLDERS_H
 #define NIB_TESTS_RUN_FOLDERS_H
 
-#include "run/dir.h"
+#include "run/write/write_folder.h"
 #include "tests/run/fixture.h"
 
 /* Round the demonstration model into a folder of the scratch folder. */

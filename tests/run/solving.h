@@ -4,7 +4,7 @@
 #ifndef NIB_TESTS_RUN_SOLVING_H
 #define NIB_TESTS_RUN_SOLVING_H
 
-#include "run/solve.h"
+#include "run/solve/solve.h"
 #include "tests/run/fixture.h"
 
 enum { N_CTX = 64, WINDOWS = 40 };
@@ -18,12 +18,12 @@ typedef struct {
     size_t windows;    /* 0: WINDOWS                    */
     unsigned sweeps;   /* 0: 1                          */
     bool resume, no_propagate, true_sequential, no_drift;
-    const char *override;            /* NULL: none */
-    bool rtn;                        /* for weights that no override speaks of */
-    const nib_layout_format *folder; /* NULL: a GGUF file */
-    const char *stats;               /* NULL: from windows             */
-    const nib_ranges *ranges;        /* NULL: measured, where needed   */
-    nib_range_method range;          /* by this                        */
+    const char *override;      /* NULL: none */
+    bool rtn;                  /* for weights that no override speaks of */
+    const nib_packing *folder; /* NULL: a GGUF file */
+    const char *stats;         /* NULL: from windows             */
+    const nib_ranges *ranges;  /* NULL: measured, where needed   */
+    nib_range_method range;    /* by this                        */
     bool hold_out_none;
     nib_transform transform;
     double alpha;         /* of SmoothQuant       */

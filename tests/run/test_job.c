@@ -12,8 +12,8 @@
 #include <string.h>
 #include <cmocka.h>
 
-static const nib_layout_format W8A8_MEASURED = {
-    .kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TENSOR, .act_sym = true};
+static const nib_packing W8A8_MEASURED = {
+    .kind = NIB_PACKING_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TENSOR, .act_sym = true};
 
 static nib_job_opts opts_for(const char *out, nib_method method)
 {

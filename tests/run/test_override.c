@@ -38,7 +38,7 @@ static void wishes_for_single_tensors(void **state)
     r.embedding_type = "BF16";
     plan_ok(&p, &r, NULL);
     expect_type(&p, "token_embd.weight", "bf16", "--embedding-type");
-    assert_true(find_planned(&p, "token_embd.weight")->copy);
+    assert_int_equal(find_planned(&p, "token_embd.weight")->action, NIB_ACTION_COPY);
     nib_plan_free(&p);
 }
 
@@ -73,17 +73,17 @@ static void overrides(void **state)
                 "base type"); /* --tensor-type: GGUF names only */
     expect_type(&p, "blk.0.attn_q.weight", "q5_k", "--protect-blocks 1");
     expect_type(&p, "blk.3.ffn_down.weight", "q5_k", "--protect-blocks 1");
-    assert_false(find_planned(&p, "blk.1.ffn_up.weight")->solve);
-    assert_true(find_planned(&p, "blk.2.ffn_up.weight")->solve);
-    assert_false(find_planned(&p, "blk.0.ffn_gate.weight")->solve);
-    assert_false(find_planned(&p, "blk.2.attn_k.weight")->solve);
-    assert_true(find_planned(&p, "blk.0.attn_q.weight")->solve);
+    assert_int_not_equal(find_planned(&p, "blk.1.ffn_up.weight")->action, NIB_ACTION_STAGE);
+    assert_int_equal(find_planned(&p, "blk.2.ffn_up.weight")->action, NIB_ACTION_STAGE);
+    assert_int_not_equal(find_planned(&p, "blk.0.ffn_gate.weight")->action, NIB_ACTION_STAGE);
+    assert_int_not_equal(find_planned(&p, "blk.2.attn_k.weight")->action, NIB_ACTION_STAGE);
+    assert_int_equal(find_planned(&p, "blk.0.attn_q.weight")->action, NIB_ACTION_STAGE);
     assert_int_equal(p.n_solved, 28 - 1 - 4 - 4);
     nib_plan_free(&p);
 
     static const char *const solve[] = {"attn_q:method=gptq"};
     plan_ok(&p, &(nib_recipe){.overrides = solve, .n_overrides = 1}, NULL);
-    assert_true(find_planned(&p, "blk.0.attn_q.weight")->solve);
+    assert_int_equal(find_planned(&p, "blk.0.attn_q.weight")->action, NIB_ACTION_STAGE);
     assert_int_equal(p.n_solved, 4);
     nib_plan_free(&p);
 }

@@ -72,7 +72,7 @@ static void the_mix_and_its_reasons(void **state)
     assert_int_equal(find_planned(&p, "blk.0.attn_q.weight")->rope_head, 64);
     assert_int_equal(find_planned(&p, "blk.0.attn_k.weight")->rope_head, 64);
     assert_int_equal(find_planned(&p, "blk.0.attn_v.weight")->rope_head, 0);
-    assert_false(find_planned(&p, "blk.0.attn_v.weight")->copy);
+    assert_int_not_equal(find_planned(&p, "blk.0.attn_v.weight")->action, NIB_ACTION_COPY);
     assert_int_equal(p.n_fallback, 0);
 
     /* Bits: embedding 2048 x 256 at 6.5625; per layer q, o 256 x 256, k 128 x 256, gate, up 512 x

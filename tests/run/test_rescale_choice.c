@@ -20,8 +20,7 @@
 /* One of eight windows is held out. */
 enum { FEW = 8, ROWS = 7 * N_CTX, WIDEST = 128, INPUTS = 4, CHOICES = 21 };
 
-static const nib_layout_format GROUPS = {
-    .kind = NIB_LAYOUT_GPTQ, .bits = 4, .group = 32, .sym = true};
+static const nib_packing GROUPS = {.kind = NIB_PACKING_GPTQ, .bits = 4, .group = 32, .sym = true};
 
 /* The original block and what its linear layers read, in their order. */
 static struct {
@@ -150,14 +149,14 @@ static void round_weight(float *w, size_t rows, size_t i, const float *s, const 
     must(nib_round_rows(c, w, imp, rows, n, w, NULL, NULL, &two, &err), &err);
 }
 
-static nib_int_codec codec_of(const nib_layout_format *f, size_t rows, size_t cols)
+static nib_int_codec codec_of(const nib_packing *f, size_t rows, size_t cols)
 {
-    nib_layout l;
+    nib_packed_parts l;
     nib_err err = {0};
-    nib_layout_format own = *f;
-    own.scale_type = nib_layout_scale_type(f->kind, NIB_BF16);
-    must(nib_layout_make(&l, &own, rows, cols, &err), &err);
-    return nib_layout_codec(&l);
+    nib_packing own = *f;
+    own.scale_type = nib_packing_scale_type(f->kind, NIB_BF16);
+    must(nib_packing_make(&l, &own, rows, cols, &err), &err);
+    return nib_packing_codec(&l);
 }
 
 /* The 8-bit grid that holds x[n] and 0: value = (code - zero) * step. */
@@ -170,7 +169,7 @@ static void grid_of(const float *x, size_t n, bool sym, float *step, float *zero
 }
 
 /* Inputs as W8A8 has them: each token on a grid of its own, or all on one. */
-static void round_inputs(float *x, size_t n, const nib_layout_format *f)
+static void round_inputs(float *x, size_t n, const nib_packing *f)
 {
     const size_t all = ROWS * n, part = f->act == NIB_ACT_TOKEN ? n : all;
     for (size_t at = 0; at < all; at += part) {
@@ -182,7 +181,7 @@ static void round_inputs(float *x, size_t n, const nib_layout_format *f)
 }
 
 /* Mean squared difference that rounding makes to what the branch adds, under these scales. */
-static double error_under(const float *s, size_t i, const nib_layout_format *f)
+static double error_under(const float *s, size_t i, const nib_packing *f)
 {
     static float x[ROWS * WIDEST], y[ROWS * WIDEST], want[ROWS * WIDEST];
     const nib_input *sc = &block.inputs.input[i];
@@ -326,7 +325,7 @@ static void make_weight(float *w, size_t rows, size_t i, const float *s, const n
     round_weight(w, rows, i, s, c);
 }
 
-static double share_of_equal(const opened *out, nib_role r, size_t i, const nib_layout_format *f,
+static double share_of_equal(const opened *out, nib_role r, size_t i, const nib_packing *f,
                              bool clip)
 {
     size_t rows, one, same = 0;
@@ -352,7 +351,7 @@ static void weights_are_clipped_and_rounded(void **state)
         {.transform = NIB_TRANSFORM_AWQ, .folder = &GROUPS, .rtn = true}};
     static const nib_role plain[] = {NIB_ROLE_ATTN_Q, NIB_ROLE_ATTN_K};
     for (size_t k = 0; k < 2; k++) {
-        const nib_layout_format *f = ways[k].folder;
+        const nib_packing *f = ways[k].folder;
         nib_solve_report report = {0};
         opened written;
         run_solver(&written, ways[k], &report);

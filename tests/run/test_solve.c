@@ -4,8 +4,8 @@
 #include "base/cpu.h"
 #include "base/file.h"
 #include "base/linalg.h"
-#include "calib/calibrate.h"
-#include "run/kl.h"
+#include "calib/collect_importance.h"
+#include "run/solve/divergence.h"
 #include "tests/run/solving.h"
 
 #include <setjmp.h>
@@ -227,7 +227,8 @@ static void not_finite_is_named(void **state)
 /* ---- quality ---- */
 
 /* What comes out of the last block of a model. */
-static void run_model(nib_rows *out, const char *path, const nib_windows *w, const nib_ctx *ctx)
+static void run_model(nib_activation_store *out, const char *path, const nib_windows *w,
+                      const nib_ctx *ctx)
 {
     opened o;
     nib_graph *g;
@@ -235,12 +236,12 @@ static void run_model(nib_rows *out, const char *path, const nib_windows *w, con
     open_model(&o, path);
     const size_t n = w->n * w->n_ctx, cols = o.model.hp.n_embd;
     float *x = nib_alloc(n * cols, sizeof *x);
-    nib_code rc = nib_rows_new(out, n, cols, UINT64_MAX, "", &err);
+    nib_code rc = nib_activation_store_new(out, n, cols, UINT64_MAX, "", &err);
     if (!rc) rc = nib_graph_new(&g, &o.model, ctx, w->n, w->n_ctx, false, &err);
     if (!rc) rc = nib_graph_embed(g, w->id, n, x, &err);
     for (uint32_t l = 0; l < o.model.hp.n_layer && !rc; l++)
         rc = nib_graph_block(g, l, x, w->n, w->n_ctx, 0, NULL, &err);
-    if (!rc) rc = nib_rows_put(out, 0, n, x, &err);
+    if (!rc) rc = nib_activation_store_put(out, 0, n, x, &err);
     if (rc) fail_msg("%s", err.msg);
     nib_graph_free(g);
     nib_free(x);
@@ -255,14 +256,14 @@ static void nearer_than_rounding(void **state)
     nib_windows w, held;
     nib_imatrix im;
     nib_graph *g;
-    nib_kl kl[3];
+    nib_divergence kl[3];
     nib_err err = {0};
     const nib_ctx ctx = {.threads = 2, .cpu = nib_cpu_detect()};
     const nib_calib_opts calib = nib_calib_defaults();
     open_model(&o, tiny_llama());
     pick_windows(&w, &o, "calibration.txt", N);
     pick_windows(&held, &o, "eval.txt", 32);
-    assert_int_equal(nib_calibrate(&im, &o.model, &w, &calib, &ctx, &err), NIB_OK);
+    assert_int_equal(nib_collect_importance(&im, &o.model, &w, &calib, &ctx, &err), NIB_OK);
     nib_recipe r = {.out = scratch("rounded.gguf"), .type = "q4_0", .force = true};
     quantize_ok(tiny_llama(), &r, &im);
     solve_ok(scratch("solved.gguf"), &(variation){.type = "q4_0", .windows = N, .sweeps = 4});
@@ -271,21 +272,22 @@ static void nearer_than_rounding(void **state)
              &(variation){.type = "q4_0", .windows = N, .sweeps = 4, .no_drift = true});
 
     static const char *const names[] = {"rounded.gguf", "solved.gguf", "drifted.gguf"};
-    nib_rows original, quantized;
+    nib_activation_store original, quantized;
     run_model(&original, tiny_llama(), &held, &ctx);
     assert_int_equal(nib_graph_new(&g, &o.model, &ctx, 1, N_CTX, false, &err), NIB_OK);
     for (int i = 0; i < 3; i++) {
         run_model(&quantized, scratch(names[i]), &held, &ctx);
         assert_int_equal(
-            nib_kl_rows(&kl[i], g, &original, &quantized, 0, held.n * N_CTX, &ctx, &err), NIB_OK);
-        nib_rows_free(&quantized);
+            nib_divergence_rows(&kl[i], g, &original, &quantized, 0, held.n * N_CTX, &ctx, &err),
+            NIB_OK);
+        nib_activation_store_free(&quantized);
     }
     if (!(kl[1].kl < 0.85 * kl[0].kl && kl[1].kl > 0))
         fail_msg("divergence %g, with rounding %g", kl[1].kl, kl[0].kl);
     if (!(kl[1].kl < kl[2].kl))
         fail_msg("divergence %g, without making up for drift %g", kl[1].kl, kl[2].kl);
     assert_true(kl[1].same_top > 0.8);
-    nib_rows_free(&original);
+    nib_activation_store_free(&original);
     nib_graph_free(g);
     nib_imatrix_free(&im);
     nib_windows_free(&w), nib_windows_free(&held);

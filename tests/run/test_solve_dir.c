@@ -5,8 +5,8 @@
 #include "base/file.h"
 #include "base/half.h"
 #include "base/linalg.h"
-#include "run/kl.h"
-#include "run/stream.h"
+#include "run/solve/divergence.h"
+#include "calib/block_pass.h"
 #include "tests/run/solving.h"
 #include "tests/run/w8a8.h"
 
@@ -21,7 +21,7 @@
 
 enum { FEW = 16 };
 
-static const nib_layout_format INT4 = {.bits = 4, .group = 64, .desc_act = true};
+static const nib_packing INT4 = {.bits = 4, .group = 64, .desc_act = true};
 
 static void remove_folder(const char *name)
 {
@@ -61,7 +61,7 @@ static int field(const uint8_t *words, size_t stride, size_t at, unsigned bits)
 }
 
 /* Columns belong to their groups as the format says: in order, or as many to each. */
-static void check_groups(const nib_layout_format *f, const int32_t *g_idx, size_t cols)
+static void check_groups(const nib_packing *f, const int32_t *g_idx, size_t cols)
 {
     const size_t group = f->group ? f->group : cols;
     size_t *count = nib_calloc(cols / group, sizeof *count), in_order = 0;
@@ -77,8 +77,8 @@ static void check_groups(const nib_layout_format *f, const int32_t *g_idx, size_
 
 /* value = scale * (code - zero), computed from the tensors of the file, is what the folder's reader
  * gives. */
-static void check_weight(const nib_source *file, const nib_source *folder,
-                         const nib_layout_format *f, const char *stem)
+static void check_weight(const nib_source *file, const nib_source *folder, const nib_packing *f,
+                         const char *stem)
 {
     char name[200];
     uint64_t q[2], z[2], s[2], g[2];
@@ -109,8 +109,7 @@ static void check_weight(const nib_source *file, const nib_source *folder,
 
 /* Every packed layer of the folder "stored", which is removed; those whose name holds `part` have
  * the format `own`. Returns how many. */
-static size_t check_stored(const nib_layout_format *f, const char *part,
-                           const nib_layout_format *own)
+static size_t check_stored(const nib_packing *f, const char *part, const nib_packing *own)
 {
     nib_source *file, *folder;
     nib_err err = {0};
@@ -140,7 +139,7 @@ static const char *small_model(void)
 static void stored_values_are_the_values(void **state)
 {
     (void)state;
-    static const nib_layout_format formats[] = {
+    static const nib_packing formats[] = {
         {.bits = 2, .group = 32},
         {.bits = 2, .group = 64, .sym = true, .v2 = true},
         {.bits = 3, .group = 64, .sym = true},
@@ -164,7 +163,7 @@ static void stored_values_are_the_values(void **state)
 static void layers_of_their_own_are_solved_onto_it(void **state)
 {
     (void)state;
-    static const nib_layout_format own = {.bits = 3, .group = 32, .desc_act = true};
+    static const nib_packing own = {.bits = 3, .group = 32, .desc_act = true};
     char model[200];
     snprintf(model, sizeof model, "%s", small_model());
     variation v = {.model = model,
@@ -185,7 +184,7 @@ static void layers_of_their_own_are_solved_onto_it(void **state)
 static void methods_can_be_mixed(void **state)
 {
     (void)state;
-    static const nib_layout_format plain = {.bits = 4, .group = 64};
+    static const nib_packing plain = {.bits = 4, .group = 64};
     char model[200];
     snprintf(model, sizeof model, "%s", small_model());
     const variation v = {.model = model,
@@ -251,7 +250,7 @@ static void ranges_are_resumed(void **state)
 static void resume_of_another_run(void **state)
 {
     (void)state;
-    static const nib_layout_format others[] = {
+    static const nib_packing others[] = {
         {.bits = 3, .group = 64, .desc_act = true},
         {.bits = 4, .group = 32, .desc_act = true},
         {.bits = 4, .group = 64},
@@ -282,25 +281,25 @@ static void resume_of_another_run(void **state)
 /* ---- rounded inputs ---- */
 
 /* The activations of the last n of the windows behind all blocks of a model. */
-static void run_through(nib_stream *x, nib_runner *r, const opened *o, const nib_windows *w,
+static void run_through(nib_block_pass *x, nib_runner *r, const opened *o, const nib_windows *w,
                         size_t n, const nib_ctx *ctx)
 {
     nib_err err = {0};
     nib_code rc = nib_runner_new(r, &o->model, w, ctx, &err);
-    if (!rc) rc = nib_stream_open(x, r, w->n - n, n, UINT64_MAX, NULL, &err);
+    if (!rc) rc = nib_block_pass_open(x, r, w->n - n, n, UINT64_MAX, NULL, &err);
     for (uint32_t layer = 0; layer < o->model.hp.n_layer && !rc; layer++)
-        rc = nib_stream_block(x, r, layer, 0, n, true, NULL, &err);
+        rc = nib_block_pass_run(x, r, layer, 0, n, true, NULL, &err);
     if (rc) fail_msg("%s", err.msg);
 }
 
 /* How far the folder at `path` is from the model that it comes from. */
-static nib_kl measure_folder(const char *path, size_t held_out)
+static nib_divergence measure_folder(const char *path, size_t held_out)
 {
     opened o, q;
     nib_windows w = {0};
     nib_runner runner[2];
-    nib_stream x[2];
-    nib_kl kl;
+    nib_block_pass x[2];
+    nib_divergence kl;
     nib_err err = {0};
     const nib_ctx ctx = {.threads = 2, .cpu = nib_cpu_detect()};
     open_model(&o, tiny_llama());
@@ -308,10 +307,11 @@ static nib_kl measure_folder(const char *path, size_t held_out)
     pick_windows(&w, &o, "calibration.txt", WINDOWS);
     run_through(&x[0], &runner[0], &o, &w, held_out, &ctx);
     run_through(&x[1], &runner[1], &q, &w, held_out, &ctx);
-    if (nib_kl_rows(&kl, runner[0].graph, &x[0].rows, &x[1].rows, 0, held_out * N_CTX, &ctx, &err))
+    if (nib_divergence_rows(&kl, runner[0].graph, &x[0].rows, &x[1].rows, 0, held_out * N_CTX, &ctx,
+                            &err))
         fail_msg("%s", err.msg);
     for (int i = 0; i < 2; i++) {
-        nib_stream_close(&x[i]);
+        nib_block_pass_close(&x[i]);
         nib_runner_free(&runner[i]);
     }
     nib_windows_free(&w);
@@ -339,7 +339,7 @@ static void reported_divergence_is_of_the_folder(void **state)
         nib_err err = {0};
         nib_solve_report report = {0};
         if (solve(scratch("inputs"), &runs[i], &report, &err)) fail_msg("%s", err.msg);
-        const nib_kl kl = measure_folder(scratch("inputs"), report.held_out);
+        const nib_divergence kl = measure_folder(scratch("inputs"), report.held_out);
         print_message("# %zu: %g reported, the folder has %g +/- %g\n", i, report.kl.kl, kl.kl,
                       kl.error);
         assert_true(fabs(kl.kl - report.kl.kl) < kl.error);

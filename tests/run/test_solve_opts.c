@@ -53,15 +53,15 @@ static asked folder(void)
 {
     asked a = file();
     a.recipe.type = NULL, a.recipe.format = NIB_FORMAT_DIR, a.recipe.out = scratch("folder");
-    a.recipe.layout = (nib_layout_format){.bits = 4, .group = 64};
+    a.recipe.layout = (nib_packing){.bits = 4, .group = 64};
     return a;
 }
 
 static asked w8a8(void)
 {
     asked a = folder();
-    a.recipe.layout = (nib_layout_format){
-        .kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TENSOR};
+    a.recipe.layout =
+        (nib_packing){.kind = NIB_PACKING_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TENSOR};
     return a;
 }
 
@@ -108,7 +108,7 @@ static bool change_file(asked *a, int i)
 static bool change_folder(asked *a, int i)
 {
     *a = i < 8 ? folder() : w8a8();
-    nib_layout_format *f = &a->recipe.layout;
+    nib_packing *f = &a->recipe.layout;
     switch (i) {
     case 0: return true;
     case 1: f->bits = 3; return true;
@@ -116,7 +116,7 @@ static bool change_folder(asked *a, int i)
     case 3: f->sym = true; return true;
     case 4: f->v2 = true; return true;
     case 5: f->desc_act = true; return true;
-    case 6: f->kind = NIB_LAYOUT_CT_PACKED; return true;
+    case 6: f->kind = NIB_PACKING_CT_PACKED; return true;
     case 7: a->recipe.scales = NIB_SCALES_SQUARE; return true;
     case 8: return true;
     case 9: f->per_tensor = true; return true;

@@ -5,10 +5,10 @@
  * So the weights must be the same to the bit. */
 #include "base/cpu.h"
 #include "base/linalg.h"
-#include "calib/observe.h"
+#include "calib/accumulate.h"
 #include "quant/retarget.h"
 #include "quant/smooth.h"
-#include "run/stream.h"
+#include "calib/block_pass.h"
 #include "tests/run/solving.h"
 
 #include <math.h>
@@ -120,8 +120,8 @@ static void look(sums *s, uint32_t layer, size_t i)
             s->most[at % n] = fmaxf(s->most[at % n], fabsf(seen[at]));
             original[at] /= s->scale[at % n];
         }
-        must(nib_observe_drift(s->d, original, seen, rows, n, &two, &err), &err);
-        must(nib_observe_moments(s->h, seen, rows, n, &two, &err), &err);
+        must(nib_accumulate_drift(s->d, original, seen, rows, n, &two, &err), &err);
+        must(nib_accumulate_hessian(s->h, seen, rows, n, &two, &err), &err);
     }
 }
 

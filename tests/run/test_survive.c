@@ -148,7 +148,7 @@ static void disk_full(void **state)
         char *filler = nib_calloc(2 << 20, 1);
         FILE *f = fopen(scratch("disk/filler"), "wb");
         if (f && fwrite(filler, 1, 2 << 20, f) && !fclose(f))
-            rc = nib_quantize_run(&result, &p, NULL, &ctx, &err);
+            rc = nib_write_gguf(&result, &p, NULL, &ctx, &err);
         nib_free(filler);
     }
     bool there = nib_file_exists(r.out);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Room on the disk for all that a run puts there at once; and whose the target is. */
-#include "run/target.h"
+#include "formats/target.h"
 
-#include "run/side.h"
-#include "run/solve.h"
+#include "formats/solved_file.h"
+#include "run/plan/memory.h"
 #include "tests/run/planning.h"
 
 #include <setjmp.h>
@@ -44,19 +44,19 @@ static void an_unfinished_run_has_its_part_already(void **state)
 {
     (void)state;
     nib_err err = {0};
-    nib_side side;
+    nib_solved_file side;
     static const uint8_t data[1 << 20] = {1};
-    assert_int_equal(nib_side_open(&side, scratch("x.gguf"), 1, false, &err), NIB_OK);
-    assert_int_equal(nib_side_write(&side, 0, data, sizeof data, &err), NIB_OK);
-    assert_int_equal(nib_side_mark(&side, 1, &err), NIB_OK);
-    const uint64_t there = nib_side_bytes(scratch("x.gguf"));
+    assert_int_equal(nib_solved_file_open(&side, scratch("x.gguf"), 1, false, &err), NIB_OK);
+    assert_int_equal(nib_solved_file_write(&side, 0, data, sizeof data, &err), NIB_OK);
+    assert_int_equal(nib_solved_file_mark(&side, 1, &err), NIB_OK);
+    const uint64_t there = nib_solved_file_bytes(scratch("x.gguf"));
     assert_true(there >= sizeof data && there < sizeof data + 100000);
     const nib_disk_need need = {.output = 1000, .solved = sizeof data};
     assert_int_equal(room(need, 1000, &err), NIB_OK);
     assert_int_equal(room((nib_disk_need){.output = 1000, .solved = 2 * sizeof data}, 1000, &err),
                      NIB_EIO);
-    nib_side_close(&side, true);
-    assert_int_equal(nib_side_bytes(scratch("x.gguf")), 0);
+    nib_solved_file_close(&side, true);
+    assert_int_equal(nib_solved_file_bytes(scratch("x.gguf")), 0);
     assert_int_equal(room(need, 1000, &err), NIB_EIO);
 }
 

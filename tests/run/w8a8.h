@@ -3,20 +3,20 @@
 #ifndef NIB_TESTS_RUN_W8A8_H
 #define NIB_TESTS_RUN_W8A8_H
 
-#include "formats/layout.h"
+#include "formats/packed_format.h"
 
 /* Scales by row and by token. */
-static const nib_layout_format W8A8 = {
-    .kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN, .act_sym = true};
+static const nib_packing W8A8 = {
+    .kind = NIB_PACKING_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN, .act_sym = true};
 /* One for a whole weight. */
-static const nib_layout_format W8A8_TENSOR = {.kind = NIB_LAYOUT_CT_INT,
-                                              .bits = 8,
-                                              .per_tensor = true,
-                                              .sym = true,
-                                              .act = NIB_ACT_TOKEN,
-                                              .act_sym = true};
+static const nib_packing W8A8_TENSOR = {.kind = NIB_PACKING_CT_INT,
+                                        .bits = 8,
+                                        .per_tensor = true,
+                                        .sym = true,
+                                        .act = NIB_ACT_TOKEN,
+                                        .act_sym = true};
 /* Inputs by a measured range, with a zero point. */
-static const nib_layout_format W8A8_STATIC = {
-    .kind = NIB_LAYOUT_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TENSOR};
+static const nib_packing W8A8_STATIC = {
+    .kind = NIB_PACKING_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TENSOR};
 
 #endif

@@ -18,7 +18,7 @@ sources=$(find base quant formats infer calib run cli tests bench include -name 
 before=
 for folder in base quant formats infer calib run cli; do
     before="$before $folder"
-    grep -Hn '^#include "' "$folder"/*.[ch] 2>/dev/null | while IFS= read -r line; do
+    grep -rHn --include='*.[ch]' '^#include "' "$folder" 2>/dev/null | while IFS= read -r line; do
         target=${line#*\"}
         target=${target%\"*}
         if [ ! -f "$target" ]; then

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* calib/collect_importance.c - see collect_importance.h. */
+#include "calib/collect_importance.h"
+#include "calib/checkpoint.h"
+#include "calib/accumulate.h"
+#include "calib/pass.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+nib_calib_opts nib_calib_defaults(void)
+{
+    return (nib_calib_opts){.save_every = 180};
+}
+
+/* ---- entries ---- */
+
+static nib_code add_entry(nib_imatrix *out, const nib_model *m, uint32_t layer, nib_role role,
+                          nib_err *err)
+{
+    char name[NIB_GGUF_NAME_MAX + 1];
+    nib_imatrix_entry *e;
+    const nib_tensor *weight = nib_model_param(m, layer, role)->weight;
+    if (!weight) return NIB_OK;
+    nib_place_gguf_name((nib_place){role, layer, false}, name, sizeof name);
+    return nib_imatrix_add(out, name, strlen(name), nib_tensor_cols(weight), 1, &e, err);
+}
+
+/* An empty entry for every weight that will be watched. */
+static nib_code add_entries(nib_imatrix *out, const nib_model *m, bool with_output, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    for (uint32_t layer = 0; layer < m->hp.n_layer; layer++)
+        for (nib_role role = NIB_ROLE_FIRST_BLOCK; role < NIB_ROLE_COUNT && !rc; role++)
+            if (nib_role_is_linear(role)) rc = add_entry(out, m, layer, role, err);
+    if (!rc && with_output) rc = add_entry(out, m, 0, NIB_ROLE_OUTPUT, err);
+    return rc ? rc : nib_imatrix_sort(out, err);
+}
+
+/* ---- watching ---- */
+
+typedef struct {
+    nib_imatrix *out;
+    const nib_ctx *ctx;
+} watch;
+
+static nib_imatrix_entry *entry_of(const nib_imatrix *m, uint32_t layer, nib_role role)
+{
+    char name[NIB_GGUF_NAME_MAX + 1];
+    nib_place_gguf_name((nib_place){role, layer, false}, name, sizeof name);
+    return nib_imatrix_find(m, name);
+}
+
+static nib_code check_finite(const nib_imatrix_entry *e, nib_err *err)
+{
+    for (size_t j = 0; j < e->cols; j++)
+        if (!isfinite(e->in_sum2[j]))
+            return nib_fail(err, NIB_ENUMERIC,
+                            "the input of '%s' is not finite in channel %zu: the model computes "
+                            "NaN or infinity on this text",
+                            e->name, j);
+    return NIB_OK;
+}
+
+/* Roles that share an input always come together: sum once, copy to the others. */
+static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
+                         const float *x, size_t rows, size_t cols, nib_err *err)
+{
+    const watch *w = arg;
+    nib_imatrix_entry *first = entry_of(w->out, layer, roles[0]);
+    assert(first && first->cols == cols);
+    nib_code rc = nib_accumulate_squares(first->in_sum2, x, rows, cols, w->ctx, err);
+    if (rc || (rc = check_finite(first, err))) return rc;
+    first->counts[0] += (double)rows;
+    for (size_t i = 1; i < n_roles; i++) {
+        nib_imatrix_entry *e = entry_of(w->out, layer, roles[i]);
+        assert(e && e->cols == cols);
+        memcpy(e->in_sum2, first->in_sum2, cols * sizeof *e->in_sum2);
+        e->counts[0] = first->counts[0];
+    }
+    return NIB_OK;
+}
+
+/* ---- running ---- */
+
+/* What an unfinished run needs to be kept. */
+typedef struct {
+    const nib_imatrix *m;
+    const nib_calib_opts *opts;
+    uint64_t fingerprint;
+    double saved; /* when, nib_now() */
+} keeper;
+
+static nib_code save_now_and_then(void *arg, size_t done, nib_err *err)
+{
+    keeper *k = arg;
+    if (nib_now() - k->saved < k->opts->save_every) return NIB_OK;
+    nib_code rc = nib_checkpoint_save(k->m, k->fingerprint, done, k->opts->checkpoint, err);
+    k->saved = nib_now();
+    return rc;
+}
+
+/* Where an earlier run stopped: *done windows are in the sums of `out` already. */
+static nib_code pick_up(keeper *k, nib_imatrix *out, size_t *done, const nib_model *m,
+                        const nib_windows *w, const nib_ctx *ctx, nib_err *err)
+{
+    const char *path = k->opts->checkpoint;
+    nib_code rc = nib_checkpoint_fingerprint(&k->fingerprint, m, w, k->opts, err);
+    if (!rc) rc = nib_checkpoint_load(out, k->fingerprint, done, path, ctx->log, err);
+    if (rc) return rc;
+    if (*done > w->n)
+        return nib_fail(err, NIB_EFORMAT, "%s: %zu windows done of %zu", path, *done, w->n);
+    if (*done) nib_info(ctx->log, "going on after %zu of %zu windows", *done, w->n);
+    return NIB_OK;
+}
+
+static nib_code run(nib_imatrix *out, const nib_model *m, const nib_windows *w,
+                    const nib_calib_opts *opts, const nib_ctx *ctx, nib_err *err)
+{
+    const bool with_output = opts->process_output && nib_model_param(m, 0, NIB_ROLE_OUTPUT)->weight;
+    size_t done = 0;
+    watch seen = {out, ctx};
+    keeper k = {.m = out, .opts = opts, .saved = nib_now()};
+    nib_pass pass = {.observer = {on_input, &seen}, .with_output = with_output, .arg = &k};
+    nib_code rc = add_entries(out, m, with_output, err);
+    if (!rc && opts->checkpoint) {
+        pass.after_batch = save_now_and_then;
+        rc = pick_up(&k, out, &done, m, w, ctx, err);
+    }
+    return rc ? rc : nib_pass_run(&pass, m, w, done, ctx, err);
+}
+
+nib_code nib_collect_importance(nib_imatrix *out, const nib_model *m, const nib_windows *w,
+                                const nib_calib_opts *opts, const nib_ctx *ctx, nib_err *err)
+{
+    *out = (nib_imatrix){.chunk_count = (uint32_t)w->n, .chunk_size = (uint32_t)w->n_ctx};
+    nib_code rc = run(out, m, w, opts, ctx, err);
+    if (rc) nib_imatrix_free(out);
+    return rc;
+}

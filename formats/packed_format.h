@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+/* formats/packed_format.h - how packed folders hold a linear layer.
+ *
+ * The weight X.weight[out][in] becomes several tensors, its parts: codes, scales, zero points and
+ * whatever else the checkpoint format has. To everybody but the format's own file (dir_gptq.c ...)
+ * a layout is data: parts with a suffix, a dtype and a shape that lie one after the other. What the
+ * numbers mean is the same for all:
+ *
+ *   value[r][c] = scale[r][g] * (code[r][c] - zero[r][g]),  g the group of column c
+ *
+ * Codes count from 0 here; formats that store signed ones shift both code and zero. */
+#ifndef NIB_FORMATS_PACKED_FORMAT_H
+#define NIB_FORMATS_PACKED_FORMAT_H
+
+#include "base/mem.h"
+#include "quant/act.h"
+#include "quant/codec_int.h"
+#include "quant/range.h"
+
+typedef enum {
+    NIB_PACKING_GPTQ,
+    NIB_PACKING_AWQ,
+    NIB_PACKING_CT_PACKED, /* compressed-tensors: pack-quantized, integers of weights only */
+    NIB_PACKING_CT_INT,    /* compressed-tensors: int-quantized, 8-bit weights and inputs  */
+    NIB_PACKING_KINDS,
+} nib_packing_kind;
+
+/* What a user asks for, or a configuration says. */
+typedef struct {
+    nib_packing_kind kind;
+    unsigned bits;
+    uint64_t group;  /* columns of a group; 0: whole rows                        */
+    bool per_tensor; /* one scale for all rows; of CT_INT; group is 0            */
+    bool sym;
+    bool desc_act;       /* groups are of columns in order of activation: g_idx      */
+    bool v2;             /* GPTQ: zero points as they are, not less 1                */
+    nib_type scale_type; /* F16, BF16 or F32 */
+    nib_act_scheme act;  /* of CT_INT */
+    bool act_sym;
+} nib_packing;
+
+/* Do they say the same, but for the dtype of the scales? */
+bool nib_packing_same(const nib_packing *a, const nib_packing *b);
+
+/* What a part is to a reader; the rest is data. */
+typedef enum {
+    NIB_PART_CODES,
+    NIB_PART_SCALES,
+    NIB_PART_ZEROS,
+    NIB_PART_G_IDX,       /* I32 [in]: the group of each column      */
+    NIB_PART_SHAPE,       /* I64 [2]: out, in                        */
+    NIB_PART_INPUT_SCALE, /* [1]: the range of all inputs            */
+    NIB_PART_INPUT_ZERO,  /* I8 [1] */
+    NIB_PART_ROLES,
+} nib_part_role;
+
+typedef struct {
+    nib_part_role role;
+    const char *suffix; /* ".qweight" */
+    nib_type type;
+    int n_dims;
+    uint64_t shape[2];
+    uint64_t at, bytes; /* in the packed layer */
+} nib_packing_part;
+
+/* One linear layer. */
+typedef struct {
+    nib_packing format;
+    uint64_t out, in, group, groups; /* group: columns, at most `in` */
+    size_t n_parts;
+    nib_packing_part part[NIB_PART_ROLES];
+    uint64_t bytes; /* of all parts */
+} nib_packed_parts;
+
+/* The dtype of the scales of a weight that was stored as `weight`. */
+nib_type nib_packing_scale_type(nib_packing_kind kind, nib_type weight);
+/* What cannot be held is NIB_EINVAL: bits, widths. */
+NIB_MUST_USE nib_code nib_packing_make(nib_packed_parts *l, const nib_packing *f, uint64_t out,
+                                       uint64_t in, nib_err *err);
+/* The number format whose codes and parameters nib_packing_pack() takes, scales rounded as they
+ * will be stored. Its name is "int". */
+nib_int_codec nib_packing_codec(const nib_packed_parts *l);
+
+/* What is packed. */
+typedef struct {
+    const uint8_t *code;          /* [out][in]                                                   */
+    const nib_block_param *param; /* [out][groups]                                               */
+    const uint32_t *outer;        /* [in] column outer[c] belongs to group c / group; NULL: as   */
+                                  /* they lie; needs desc_act                                    */
+    nib_act_range act;            /* of NIB_ACT_TENSOR                                           */
+} nib_packing_values;
+
+/* To l->bytes bytes. NIB_ENUMERIC: a scale or a zero point that the format does not hold. */
+NIB_MUST_USE nib_code nib_packing_pack(uint8_t *dst, const nib_packed_parts *l,
+                                       const nib_packing_values *v, nib_err *err);
+/* The values of what nib_packing_pack() made, into dst[out][in]. `work` is reused. */
+NIB_MUST_USE nib_code nib_packing_unpack(float *dst, const nib_packed_parts *l,
+                                         const uint8_t *packed, nib_buf *work, nib_err *err);
+
+/* How engines round the input of what nib_packing_pack() made. */
+nib_act_quant nib_packing_act(const nib_packed_parts *l, const uint8_t *packed);
+
+/* ---- reading by rows ---- */
+
+/* Where the parts are: read() puts bytes [offset, offset + n) of a part into dst. */
+typedef struct {
+    nib_code (*read)(const void *arg, size_t part, uint64_t offset, void *dst, size_t n,
+                     nib_err *err);
+    const void *arg;
+} nib_packing_from;
+
+/* Rows of a weight as the formula at the top has them. */
+typedef struct {
+    size_t n;
+    uint8_t *code;  /* [n][in]     */
+    float *scale;   /* [n][groups] */
+    int32_t *zero;  /* [n][groups] */
+    uint8_t *bytes; /* work memory */
+} nib_packing_rows;
+
+/* Rows [row, row + n), within the weight's; *r points into `work`. */
+NIB_MUST_USE nib_code nib_packing_read(nib_packing_rows *r, const nib_packed_parts *l,
+                                       const nib_packing_from *from, uint64_t row, uint64_t n,
+                                       nib_buf *work, nib_err *err);
+/* Where the stored numbers themselves say that the layer has another version of the format than
+ * l->format, take that; *changed says so. */
+NIB_MUST_USE nib_code nib_packing_settle(nib_packed_parts *l, bool *changed,
+                                         const nib_packing_from *from, nib_err *err);
+/* Work memory of nib_packing_read() for n rows, in bytes; false: no size_t. */
+NIB_MUST_USE bool nib_packing_read_bytes(const nib_packed_parts *l, uint64_t n, size_t *bytes);
+/* Their exact values into dst[n][in]. g_idx[in], each below l->groups, or NULL: groups are of
+ * neighbouring columns. */
+void nib_packing_decode(float *dst, const nib_packed_parts *l, const nib_packing_rows *r,
+                        const uint32_t *g_idx);
+
+/* ---- the parts of a folder ---- */
+
+/* Suffix of that part in layers of this kind; NULL: they never have it. */
+const char *nib_packing_suffix(nib_packing_kind kind, nib_part_role role);
+/* The size of the weight whose codes have this shape; false: none has. Where there is a part
+ * NIB_PART_SHAPE it says the true `in`, which may be up to a word's codes less. */
+NIB_MUST_USE bool nib_packing_measure(const nib_packing *f, const uint64_t shape[2], uint64_t *out,
+                                      uint64_t *in);
+
+#endif

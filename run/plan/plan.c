@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: MIT */
+/* run/plan/plan.c - see plan.h. */
+#include "run/plan/plan.h"
+#include "base/file.h"
+#include "run/plan/override.h"
+#include "run/plan/memory.h"
+#include "formats/target.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What choosing formats needs beside the plan. */
+typedef struct {
+    nib_plan *p;
+    nib_file_type_mix mix;
+    nib_overrides *overrides;
+    nib_type output_type, embedding_type; /* NIB_TYPE_COUNT: no wish */
+} chooser;
+
+/* ---- which tensors, and in which order ---- */
+
+/* N of "blk.N.", -1 for tensors outside the blocks: these come first in the file. */
+static long block_number(const char *name)
+{
+    return strncmp(name, "blk.", 4) ? -1 : strtol(name + 4, NULL, 10);
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const nib_plan_tensor *s = a, *t = b;
+    long i = block_number(s->name), j = block_number(t->name);
+    return i != j ? (i < j ? -1 : 1) : strcmp(s->name, t->name);
+}
+
+static bool from_gguf(const nib_plan *p)
+{
+    return nib_source_get_kind(p->model->src) == NIB_SOURCE_GGUF;
+}
+
+/* Name and row order of one source tensor; false when the output does without it: buffers that
+ * nobody reads, but for those of a GGUF file that hold something. */
+static bool place_tensor(const nib_plan *p, const nib_tensor *src, nib_plan_tensor *t)
+{
+    const nib_model *m = p->model;
+    bool placed = nib_model_place(m, src, &t->place);
+    if (!placed && (!from_gguf(p) || !nib_tensor_elems(src))) return false;
+    if (from_gguf(p)) {
+        snprintf(t->name, sizeof t->name, "%s", src->name);
+    } else {
+        nib_place_gguf_name(t->place, t->name, sizeof t->name);
+        if (m->arch->rope_interleaved && !m->rope_interleaved &&
+            nib_steps_output(nib_model_steps(m, t->place.layer), t->place.role).turned)
+            t->rope_head = m->hp.head_dim;
+    }
+    t->src = placed ? nib_model_tensor(m, t->place) : src;
+    t->method = p->recipe.method;
+    t->rows = nib_tensor_rows(src);
+    t->cols = nib_tensor_cols(src);
+    return true;
+}
+
+static nib_code list_tensors(nib_plan *p, nib_err *err)
+{
+    const nib_source *src = p->model->src;
+    size_t n = nib_source_count(src);
+    p->tensor = nib_calloc(n + 1, sizeof *p->tensor);
+    if (!p->tensor) return nib_fail_nomem(err, "a plan");
+    for (size_t i = 0; i < n; i++) p->n += place_tensor(p, nib_source_at(src, i), &p->tensor[p->n]);
+    if (!from_gguf(p) && p->model->rope_factors) {
+        nib_plan_tensor *t = &p->tensor[p->n++];
+        t->place.role = NIB_ROLE_ROPE_FREQS;
+        nib_place_gguf_name(t->place, t->name, sizeof t->name);
+        t->values = p->model->rope_factors;
+        t->rows = 1;
+        t->cols = p->model->hp.head_dim / 2;
+    }
+    qsort(p->tensor, p->n, sizeof *p->tensor, by_place);
+    return NIB_OK;
+}
+
+/* GGUF has no key for a scale of the scores, so queries are stored scaled where the model's is
+ * another than the engine's: their norm, which comes last, or else what makes them. */
+static nib_code scale_queries(nib_plan *p, nib_err *err)
+{
+    const nib_model *m = p->model;
+    const float usual = nib_usual_attn_scale(&m->hp, m->arch), scale = m->hp.attn_scale / usual;
+    size_t n = 0;
+    if (from_gguf(p) || scale == 1) return NIB_OK;
+    if (!(p->view = nib_calloc(p->n, sizeof *p->view))) return nib_fail_nomem(err, "a plan");
+    for (size_t i = 0; i < p->n; i++) {
+        nib_plan_tensor *t = &p->tensor[i];
+        const nib_steps *s = nib_model_steps(m, t->place.layer);
+        const bool normed = nib_steps_find(s, NIB_ROLE_ATTN_Q_NORM);
+        if (!t->src || t->place.role != (normed ? NIB_ROLE_ATTN_Q_NORM : NIB_ROLE_ATTN_Q)) continue;
+        if (p->recipe.transform || p->recipe.method != NIB_METHOD_RTN)
+            return nib_fail(err, NIB_EINVAL,
+                            "the scores of this model have a scale of their own, which a GGUF file "
+                            "of '%s' takes up in '%s'; write one with --type f32 or bf16 first and "
+                            "start from that",
+                            m->arch->name, t->name);
+        p->view[n] = *t->src;
+        p->view[n].times = (t->src->times != 0 ? t->src->times : 1) * scale;
+        t->src = &p->view[n++];
+    }
+    return NIB_OK;
+}
+
+/* ---- which format ---- */
+
+static NIB_PRINTF(2, 3) void say_why(nib_plan_tensor *t, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(t->reason, sizeof t->reason, fmt, ap);
+    va_end(ap);
+}
+
+static int n_dims_of(const nib_plan_tensor *t)
+{
+    if (!t->src) return 1;
+    int n = t->src->n_dims, outer = 0;
+    while (outer < n - 1 && t->src->shape[outer] == 1) outer++;
+    return n - outer;
+}
+
+/* Format of a tensor that is not to be quantized. */
+static void keep_type(const chooser *c, nib_plan_tensor *t)
+{
+    nib_type type = t->src ? t->src->codec->type : NIB_F32;
+    if (from_gguf(c->p)) {
+        say_why(t, "kept as it is");
+    } else if (n_dims_of(t) > 1 && nib_file_type_is_output(&c->mix, t->name)) {
+        if (type != NIB_F16 && type != NIB_BF16) type = NIB_F32;
+        say_why(t, "output matrix left as it is");
+    } else {
+        type = NIB_F32;
+        say_why(t, t->src ? "norms and biases stay f32" : "rotary frequencies");
+    }
+    t->codec = nib_codec_get(type);
+}
+
+/* A matrix that the user wants as it is; packed ones that GGUF cannot hold become f16. */
+static nib_code skip_tensor(const chooser *c, nib_plan_tensor *t, const char *why)
+{
+    const nib_codec *from = t->src->codec;
+    bool holds = from_gguf(c->p) || (!t->src->packed && !from->quantized && from->encode);
+    t->codec = holds ? from : nib_codec_get(NIB_F16);
+    say_why(t, "%s", why);
+    return NIB_OK;
+}
+
+/* A stand-in where the rows are not whole blocks. */
+static nib_code fit_shape(nib_plan_tensor *t, nib_type want, nib_err *err)
+{
+    nib_type type = nib_file_type_fit(want, t->cols);
+    const nib_codec *w = nib_codec_get(want);
+    if (type == NIB_TYPE_COUNT)
+        return nib_fail(err, NIB_EINVAL,
+                        "tensor '%s': rows of %llu weights are not whole blocks of %s (%u), and it "
+                        "has no stand-in; choose another with --tensor-type",
+                        t->name, (unsigned long long)t->cols, w->name, w->block);
+    if (type != want) {
+        t->fallback = true;
+        say_why(t, "stands in for %s: rows of %llu are not whole blocks of %u", w->name,
+                (unsigned long long)t->cols, w->block);
+    }
+    t->codec = nib_codec_get(type);
+    return NIB_OK;
+}
+
+/* A format that was asked for without stand-ins. */
+static nib_code take_type(nib_plan_tensor *t, nib_type type, const char *why, nib_err *err)
+{
+    t->codec = nib_codec_get(type);
+    say_why(t, "%s", why);
+    if (t->cols % t->codec->block == 0) return NIB_OK;
+    return nib_fail(err, NIB_EINVAL,
+                    "tensor '%s': rows of %llu weights are not whole blocks of %s (%u); %s allows "
+                    "no stand-in",
+                    t->name, (unsigned long long)t->cols, t->codec->name, t->codec->block, why);
+}
+
+static nib_code choose_type(chooser *c, nib_plan_tensor *t, nib_err *err)
+{
+    const nib_recipe *r = &c->p->recipe;
+    nib_type base = c->p->file_type->base;
+    const char *why;
+    bool output = nib_file_type_is_output(&c->mix, t->name);
+    if (!nib_file_type_quantizable(t->name, n_dims_of(t)) ||
+        (r->leave_output && !strcmp(t->name, "output.weight"))) {
+        keep_type(c, t);
+        return NIB_OK;
+    }
+    if (nib_file_type_is_embedding(t->name) && c->embedding_type != NIB_TYPE_COUNT)
+        return take_type(t, c->embedding_type, "--embedding-type", err);
+    if (output && c->output_type != NIB_TYPE_COUNT)
+        return take_type(t, c->output_type, "--output-type", err);
+    const nib_override *o;
+    nib_code rc = nib_overrides_find(&o, c->overrides, t->src, base, err);
+    if (rc) return rc;
+    if (o && o->method != NIB_METHOD_COUNT) t->method = o->method;
+    if (o && o->skip) return skip_tensor(c, t, o->why);
+    if (o && o->type != NIB_TYPE_COUNT) {
+        say_why(t, "%s", o->why);
+        return fit_shape(t, o->type, err);
+    }
+    const bool raise = o && o->raise;
+    if (r->pure && !raise) return take_type(t, base, "--pure", err);
+    nib_type type = r->pure ? base : nib_file_type_choose(&c->mix, t->name, t->cols, &why);
+    say_why(t, "%s", raise ? o->why : why);
+    return fit_shape(t, raise ? nib_file_type_higher(type) : type, err);
+}
+
+/* Can the source be read as weights, and does anything have to be done to them? */
+static nib_code choose_action(nib_plan *p, nib_plan_tensor *t, nib_err *err)
+{
+    const nib_codec *from = t->src ? t->src->codec : nib_codec_get(NIB_F32);
+    if (!t->src)
+        t->action = NIB_ACTION_GENERATE;
+    else if (from == t->codec && !t->rope_head && t->src->plus == 0 && t->src->times == 0)
+        t->action = NIB_ACTION_COPY;
+    if (t->action == NIB_ACTION_COPY) return NIB_OK;
+    if (t->src && !nib_tensor_readable(t->src))
+        return nib_fail(err, NIB_EFORMAT, "tensor '%s': %s holds no weights that nibble can read",
+                        t->src->name, from->name);
+    if (!t->codec->encode)
+        return nib_fail(err, NIB_EINVAL, "tensor '%s': %s cannot be written yet", t->name,
+                        t->codec->name);
+    p->requantized |= from->quantized;
+    return NIB_OK;
+}
+
+static nib_code init_chooser(chooser *c, nib_plan *p, const nib_imatrix *im, nib_err *err)
+{
+    const nib_recipe *r = &p->recipe;
+    const nib_hparams *hp = &p->model->hp;
+    nib_code rc = NIB_OK;
+    c->p = p;
+    c->output_type = c->embedding_type = NIB_TYPE_COUNT;
+    if ((rc = nib_file_type_find(&p->file_type, r->type ? r->type : "q4_k_m", err))) return rc;
+    p->label = p->file_type->name;
+    if (r->output_type && (rc = nib_writable_type_find(&c->output_type, r->output_type, err)))
+        return rc;
+    if (r->embedding_type &&
+        (rc = nib_writable_type_find(&c->embedding_type, r->embedding_type, err)))
+        return rc;
+    if ((rc = nib_overrides_new(&c->overrides, r, p->model, err))) return rc;
+    c->mix = (nib_file_type_mix){.file_type = p->file_type,
+                                 .arch = p->model->arch->name,
+                                 .n_layer = hp->n_layer,
+                                 .n_head = hp->n_head,
+                                 .n_head_kv = hp->n_head_kv,
+                                 .has_importance = im && im->n};
+    for (size_t i = 0; i < p->n; i++) {
+        c->mix.n_attn_v += nib_file_type_counts_as_v(p->tensor[i].name);
+        c->mix.has_output |= !strcmp(p->tensor[i].name, "output.weight");
+    }
+    return NIB_OK;
+}
+
+static nib_code choose_all(chooser *c, nib_err *err)
+{
+    nib_plan *p = c->p;
+    for (size_t i = 0; i < p->n; i++) {
+        nib_plan_tensor *t = &p->tensor[i];
+        nib_code rc = choose_type(c, t, err);
+        if (!rc) rc = choose_action(p, t, err);
+        if (rc) return rc;
+    }
+    return NIB_OK;
+}
+
+bool nib_plan_rescales(const nib_plan *p, const nib_plan_tensor *t)
+{
+    nib_inputs inputs;
+    if (p->recipe.transform == NIB_TRANSFORM_NONE || !t->src) return false;
+    if (t->place.role < NIB_ROLE_FIRST_BLOCK) return false;
+    nib_steps_inputs(&inputs, nib_model_steps(p->model, t->place.layer));
+    for (size_t i = 0; i < inputs.n; i++)
+        if (inputs.input[i].producer == t->place.role) return t->place.bias || n_dims_of(t) == 1;
+    return false;
+}
+
+/* Matrices of the blocks in a quantized format go through the solver of their method, and all of
+ * them where channels are rescaled before they are rounded. */
+static void mark_solved(nib_plan *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        nib_plan_tensor *t = &p->tensor[i];
+        bool matrix = nib_role_is_linear(t->place.role) && !t->place.bias;
+        if (matrix && (t->method != NIB_METHOD_RTN || p->recipe.transform) && t->codec->quantized &&
+            t->codec->fit && t->action == NIB_ACTION_ENCODE) {
+            t->action = NIB_ACTION_STAGE;
+            p->n_solved++;
+        }
+        if (nib_plan_rescales(p, t)) t->action = NIB_ACTION_STAGE;
+    }
+}
+
+/* ---- importances ---- */
+
+/* Some formats cannot do without. */
+static nib_code check_importances(const chooser *c, nib_err *err)
+{
+    for (size_t i = 0; i < c->p->n; i++) {
+        const nib_plan_tensor *t = &c->p->tensor[i];
+        if (!t->importance && t->action != NIB_ACTION_COPY && t->action != NIB_ACTION_STAGE &&
+            nib_file_type_needs_importance(&c->mix, t->name, t->codec->type))
+            return nib_fail(err, NIB_EINVAL,
+                            "tensor '%s': %s needs importances (--imatrix; 'nibble calibrate' "
+                            "makes them), and there are none for it",
+                            t->name, c->p->file_type->name);
+    }
+    return NIB_OK;
+}
+
+/* ---- sizes ---- */
+
+static nib_code list_records(nib_plan *p, nib_err *err)
+{
+    if (!(p->record = nib_calloc(p->n, sizeof *p->record))) return nib_fail_nomem(err, "a plan");
+    for (size_t i = 0; i < p->n; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        nib_gguf_tensor *r = &p->record[i];
+        *r = (nib_gguf_tensor){.name = t->name, .type = t->codec->type, .n_dims = 1};
+        r->shape[0] = t->cols;
+        if (!t->src) continue;
+        int n = n_dims_of(t);
+        if (n > NIB_GGUF_DIMS_MAX)
+            return nib_fail(err, NIB_EFORMAT, "tensor '%s': %d dimensions; GGUF holds at most %d",
+                            t->src->name, n, NIB_GGUF_DIMS_MAX);
+        r->n_dims = n ? n : 1;
+        for (int d = 0; d < n; d++) r->shape[d] = t->src->shape[t->src->n_dims - n + d];
+    }
+    return NIB_OK;
+}
+
+static void size_tensors(nib_plan *p, const nib_file_type_mix *mix)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        nib_plan_tensor *t = &p->tensor[i];
+        t->bytes = p->layout.bytes[i];
+        t->embedding_or_output =
+            nib_file_type_is_output(mix, t->name) || nib_file_type_is_embedding(t->name);
+    }
+}
+
+void nib_plan_add_up(nib_plan *p)
+{
+    uint64_t inner_weights = 0, inner_bytes = 0, solved = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        nib_plan_tensor *t = &p->tensor[i];
+        nib_type_total *by = &p->by_type[t->codec->type];
+        uint64_t weights = t->rows * t->cols;
+        if (t->action == NIB_ACTION_STAGE) {
+            t->solved_at = solved;
+            solved += t->bytes;
+        }
+        by->tensors++;
+        by->weights += weights;
+        by->bytes += t->bytes;
+        p->weights += weights;
+        p->bytes += t->bytes;
+        p->n_fallback += t->fallback;
+        if (t->embedding_or_output) continue;
+        inner_weights += weights;
+        inner_bytes += t->bytes;
+    }
+    p->solved_bytes = solved;
+    if (p->weights) p->bits_per_weight = 8.0 * (double)p->bytes / (double)p->weights;
+    if (inner_weights) p->bits_per_weight_inner = 8.0 * (double)inner_bytes / (double)inner_weights;
+}
+
+static void warn_odd(const chooser *c, nib_log *log)
+{
+    const nib_plan *p = c->p;
+    nib_overrides_warn_unused(c->overrides, log);
+    if (p->requantized)
+        nib_warn(log, "%s is quantized already: quantizing it again adds to its errors",
+                 nib_source_path(p->model->src));
+    if (p->recipe.leave_output && !c->mix.has_output)
+        nib_warn(log, "--leave-output has no effect: the embedding serves as output matrix");
+    if (!p->model->arch->sliding_period && p->model->hp.window &&
+        p->model->hp.window < p->model->hp.n_ctx_train)
+        nib_warn(log,
+                 "llama.cpp has no sliding window for '%s': it computes texts of more than %u "
+                 "tokens with full attention",
+                 p->model->arch->name, p->model->hp.window);
+}
+
+/* ---- the whole ---- */
+
+static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_ctx *ctx,
+                     nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    const nib_recipe *r = &p->recipe;
+    if (r->format == NIB_FORMAT_DIR) return nib_plan_dir(p, im, ctx, err);
+    if (r->format == NIB_FORMAT_PLAIN) return nib_plan_plain(p, im, ctx, err);
+    if ((rc = list_tensors(p, err))) return rc;
+    if ((rc = scale_queries(p, err))) return rc;
+    if ((rc = init_chooser(c, p, im, err))) return rc;
+    if ((rc = choose_all(c, err))) return rc;
+    mark_solved(p);
+    if ((rc = nib_plan_importances(p, im, ctx, err))) return rc;
+    if ((rc = check_importances(c, err))) return rc;
+    if ((rc = list_records(p, err))) return rc;
+    if ((rc = nib_export_metadata(&p->kvs, p, im, err))) return rc;
+    const char *path = r->out ? r->out : "model.gguf";
+    if ((rc = nib_gguf_plan(&p->layout, path, p->kvs, p->record, p->n, r->split_max, err)))
+        return rc;
+    size_tensors(p, &c->mix);
+    nib_plan_add_up(p);
+    p->peak_memory = nib_mem_peak() + nib_quantize_memory(p, ctx->threads);
+    p->disk_free = nib_disk_free(path);
+    if (r->out) rc = nib_target_check(&p->layout, p->model->src, r->force, err);
+    if (!rc && r->out) rc = nib_plan_room(p, 0, err);
+    if (!rc) warn_odd(c, ctx->log);
+    return rc;
+}
+
+nib_code nib_plan_make(nib_plan *p, const nib_recipe *recipe, const nib_model *model,
+                       const nib_imatrix *imatrix, const nib_ctx *ctx, nib_err *err)
+{
+    chooser c = {0};
+    *p = (nib_plan){.model = model, .recipe = *recipe};
+    nib_code rc = make(p, &c, imatrix, ctx, err);
+    if (rc) nib_plan_free(p);
+    nib_overrides_free(c.overrides);
+    return rc;
+}
+
+nib_code nib_plan_room(const nib_plan *p, uint64_t spilled, nib_err *err)
+{
+    const nib_disk_need need = {
+        .output = p->layout.total_bytes, .solved = p->solved_bytes, .spilled = spilled};
+    return nib_target_room(p->recipe.out, &need, nib_disk_free(p->recipe.out), err);
+}
+
+void nib_plan_free(nib_plan *p)
+{
+    nib_output_files_free(&p->layout);
+    nib_gguf_kvs_free(p->kvs);
+    nib_free(p->importance);
+    nib_free(p->group);
+    nib_free(p->record);
+    nib_free(p->view);
+    nib_free(p->tensor);
+    *p = (nib_plan){0};
+}

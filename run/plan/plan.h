@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/* run/plan/plan.h - everything that a quantization will do, decided before anything is written.
+ *
+ * A plan is pure data: what each tensor of the output is made from, its format and why, and what
+ * the whole will need. Making one reads no weights and finds every mistake that can be known early.
+ */
+#ifndef NIB_RUN_PLAN_PLAN_H
+#define NIB_RUN_PLAN_PLAN_H
+
+#include "base/ctx.h"
+#include "calib/imatrix.h"
+#include "infer/model.h"
+#include "quant/codec_int.h"
+#include "run/plan/file_type.h"
+#include "run/plan/recipe.h"
+
+/* Where the bytes of a tensor of the output come from. */
+typedef enum {
+    NIB_ACTION_ENCODE, /* the source's values, in the format of the output                       */
+    NIB_ACTION_COPY,   /* the source's bytes as they are                                         */
+    NIB_ACTION_STAGE,  /* made block by block; they wait in a file (formats/solved_file.h)       */
+    NIB_ACTION_GENERATE, /* values that no tensor of the source holds */
+} nib_action;
+
+typedef struct {
+    char name[NIB_PLAN_NAME_MAX + 1]; /* in the output                                     */
+    const nib_tensor *src;            /* NULL: generated, from `values`                     */
+    const float *values;              /* [cols], borrowed from the model                    */
+    uint64_t rows, cols;              /* cols: contiguous                                   */
+    const nib_codec *codec;           /* to be written in                                   */
+    nib_action action;                /* where its bytes come from                          */
+    bool fallback;                    /* a stand-in for a format whose blocks do not fit    */
+    bool embedding_or_output;         /* embedding or output matrix                         */
+    uint32_t rope_head;               /* rows are put into pair order within heads of this  */
+                                      /* many, or back from it; 0: kept in order            */
+    nib_place place;                  /* role and layer; none: a buffer that nobody reads   */
+    nib_method method;                /* of a weight of the blocks                          */
+    uint64_t solved_at;               /* staged: where in that file                         */
+    nib_packed_parts layout;          /* of folders: how it is packed; no parts: it is not  */
+    nib_act_range range;              /* of its input, where the recipe has ranges          */
+    char label[24];                   /* the name of its number format, for codec->name    */
+    const float *importance;          /* [cols] or NULL                                     */
+    uint64_t bytes;
+    char reason[112];
+} nib_plan_tensor;
+
+typedef struct {
+    size_t tensors;
+    uint64_t weights, bytes;
+} nib_type_total;
+
+typedef struct {
+    const nib_model *model;         /* borrowed */
+    nib_recipe recipe;              /* strings borrowed */
+    const nib_file_type *file_type; /* NULL when a folder is written      */
+    const char *label;              /* of what is written: "q4_k_m", "int4-g128" */
+    char label_text[32];            /* it points here when a folder is written: do not move */
+    nib_int_codec *group;           /* [n] folders: formats of the tensors, where packed */
+    nib_plan_tensor *tensor;        /* [n] in the order of the file */
+    nib_tensor *view; /* of weights that the file holds scaled                               */
+    nib_gguf_tensor *record; /* [n] the same for the writer, names borrowed from `tensor` */
+    size_t n;
+    nib_gguf_kvs *kvs;       /* the file's metadata */
+    nib_output_files layout; /* paths and sizes of the files to be, of either format */
+    float *importance;       /* storage */
+
+    nib_type_total by_type[NIB_TYPE_COUNT];
+    uint64_t weights, bytes; /* all tensors */
+    double bits_per_weight;
+    double bits_per_weight_inner; /* without embedding and output matrix; 0 when nothing is left */
+    uint64_t peak_memory;         /* of the process: so far, and what the run will add */
+    uint64_t solved_bytes; /* of the tensors that wait in the side file (formats/solved_file.h) */
+    uint64_t disk_free;    /* where the output goes; UINT64_MAX: unknown */
+    size_t n_fallback;
+    size_t n_solved;             /* tensors that the solver makes */
+    size_t n_with_importance;    /* tensors encoded with importances */
+    size_t n_without_importance; /* could have used them, but the file has no entry */
+    bool requantized;            /* some tensor was quantized before */
+} nib_plan;
+
+/* imatrix may be NULL. Model, recipe strings and imatrix must outlive the plan. Odd but harmless
+ * wishes are warned about on ctx->log. On failure *p is empty. */
+NIB_MUST_USE nib_code nib_plan_make(nib_plan *p, const nib_recipe *recipe, const nib_model *model,
+                                    const nib_imatrix *imatrix, const nib_ctx *ctx, nib_err *err);
+/* Is there room on the disk for all that carrying it out needs at once, with so many bytes of
+ * activations that do not stay in memory? */
+NIB_MUST_USE nib_code nib_plan_room(const nib_plan *p, uint64_t spilled, nib_err *err);
+void nib_plan_free(nib_plan *p);
+
+/* Sums over the tensors, whose bytes are known, and places in the side file. */
+void nib_plan_add_up(nib_plan *p);
+
+/* Is t a norm or a bias of a block, which the recipe's rescaling may divide? */
+bool nib_plan_rescales(const nib_plan *p, const nib_plan_tensor *t);
+
+/* Does the run find the ranges of inputs itself, on sample text? run/plan/plan_folder.c. */
+bool nib_plan_measures_ranges(const nib_plan *p);
+
+/* What makes a folder a model. */
+#define NIB_FOLDER_MARK "config.json"
+
+/* Can the folder be written? run/plan/plan_folder.c. */
+NIB_MUST_USE nib_code nib_folder_check(const nib_plan *p, nib_err *err);
+
+/* nib_plan_make() for folders, run/plan/plan_folder.c; called by it, and it cleans up. */
+NIB_MUST_USE nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *imatrix, const nib_ctx *ctx,
+                                   nib_err *err);
+
+/* nib_plan_make() for plain folders, run/plan/plan_plain.c; called by it, and it cleans up. */
+NIB_MUST_USE nib_code nib_plan_plain(nib_plan *p, const nib_imatrix *imatrix, const nib_ctx *ctx,
+                                     nib_err *err);
+
+/* Put a folder's tensors into order: what is outside the blocks, then block by block, by name. */
+void nib_plan_sort(nib_plan *p);
+/* The layout of a folder's files: tensors in the order of the plan, their bytes known, no file
+ * beyond the recipe's limit unless one tensor alone is; run/plan/plan_shards.c. */
+NIB_MUST_USE nib_code nib_plan_shards(nib_plan *p, nib_err *err);
+
+/* Give each tensor that is rounded with importances those of the matrix (NULL: none), and say how
+ * many lack them; run/plan/plan_importance.c. NIB_EFORMAT: a matrix of another model. */
+NIB_MUST_USE nib_code nib_plan_importances(nib_plan *p, const nib_imatrix *imatrix,
+                                           const nib_ctx *ctx, nib_err *err);
+
+/* The metadata of the output; run/write/gguf_metadata.c. From a Hugging Face folder: made from its
+ * configuration and tokenizer; from GGUF: copied. Needs all of the plan but kvs and layout. */
+NIB_MUST_USE nib_code nib_export_metadata(nib_gguf_kvs **out, const nib_plan *p,
+                                          const nib_imatrix *imatrix, nib_err *err);
+
+/* The plan as data for programs; NULL when memory is short. The caller frees it. */
+nib_json *nib_plan_json(const nib_plan *p);
+
+#endif

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/* run/plan/plan_folder.c - the plan of a packed folder: linear weights of the blocks are packed, as
+ * run/plan/folder_layers.h has it, everything else is copied under its name. */
+#include "base/file.h"
+#include "base/out_folder.h"
+#include "formats/target.h"
+#include "run/plan/folder_layers.h"
+#include "run/plan/memory.h"
+#include "run/plan/plan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- what can be asked for ---- */
+
+static nib_code refuse(const nib_recipe *r, const char *option, nib_err *err)
+{
+    return nib_fail(err, NIB_EINVAL, "%s is for GGUF files, not for --format %s", option,
+                    nib_packing_method(r->layout.kind));
+}
+
+static nib_code check_recipe(const nib_plan *p, nib_err *err)
+{
+    const nib_recipe *r = &p->recipe;
+    if (nib_source_get_kind(p->model->src) != NIB_SOURCE_HF)
+        return nib_fail(err, NIB_EINVAL,
+                        "%s: --format %s needs a Hugging Face folder to start from, because "
+                        "everything but the weights is carried along from it",
+                        nib_source_path(p->model->src), nib_packing_method(r->layout.kind));
+    if (r->type) return refuse(r, "--type", err);
+    if (r->n_tensor_types) return refuse(r, "--tensor-type", err);
+    if (r->output_type) return refuse(r, "--output-type", err);
+    if (r->embedding_type) return refuse(r, "--embedding-type", err);
+    if (r->pure) return refuse(r, "--pure", err);
+    if (r->leave_output) return refuse(r, "--leave-output", err);
+    if (r->layout.desc_act && r->method == NIB_METHOD_RTN)
+        return nib_fail(err, NIB_EINVAL,
+                        "--desc-act needs --method gptq: rounding to nearest sees no activations");
+    return NIB_OK;
+}
+
+/* ---- tensors ---- */
+
+static nib_code check_group(const nib_plan_tensor *t, uint64_t group, nib_err *err)
+{
+    if (group && t->cols % group)
+        return nib_fail(
+            err, NIB_EINVAL,
+            "tensor '%s': rows of %llu weights are no multiple of the group size, %llu; "
+            "choose another with --group-size",
+            t->src->name, (unsigned long long)t->cols, (unsigned long long)group);
+    return NIB_OK;
+}
+
+/* Format and size of a weight that is packed. */
+static nib_code pack_tensor(nib_plan *p, nib_plan_tensor *t, nib_packing f, nib_int_codec *c,
+                            nib_err *err)
+{
+    f.scale_type = nib_packing_scale_type(f.kind, t->src->codec->type);
+    nib_code rc = check_group(t, f.group, err);
+    if (rc) return rc;
+    rc = nib_packing_make(&t->layout, &f, t->rows, t->cols, err);
+    if (rc) return nib_wrap(err, "tensor '%s'", t->src->name);
+    *c = nib_packing_codec(&t->layout);
+    if (f.bits < 8) c->scales = p->recipe.scales; /* with 256 levels nothing is gained */
+    c->codec.uses_importance = c->scales == NIB_SCALES_SQUARE;
+    c->codec.name = nib_int_codec_name(t->label, sizeof t->label, f.bits, f.group, f.per_tensor);
+    t->codec = &c->codec;
+    if (p->recipe.ranges)
+        t->range = nib_act_range_on(
+            nib_ranges_find(p->recipe.ranges, t->place.layer, t->place.role), f.act_sym);
+    t->action = NIB_ACTION_STAGE;
+    t->bytes = t->layout.bytes;
+    p->requantized |= t->src->codec->quantized;
+    return NIB_OK;
+}
+
+/* What takes up what is rescaled is written anew. */
+static nib_code copy_tensor(const nib_plan *p, nib_plan_tensor *t, nib_err *err)
+{
+    if (t->src->packed)
+        return nib_fail(err, NIB_EINVAL,
+                        "tensor '%s' is packed already, so it cannot be copied; start from the "
+                        "original model",
+                        t->src->name);
+    t->codec = t->src->codec;
+    t->bytes = t->src->bytes;
+    t->action = nib_plan_rescales(p, t) ? NIB_ACTION_STAGE : NIB_ACTION_COPY;
+    if (!*t->reason)
+        snprintf(t->reason, sizeof t->reason,
+                 t->action == NIB_ACTION_COPY ? "copied as it is" : "takes up what is rescaled");
+    return NIB_OK;
+}
+
+static nib_code plan_tensor(nib_plan *p, size_t i, nib_overrides *o, nib_err *err)
+{
+    nib_plan_tensor *t = &p->tensor[i];
+    nib_packing f;
+    bool packed = nib_role_is_linear(t->place.role) && !t->place.bias;
+    nib_code rc = packed ? nib_folder_choose(&f, &packed, t, &p->recipe, o, err) : NIB_OK;
+    if (rc) return rc;
+    return packed ? pack_tensor(p, t, f, &p->group[i], err) : copy_tensor(p, t, err);
+}
+
+static nib_code list_tensors(nib_plan *p, nib_overrides *o, nib_err *err)
+{
+    const nib_source *src = p->model->src;
+    const size_t n = nib_source_count(src);
+    p->tensor = nib_calloc(n, sizeof *p->tensor);
+    p->record = nib_calloc(n, sizeof *p->record);
+    p->group = nib_calloc(n, sizeof *p->group);
+    if (!p->tensor || !p->record || !p->group) return nib_fail_nomem(err, "a plan");
+    for (size_t i = 0; i < n; i++) {
+        nib_plan_tensor *t = &p->tensor[i];
+        t->src = nib_source_at(src, i);
+        t->rows = nib_tensor_rows(t->src);
+        t->cols = nib_tensor_cols(t->src);
+        t->method = p->recipe.method;
+        if (nib_model_place(p->model, t->src, &t->place))
+            t->src = nib_model_tensor(p->model, t->place);
+        t->embedding_or_output =
+            t->place.role == NIB_ROLE_TOKEN_EMBD || t->place.role == NIB_ROLE_OUTPUT;
+        snprintf(t->name, sizeof t->name, "%.*s", NIB_PLAN_NAME_MAX, t->src->name);
+    }
+    p->n = n;
+    nib_plan_sort(p);
+    nib_code rc = NIB_OK;
+    for (size_t i = 0; i < n && !rc; i++) {
+        const nib_tensor *t = p->tensor[i].src;
+        nib_gguf_tensor *r = &p->record[i];
+        if ((rc = plan_tensor(p, i, o, err))) break;
+        *r = (nib_gguf_tensor){.name = p->tensor[i].name, .type = t->codec->type};
+        for (int d = 0; d < t->n_dims && r->n_dims < NIB_GGUF_DIMS_MAX; d++)
+            r->shape[r->n_dims++] = t->shape[d];
+    }
+    return rc;
+}
+
+/* ---- the whole ---- */
+
+/* A folder that says it is packed should be. */
+static nib_code check_any_packed(const nib_plan *p, nib_err *err)
+{
+    for (size_t i = 0; i < p->n; i++)
+        if (p->tensor[i].layout.n_parts) return NIB_OK;
+    return nib_fail(err, NIB_EINVAL, "all layers are skipped, so nothing is left to pack");
+}
+
+bool nib_plan_measures_ranges(const nib_plan *p)
+{
+    return p->recipe.layout.act == NIB_ACT_TENSOR && !p->recipe.ranges;
+}
+
+/* Nothing is solved where rounding sees no activations. */
+static void count_solved(nib_plan *p)
+{
+    size_t n = 0;
+    bool looks = p->recipe.transform || nib_plan_measures_ranges(p);
+    for (size_t i = 0; i < p->n; i++) {
+        n += p->tensor[i].action == NIB_ACTION_STAGE;
+        looks |= p->tensor[i].action == NIB_ACTION_STAGE && p->tensor[i].method != NIB_METHOD_RTN;
+    }
+    p->n_solved = looks ? n : 0;
+}
+
+static nib_code plan_tensors(nib_plan *p, const nib_ctx *ctx, nib_err *err)
+{
+    nib_overrides *o;
+    nib_code rc = nib_overrides_new(&o, &p->recipe, p->model, err);
+    if (!rc) rc = list_tensors(p, o, err);
+    if (!rc) rc = nib_folder_check_fused(p, err);
+    if (!rc) rc = check_any_packed(p, err);
+    if (!rc) nib_overrides_warn_unused(o, ctx->log);
+    nib_overrides_free(o);
+    if (!rc) count_solved(p);
+    return rc;
+}
+
+static nib_code check_not_source(const nib_plan *p, nib_err *err)
+{
+    char *dir = nib_source_folder(p->model->src);
+    if (!dir) return nib_fail_nomem(err, "a path");
+    bool same = nib_file_same(dir, p->recipe.out);
+    nib_free(dir);
+    if (!same) return NIB_OK;
+    return nib_fail(err, NIB_EINVAL, "%s: is the folder of the model that is being read",
+                    p->recipe.out);
+}
+
+nib_code nib_folder_check(const nib_plan *p, nib_err *err)
+{
+    nib_code rc = nib_target_folder(p->recipe.out, err);
+    if (!rc) rc = check_not_source(p, err);
+    if (!rc) rc = nib_out_folder_check(p->recipe.out, NIB_FOLDER_MARK, p->recipe.force, err);
+    return rc ? rc : nib_plan_room(p, 0, err);
+}
+
+nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, nib_err *err)
+{
+    const nib_recipe *r = &p->recipe;
+    nib_code rc = check_recipe(p, err);
+    if (rc) return rc;
+    nib_int_codec_name(p->label_text, sizeof p->label_text, r->layout.bits, r->layout.group,
+                       r->layout.per_tensor);
+    p->label = p->label_text;
+    if ((rc = plan_tensors(p, ctx, err))) return rc;
+    if ((rc = nib_plan_importances(p, im, ctx, err))) return rc;
+    if ((rc = nib_plan_shards(p, err))) return rc;
+    nib_plan_add_up(p);
+    p->peak_memory = nib_mem_peak() + nib_rounding_memory(p);
+    p->disk_free = nib_disk_free(r->out ? r->out : ".");
+    if (r->out) rc = nib_folder_check(p, err);
+    if (!rc && p->recipe.layout.desc_act)
+        nib_warn(ctx->log,
+                 "--desc-act: GPTQModel and Transformers follow the index of columns, vLLM passes "
+                 "over it "
+                 "since September 2026; without the option every engine reads the folder");
+    if (!rc && p->requantized)
+        nib_warn(ctx->log, "%s is quantized already: quantizing it again adds to its errors",
+                 nib_source_path(p->model->src));
+    return rc;
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/* run/plan/plan_plain.c - the plan of a plain folder: every tensor of the model under its Hugging
+ * Face name, in one dtype, whatever it was stored in. */
+#include "base/file.h"
+#include "infer/tokenizer.h"
+#include "run/plan/plan.h"
+#include "run/plan/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- what can be asked for ---- */
+
+static nib_code refuse(const char *option, nib_err *err)
+{
+    return nib_fail(err, NIB_EINVAL,
+                    "%s is for number formats with fewer bits, not for --format "
+                    "safetensors",
+                    option);
+}
+
+static nib_code check_recipe(const nib_recipe *r, nib_err *err)
+{
+    if (r->method != NIB_METHOD_RTN || r->transform != NIB_TRANSFORM_NONE)
+        return refuse("--method", err);
+    if (r->n_overrides) return refuse("--override", err);
+    if (r->protect_blocks) return refuse("--protect-blocks", err);
+    if (r->n_tensor_types) return refuse("--tensor-type", err);
+    if (r->output_type) return refuse("--output-type", err);
+    if (r->embedding_type) return refuse("--embedding-type", err);
+    if (r->pure) return refuse("--pure", err);
+    if (r->leave_output) return refuse("--leave-output", err);
+    return NIB_OK;
+}
+
+static nib_code find_type(const nib_codec **out, nib_plan *p, nib_err *err)
+{
+    const char *name = p->recipe.type;
+    const nib_codec *c = name ? nib_codec_find(name) : NULL;
+    if (!c || (c->type != NIB_F32 && c->type != NIB_F16 && c->type != NIB_BF16))
+        return nib_fail(err, NIB_EINVAL,
+                        "--format safetensors needs --type f32, f16 or bf16%s%.40s%s",
+                        name ? ", not '" : "", name ? name : "", name ? "'" : "");
+    *out = c;
+    p->label = c->name;
+    return NIB_OK;
+}
+
+/* ---- tensors ---- */
+
+/* False: a table that the configuration says as well, or a buffer that nobody reads. */
+static bool place_tensor(const nib_plan *p, const nib_tensor *src, const nib_codec *c,
+                         nib_plan_tensor *t)
+{
+    const nib_model *m = p->model;
+    *t = (nib_plan_tensor){
+        .src = src, .codec = c, .rows = nib_tensor_rows(src), .cols = nib_tensor_cols(src)};
+    if (!nib_model_place(m, src, &t->place) || t->place.role == NIB_ROLE_ROPE_FREQS) return false;
+    const bool pairs = t->place.role == NIB_ROLE_ATTN_Q || t->place.role == NIB_ROLE_ATTN_K;
+    if (nib_source_get_kind(m->src) == NIB_SOURCE_GGUF)
+        nib_place_hf_name(m->arch, t->place, t->name, sizeof t->name);
+    else
+        snprintf(t->name, sizeof t->name, "%s", src->name);
+    if (pairs && m->rope_interleaved) t->rope_head = m->hp.head_dim;
+    t->embedding_or_output =
+        t->place.role == NIB_ROLE_TOKEN_EMBD || t->place.role == NIB_ROLE_OUTPUT;
+    if (src->codec == c && !src->packed && !t->rope_head) t->action = NIB_ACTION_COPY;
+    snprintf(t->reason, sizeof t->reason,
+             t->action == NIB_ACTION_COPY ? "copied as it is" : "as asked for");
+    return true;
+}
+
+static nib_code list_tensors(nib_plan *p, const nib_codec *c, nib_err *err)
+{
+    const nib_source *src = p->model->src;
+    const size_t n = nib_source_count(src);
+    p->tensor = nib_calloc(n, sizeof *p->tensor);
+    p->record = nib_calloc(n, sizeof *p->record);
+    if (!p->tensor || !p->record) return nib_fail_nomem(err, "a plan");
+    for (size_t i = 0; i < n; i++)
+        p->n += place_tensor(p, nib_source_at(src, i), c, &p->tensor[p->n]);
+    nib_plan_sort(p);
+    for (size_t i = 0; i < p->n; i++) {
+        nib_plan_tensor *t = &p->tensor[i];
+        nib_gguf_tensor *r = &p->record[i];
+        t->bytes = t->rows * t->cols * c->bytes;
+        *r = (nib_gguf_tensor){.name = t->name, .type = c->type};
+        if (t->embedding_or_output || (nib_role_is_linear(t->place.role) && !t->place.bias))
+            r->shape[r->n_dims++] = t->rows;
+        r->shape[r->n_dims++] = t->cols;
+    }
+    return NIB_OK;
+}
+
+/* ---- the whole ---- */
+
+/* Configuration and tokenizer can be written: find out before the weights are. */
+static nib_code check_files(const nib_plan *p, nib_err *err)
+{
+    nib_json *cfg;
+    nib_tokenizer *tok;
+    if (nib_source_get_kind(p->model->src) != NIB_SOURCE_GGUF) return NIB_OK;
+    if (!(cfg = nib_json_new_object())) return nib_fail_nomem(err, "config.json");
+    nib_code rc = nib_model_to_hf(p->model, cfg, err);
+    nib_json_free(cfg);
+    if (!rc) rc = nib_tokenizer_open(&tok, p->model->src, err);
+    if (rc) return nib_wrap(err, "%s", nib_source_path(p->model->src));
+    nib_tokenizer_close(tok);
+    return NIB_OK;
+}
+
+nib_code nib_plan_plain(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, nib_err *err)
+{
+    const nib_recipe *r = &p->recipe;
+    const nib_codec *c = NULL;
+    nib_code rc = check_recipe(r, err);
+    if (!rc && im) rc = refuse("--imatrix", err);
+    if (!rc) rc = find_type(&c, p, err);
+    if (!rc) rc = list_tensors(p, c, err);
+    if (!rc) rc = check_files(p, err);
+    if (!rc) rc = nib_plan_shards(p, err);
+    if (rc) return rc;
+    nib_plan_add_up(p);
+    p->peak_memory = nib_mem_peak() + nib_quantize_memory(p, ctx->threads);
+    p->disk_free = nib_disk_free(r->out ? r->out : ".");
+    if (strcmp(nib_model_activations(p->model), "f32") != 0)
+        nib_warn(ctx->log,
+                 "%s: inputs of linear layers are rounded to 8-bit integers (%s), which "
+                 "a plain folder does not do",
+                 nib_source_path(p->model->src), nib_model_activations(p->model));
+    return r->out ? nib_folder_check(p, err) : NIB_OK;
+}

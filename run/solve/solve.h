@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* run/solve/solve.h - solve the weights of a plan, one transformer block after the other.
+ *
+ * For each block: run the calibration windows through it and gather the second moments of every
+ * distinct input; rescale its channels, where the recipe says so (run/solve/rescale.h); solve each
+ * linear weight onto the format that the plan gives it (quant/gptq.h); run the windows through the
+ * solved block: what comes out is the next block's input, so that later blocks make up for what
+ * earlier ones lost. In memory at a time: one block's weights in f32, its moments, and the
+ * activations (in a temporary file when they are large).
+ *
+ * A few windows are held out: they run through the original and the solved blocks side by side,
+ * which at the end gives the Kullback-Leibler divergence that the blocks' quantization costs. */
+#ifndef NIB_RUN_SOLVE_SOLVE_H
+#define NIB_RUN_SOLVE_SOLVE_H
+
+#include "calib/hessian_store.h"
+#include "quant/gptq.h"
+#include "quant/range.h"
+#include "run/solve/divergence.h"
+#include "run/plan/solve_opts.h"
+#include "run/solve/rescale.h"
+#include "formats/solved_file.h"
+
+typedef struct {
+    const char *name; /* GGUF name, borrowed from the plan */
+    const nib_codec *codec;
+    double rtn, solved; /* output error as shares of the output's energy */
+    double damp, seconds;
+} nib_solve_line;
+
+typedef struct {
+    nib_solve_line *line;
+    size_t n;
+    nib_rescale_line *rescaled;
+    size_t n_rescaled;
+    size_t windows, held_out, n_ctx;
+    bool from_stats;   /* of nib_solve_opts */
+    nib_divergence kl; /* n = 0: no windows were held out */
+    double seconds;
+} nib_solve_report;
+
+/* Of what decides the result: model, windows, formats, options. No windows with opts->stats, here
+ * and in the run: w is NULL. */
+NIB_MUST_USE nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windows *w,
+                                            const nib_solve_opts *opts, nib_err *err);
+
+/* Solve every tensor of the plan that is marked so; packed tensors go to `side`, which the caller
+ * closes. On failure the report is empty, but the side file may be taken up by a later run. */
+NIB_MUST_USE nib_code nib_solve_run(nib_solve_report *r, nib_solved_file *side, const nib_plan *p,
+                                    const nib_windows *w, const nib_solve_opts *opts,
+                                    const nib_ctx *ctx, nib_err *err);
+void nib_solve_report_free(nib_solve_report *r);
+/* Add the report as "solved"; false when memory is short. run/report.c. */
+NIB_MUST_USE bool nib_solve_report_json(nib_json *parent, const nib_solve_report *r);
+
+#endif

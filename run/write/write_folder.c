@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+/* run/write/write_folder.c - see write_folder.h. */
+#include "run/write/write_folder.h"
+
+#include "base/file.h"
+#include "base/par.h"
+#include "formats/safetensors.h"
+#include "quant/round.h"
+#include "run/write/folder_files.h"
+#include "run/solve/commit.h"
+#include "base/out_folder.h"
+#include "formats/target.h"
+#include "run/plan/weights.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { PIECE = 4 << 20 };
+
+/* ---- rounding to nearest ---- */
+
+/* Work memory that goes from tensor to tensor. */
+typedef struct {
+    nib_buf w, code, param, raw;
+} round_work;
+
+static nib_code round_tensor(const nib_plan_tensor *t, nib_commit *keep, round_work *m,
+                             nib_err *err)
+{
+    const size_t rows = (size_t)t->rows, cols = (size_t)t->cols, n = rows * cols;
+    const nib_ctx *ctx = keep->ctx;
+    float *w = nib_buf_reserve(&m->w, n, sizeof *w);
+    uint8_t *code = nib_buf_reserve(&m->code, n, 1);
+    nib_block_param *param = nib_buf_reserve(&m->param, n / t->codec->block, sizeof *param);
+    if (!w || !code || !param) return nib_fail_nomem(err, "weights");
+    nib_code rc = nib_weights_read(keep->p, t, 0, t->rows, w, &m->raw, ctx->cpu, err);
+    if (!rc) rc = nib_round_rows(t->codec, w, t->importance, rows, cols, w, code, param, ctx, err);
+    const nib_packing_values v = {.code = code, .param = param, .act = t->range};
+    return rc ? rc : nib_commit_write(keep, t, &v, NULL, err);
+}
+
+nib_code nib_folder_round(nib_solved_file *side, const nib_plan *p, const nib_ctx *ctx,
+                          nib_err *err)
+{
+    round_work m = {0};
+    nib_commit keep = {.p = p, .side = side, .ctx = ctx};
+    nib_progress progress;
+    nib_code rc = NIB_OK;
+    nib_progress_begin(&progress, ctx->log, "rounding", "tensors", (double)p->n);
+    for (size_t i = 0; i < p->n && !rc; i++) {
+        if (p->tensor[i].action == NIB_ACTION_STAGE)
+            rc = round_tensor(&p->tensor[i], &keep, &m, err);
+        nib_progress_at(&progress, (double)i + 1);
+    }
+    nib_progress_end(&progress);
+    nib_commit_free(&keep);
+    nib_buf *all[] = {&m.w, &m.code, &m.param, &m.raw};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) nib_buf_free(all[i]);
+    return rc;
+}
+
+/* ---- tensors ---- */
+
+/* One tensor of the files and where its bytes are. */
+typedef struct {
+    const char *name;
+    const nib_plan_tensor *t;
+    uint64_t at; /* in the side file, or in the source's tensor */
+    uint32_t file;
+} entry;
+
+typedef struct {
+    const nib_plan *p;
+    const nib_solved_file *side;
+    const nib_ctx *ctx;
+    nib_out_folder stage;
+    nib_arena names;
+    entry *e;          /* [n] */
+    nib_st_tensor *st; /* [n] the same for the writer; of one file after the other */
+    size_t n;
+    uint8_t *piece; /* [PIECE] */
+    nib_progress progress;
+    uint64_t done;
+} job;
+
+/* A tensor in its own dtype, from the source or, where it was changed, from the side file. */
+static void add_plain(job *j, const nib_plan_tensor *t, uint32_t file)
+{
+    nib_st_tensor *st = &j->st[j->n];
+    *st = (nib_st_tensor){
+        .name = t->src->name, .type = t->src->codec->type, .n_dims = t->src->n_dims};
+    memcpy(st->shape, t->src->shape, sizeof st->shape);
+    j->e[j->n++] = (entry){st->name, t, t->action == NIB_ACTION_STAGE ? t->solved_at : 0, file};
+}
+
+static nib_code add_packed(job *j, const nib_plan_tensor *t, uint32_t file, nib_err *err)
+{
+    char name[1024];
+    const size_t stem = strlen(t->src->name) - (sizeof ".weight" - 1);
+    for (size_t k = 0; k < t->layout.n_parts; k++) {
+        const nib_packing_part *p = &t->layout.part[k];
+        int len = snprintf(name, sizeof name, "%.*s%s", (int)stem, t->src->name, p->suffix);
+        const char *copy = nib_arena_str(&j->names, name, (size_t)len);
+        if (!copy) return nib_fail_nomem(err, "tensor names");
+        j->st[j->n] = (nib_st_tensor){copy, p->type, p->n_dims, {p->shape[0], p->shape[1]}};
+        j->e[j->n++] = (entry){copy, t, t->solved_at + p->at, file};
+    }
+    return NIB_OK;
+}
+
+static nib_code list_entries(job *j, nib_err *err)
+{
+    const nib_plan *p = j->p;
+    j->e = nib_alloc(p->n * NIB_PART_ROLES, sizeof *j->e);
+    j->st = nib_alloc(p->n * NIB_PART_ROLES, sizeof *j->st);
+    j->piece = nib_alloc(PIECE, 1);
+    if (!j->e || !j->st || !j->piece) return nib_fail_nomem(err, "the list of tensors");
+    nib_code rc = NIB_OK;
+    for (size_t i = 0; i < p->n && !rc; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        uint32_t file = p->layout.file_of[i];
+        if (t->layout.n_parts)
+            rc = add_packed(j, t, file, err);
+        else
+            add_plain(j, t, file);
+    }
+    return rc;
+}
+
+/* The writer's tensors were sorted; names are unique and shared. */
+static const entry *find_entry(const job *j, size_t first, size_t end, const char *name)
+{
+    for (size_t i = first; i + 1 < end; i++)
+        if (j->e[i].name == name) return &j->e[i];
+    return &j->e[end - 1];
+}
+
+static nib_code write_tensor(job *j, nib_st_writer *w, size_t i, const nib_st_tensor *st,
+                             const entry *e, nib_err *err)
+{
+    uint64_t bytes = nib_codec_get(st->type)->bytes, at = 0;
+    nib_code rc = NIB_OK;
+    for (int d = 0; d < st->n_dims; d++) bytes *= st->shape[d];
+    if (e->t->action != NIB_ACTION_STAGE) bytes = e->t->bytes;
+    while (at < bytes && !rc) {
+        size_t n = bytes - at < PIECE ? (size_t)(bytes - at) : PIECE;
+        rc = e->t->action == NIB_ACTION_STAGE
+                 ? nib_solved_file_read(j->side, e->at + at, j->piece, n, err)
+                 : nib_source_read(j->p->model->src, e->t->src, at, j->piece, n, err);
+        if (!rc) rc = nib_st_write(w, i, j->piece, n, err);
+        at += n;
+        j->done += n;
+        nib_progress_at(&j->progress, (double)j->done / 1e6);
+    }
+    return rc;
+}
+
+/* Entries [first, end) are those of file `f`. */
+static nib_code write_file(job *j, size_t f, size_t first, size_t end, nib_err *err)
+{
+    const size_t n = end - first;
+    nib_st_tensor *st = j->st + first;
+    nib_st_writer *w = NULL;
+    char *path = nib_path_join(j->stage.dir, nib_path_base(j->p->layout.file_path[f]));
+    if (!path) return nib_fail_nomem(err, "a path");
+    nib_st_sort(st, n);
+    nib_code rc = nib_st_begin(&w, path, st, n, false, err);
+    for (size_t i = 0; i < n && !rc; i++)
+        rc = write_tensor(j, w, i, &st[i], find_entry(j, first, end, st[i].name), err);
+    if (rc)
+        nib_st_abort(w);
+    else
+        rc = nib_st_end(w, err);
+    nib_free(path);
+    return rc;
+}
+
+static nib_code write_files(job *j, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    nib_progress_begin(&j->progress, j->ctx->log, "writing", "MB", (double)j->p->bytes / 1e6);
+    for (size_t first = 0, end; first < j->n && !rc; first = end) {
+        for (end = first; end < j->n && j->e[end].file == j->e[first].file;) end++;
+        rc = write_file(j, j->e[first].file, first, end, err);
+    }
+    nib_progress_end(&j->progress);
+    return rc;
+}
+
+static nib_code put_index(const job *j, nib_err *err)
+{
+    nib_shard_index x = nib_shard_index_new(&j->p->layout, j->p->bytes);
+    for (size_t i = 0; i < j->n; i++) nib_shard_index_add(&x, j->e[i].name, j->e[i].file);
+    return nib_shard_index_save(&x, j->stage.dir, err);
+}
+
+/* ---- the whole ---- */
+
+/* What was written opens and says what the plan said. */
+static nib_code verify(const job *j, nib_err *err)
+{
+    const nib_plan *p = j->p;
+    nib_source *s = NULL;
+    nib_code rc = nib_source_open(&s, j->stage.dir, err);
+    if (rc) return rc;
+    for (size_t i = 0; i < p->n && !rc; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        const nib_tensor *f = nib_source_find(s, t->src->name);
+        if (!f || strcmp(f->codec->name, t->codec->name) || f->bytes != t->bytes ||
+            nib_tensor_rows(f) != t->rows || nib_tensor_cols(f) != t->cols)
+            rc = nib_fail(err, NIB_EFORMAT, "%s: tensor '%s' is not as it was written",
+                          p->recipe.out, t->src->name);
+    }
+    if (!rc && nib_source_count(s) != p->n)
+        rc = nib_fail(err, NIB_EFORMAT, "%s: %zu tensors were written, %zu are in the folder",
+                      p->recipe.out, p->n, nib_source_count(s));
+    nib_source_close(s);
+    return rc;
+}
+
+nib_code nib_write_folder(nib_quantize_result *r, const nib_plan *p, const nib_solved_file *side,
+                          const nib_packing_note *note, const nib_ctx *ctx, nib_err *err)
+{
+    double started = nib_now();
+    job j = {.p = p, .side = side, .ctx = ctx, .stage = {.fd = -1}};
+    *r = (nib_quantize_result){0};
+    nib_code rc = list_entries(&j, err);
+    if (!rc)
+        rc = nib_out_folder_open(&j.stage, p->recipe.out, NIB_FOLDER_MARK, p->recipe.force, err);
+    if (!rc) rc = write_files(&j, err);
+    if (!rc) rc = put_index(&j, err);
+    if (!rc) rc = nib_folder_put_configs(j.stage.dir, p, note, err);
+    if (!rc) rc = nib_folder_carry_files(j.stage.dir, p->model->src, err);
+    if (!rc) rc = verify(&j, err);
+    if (rc)
+        nib_out_folder_abort(&j.stage);
+    else
+        rc = nib_out_folder_commit(&j.stage, err);
+    nib_arena_free(&j.names);
+    nib_free(j.e);
+    nib_free(j.st);
+    nib_free(j.piece);
+    r->seconds = nib_now() - started;
+    return rc;
+}

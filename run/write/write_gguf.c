@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT */
+/* run/write/write_gguf.c - see write_gguf.h. */
+#include "run/write/write_gguf.h"
+
+#include "base/par.h"
+#include "run/plan/memory.h"
+#include "run/plan/weights.h"
+
+#include <string.h>
+
+/* Rows [row, row + rows) of a tensor. */
+typedef struct {
+    size_t tensor;
+    uint64_t row, rows;
+    uint64_t offset, bytes; /* in the batch's output */
+    size_t zero_blocks;
+} piece;
+
+typedef struct {
+    piece *p;
+    size_t n, cap;
+    uint8_t *out;
+    uint64_t bytes;
+} batch;
+
+/* Work memory of one thread. */
+typedef struct {
+    nib_buf raw, weights, ordered, scratch;
+} work;
+
+typedef struct {
+    const nib_plan *plan;
+    const nib_solved_file *solved;
+    const nib_ctx *ctx;
+    const nib_sink *sink;
+    work *work; /* [threads] */
+    batch batch[2], *now, *before;
+    size_t tensor; /* the first piece of the next batch */
+    uint64_t row;
+    size_t zero_blocks;
+    nib_progress progress;
+} job;
+
+/* ---- pieces and batches ---- */
+
+static uint64_t row_bytes(const nib_plan_tensor *t)
+{
+    return t->bytes / t->rows;
+}
+
+static bool add_piece(batch *b, piece p)
+{
+    if (b->n == b->cap) {
+        size_t cap = b->cap ? b->cap * 2 : 256;
+        piece *grown = nib_grow(b->p, b->cap, cap, sizeof *grown);
+        if (!grown) return false;
+        b->p = grown;
+        b->cap = cap;
+    }
+    b->p[b->n++] = p;
+    return true;
+}
+
+/* The next pieces of the plan, as many as fit; an empty batch at the end. */
+static nib_code fill_batch(job *j, uint64_t room, nib_err *err)
+{
+    batch *b = j->now;
+    b->n = 0;
+    b->bytes = 0;
+    while (j->tensor < j->plan->n) {
+        const nib_plan_tensor *t = &j->plan->tensor[j->tensor];
+        uint64_t rows = nib_piece_rows(t), left = t->rows - j->row;
+        if (rows > left) rows = left;
+        uint64_t bytes = rows * row_bytes(t);
+        if (bytes > room - b->bytes) break;
+        if (!add_piece(b, (piece){j->tensor, j->row, rows, b->bytes, bytes, 0}))
+            return nib_fail_nomem(err, "the list of pieces");
+        b->bytes += bytes;
+        j->row += rows;
+        if (j->row < t->rows) continue;
+        j->tensor++;
+        j->row = 0;
+    }
+    return NIB_OK;
+}
+
+/* ---- one piece ---- */
+
+/* What the user knows the tensor by. */
+static const char *source_name(const nib_plan_tensor *t)
+{
+    return t->src ? t->src->name : t->name;
+}
+
+/* Put whole heads from half-split into adjacent-pair order, or from that back; a vector's elements
+ * are its rows. */
+static void order_rows(const nib_plan_tensor *t, bool back, float *dst, const float *src,
+                       uint64_t rows)
+{
+    uint64_t (*from)(uint64_t, uint32_t) = back ? nib_rope_paired_row : nib_rope_source_row;
+    uint64_t width = t->rows == 1 ? 1 : t->cols;
+    uint64_t n = rows * t->cols / width;
+    for (uint64_t r = 0; r < n; r++)
+        memcpy(dst + r * width, src + from(r, t->rope_head) * width, (size_t)width * sizeof *dst);
+}
+
+/* Weights of a piece in the output's order; borrowed from `w` or the plan. */
+static nib_code load_weights(const job *j, const piece *p, work *w, const float **out, nib_err *err)
+{
+    const nib_plan_tensor *t = &j->plan->tensor[p->tensor];
+    if (t->action == NIB_ACTION_GENERATE) {
+        *out = t->values;
+        return NIB_OK;
+    }
+    size_t n = (size_t)(p->rows * t->cols);
+    float *x = nib_buf_reserve(&w->weights, n, sizeof *x);
+    if (!x) return nib_fail_nomem(err, "weights");
+    nib_code rc = nib_weights_read(j->plan, t, p->row, p->rows, x, &w->raw, j->ctx->cpu, err);
+    if (rc || !t->rope_head) {
+        *out = x;
+        return rc;
+    }
+    float *ordered = nib_buf_reserve(&w->ordered, n, sizeof *ordered);
+    if (!ordered) return nib_fail_nomem(err, "weights");
+    order_rows(t, j->plan->model->rope_interleaved, ordered, x, p->rows);
+    *out = ordered;
+    return NIB_OK;
+}
+
+/* The format's scales are 16-bit floats: say which row is too large for them. */
+static nib_code check_encoded(const nib_plan_tensor *t, const uint8_t *packed, uint64_t row,
+                              uint64_t rows, nib_err *err)
+{
+    const nib_codec *c = t->codec;
+    size_t blocks = (size_t)(t->cols / c->block);
+    if (!c->valid || c->valid(packed, blocks * (size_t)rows)) return NIB_OK;
+    uint64_t r = 0;
+    while (r + 1 < rows && c->valid(packed + r * row_bytes(t), blocks)) r++;
+    return nib_fail(err, NIB_ENUMERIC, "tensor '%s': row %llu holds values too large for %s",
+                    source_name(t), (unsigned long long)(row + r), c->name);
+}
+
+static nib_code encode_piece(const job *j, piece *p, work *w, uint8_t *dst, nib_err *err)
+{
+    const nib_plan_tensor *t = &j->plan->tensor[p->tensor];
+    size_t room = nib_encode_scratch((size_t)t->cols);
+    void *scratch = room ? nib_buf_reserve(&w->scratch, room, 1) : NULL;
+    if (!scratch) return nib_fail_nomem(err, "encoding");
+    const float *x = NULL;
+    nib_code rc = load_weights(j, p, w, &x, err);
+    if (rc) return rc;
+    p->zero_blocks = t->codec->encode(dst, x, t->importance, (size_t)p->rows, (size_t)t->cols,
+                                      j->ctx->cpu, scratch);
+    return check_encoded(t, dst, p->row, p->rows, err);
+}
+
+/* Raw bytes; where they are not valid, decode them to say where. */
+static nib_code copy_piece(const job *j, const piece *p, work *w, uint8_t *dst, nib_err *err)
+{
+    const nib_plan_tensor *t = &j->plan->tensor[p->tensor];
+    const nib_codec *c = t->codec;
+    nib_code rc = nib_source_read(j->plan->model->src, t->src, p->row * row_bytes(t), dst,
+                                  (size_t)p->bytes, err);
+    size_t blocks = (size_t)(p->bytes / c->bytes);
+    if (rc || !c->valid || c->valid(dst, blocks)) return rc;
+    float *x = nib_buf_reserve(&w->weights, blocks, c->block * sizeof *x);
+    if (!x) return nib_fail_nomem(err, "weights");
+    c->decode(x, dst, blocks, j->ctx->cpu);
+    rc = nib_weights_check(t, x, p->row, p->rows, j->ctx->cpu, err);
+    if (rc) return rc;
+    return nib_fail(err, NIB_ENUMERIC, "tensor '%s': a block in rows %llu to %llu is damaged",
+                    source_name(t), (unsigned long long)p->row,
+                    (unsigned long long)(p->row + p->rows - 1));
+}
+
+static nib_code make_piece(const job *j, piece *p, work *w, uint8_t *dst, nib_err *err)
+{
+    const nib_plan_tensor *t = &j->plan->tensor[p->tensor];
+    switch (t->action) {
+    case NIB_ACTION_STAGE:
+        return nib_solved_file_read(j->solved, t->solved_at + p->row * row_bytes(t), dst,
+                                    (size_t)p->bytes, err);
+    case NIB_ACTION_COPY: return copy_piece(j, p, w, dst, err);
+    default: return encode_piece(j, p, w, dst, err);
+    }
+}
+
+/* ---- the stream ---- */
+
+/* Pieces of one tensor lie one after the other: one write for each run of them. */
+static nib_code write_batch(const job *j, const batch *b, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    for (size_t i = 0, k; i < b->n && !rc; i = k) {
+        uint64_t bytes = 0;
+        for (k = i; k < b->n && b->p[k].tensor == b->p[i].tensor; k++) bytes += b->p[k].bytes;
+        rc = j->sink->write(j->sink->arg, b->p[i].tensor, b->out + b->p[i].offset, (size_t)bytes,
+                            err);
+    }
+    return rc;
+}
+
+/* Task 0 writes the batch before; task i makes piece i - 1 of this one. */
+static nib_code run_tasks(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    job *j = arg;
+    nib_code rc = NIB_OK;
+    for (size_t i = begin; i < end && !rc; i++) {
+        if (i == 0) {
+            rc = write_batch(j, j->before, err);
+            continue;
+        }
+        piece *p = &j->now->p[i - 1];
+        rc = make_piece(j, p, &j->work[thread], j->now->out + p->offset, err);
+    }
+    return rc;
+}
+
+static nib_code stream(job *j, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    uint64_t room = nib_batch_bytes(j->plan), done = 0;
+    for (int i = 0; i < 2; i++)
+        if (!(j->batch[i].out = nib_alloc((size_t)room, 1))) return nib_fail_nomem(err, "output");
+    j->now = &j->batch[0];
+    j->before = &j->batch[1];
+    do {
+        if ((rc = fill_batch(j, room, err))) break;
+        if ((rc = nib_par_for(j->ctx->threads, j->now->n + 1, 1, run_tasks, j, err))) break;
+        for (size_t i = 0; i < j->now->n; i++) j->zero_blocks += j->now->p[i].zero_blocks;
+        done += j->now->bytes;
+        nib_progress_at(&j->progress, (double)done / 1e6);
+        batch *b = j->now;
+        j->now = j->before;
+        j->before = b;
+    } while (j->before->n);
+    return rc;
+}
+
+static void job_free(job *j)
+{
+    for (int i = 0; i < 2; i++) {
+        nib_free(j->batch[i].out);
+        nib_free(j->batch[i].p);
+    }
+    for (int i = 0; j->work && i < j->ctx->threads; i++) {
+        work *w = &j->work[i];
+        nib_buf_free(&w->raw);
+        nib_buf_free(&w->weights);
+        nib_buf_free(&w->ordered);
+        nib_buf_free(&w->scratch);
+    }
+    nib_free(j->work);
+}
+
+/* The file that was written says what the plan said. */
+static nib_code verify(const nib_plan *p, nib_err *err)
+{
+    nib_source *s = NULL;
+    nib_code rc = nib_source_open(&s, p->layout.file_path[0], err);
+    if (rc) return rc;
+    if (nib_source_count(s) != p->n)
+        rc = nib_fail(err, NIB_EFORMAT, "%s: %zu tensors were written, %zu are in the file",
+                      p->layout.file_path[0], p->n, nib_source_count(s));
+    for (size_t i = 0; i < p->n && !rc; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        const nib_tensor *f = nib_source_find(s, t->name);
+        if (!f || f->codec != t->codec || f->bytes != t->bytes || nib_tensor_cols(f) != t->cols)
+            rc = nib_fail(err, NIB_EFORMAT, "%s: tensor '%s' is not as it was written",
+                          p->layout.file_path[0], t->name);
+    }
+    nib_source_close(s);
+    return rc;
+}
+
+nib_code nib_quantize_stream(nib_quantize_result *r, const nib_plan *p,
+                             const nib_solved_file *solved, const nib_sink *sink,
+                             const nib_ctx *ctx, nib_err *err)
+{
+    job j = {.plan = p, .solved = solved, .ctx = ctx, .sink = sink};
+    nib_code rc = NIB_OK;
+    if (!(j.work = nib_calloc((size_t)ctx->threads, sizeof *j.work)))
+        return nib_fail_nomem(err, "work memory");
+    nib_progress_begin(&j.progress, ctx->log, "quantizing", "MB", (double)p->bytes / 1e6);
+    rc = stream(&j, err);
+    nib_progress_end(&j.progress);
+    r->zero_importance_blocks += j.zero_blocks;
+    job_free(&j);
+    return rc;
+}
+
+static nib_code write_gguf(void *writer, size_t tensor, const void *data, size_t n, nib_err *err)
+{
+    return nib_gguf_write(writer, tensor, data, n, err);
+}
+
+nib_code nib_write_gguf(nib_quantize_result *r, const nib_plan *p, const nib_solved_file *solved,
+                        const nib_ctx *ctx, nib_err *err)
+{
+    double started = nib_now();
+    nib_gguf_writer *w;
+    *r = (nib_quantize_result){0};
+    nib_code rc = nib_gguf_begin(&w, p->recipe.out, p->kvs, p->record, p->n, p->recipe.split_max,
+                                 p->recipe.force, err);
+    if (rc) return rc;
+    const nib_sink sink = {write_gguf, w};
+    rc = nib_quantize_stream(r, p, solved, &sink, ctx, err);
+    if (rc)
+        nib_gguf_abort(w);
+    else
+        rc = nib_gguf_end(w, err);
+    if (!rc) rc = verify(p, err);
+    r->seconds = nib_now() - started;
+    return rc;
+}
