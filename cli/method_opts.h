@@ -21,7 +21,7 @@ typedef struct {
 #define NIB_METHOD_OPTS_DEFAULT                                                                    \
     {                                                                                              \
         .method = "rtn", .damp = NIB_GPTQ_DAMP, .drift = -1, .sweeps = NIB_GPTQ_SWEEPS,            \
-        .memory = NIB_ACTIVATIONS_MEMORY                                                                  \
+        .memory = NIB_ACTIVATIONS_MEMORY                                                           \
     }
 
 extern const char *const nib_method_names[]; /* NULL-terminated */

@@ -8,7 +8,7 @@
 
 enum {
     NIB_PACKING_COLS_MAX = 1 << 24, /* of a group, and of either side of a weight */
-    NIB_LAYER_NAME_MAX = 160,      /* of those that are written                  */
+    NIB_LAYER_NAME_MAX = 160,       /* of those that are written                  */
     NIB_LAYER_REGEX_MAX = 320,
 };
 

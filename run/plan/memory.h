@@ -15,7 +15,8 @@ uint64_t nib_batch_bytes(const nib_plan *p);
 uint64_t nib_quantize_memory(const nib_plan *p, int threads);
 /* The same of rounding the weights of a packed folder to nearest. */
 uint64_t nib_rounding_memory(const nib_plan *p);
-/* Estimate of the memory that a run over so many windows takes beside the opened model, in bytes. */
+/* Estimate of the memory that a run over so many windows takes beside the opened model, in bytes.
+ */
 uint64_t nib_solve_memory(const nib_plan *p, size_t windows, size_t n_ctx,
                           const nib_solve_opts *opts, int threads);
 /* Bytes of activations that it writes to a file because they are more than opts->memory. */

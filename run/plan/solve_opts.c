@@ -10,7 +10,7 @@ nib_solve_opts nib_solve_defaults(void)
                             .propagate = true,
                             .drift = 0.5,
                             .held_out = 8,
-                            .memory = NIB_ROWS_MEMORY,
+                            .memory = NIB_ACTIVATIONS_MEMORY,
                             .rescale = {.alpha = 0.5},
                             .percentile = NIB_RANGE_PERCENT};
 }
@@ -19,6 +19,7 @@ double nib_solve_drift(const nib_plan *p, const nib_solve_opts *opts)
 {
     if (!opts->propagate || opts->stats) return 0;
     for (size_t i = 0; i < p->n; i++)
-        if (p->tensor[i].action == NIB_ACTION_STAGE && p->tensor[i].method == NIB_METHOD_GPTQ) return opts->drift;
+        if (p->tensor[i].action == NIB_ACTION_STAGE && p->tensor[i].method == NIB_METHOD_GPTQ)
+            return opts->drift;
     return 0;
 }

@@ -27,8 +27,9 @@ typedef struct {
     nib_range_method range; /* for ranges measured in the run; default minmax, and ...            */
     double percentile;      /* ... NIB_RANGE_PERCENT, for the method of that name                 */
     uint64_t memory; /* bytes of activations to keep in memory, default NIB_ROWS_MEMORY          */
-    const nib_hessian_store *stats; /* moments that were collected earlier; default NULL: from windows.   */
-                            /* The model does not run then: of the rest only gptq has a use.      */
+    const nib_hessian_store
+        *stats; /* moments that were collected earlier; default NULL: from windows.   */
+                /* The model does not run then: of the rest only gptq has a use.      */
 } nib_solve_opts;
 
 nib_solve_opts nib_solve_defaults(void);

@@ -66,8 +66,9 @@ static void check_zeros(const nib_source *s, unsigned bits)
     const nib_tensor *t = nib_source_find(s, "zero_point.values");
     int8_t *z = bytes_of(s, "zero_point.values");
     uint8_t *zero = shifted(z, (size_t)t->bytes, bits);
-    nib_packed_parts l = make((nib_packing){.kind = NIB_PACKING_CT_PACKED, .bits = bits, .group = 8},
-                              t->shape[0], t->shape[1] * 8);
+    nib_packed_parts l =
+        make((nib_packing){.kind = NIB_PACKING_CT_PACKED, .bits = bits, .group = 8}, t->shape[0],
+             t->shape[1] * 8);
     uint8_t *code = nib_calloc((size_t)(l.out * l.in), 1), *got = pack(&l, code, zero);
     expect_part(s, &l, got, NIB_PART_ZEROS, "zero_point.packed");
     nib_free(z);
@@ -106,7 +107,11 @@ static const rounded files[] = {
     {"int8_sym_channel_f32",
      {.kind = NIB_PACKING_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN}},
     {"int8_sym_tensor_f32",
-     {.kind = NIB_PACKING_CT_INT, .bits = 8, .per_tensor = true, .sym = true, .act = NIB_ACT_TOKEN}},
+     {.kind = NIB_PACKING_CT_INT,
+      .bits = 8,
+      .per_tensor = true,
+      .sym = true,
+      .act = NIB_ACT_TOKEN}},
 };
 
 /* Round to nearest as the layout's number format has it. */
@@ -156,7 +161,8 @@ static void check_rounded(const rounded *x)
     const nib_packing_values v = {.code = theirs, .param = param};
     if (nib_packing_pack(packed, &l, &v, &err)) fail_msg("%s", err.msg);
     expect_part(s, &l, packed, NIB_PART_SCALES, "weight_scale");
-    expect_part(s, &l, packed, NIB_PART_CODES, f.kind == NIB_PACKING_CT_INT ? "q" : "weight_packed");
+    expect_part(s, &l, packed, NIB_PART_CODES,
+                f.kind == NIB_PACKING_CT_INT ? "q" : "weight_packed");
     if (f.kind != NIB_PACKING_CT_INT) expect_part(s, &l, packed, NIB_PART_SHAPE, "weight_shape");
     if (!f.sym) expect_part(s, &l, packed, NIB_PART_ZEROS, "weight_zero_point");
     void *all[] = {w, q, theirs, ours, packed, param};

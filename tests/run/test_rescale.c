@@ -145,7 +145,8 @@ static void a_gguf_is_as_good(void **state)
 static void folders(void **state)
 {
     (void)state;
-    static const nib_packing group = {.kind = NIB_PACKING_GPTQ, .bits = 4, .group = 64, .sym = true};
+    static const nib_packing group = {
+        .kind = NIB_PACKING_GPTQ, .bits = 4, .group = 64, .sym = true};
     variation v = {.folder = &group, .rtn = true, .transform = NIB_TRANSFORM_AWQ};
     assert_int_equal(run_ok(scratch("awq-dir"), v), 16);
     v.rtn = false;
