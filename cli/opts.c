@@ -345,10 +345,22 @@ static int missing_value(const nib_opt *o)
     return complain("--%s needs a value: --%s %s", o->name, o->name, nib_opt_value_name(o));
 }
 
+/* A flag stands alone; to other tools it is "--NAME True", or False. */
+static int check_flag(const words *w, const nib_opt *o, const char *value)
+{
+    const char *next = w->i < w->argc ? w->argv[w->i] : "", *said = value ? value : next;
+    if (nib_name_same(said, "true"))
+        return complain("--%s takes no value: '%s' is what the option alone says", o->name, said);
+    if (nib_name_same(said, "false"))
+        return complain("--%s takes no value: for '%s', leave the option out", o->name, said);
+    return value ? complain("--%s takes no value", o->name) : -1;
+}
+
 /* An option and its value: the one given, or the next word. */
 static int take_option(words *w, const nib_opt *o, const char *value)
 {
-    if (o->kind == NIB_OPT_FLAG && value) return complain("--%s takes no value", o->name);
+    int rc = o->kind == NIB_OPT_FLAG ? check_flag(w, o, value) : -1;
+    if (rc >= 0) return rc;
     if (o->kind != NIB_OPT_FLAG && !value) {
         if (w->i == w->argc) return missing_value(o);
         value = w->argv[w->i++];

@@ -38,7 +38,7 @@ static const nib_other_opt opts[] = {
     {"fa flash-attn", NULL, "on off auto", NULL, true, "the program finds the best itself"},
     {"no-mmap mlock no-lazy use-temp-file use-triton fast-tokenizer trust-remote-code "
      "log-disable",
-     NULL, NULL, NULL, true, "it makes no difference here"},
+     NULL, "true false", NULL, true, "it makes no difference here"},
     {"lv verbosity", NULL, "*", NULL, true, "--verbose and --quiet say how much is told"},
     {"seed s", "perplexity compare", "*", NULL, true, "nothing is random here"},
 
@@ -100,7 +100,7 @@ static const nib_other_opt opts[] = {
      "groups are symmetric unless --asym is given; of awq they never are"},
     {"zero-point", "quantize", NULL, NULL, false,
      "--asym gives groups a zero point; awq groups always have one"},
-    {"static-groups act-group-aware", "quantize", NULL, NULL, true,
+    {"static-groups act-group-aware", "quantize", "true false", NULL, true,
      "groups stay as they lie unless --desc-act is given"},
     {"damp-auto-increment", "quantize", "*", NULL, true, "damping is raised where it must be"},
     {"mse", "quantize", "*", NULL, false, "scales are searched for unless --scales range is given"},

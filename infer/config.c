@@ -205,14 +205,14 @@ static nib_code check_model_type(const nib_json *cfg, const char *hf_class, nib_
 static nib_code hf_activation(const nib_arch *a, const nib_json *cfg, nib_err *err)
 {
     static const char *const acts[] = {"hidden_activation", "hidden_act", NULL};
-    const char *key = acts[0], *name;
+    const char *key = acts[0], *name = NULL;
     const nib_json *j = nib_config_first(cfg, acts, &key);
     if (!j || (a->gelu && strcmp(key, "hidden_activation") != 0)) return NIB_OK;
-    if (nib_json_str(j, &name) && !a->gelu && (!strcmp(name, "silu") || !strcmp(name, "swish")))
-        return NIB_OK;
-    if (nib_json_str(j, &name) && a->gelu && !strcmp(name, "gelu_pytorch_tanh")) return NIB_OK;
-    return nib_fail(err, NIB_EFORMAT, "'%s' is not \"%s\", the only one supported", key,
-                    a->gelu ? "gelu_pytorch_tanh" : "silu");
+    if (!nib_json_str(j, &name)) return nib_fail(err, NIB_EFORMAT, "'%s' is not a name", key);
+    if (!a->gelu && (!strcmp(name, "silu") || !strcmp(name, "swish"))) return NIB_OK;
+    if (a->gelu && !strcmp(name, "gelu_pytorch_tanh")) return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT, "'%s' is \"%.60s\"; of %s only \"%s\" is supported", key,
+                    name, a->name, a->gelu ? "gelu_pytorch_tanh" : "silu");
 }
 
 /* Numbers of the architecture's own, and the scale of the scores. */

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "run/plan/override.h"
 #include "run/plan/memory.h"
+#include "formats/carried.h"
 #include "formats/target.h"
 
 #include <stdarg.h>
@@ -434,9 +435,12 @@ nib_code nib_plan_make(nib_plan *p, const nib_recipe *recipe, const nib_model *m
 
 nib_code nib_plan_room(const nib_plan *p, uint64_t spilled, nib_err *err)
 {
-    const nib_disk_need need = {
-        .output = p->layout.total_bytes, .solved = p->solved_bytes, .spilled = spilled};
-    return nib_target_room(p->recipe.out, &need, nib_disk_free(p->recipe.out), err);
+    nib_disk_need need = {.solved = p->solved_bytes, .spilled = spilled};
+    const bool carries = p->recipe.format != NIB_FORMAT_GGUF &&
+                         nib_source_get_kind(p->model->src) != NIB_SOURCE_GGUF;
+    nib_code rc = carries ? nib_carried_bytes(&need.output, p->model->src, err) : NIB_OK;
+    need.output += p->layout.total_bytes;
+    return rc ? rc : nib_target_room(p->recipe.out, &need, nib_disk_free(p->recipe.out), err);
 }
 
 void nib_plan_free(nib_plan *p)

@@ -10,8 +10,11 @@
 NIB_MUST_USE nib_code nib_weights_read(const nib_plan *p, const nib_plan_tensor *t, uint64_t row,
                                        uint64_t n, float *w, nib_buf *raw, unsigned cpu,
                                        nib_err *err);
-/* Rows [row, row + n) are finite, or NIB_ENUMERIC names the first value that is not. */
-NIB_MUST_USE nib_code nib_weights_check(const nib_plan_tensor *t, const float *w, uint64_t row,
-                                        uint64_t n, unsigned cpu, nib_err *err);
+/* n blocks as they lie in the source, from block `first` of the tensor on, can be copied: all
+ * values are finite, or NIB_ENUMERIC names the first that is not, or the rows of a block that is
+ * damaged otherwise. `w` is work memory. */
+NIB_MUST_USE nib_code nib_weights_check_stored(const nib_plan_tensor *t, const void *data,
+                                               uint64_t first, size_t n, nib_buf *w, unsigned cpu,
+                                               nib_err *err);
 
 #endif

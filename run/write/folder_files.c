@@ -3,12 +3,9 @@
 #include "run/write/folder_files.h"
 
 #include "base/file.h"
-#include "base/str.h"
 #include "infer/tokenizer.h"
 #include "run/plan/folder_layers.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -224,53 +221,5 @@ nib_code nib_folder_put_rebuilt(const char *to, const nib_plan *p, nib_type type
     nib_code rc = nib_tokenizer_open(&tok, p->model->src, err);
     if (!rc) rc = put_rebuilt(to, p, type, tok, err);
     nib_tokenizer_close(tok);
-    return rc;
-}
-
-/* ---- what is carried along ---- */
-
-/* Texts that belong to a model; configurations and indexes are made anew. */
-static bool carried_along(const char *name)
-{
-    static const char *const ends[] = {".json", ".txt", ".jinja", ".md", ".model", ".py"};
-    static const char *const made[] = {"config.json", "quantize_config.json", "quant_config.json",
-                                       "hf_quant_config.json", "model.safetensors.index.json"};
-    if (*name == '.') return false;
-    for (size_t i = 0; i < sizeof made / sizeof *made; i++)
-        if (!strcmp(name, made[i])) return false;
-    if (strstr(name, ".index.json")) return false;
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (nib_ends_with(name, ends[i])) return true;
-    return !strncmp(name, "README", 6) || !strncmp(name, "LICENSE", 7) ||
-           !strncmp(name, "NOTICE", 6);
-}
-
-static nib_code carry_one(const char *to, const char *from, const char *name, nib_err *err)
-{
-    char *data, *path = nib_path_join(from, name);
-    size_t n;
-    if (!path) return nib_fail_nomem(err, "a path");
-    nib_code rc = NIB_OK;
-    if (!nib_file_is_dir(path) && !(rc = nib_file_slurp(&data, &n, path, SMALL_FILE_MAX, err))) {
-        rc = put_file(to, name, data, n, err);
-        nib_free(data);
-    }
-    nib_free(path);
-    return rc;
-}
-
-nib_code nib_folder_carry_files(const char *to, const nib_source *s, nib_err *err)
-{
-    nib_code rc = NIB_OK;
-    char *from = nib_source_folder(s);
-    DIR *d = from ? opendir(from) : NULL;
-    if (!from)
-        rc = nib_fail_nomem(err, "a path");
-    else if (!d)
-        rc = nib_fail_sys(err, errno, "%s", from);
-    for (struct dirent *e; d && !rc && (e = readdir(d));)
-        if (carried_along(e->d_name)) rc = carry_one(to, from, e->d_name, err);
-    if (d) closedir(d);
-    nib_free(from);
     return rc;
 }

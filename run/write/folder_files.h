@@ -37,7 +37,4 @@ NIB_MUST_USE nib_code nib_folder_put_plain_config(const char *to, const nib_plan
 NIB_MUST_USE nib_code nib_folder_put_rebuilt(const char *to, const nib_plan *p, nib_type type,
                                              nib_err *err);
 
-/* Tokenizer, generation configuration, chat template, texts: copied as they are. */
-NIB_MUST_USE nib_code nib_folder_carry_files(const char *to, const nib_source *s, nib_err *err);
-
 #endif

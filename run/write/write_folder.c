@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/par.h"
+#include "formats/carried.h"
 #include "formats/safetensors.h"
 #include "quant/round.h"
 #include "run/write/folder_files.h"
@@ -15,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PIECE = 4 << 20 };
+enum { PIECE = 4 << 20 }; /* whole numbers of any dtype */
 
 /* ---- rounding to nearest ---- */
 
@@ -79,6 +80,7 @@ typedef struct {
     nib_st_tensor *st; /* [n] the same for the writer; of one file after the other */
     size_t n;
     uint8_t *piece; /* [PIECE] */
+    nib_buf weights;
     nib_progress progress;
     uint64_t done;
 } job;
@@ -135,6 +137,16 @@ static const entry *find_entry(const job *j, size_t first, size_t end, const cha
     return &j->e[end - 1];
 }
 
+/* Bytes of a tensor that is copied, which nobody has looked at yet. */
+static nib_code copy_bytes(job *j, const nib_plan_tensor *t, uint64_t at, size_t n, nib_err *err)
+{
+    const uint32_t block = t->codec->bytes;
+    nib_code rc = nib_source_read(j->p->model->src, t->src, at, j->piece, n, err);
+    return rc ? rc
+              : nib_weights_check_stored(t, j->piece, at / block, n / block, &j->weights,
+                                         j->ctx->cpu, err);
+}
+
 static nib_code write_tensor(job *j, nib_st_writer *w, size_t i, const nib_st_tensor *st,
                              const entry *e, nib_err *err)
 {
@@ -146,7 +158,7 @@ static nib_code write_tensor(job *j, nib_st_writer *w, size_t i, const nib_st_te
         size_t n = bytes - at < PIECE ? (size_t)(bytes - at) : PIECE;
         rc = e->t->action == NIB_ACTION_STAGE
                  ? nib_solved_file_read(j->side, e->at + at, j->piece, n, err)
-                 : nib_source_read(j->p->model->src, e->t->src, at, j->piece, n, err);
+                 : copy_bytes(j, e->t, at, n, err);
         if (!rc) rc = nib_st_write(w, i, j->piece, n, err);
         at += n;
         j->done += n;
@@ -230,7 +242,7 @@ nib_code nib_write_folder(nib_quantize_result *r, const nib_plan *p, const nib_s
     if (!rc) rc = write_files(&j, err);
     if (!rc) rc = put_index(&j, err);
     if (!rc) rc = nib_folder_put_configs(j.stage.dir, p, note, err);
-    if (!rc) rc = nib_folder_carry_files(j.stage.dir, p->model->src, err);
+    if (!rc) rc = nib_carried_copy(j.stage.dir, p->model->src, err);
     if (!rc) rc = verify(&j, err);
     if (rc)
         nib_out_folder_abort(&j.stage);
@@ -240,6 +252,7 @@ nib_code nib_write_folder(nib_quantize_result *r, const nib_plan *p, const nib_s
     nib_free(j.e);
     nib_free(j.st);
     nib_free(j.piece);
+    nib_buf_free(&j.weights);
     r->seconds = nib_now() - started;
     return rc;
 }

@@ -154,23 +154,15 @@ static nib_code encode_piece(const job *j, piece *p, work *w, uint8_t *dst, nib_
     return check_encoded(t, dst, p->row, p->rows, err);
 }
 
-/* Raw bytes; where they are not valid, decode them to say where. */
 static nib_code copy_piece(const job *j, const piece *p, work *w, uint8_t *dst, nib_err *err)
 {
     const nib_plan_tensor *t = &j->plan->tensor[p->tensor];
-    const nib_codec *c = t->codec;
-    nib_code rc = nib_source_read(j->plan->model->src, t->src, p->row * row_bytes(t), dst,
-                                  (size_t)p->bytes, err);
-    size_t blocks = (size_t)(p->bytes / c->bytes);
-    if (rc || !c->valid || c->valid(dst, blocks)) return rc;
-    float *x = nib_buf_reserve(&w->weights, blocks, c->block * sizeof *x);
-    if (!x) return nib_fail_nomem(err, "weights");
-    c->decode(x, dst, blocks, j->ctx->cpu);
-    rc = nib_weights_check(t, x, p->row, p->rows, j->ctx->cpu, err);
-    if (rc) return rc;
-    return nib_fail(err, NIB_ENUMERIC, "tensor '%s': a block in rows %llu to %llu is damaged",
-                    source_name(t), (unsigned long long)p->row,
-                    (unsigned long long)(p->row + p->rows - 1));
+    const uint64_t at = p->row * row_bytes(t);
+    nib_code rc = nib_source_read(j->plan->model->src, t->src, at, dst, (size_t)p->bytes, err);
+    return rc ? rc
+              : nib_weights_check_stored(t, dst, at / t->codec->bytes,
+                                         (size_t)(p->bytes / t->codec->bytes), &w->weights,
+                                         j->ctx->cpu, err);
 }
 
 static nib_code make_piece(const job *j, piece *p, work *w, uint8_t *dst, nib_err *err)

@@ -3,6 +3,7 @@
 #include "run/write/write_plain.h"
 
 #include "base/file.h"
+#include "formats/carried.h"
 #include "formats/safetensors.h"
 #include "infer/tokenizer.h"
 #include "run/write/folder_files.h"
@@ -92,7 +93,7 @@ static nib_code put_rest(const nib_plan *p, const char *dir, nib_err *err)
     if (nib_source_get_kind(src) == NIB_SOURCE_GGUF)
         return nib_folder_put_rebuilt(dir, p, type, err);
     nib_code rc = nib_folder_put_plain_config(dir, p, type, err);
-    return rc ? rc : nib_folder_carry_files(dir, src, err);
+    return rc ? rc : nib_carried_copy(dir, src, err);
 }
 
 /* ---- the whole ---- */

@@ -42,4 +42,11 @@ gptq=(--method gptq --text "$src/data/calibration.txt" --ctx 128 --samples 32 --
 refused "$small" "needs 4.* for solved tensors until it is there" --type q6_k "${gptq[@]}"
 refused "$small" "needs .* for activations, which --memory" --type q2_k "${gptq[@]}" --memory 1Mi
 expect_only "$small"
+# A folder takes the model's other files along.
+cp -r "$tiny" "$work/model"
+head -c 4000000 /dev/zero | tr '\0' x >"$work/model/notes.txt"
+"$nibble" quantize "$work/model" -o "$small/folder" --format gptq --bits 2 --group-size 64 --dry-run 2>"$work/err" >/dev/null &&
+    fail "4 MB of notes are more than 3 MB of disk"
+grep -q "needs .* MB of disk" "$work/err" || fail "the disk is too small: $(cat "$work/err")"
+"$nibble" quantize "$tiny" -o "$small/folder" --format gptq --bits 2 --group-size 64 --dry-run --quiet >/dev/null || fail "room enough"
 finish

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* GPTQ folders: written, read back, refused when they are damaged. */
 #include "base/file.h"
+#include "formats/carried.h"
 #include "tests/run/folders.h"
 
 #include <math.h>
@@ -178,6 +179,19 @@ static void group_out_of_range_is_refused(void **state)
     refuse_folder("hurt", "is in group 9");
 }
 
+/* Of the demonstration model: tokenizer.json, tokenizer_config.json, generation_config.json. */
+static void what_is_carried_along_takes_room(void **state)
+{
+    (void)state;
+    opened a;
+    nib_err err;
+    uint64_t bytes;
+    open_model(&a, tiny_llama());
+    assert_int_equal(nib_carried_bytes(&bytes, a.src, &err), NIB_OK);
+    assert_int_equal(bytes, 59905 + 173 + 109);
+    close_model(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -188,6 +202,7 @@ int main(void)
         cmocka_unit_test(bad_recipes_are_refused),
         cmocka_unit_test(damaged_folders_are_refused),
         cmocka_unit_test(group_out_of_range_is_refused),
+        cmocka_unit_test(what_is_carried_along_takes_room),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
