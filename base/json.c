@@ -299,6 +299,11 @@ bool nib_json_is_null(const nib_json *j)
     return cJSON_IsNull(j);
 }
 
+bool nib_json_is_real(const nib_json *j)
+{
+    return cJSON_IsNumber(j) && j->type & WRITTEN_AS_FLOAT;
+}
+
 bool nib_json_str(const nib_json *j, const char **out)
 {
     if (!cJSON_IsString(j)) return false;
@@ -312,6 +317,14 @@ bool nib_json_u64(const nib_json *j, uint64_t *out)
     double v = j->valuedouble;
     if (!(v >= 0 && v < 0x1p53)) return false;
     *out = (uint64_t)v;
+    return true;
+}
+
+bool nib_json_i64(const nib_json *j, int64_t *out)
+{
+    if (!cJSON_IsNumber(j) || j->type & WRITTEN_AS_FLOAT) return false;
+    if (!(fabs(j->valuedouble) < 0x1p53)) return false;
+    *out = (int64_t)j->valuedouble;
     return true;
 }
 

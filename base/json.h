@@ -38,10 +38,12 @@ bool nib_json_is_object(const nib_json *j); /* these accept NULL: false */
 bool nib_json_is_array(const nib_json *j);
 bool nib_json_is_string(const nib_json *j);
 bool nib_json_is_null(const nib_json *j);
+bool nib_json_is_real(const nib_json *j); /* a number written with a point or an exponent */
 
 /* Typed reads: true and *out set when j is exactly that; j may be NULL (false). */
 bool nib_json_str(const nib_json *j, const char **out); /* borrowed */
 bool nib_json_u64(const nib_json *j, uint64_t *out);    /* integers 0..2^53 */
+bool nib_json_i64(const nib_json *j, int64_t *out);     /* integers -2^53..2^53 */
 bool nib_json_num(const nib_json *j, double *out);      /* finite */
 bool nib_json_bool(const nib_json *j, bool *out);
 

@@ -74,6 +74,31 @@ bool nib_is_word(uint32_t cp)
     }
 }
 
+bool nib_is_printable(uint32_t cp)
+{
+    switch (utf8proc_category((utf8proc_int32_t)cp)) {
+    case UTF8PROC_CATEGORY_CN:
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_CS:
+    case UTF8PROC_CATEGORY_CO:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP: return false;
+    case UTF8PROC_CATEGORY_ZS: return cp == ' ';
+    default: return true;
+    }
+}
+
+uint32_t nib_to_upper(uint32_t cp)
+{
+    return (uint32_t)utf8proc_toupper((utf8proc_int32_t)cp);
+}
+
+uint32_t nib_to_lower(uint32_t cp)
+{
+    return (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp);
+}
+
 /* ---- growing text ---- */
 
 static nib_code text_reserve(nib_text *t, size_t more, nib_err *err)

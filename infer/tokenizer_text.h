@@ -16,8 +16,12 @@ size_t nib_utf8_get(const char *p, size_t n, uint32_t *cp);
 /* Bytes of the character that ends at p + n (n > 0); 1 for a stray byte. */
 size_t nib_utf8_last(const char *p, size_t n);
 
-bool nib_is_space(uint32_t cp); /* Unicode's White_Space */
-bool nib_is_word(uint32_t cp);  /* letters, marks, digits, connecting punctuation */
+bool nib_is_space(uint32_t cp);     /* Unicode's White_Space */
+bool nib_is_word(uint32_t cp);      /* letters, marks, digits, connecting punctuation */
+bool nib_is_printable(uint32_t cp); /* as Python's isprintable() */
+/* One letter in another case, by Unicode's simple mappings; itself where there is none. */
+uint32_t nib_to_upper(uint32_t cp);
+uint32_t nib_to_lower(uint32_t cp);
 
 /* Text that grows. Start with {0}; p is nib_free'd. */
 typedef struct {

@@ -63,6 +63,33 @@ static void integers_are_exact(void **state)
     nib_json_free(j);
 }
 
+static void negative_integers_and_reals_are_told_apart(void **state)
+{
+    (void)state;
+    nib_json *j;
+    nib_err err = {0};
+    int64_t v = 0;
+    assert_int_equal(parse(&j, "[-7, -9007199254740991, -9007199254740993, 2.0, 1e3, \"1\"]", &err),
+                     NIB_OK);
+    const nib_json *c = nib_json_first(j);
+    assert_true(nib_json_i64(c, &v) && v == -7 && !nib_json_is_real(c));
+    c = nib_json_next(c);
+    assert_true(nib_json_i64(c, &v) && v == -9007199254740991);
+    c = nib_json_next(c);
+    assert_false(nib_json_i64(c, &v));
+    assert_false(nib_json_is_real(c));
+    for (int i = 0; i < 2; i++) {
+        c = nib_json_next(c);
+        assert_false(nib_json_i64(c, &v));
+        assert_true(nib_json_is_real(c));
+    }
+    c = nib_json_next(c);
+    assert_false(nib_json_i64(c, &v));
+    assert_false(nib_json_is_real(c));
+    assert_false(nib_json_is_real(NULL));
+    nib_json_free(j);
+}
+
 static void numbers_are_finite(void **state)
 {
     (void)state;
@@ -171,6 +198,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refuses_what_is_not_one_document),
         cmocka_unit_test(integers_are_exact),
+        cmocka_unit_test(negative_integers_and_reals_are_told_apart),
         cmocka_unit_test(numbers_are_finite),
         cmocka_unit_test(what_is_not_finite_is_nobodys_number),
         cmocka_unit_test(keys_are_case_sensitive),
