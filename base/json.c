@@ -418,6 +418,12 @@ nib_json *nib_json_new_object(void)
     return cJSON_CreateObject();
 }
 
+nib_json *nib_json_new_array(void)
+{
+    once();
+    return cJSON_CreateArray();
+}
+
 nib_json *nib_json_add_object(nib_json *parent, const char *key)
 {
     return attach(parent, key, cJSON_CreateObject());

@@ -59,6 +59,7 @@ NIB_MUST_USE nib_code nib_json_save(nib_json *root, bool ok, const char *path, b
 /* Building. Children added to a parent are owned by it. NULL results mean no memory. Keys and
  * strings that are not UTF-8, as names of files need not be, go through nib_utf8_replace(). */
 nib_json *nib_json_new_object(void);
+nib_json *nib_json_new_array(void);
 nib_json *nib_json_add_object(nib_json *parent, const char *key); /* key NULL: parent is an array */
 nib_json *nib_json_add_array(nib_json *parent, const char *key);
 bool nib_json_add_str(nib_json *parent, const char *key, const char *value);

@@ -12,8 +12,9 @@ nib_code nib_sample_pick(nib_windows *w, const nib_sample *s, const nib_model *m
                          const nib_tokenizer *tok, size_t usual_ctx, size_t usual_samples,
                          nib_log *log, nib_err *err)
 {
-    nib_code rc = nib_windows_pick(w, s->text, s->n_texts, tok, nib_sample_ctx(s, m, usual_ctx),
-                                   s->samples ? s->samples : usual_samples, s->seed, err);
+    nib_code rc =
+        nib_windows_pick(w, s->text, s->n_texts, tok, s->chat, nib_sample_ctx(s, m, usual_ctx),
+                         s->samples ? s->samples : usual_samples, s->seed, err);
     if (rc) return rc;
     if (w->n < s->samples)
         nib_warn(log, "the texts give %zu windows of %zu tokens in their proportions, not %zu",

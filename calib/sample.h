@@ -12,6 +12,7 @@ typedef struct {
     size_t n_texts;
     size_t n_ctx, samples; /* tokens of a window, windows; 0: as many as is usual */
     uint64_t seed;
+    bool chat; /* the texts are conversations, for the model's chat template */
 } nib_sample;
 
 /* Tokens of a window: s->n_ctx, or when 0 usual_ctx, or the model's context if shorter. */

@@ -3,6 +3,7 @@
 #include "calib/text.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "calib/conversation.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -128,6 +129,8 @@ static nib_code check_kind(const char *p, size_t n, nib_err *err)
 typedef struct {
     char *p;
     size_t n, limit; /* limit: nothing at or after it may be touched yet */
+    const nib_chat *chat;
+    nib_text rendered; /* with chat: the text, which may be longer than the JSON */
 } sink;
 
 static void put(sink *s, const char *text)
@@ -184,9 +187,22 @@ static nib_code put_member(sink *s, const nib_json *v, const char *key, bool mes
     return NIB_OK;
 }
 
+static nib_code put_conversation(sink *s, const nib_json *doc, nib_err *err)
+{
+    nib_conversation c;
+    nib_code rc = nib_conversation_read(&c, doc, err);
+    if (!rc) rc = nib_chat_render(s->chat, &c.input, &s->rendered, err);
+    nib_conversation_free(&c);
+    if (!rc && s->rendered.n > NIB_TEXT_MAX_BYTES)
+        rc = nib_fail(err, NIB_EFORMAT, "more than %zu MiB of rendered text; give a part of it",
+                      NIB_TEXT_MAX_BYTES >> 20);
+    return rc;
+}
+
 static nib_code put_document(sink *s, const nib_json *doc, nib_err *err)
 {
     if (!nib_json_is_object(doc)) return nib_fail(err, NIB_EFORMAT, "not a JSON object");
+    if (s->chat) return put_conversation(s, doc, err);
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
         const nib_json *v = nib_json_get(doc, members[i].key),
                        *then = members[i].then ? nib_json_get(doc, members[i].then) : NULL;
@@ -241,19 +257,17 @@ static nib_code put_line(sink *s, char *line, size_t n, nib_err *err)
 }
 
 /* The whole text is one array of documents. */
-static nib_code join_array(char *text, size_t *n_text, nib_err *err)
+static nib_code join_array(sink *s, size_t n_text, nib_err *err)
 {
-    sink s = {text, 0, *n_text};
     nib_json *list;
     size_t number = 1;
-    mend_surrogates(text, *n_text);
-    nib_code rc = nib_json_parse(&list, text, *n_text, err);
+    s->limit = n_text;
+    mend_surrogates(s->p, n_text);
+    nib_code rc = nib_json_parse(&list, s->p, n_text, err);
     if (rc) return rc;
     for (const nib_json *d = nib_json_first(list); d && !rc; d = nib_json_next(d), number++)
-        if ((rc = put_document(&s, d, err))) nib_wrap(err, "document %zu", number);
+        if ((rc = put_document(s, d, err))) nib_wrap(err, "document %zu", number);
     nib_json_free(list);
-    *n_text = s.n;
-    text[s.n] = 0;
     return rc;
 }
 
@@ -264,20 +278,17 @@ static bool is_blank(const char *line, size_t n)
     return true;
 }
 
-static nib_code join_lines(char *text, size_t *n_text, nib_err *err)
+static nib_code join_lines(sink *s, size_t n_text, nib_err *err)
 {
-    sink s = {text, 0, 0};
     size_t number = 1;
-    for (char *line = text, *end = text + *n_text; line < end; number++) {
+    for (char *line = s->p, *end = s->p + n_text; line < end; number++) {
         char *eol = memchr(line, '\n', (size_t)(end - line));
         size_t n = (size_t)((eol ? eol : end) - line);
-        s.limit = (size_t)(line - text) + n;
-        if (!is_blank(line, n) && put_line(&s, line, n, err))
+        s->limit = (size_t)(line - s->p) + n;
+        if (!is_blank(line, n) && put_line(s, line, n, err))
             return nib_wrap(err, "line %zu", number);
         line += n + 1;
     }
-    *n_text = s.n;
-    text[s.n] = 0;
     return NIB_OK;
 }
 
@@ -303,18 +314,34 @@ nib_code nib_text_bytes(char **text, size_t *n, const char *path, nib_err *err)
     return rc ? nib_wrap(err, "%s", path) : NIB_OK;
 }
 
-static nib_code from_json(char *text, size_t *n, nib_err *err)
+/* JSON in *text gives way to the text that it holds. */
+static nib_code from_json(char **text, size_t *n, const nib_chat *chat, nib_err *err)
 {
-    const size_t blank = strspn(text, " \t\r\n");
-    return text[blank] == '[' ? join_array(text, n, err) : join_lines(text, n, err);
+    const size_t blank = strspn(*text, " \t\r\n");
+    sink s = {.p = *text, .chat = chat};
+    nib_code rc = (*text)[blank] == '[' ? join_array(&s, *n, err) : join_lines(&s, *n, err);
+    if (!rc && chat) rc = nib_text_add(&s.rendered, "", 1, err);
+    if (rc || !chat) {
+        nib_free(s.rendered.p);
+        s.p[ *n = s.n] = 0;
+        return rc;
+    }
+    nib_free(*text);
+    *text = s.rendered.p;
+    *n = s.rendered.n - 1;
+    return NIB_OK;
 }
 
-nib_code nib_text_read(char **text, size_t *n, const char *path, nib_err *err)
+nib_code nib_text_read(char **text, size_t *n, const char *path, const nib_tokenizer *chat,
+                       nib_err *err)
 {
+    nib_chat *template = NULL;
     nib_code rc = nib_text_bytes(text, n, path, err);
     if (rc) return rc;
     rc = check_kind(*text, *n, err);
-    if (!rc && is_json(path)) rc = from_json(*text, n, err);
+    if (!rc && chat) rc = nib_chat_open(&template, chat, err);
+    if (!rc && (chat || is_json(path))) rc = from_json(text, n, template, err);
+    nib_chat_close(template);
     if (!rc) return NIB_OK;
     nib_free(*text);
     *text = NULL;

@@ -8,12 +8,17 @@
  * "content", or its "prompt" with the "completion" behind it: the first that is there, in this
  * order. Documents are joined by an empty line. Any other file is plain text, taken as it is. Each
  * may be gzip-compressed, which is found from the contents, and be a pipe as well as a file. A text
- * must hold no NUL byte and at most NIB_TEXT_MAX_BYTES. */
+ * must hold no NUL byte and at most NIB_TEXT_MAX_BYTES.
+ *
+ * With a chat template every file is JSON whatever its name, and each document a conversation
+ * (calib/conversation.h) that is rendered by the template. Nothing stands between them, since each
+ * begins and ends as the template has it; infer/chat.h turns them into tokens. */
 #ifndef NIB_CALIB_TEXT_H
 #define NIB_CALIB_TEXT_H
 
-#include "infer/tokenizer.h"
+#include "infer/chat.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,10 +26,12 @@
 
 #define NIB_TEXT_STDIN "-" /* the path that is standard input */
 
-/* The file's text; *text is the caller's (nib_free) and NUL-terminated. Errors name the file, and
- * the line or document for JSON; what is no text (a model, another compression, UTF-16) is refused
- * by name. */
-NIB_MUST_USE nib_code nib_text_read(char **text, size_t *n, const char *path, nib_err *err);
+/* The file's text; *text is the caller's (nib_free) and NUL-terminated. chat: the tokenizer whose
+ * chat template renders it; NULL: documents are taken plainly. Errors name the file, and the line
+ * or document for JSON; what is no text (a model, another compression, UTF-16) is refused by name.
+ */
+NIB_MUST_USE nib_code nib_text_read(char **text, size_t *n, const char *path,
+                                    const nib_tokenizer *chat, nib_err *err);
 /* The file's bytes, unpacked and no more. */
 NIB_MUST_USE nib_code nib_text_bytes(char **text, size_t *n, const char *path, nib_err *err);
 
@@ -42,15 +49,15 @@ typedef struct {
     size_t n_tokens;    /* tokens that the texts hold in all  */
 } nib_windows;
 
-/* Cut each text's tokens, without the line breaks at its end, into windows (as perplexity does: BOS
- * before the text and in the first place of every window if the model adds one; what remains at the
- * end is dropped) and choose `most` of them, fewer where the texts are short (w->n says): from each
- * text its share, at random by `seed`, in the order of the text. Proportions hold: where one text
- * has too few windows for its weight, all give less. A text shorter than one window is an error,
- * and one without text. */
+/* Cut each text's tokens (chat: by the model's chat template), without the line breaks at its end,
+ * into windows (as perplexity does: BOS before the text and in the first place of every window if
+ * the model adds one; what remains at the end is dropped) and choose `most` of them, fewer where
+ * the texts are short (w->n says): from each text its share, at random by `seed`, in the order of
+ * the text. Proportions hold: where one text has too few windows for its weight, all give less. A
+ * text shorter than one window is an error, and one without text. */
 NIB_MUST_USE nib_code nib_windows_pick(nib_windows *w, const nib_text_spec *texts, size_t n_texts,
-                                       const nib_tokenizer *tok, size_t n_ctx, size_t most,
-                                       uint64_t seed, nib_err *err);
+                                       const nib_tokenizer *tok, bool chat, size_t n_ctx,
+                                       size_t most, uint64_t seed, nib_err *err);
 void nib_windows_free(nib_windows *w);
 
 #endif

@@ -45,16 +45,18 @@ static nib_code put_bos(nib_ids *ids, const nib_tokenizer *tok, nib_err *err)
     return NIB_OK;
 }
 
-static nib_code tokenize(stream *s, const char *path, const nib_tokenizer *tok, size_t n_ctx,
-                         nib_err *err)
+static nib_code tokenize(stream *s, const char *path, const nib_tokenizer *tok, bool chat,
+                         size_t n_ctx, nib_err *err)
 {
     char *text;
     size_t n;
-    nib_code rc = nib_text_read(&text, &n, path, err);
+    nib_code rc = nib_text_read(&text, &n, path, chat ? tok : NULL, err);
     if (rc) return rc;
     while (n && (text[n - 1] == '\n' || text[n - 1] == '\r')) n--;
     rc = n ? put_bos(&s->ids, tok, err) : nib_fail(err, NIB_EFORMAT, "holds no text");
-    if (!rc) rc = nib_tokenizer_encode(tok, text, n, 0, &s->ids, err);
+    if (!rc)
+        rc = chat ? nib_chat_encode(tok, text, n, &s->ids, err)
+                  : nib_tokenizer_encode(tok, text, n, 0, &s->ids, err);
     nib_free(text);
     s->n_windows = s->ids.n / n_ctx;
     if (!rc && !s->n_windows)
@@ -140,8 +142,8 @@ static void choose(const stream *s, size_t n_ctx, int32_t bos, uint64_t seed, in
 }
 
 nib_code nib_windows_pick(nib_windows *w, const nib_text_spec *texts, size_t n_texts,
-                          const nib_tokenizer *tok, size_t n_ctx, size_t most, uint64_t seed,
-                          nib_err *err)
+                          const nib_tokenizer *tok, bool chat, size_t n_ctx, size_t most,
+                          uint64_t seed, nib_err *err)
 {
     bool by_length = true;
     int32_t bos = nib_tokenizer_adds_bos(tok) ? nib_tokenizer_bos(tok) : -1;
@@ -152,7 +154,7 @@ nib_code nib_windows_pick(nib_windows *w, const nib_text_spec *texts, size_t n_t
     if (!s) return nib_fail_nomem(err, "texts");
     nib_code rc = check_weights(texts, n_texts, &by_length, err);
     for (size_t i = 0; i < n_texts && !rc; i++) {
-        rc = tokenize(&s[i], texts[i].path, tok, n_ctx, err);
+        rc = tokenize(&s[i], texts[i].path, tok, chat, n_ctx, err);
         w->n_available += s[i].n_windows;
         w->n_tokens += s[i].ids.n;
     }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* cli/cmd_compare.c - how far models' predictions are from those of the model they come from. */
 #include "base/mem.h"
-#include "calib/text.h"
 #include "cli/io.h"
 #include "cli/opened.h"
 #include "cli/opts.h"
@@ -76,7 +75,7 @@ static nib_code compare(job *j, const nib_ctx *ctx, nib_err *err)
     size_t n_text;
     const nib_ppl_opts how = nib_scoring_how(&opt.scoring);
     nib_code rc = open_models(j, ctx->log, err);
-    if (!rc) rc = nib_text_read(&text, &n_text, opt.scoring.text, err);
+    if (!rc) rc = nib_scoring_read(&text, &n_text, &opt.scoring, j->o[0].tok, err);
     if (!rc && (rc = nib_compare_run(&j->r, j->l, j->m, j->n, text, n_text, &how, ctx, err)) &&
         !(rc == NIB_ENUMERIC && blame_weights(j, ctx, err)))
         nib_wrap(err, "%s", opt.scoring.text);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* cli/cmd_perplexity.c - measure a model on a text, by a named protocol. */
 #include "base/mem.h"
-#include "calib/text.h"
 #include "cli/io.h"
 #include "cli/opened.h"
 #include "cli/opts.h"
@@ -37,7 +36,7 @@ static nib_code measure(nib_ppl_result *r, const char *path, const nib_ctx *ctx,
     size_t n;
     const nib_ppl_opts how = nib_scoring_how(&opt.scoring);
     nib_code rc = nib_opened_open(&o, path, ctx->log, err);
-    if (!rc) rc = nib_text_read(&text, &n, opt.scoring.text, err);
+    if (!rc) rc = nib_scoring_read(&text, &n, &opt.scoring, o.tok, err);
     if (!rc && (rc = nib_ppl_run(r, &o.model, o.tok, text, n, &how, NULL, ctx, err)) &&
         !(rc == NIB_ENUMERIC && nib_blame_weights(&o.model, ctx, err)))
         nib_wrap(err, "%s", opt.scoring.text);

@@ -12,7 +12,7 @@
 #include <stdio.h>
 
 static struct {
-    bool ids, decode, no_special, parse_special, json;
+    bool ids, decode, no_special, parse_special, chat, json;
 } opt;
 
 static const nib_opt rows[] = {
@@ -33,6 +33,7 @@ static const nib_opt rows[] = {
      .kind = NIB_OPT_FLAG,
      .target = &opt.parse_special,
      .help = "text that spells a special token becomes that token"},
+    NIB_CHAT_OPT(opt.chat),
     {.name = "json",
      .kind = NIB_OPT_FLAG,
      .target = &opt.json,
@@ -104,8 +105,8 @@ static nib_code print_json(const nib_tokenizer *tok, const nib_ids *ids, nib_err
 static nib_code encode(const nib_tokenizer *tok, const char *text, size_t n, nib_err *err)
 {
     nib_ids ids = {0};
-    unsigned flags = (opt.no_special ? 0u : NIB_TOK_ADD_SPECIAL) |
-                     (opt.parse_special ? NIB_TOK_PARSE_SPECIAL : 0u);
+    unsigned flags = (opt.no_special || opt.chat ? 0u : NIB_TOK_ADD_SPECIAL) |
+                     (opt.parse_special || opt.chat ? NIB_TOK_PARSE_SPECIAL : 0u);
     nib_code rc = nib_tokenizer_encode(tok, text, n, flags, &ids, err);
     if (!rc && opt.json)
         rc = print_json(tok, &ids, err);
@@ -164,7 +165,8 @@ static nib_code tokenize(const char *model, const char *path, nib_err *err)
     if ((rc = nib_source_open(&src, model, err))) goto done;
     if ((rc = nib_tokenizer_open(&tok, src, err))) goto done;
     if (!path) path = NIB_TEXT_STDIN;
-    rc = opt.decode ? nib_text_bytes(&text, &n, path, err) : nib_text_read(&text, &n, path, err);
+    rc = opt.decode ? nib_text_bytes(&text, &n, path, err)
+                    : nib_text_read(&text, &n, path, opt.chat ? tok : NULL, err);
     if (rc) goto done;
     rc = opt.decode ? decode(tok, text, n, err) : encode(tok, text, n, err);
 done:
@@ -178,11 +180,12 @@ static int run(const nib_opt_list *operands, const nib_ctx *ctx)
 {
     nib_err err;
     (void)ctx;
-    if (opt.decode && (opt.json || opt.ids || opt.parse_special))
+    if (opt.decode && (opt.json || opt.ids || opt.parse_special || opt.chat))
         return nib_usage(&nib_cmd_tokenize, "--decode prints text: it takes no --%s",
-                         opt.json  ? "json"
-                         : opt.ids ? "ids"
-                                   : "parse-special");
+                         opt.json   ? "json"
+                         : opt.ids  ? "ids"
+                         : opt.chat ? "chat"
+                                    : "parse-special");
     const char *file = operands->n > 1 ? operands->v[1] : NULL;
     return tokenize(operands->v[0], file, &err) ? nib_report(&err) : NIB_EXIT_OK;
 }

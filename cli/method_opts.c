@@ -59,6 +59,8 @@ nib_code nib_method_opts_check(const nib_method_opts *o, const nib_dir_opts *dir
     if (strcmp(o->method, "rtn") && !o->windows.texts.n && !o->stats && !dry_run)
         return nib_fail(err, NIB_EINVAL, "--method %s needs --text FILE%s", o->method,
                         strcmp(o->method, "gptq") ? "" : " or --stats DIR");
+    if (o->windows.chat && !o->windows.texts.n && !dry_run)
+        return nib_fail(err, NIB_EINVAL, "--chat needs --text FILE");
     if (misplaced) return nib_fail(err, NIB_EINVAL, "%s", misplaced);
     if (o->alpha && transform != NIB_TRANSFORM_SMOOTHQUANT)
         return nib_fail(err, NIB_EINVAL, "--alpha needs --method smoothquant");

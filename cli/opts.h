@@ -47,6 +47,14 @@ typedef struct {
     const char *heading;            /* of the rows from here on, in --help; NULL: as before */
 } nib_opt;                          /* a table ends with {0} */
 
+/* The row of --chat, for every command that reads texts; `t` is a static bool. */
+#define NIB_CHAT_OPT(t)                                                                            \
+    {                                                                                              \
+        .name = "chat", .kind = NIB_OPT_FLAG, .target = &(t),                                      \
+        .help = "the text is JSON with 'messages' or 'conversations': render them by the model's " \
+                "chat template"                                                                    \
+    }
+
 typedef struct {
     const char *name;
     int (*run)(const nib_opt_list *operands, const nib_ctx *ctx); /* returns an exit status */

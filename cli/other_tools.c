@@ -77,7 +77,7 @@ static const nib_other_opt opts[] = {
     {"show-statistics", "calibrate", NULL, NULL, false, "nibble inspect FILE --tensors"},
     {"output-format", "calibrate", "*", NULL, false, "the matrix is written as GGUF"},
     {"parse-special", "calibrate", NULL, NULL, false,
-     "a .jsonl text with 'messages' goes through the model's chat template"},
+     "--chat takes a text's 'messages' through the model's chat template, special tokens and all"},
 
     /* llama-perplexity */
     {"perplexity", "perplexity", NULL, NULL, true, "that is what the command does"},

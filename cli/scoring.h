@@ -6,9 +6,11 @@
 #include "cli/opts.h"
 #include "infer/ppl.h"
 
-/* Targets of the options --text, --protocol, --ctx and --chunks; NIB_SCORING_DEFAULT at first. */
+/* Targets of the options --text, --chat, --protocol, --ctx and --chunks; NIB_SCORING_DEFAULT at
+ * first. */
 typedef struct {
     const char *text, *protocol;
+    bool chat;
     uint64_t ctx, chunks; /* 0: the protocol's, all */
 } nib_scoring;
 
@@ -22,13 +24,14 @@ extern const char *const nib_scoring_protocols[];
 
 enum { NIB_SCORING_CTX_MIN = 16, NIB_SCORING_CTX_MAX = 1 << 20 };
 
-/* The four rows, for a command's table; `o` is a static nib_scoring. */
+/* The rows, for a command's table; `o` is a static nib_scoring. */
 #define NIB_SCORING_OPTS(o)                                                                        \
     {.name = "text",                                                                               \
      .kind = NIB_OPT_STR,                                                                          \
      .target = &(o).text,                                                                          \
      .metavar = "FILE",                                                                            \
      .help = "the text to measure on; - is standard input"},                                       \
+        NIB_CHAT_OPT((o).chat),                                                                    \
         {.name = "protocol",                                                                       \
          .kind = NIB_OPT_CHOICE,                                                                   \
          .target = &(o).protocol,                                                                  \
@@ -49,6 +52,9 @@ enum { NIB_SCORING_CTX_MIN = 16, NIB_SCORING_CTX_MAX = 1 << 20 };
         .metavar = "N", .help = "stop after N chunks (all)"                                        \
     }
 
+/* The text, as nib_text_read() has it; with --chat by the template of tok's model. */
+NIB_MUST_USE nib_code nib_scoring_read(char **text, size_t *n, const nib_scoring *o,
+                                       const nib_tokenizer *tok, nib_err *err);
 /* What the options ask for, as nib_ppl_run() and nib_compare_run() take it. */
 nib_ppl_opts nib_scoring_how(const nib_scoring *o);
 

@@ -33,6 +33,6 @@ nib_code nib_window_sample(nib_sample *s, nib_arena *keep, const nib_window_opts
     nib_code rc = text ? NIB_OK : nib_fail_nomem(err, "a list of texts");
     for (size_t i = 0; i < n && !rc; i++) rc = parse_text(&text[i], keep, o->texts.v[i], err);
     *s = (nib_sample){
-        .text = text, .n_texts = n, .n_ctx = o->ctx, .samples = o->samples, .seed = o->seed};
+        .text = text, .n_texts = n, .chat = o->chat, .n_ctx = o->ctx, .samples = o->samples, .seed = o->seed};
     return rc;
 }

@@ -7,15 +7,16 @@
 #include "calib/sample.h"
 #include "cli/opts.h"
 
-/* Targets of the options --text, --ctx, --samples and --seed. */
+/* Targets of the options --text, --chat, --ctx, --samples and --seed. */
 typedef struct {
     nib_opt_list texts;
+    bool chat;
     uint64_t ctx, samples, seed; /* 0: the command's usual number */
 } nib_window_opts;
 
 enum { NIB_CTX_MIN = 16, NIB_CTX_MAX = 1 << 20, NIB_SAMPLES_MAX = 1 << 24 };
 
-/* The four rows, for a command's table; `o` is a static nib_window_opts. */
+/* The rows, for a command's table; `o` is a static nib_window_opts. */
 #define NIB_WINDOW_OPTS(o, ctx_help, samples_letter, samples_help)                                 \
     {.name = "text",                                                                               \
      .kind = NIB_OPT_LIST,                                                                         \
@@ -23,6 +24,7 @@ enum { NIB_CTX_MIN = 16, NIB_CTX_MAX = 1 << 20, NIB_SAMPLES_MAX = 1 << 24 };
      .metavar = "FILE",                                                                            \
      .help = "sample text, or FILE:WEIGHT; repeatable",                                            \
      .heading = "Sample text"},                                                                    \
+        NIB_CHAT_OPT((o).chat),                                                                    \
         {.name = "ctx",                                                                            \
          .letter = 'c',                                                                            \
          .kind = NIB_OPT_UINT,                                                                     \

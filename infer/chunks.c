@@ -3,6 +3,7 @@
 #include "infer/chunks.h"
 
 #include "base/mem.h"
+#include "infer/chat.h"
 
 enum { BATCH_ROWS = 2048 }; /* tokens that go through the model together: decoding is shared */
 
@@ -28,7 +29,7 @@ const char *nib_ppl_protocol_name(nib_ppl_protocol p)
 /* Token list. The llama.cpp protocol has BOS in front even of a model that adds an EOS, which it
  * leaves out. */
 static nib_code tokenize(nib_chunks *c, const nib_tokenizer *tok, const char *text, size_t n,
-                         nib_err *err)
+                         bool chat, nib_err *err)
 {
     const bool bos = protocols[c->protocol].bos && nib_tokenizer_adds_bos(tok);
     c->bos = bos ? nib_tokenizer_bos(tok) : -1;
@@ -39,6 +40,7 @@ static nib_code tokenize(nib_chunks *c, const nib_tokenizer *tok, const char *te
         c->ids.id[0] = c->bos;
         c->ids.n = c->ids.cap = 1;
     }
+    if (chat) return nib_chat_encode(tok, text, n, &c->ids, err);
     return nib_tokenizer_encode(tok, text, n, protocols[c->protocol].flags, &c->ids, err);
 }
 
@@ -83,7 +85,7 @@ nib_code nib_chunks_open(nib_chunks *c, const nib_hparams *hp, const nib_tokeniz
                          nib_err *err)
 {
     *c = (nib_chunks){.protocol = opts->protocol};
-    nib_code rc = tokenize(c, tok, text, n_text, err);
+    nib_code rc = tokenize(c, tok, text, n_text, opts->chat, err);
     if (!rc) rc = set_sizes(c, opts, hp->n_ctx_train, log, err);
     if (!rc) rc = allocate(c, err);
     if (rc) nib_chunks_free(c);

@@ -315,3 +315,10 @@ const char *nib_tokenizer_pre(const nib_tokenizer *t)
 {
     return nib_pretok_name(t->pre);
 }
+
+const char *nib_tokenizer_template(const nib_tokenizer *t, const char *name)
+{
+    for (size_t i = 0; i < t->n_tmpl; i++)
+        if (!strcmp(t->tmpl[i].name, name)) return t->tmpl[i].text;
+    return NULL;
+}

@@ -49,6 +49,8 @@ int32_t nib_tokenizer_bos(const nib_tokenizer *t);
 int32_t nib_tokenizer_eos(const nib_tokenizer *t);
 bool nib_tokenizer_adds_bos(const nib_tokenizer *t);
 bool nib_tokenizer_adds_eos(const nib_tokenizer *t);
+/* The chat template of that name, "default" being the one without a name; borrowed, NULL: none. */
+const char *nib_tokenizer_template(const nib_tokenizer *t, const char *name);
 /* GGUF's name of the pre-tokenizer: "llama-bpe". */
 const char *nib_tokenizer_pre(const nib_tokenizer *t);
 
@@ -62,6 +64,9 @@ NIB_MUST_USE nib_code nib_tokenizer_to_gguf(const nib_tokenizer *t, size_t n_voc
  * files cannot say. */
 NIB_MUST_USE nib_code nib_tokenizer_to_hf(const nib_tokenizer *t, size_t n_ctx, nib_json *tokenizer,
                                           nib_json *config, nib_err *err);
+/* "bos_token", "eos_token", "pad_token" and the like, as far as there are such: their texts; false:
+ * no memory. */
+NIB_MUST_USE bool nib_tokenizer_add_specials(nib_json *to, const nib_tokenizer *t);
 /* "bos_token_id", "eos_token_id", "pad_token_id", as far as there are such, as config.json and
  * generation_config.json have them; false: no memory. */
 NIB_MUST_USE bool nib_tokenizer_add_ids(nib_json *to, const nib_tokenizer *t);

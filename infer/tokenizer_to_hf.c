@@ -223,21 +223,26 @@ static bool add_templates(nib_json *config, const nib_tokenizer *t)
     return ok;
 }
 
-static bool write_config(nib_json *config, const nib_tokenizer *t, size_t n_ctx)
+bool nib_tokenizer_add_specials(nib_json *to, const nib_tokenizer *t)
 {
     static const char *const key[NIB_N_SPECIAL] = {
         [NIB_BOS] = "bos_token",  [NIB_EOS] = "eos_token", [NIB_UNK] = "unk_token",
         [NIB_SEP] = "sep_token",  [NIB_PAD] = "pad_token", [NIB_CLS] = "cls_token",
         [NIB_MASK] = "mask_token"};
+    bool ok = true;
+    for (int i = 0; i < NIB_N_SPECIAL && ok; i++)
+        if (t->special[i] >= 0) ok = nib_json_add_str(to, key[i], t->vocab.text[t->special[i]].p);
+    return ok;
+}
+
+static bool write_config(nib_json *config, const nib_tokenizer *t, size_t n_ctx)
+{
     bool ok = nib_json_add_str(config, "tokenizer_class", "PreTrainedTokenizerFast") &&
               nib_json_add_num(config, "model_max_length", (double)n_ctx) &&
               nib_json_add_bool(config, "clean_up_tokenization_spaces", false) &&
               nib_json_add_bool(config, "add_bos_token", t->add_bos) &&
               nib_json_add_bool(config, "add_eos_token", t->add_eos);
-    for (int i = 0; i < NIB_N_SPECIAL && ok; i++)
-        if (t->special[i] >= 0)
-            ok = nib_json_add_str(config, key[i], t->vocab.text[t->special[i]].p);
-    return ok && add_templates(config, t);
+    return ok && nib_tokenizer_add_specials(config, t) && add_templates(config, t);
 }
 
 nib_code nib_tokenizer_to_hf(const nib_tokenizer *t, size_t n_ctx, nib_json *tokenizer,

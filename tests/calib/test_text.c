@@ -2,7 +2,7 @@
 /* Sample files to text: each kind, plain and compressed, and what is refused. */
 #include "base/mem.h"
 #include "calib/text.h"
-#include "tests/calib/tmp.h"
+#include "tests/infer/tokenizers.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -20,7 +20,7 @@ static void reads(const char *path, const char *want)
     char *text;
     size_t n;
     nib_err err = {0};
-    if (nib_text_read(&text, &n, path, &err)) fail_msg("%s", err.msg);
+    if (nib_text_read(&text, &n, path, NULL, &err)) fail_msg("%s", err.msg);
     assert_int_equal(n, strlen(want));
     assert_string_equal(text, want);
     nib_free(text);
@@ -31,7 +31,7 @@ static void refuses(const char *path, nib_code code, const char *part)
     char *text = NULL;
     size_t n;
     nib_err err = {0};
-    assert_int_equal(nib_text_read(&text, &n, path, &err), code);
+    assert_int_equal(nib_text_read(&text, &n, path, NULL, &err), code);
     assert_null(text);
     tmp_expect(err.msg, part);
     tmp_expect(err.msg, path);
@@ -92,6 +92,102 @@ static void other_members_and_arrays(void **state)
     refuses(tmp_text("k.json", "[{\"text\":\"x\"},{\"txt\":\"y\"}]"), NIB_EFORMAT,
             "document 2: has none of");
     refuses(tmp_text("l.json", "[{\"text\":\"x\"}"), NIB_EFORMAT, "not valid JSON");
+}
+
+/* ---- conversations for a chat template ---- */
+
+/* Its template shows all that it is given. */
+static nib_tokenizer *chatty;
+
+static int make(void **state)
+{
+    if (tmp_make(state)) return 1;
+    chatty = by_hand(TOKENIZER(SPECIALS, ""),
+                     "{'bos_token':'<s>','chat_template':'{{ bos_token }}{% for m in messages %}"
+                     "[{{ m.role }}:{{ m.content }}{{ m.more }}]{% endfor %}{{ tools if tools }}"
+                     "{{ documents if documents }}{{ think }}'}");
+    return 0;
+}
+
+static int clean_up(void **state)
+{
+    nib_tokenizer_close(chatty);
+    return tmp_remove(state);
+}
+
+static void chats(const char *path, const char *want)
+{
+    char *text;
+    size_t n;
+    nib_err err = {0};
+    if (nib_text_read(&text, &n, path, chatty, &err)) fail_msg("%s", err.msg);
+    assert_string_equal(text, want);
+    assert_int_equal(n, strlen(want));
+    nib_free(text);
+}
+
+static void refuses_chat(const char *path, const char *part)
+{
+    char *text = NULL;
+    size_t n;
+    nib_err err = {0};
+    assert_int_equal(nib_text_read(&text, &n, path, chatty, &err), NIB_EFORMAT);
+    assert_null(text);
+    tmp_expect(err.msg, part);
+    tmp_expect(err.msg, path);
+}
+
+static void conversations_go_through_the_template(void **state)
+{
+    (void)state;
+    chats(tmp_text(
+              "chat.jsonl",
+              "{\"text\": \"not this\", \"messages\": [{\"role\": \"user\", \"content\": \"Hi\", "
+              "\"more\": 1}, {\"role\": \"x\", \"content\": null}]}\n\n"
+              "{\"messages\": [], \"tools\": [1], \"documents\": [2], "
+              "\"chat_template_kwargs\": {\"think\": 3}, \"id\": 4}"),
+          "<s>[user:Hi1][x:None]<s>[1][2]3");
+    /* whatever the name is, arrays too, and longer than the JSON */
+    chats(tmp_gzip("chat.txt", " [{\"messages\": []}, {\"messages\": [{\"role\": \"r\"}]}]"),
+          "<s><s>[r:]");
+    chats(tmp_text("empty.jsonl", "\n"), "");
+}
+
+static void sharegpt_is_translated(void **state)
+{
+    (void)state;
+    chats(
+        tmp_text("s.jsonl",
+                 "{\"conversations\": [{\"from\": \"human\", \"value\": \"a\"}, "
+                 "{\"from\": \"gpt\", \"value\": \"b\"}, {\"from\": \"observation\", "
+                 "\"value\": \"c\"}], \"system\": \"S\", \"tools\": \"[{}]\"}\n"
+                 "{\"conversations\": [{\"from\": \"system\", \"value\": \"T\"}], "
+                 "\"system\": \"S\", \"tools\": \"\"}\n"
+                 "{\"messages\": [{\"from\": \"user\", \"value\": \"d\"}]}\n"
+                 "{\"conversations\": [{\"role\": \"user\", \"content\": \"e\"}], \"system\": 1}"),
+        "<s>[system:S][user:a][assistant:b][tool:c][{}]<s>[system:T]<s>[user:d]<s>[user:e]");
+}
+
+static void what_is_no_conversation_is_refused(void **state)
+{
+    static const struct {
+        const char *line, *part;
+    } bad[] = {
+        {"{\"text\": \"a\"}", "line 1: has neither 'messages' nor 'conversations'"},
+        {"[1]", "document 1: not a JSON object"},
+        {"plain text", "line 1: JSON line 1, column 1: not valid JSON"},
+        {"{\"messages\": \"a\"}", "'messages' is not a list"},
+        {"{\"messages\": [1]}", "message 1 has neither 'role' nor 'from'"},
+        {"{\"messages\": [{\"from\": \"gpt\", \"value\": 1}]}", "message 1 has no 'from' and"},
+        {"{\"messages\": [{\"from\": \"gpt\", \"value\": \"\"}, {\"role\": \"user\"}]}",
+         "message 2 has no 'from' and 'value'"},
+        {"{\"conversations\": [{\"from\": \"he\", \"value\": \"\"}]}", "message 1 is from 'he'"},
+        {"{\"messages\": [], \"tools\": {}}", "'tools' is not a list"},
+        {"{\"messages\": [], \"tools\": \"[\"}", "'tools': JSON line 1"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        refuses_chat(tmp_text("bad.jsonl", bad[i].line), bad[i].part);
 }
 
 /* U+FFFD in place of half a pair; pairs, and backslashes before a 'u', stay. */
@@ -205,22 +301,29 @@ static void damaged_gzip_is_refused(void **state)
     refuses(tmp_write("crc.gz", gz, n), NIB_EFORMAT, "damaged gzip");
 }
 
-static void memory_may_run_out_anywhere(void **state)
+static void runs_out(const char *path, const nib_tokenizer *chat)
 {
-    (void)state;
-    const char *path = tmp_gzip("m.jsonl.gz", "{\"text\":\"one\"}\n{\"text\":\"two\"}\n");
     for (long at = 1;; at++) {
         char *text = NULL;
         size_t n;
         nib_err err = {0};
         nib_mem_fail_at(at);
-        nib_code rc = nib_text_read(&text, &n, path, &err);
+        nib_code rc = nib_text_read(&text, &n, path, chat, &err);
         nib_mem_fail_at(0);
         nib_free(text);
         if (!rc) break;
         assert_null(text);
-        assert_true(at < 100);
+        assert_true(at < 200);
     }
+}
+
+static void memory_may_run_out_anywhere(void **state)
+{
+    (void)state;
+    runs_out(tmp_gzip("m.jsonl.gz", "{\"text\":\"one\"}\n{\"text\":\"two\"}\n"), NULL);
+    runs_out(tmp_text("m.jsonl", "{\"messages\":[{\"from\":\"gpt\",\"value\":\"x\"}],"
+                                 "\"system\":\"S\",\"tools\":\"[1]\"}\n{\"messages\":[]}"),
+             chatty);
 }
 
 int main(void)
@@ -230,6 +333,9 @@ int main(void)
         cmocka_unit_test(gzip_is_found_from_the_contents),
         cmocka_unit_test(json_lines_give_text_or_messages),
         cmocka_unit_test(other_members_and_arrays),
+        cmocka_unit_test(conversations_go_through_the_template),
+        cmocka_unit_test(sharegpt_is_translated),
+        cmocka_unit_test(what_is_no_conversation_is_refused),
         cmocka_unit_test(lone_surrogates_are_replaced),
         cmocka_unit_test(pipes_are_files),
         cmocka_unit_test(bytes_are_unpacked_and_no_more),
@@ -239,5 +345,5 @@ int main(void)
         cmocka_unit_test(damaged_gzip_is_refused),
         cmocka_unit_test(memory_may_run_out_anywhere),
     };
-    return cmocka_run_group_tests(tests, tmp_make, tmp_remove);
+    return cmocka_run_group_tests(tests, make, clean_up);
 }

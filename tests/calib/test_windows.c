@@ -56,7 +56,7 @@ static nib_windows pick(const nib_text_spec *texts, size_t n, size_t most, uint6
 {
     nib_windows w;
     nib_err err = {0};
-    if (nib_windows_pick(&w, texts, n, tok, CTX, most, seed, &err)) fail_msg("%s", err.msg);
+    if (nib_windows_pick(&w, texts, n, tok, false, CTX, most, seed, &err)) fail_msg("%s", err.msg);
     return w;
 }
 
@@ -173,7 +173,7 @@ static void refuses(const nib_text_spec *texts, size_t n, size_t n_ctx, nib_code
 {
     nib_windows w;
     nib_err err = {0};
-    assert_int_equal(nib_windows_pick(&w, texts, n, tok, n_ctx, 10, 0, &err), code);
+    assert_int_equal(nib_windows_pick(&w, texts, n, tok, false, n_ctx, 10, 0, &err), code);
     assert_null(w.id);
     tmp_expect(err.msg, part);
 }

@@ -25,7 +25,7 @@ void pick_windows(nib_windows *w, const opened *o, const char *name, size_t n)
     snprintf(path, sizeof path, "%s/../%s", tiny_llama(), name);
     const nib_text_spec text = {.path = path};
     nib_code rc = nib_tokenizer_open(&tok, o->src, &err);
-    if (!rc) rc = nib_windows_pick(w, &text, 1, tok, N_CTX, n, 0, &err);
+    if (!rc) rc = nib_windows_pick(w, &text, 1, tok, false, N_CTX, n, 0, &err);
     if (rc) fail_msg("%s", err.msg);
     assert_int_equal(w->n, n);
     nib_tokenizer_close(tok);
