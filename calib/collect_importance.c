@@ -16,24 +16,35 @@ nib_calib_opts nib_calib_defaults(void)
 
 /* ---- entries ---- */
 
+/* Experts share an entry. */
+static void place_name(uint32_t layer, nib_role role, char *name, size_t n)
+{
+    nib_place p = {.layer = layer, .role = role};
+    if (nib_role_is_expert(role)) p.expert = NIB_EXPERTS_ALL;
+    nib_place_gguf_name(p, name, n);
+}
+
 static nib_code add_entry(nib_imatrix *out, const nib_model *m, uint32_t layer, nib_role role,
                           nib_err *err)
 {
     char name[NIB_GGUF_NAME_MAX + 1];
     nib_imatrix_entry *e;
-    const nib_tensor *weight = nib_model_param(m, layer, role)->weight;
-    if (!weight) return NIB_OK;
-    nib_place_gguf_name((nib_place){role, layer, false}, name, sizeof name);
-    return nib_imatrix_add(out, name, strlen(name), nib_tensor_cols(weight), 1, &e, err);
+    const nib_param *param = nib_model_param(m, layer, role);
+    if (!param->weight) return NIB_OK;
+    place_name(layer, role, name, sizeof name);
+    return nib_imatrix_add(out, name, strlen(name), nib_tensor_cols(param->weight),
+                           param->expert ? m->hp.n_expert : 1, &e, err);
 }
 
 /* An empty entry for every weight that will be watched. */
 static nib_code add_entries(nib_imatrix *out, const nib_model *m, bool with_output, nib_err *err)
 {
     nib_code rc = NIB_OK;
-    for (uint32_t layer = 0; layer < m->hp.n_layer; layer++)
-        for (nib_role role = NIB_ROLE_FIRST_BLOCK; role < NIB_ROLE_COUNT && !rc; role++)
-            if (nib_role_is_linear(role)) rc = add_entry(out, m, layer, role, err);
+    for (uint32_t layer = 0; layer < m->hp.n_layer; layer++) {
+        const nib_steps *s = nib_model_steps(m, layer);
+        for (size_t i = 0; i < s->n && !rc; i++)
+            if (s->step[i].op == NIB_OP_LINEAR) rc = add_entry(out, m, layer, s->step[i].weight, err);
+    }
     if (!rc && with_output) rc = add_entry(out, m, 0, NIB_ROLE_OUTPUT, err);
     return rc ? rc : nib_imatrix_sort(out, err);
 }
@@ -48,14 +59,14 @@ typedef struct {
 static nib_imatrix_entry *entry_of(const nib_imatrix *m, uint32_t layer, nib_role role)
 {
     char name[NIB_GGUF_NAME_MAX + 1];
-    nib_place_gguf_name((nib_place){role, layer, false}, name, sizeof name);
+    place_name(layer, role, name, sizeof name);
     return nib_imatrix_find(m, name);
 }
 
-static nib_code check_finite(const nib_imatrix_entry *e, nib_err *err)
+static nib_code check_finite(const nib_imatrix_entry *e, const double *sum, nib_err *err)
 {
     for (size_t j = 0; j < e->cols; j++)
-        if (!isfinite(e->in_sum2[j]))
+        if (!isfinite(sum[j]))
             return nib_fail(err, NIB_ENUMERIC,
                             "the input of '%s' is not finite in channel %zu: the model computes "
                             "NaN or infinity on this text",
@@ -64,20 +75,20 @@ static nib_code check_finite(const nib_imatrix_entry *e, nib_err *err)
 }
 
 /* Roles that share an input always come together: sum once, copy to the others. */
-static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
-                         const float *x, size_t rows, size_t cols, nib_err *err)
+static nib_code on_input(void *arg, const nib_linear_input *in, nib_err *err)
 {
     const watch *w = arg;
-    nib_imatrix_entry *first = entry_of(w->out, layer, roles[0]);
-    assert(first && first->cols == cols);
-    nib_code rc = nib_accumulate_squares(first->in_sum2, x, rows, cols, w->ctx, err);
-    if (rc || (rc = check_finite(first, err))) return rc;
-    first->counts[0] += (double)rows;
-    for (size_t i = 1; i < n_roles; i++) {
-        nib_imatrix_entry *e = entry_of(w->out, layer, roles[i]);
-        assert(e && e->cols == cols);
-        memcpy(e->in_sum2, first->in_sum2, cols * sizeof *e->in_sum2);
-        e->counts[0] = first->counts[0];
+    nib_imatrix_entry *first = entry_of(w->out, in->layer, in->role[0]);
+    assert(first && first->cols == in->cols && in->expert < first->n_mat);
+    double *sum = first->in_sum2 + in->expert * in->cols, *count = &first->counts[in->expert];
+    nib_code rc = nib_accumulate_squares(sum, in->x, in->rows, in->cols, w->ctx, err);
+    if (rc || (rc = check_finite(first, sum, err))) return rc;
+    *count += (double)in->rows;
+    for (size_t i = 1; i < in->n_roles; i++) {
+        nib_imatrix_entry *e = entry_of(w->out, in->layer, in->role[i]);
+        assert(e && e->cols == in->cols && in->expert < e->n_mat);
+        memcpy(e->in_sum2 + in->expert * in->cols, sum, in->cols * sizeof *sum);
+        e->counts[in->expert] = *count;
     }
     return NIB_OK;
 }

@@ -48,13 +48,13 @@ static nib_code meet(nib_hessians *m, const nib_role *roles, size_t n_roles, siz
     return *out ? NIB_OK : nib_hessians_add(m, roles, n_roles, cols, out, err);
 }
 
-static nib_code on_original(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
-                            const float *x, size_t rows, size_t cols, nib_err *err)
+static nib_code on_original(void *arg, const nib_linear_input *seen, nib_err *err)
 {
     nib_hessian *in;
-    (void)layer;
     const nib_hessians *m = arg;
-    nib_code rc = meet(arg, roles, n_roles, cols, &in, err);
+    const float *x = seen->x;
+    const size_t rows = seen->rows, cols = seen->cols;
+    nib_code rc = meet(arg, seen->role, seen->n_roles, cols, &in, err);
     if (rc || (m->only && in != m->only)) return rc;
     float *to = nib_buf_reserve(&in->original, rows, cols * sizeof *to);
     if (!to) return nib_fail_nomem(err, "activations");
@@ -64,13 +64,13 @@ static nib_code on_original(void *arg, uint32_t layer, const nib_role *roles, si
     return NIB_OK;
 }
 
-static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
-                         const float *x, size_t rows, size_t cols, nib_err *err)
+static nib_code on_input(void *arg, const nib_linear_input *seen, nib_err *err)
 {
     nib_hessians *m = arg;
-    (void)layer;
     nib_hessian *in;
-    nib_code rc = meet(m, roles, n_roles, cols, &in, err);
+    const float *x = seen->x;
+    const size_t rows = seen->rows, cols = seen->cols;
+    nib_code rc = meet(m, seen->role, seen->n_roles, cols, &in, err);
     if (rc || (m->only && in != m->only)) return rc;
     in->rows += rows;
     if (m->drift) rc = nib_accumulate_drift(in->d.p, in->original.p, x, rows, cols, m->ctx, err);

@@ -95,11 +95,13 @@ nib_imatrix_entry *nib_imatrix_find(const nib_imatrix *m, const char *name)
     return m->n ? bsearch(name, m->entry, m->n, sizeof *m->entry, compare_key) : NULL;
 }
 
-void nib_imatrix_values(const nib_imatrix_entry *e, float *importance)
+void nib_imatrix_values(const nib_imatrix_entry *e, size_t first, size_t n, float *importance)
 {
-    double count = e->counts[0];
-    for (size_t j = 0; j < e->cols; j++)
-        importance[j] = count > 0 ? (float)(e->in_sum2[j] / count) : 1.0f;
+    const double *sum = e->in_sum2 + first * e->cols;
+    for (size_t i = 0; i < n * e->cols; i++) {
+        const double count = e->counts[first + i / e->cols];
+        importance[i] = count > 0 ? (float)(sum[i] / count) : 1.0f;
+    }
 }
 
 /* Index of the first value that is negative, NaN or infinite, or n. */

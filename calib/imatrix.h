@@ -62,7 +62,8 @@ NIB_MUST_USE nib_code nib_imatrix_sort(nib_imatrix *m, nib_err *err);
 
 /* Entry of a weight; NULL when there is none. */
 nib_imatrix_entry *nib_imatrix_find(const nib_imatrix *m, const char *name);
-/* importance[cols] = in_sum2 / counts of matrix 0; all 1 where counts <= 0. */
-void nib_imatrix_values(const nib_imatrix_entry *e, float *importance);
+/* importance[n][cols] = in_sum2 / counts of matrices [first, first + n); all 1 where the count is
+ * <= 0. */
+void nib_imatrix_values(const nib_imatrix_entry *e, size_t first, size_t n, float *importance);
 
 #endif

@@ -11,7 +11,7 @@
 static nib_code wrap_input(uint32_t layer, nib_role role, nib_err *err)
 {
     char name[NIB_GGUF_NAME_MAX + 1];
-    nib_place_gguf_name((nib_place){role, layer, false}, name, sizeof name);
+    nib_place_gguf_name((nib_place){.layer = layer, .role = role}, name, sizeof name);
     return nib_wrap(err, "the input of '%s' on this text", name);
 }
 
@@ -51,16 +51,17 @@ static nib_code new_input(nib_input_ranges *a, uint32_t layer, const nib_role *r
     return NIB_OK;
 }
 
-static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
-                         const float *x, size_t rows, size_t cols, nib_err *err)
+static nib_code on_input(void *arg, const nib_linear_input *seen, nib_err *err)
 {
     nib_input_ranges *a = arg;
-    nib_input_histogram *in = find(a, layer, roles[0]);
-    nib_code rc = in ? NIB_OK : new_input(a, layer, roles, n_roles, &in, err);
+    const size_t cols = seen->cols;
+    nib_input_histogram *in = find(a, seen->layer, seen->role[0]);
+    nib_code rc =
+        in ? NIB_OK : new_input(a, seen->layer, seen->role, seen->n_roles, &in, err);
     if (rc) return rc;
-    for (size_t row = 0; row < rows && !rc; row += a->n_ctx)
-        rc = nib_hist_add(&in->hist, x + row * cols, a->n_ctx, cols, &a->work, a->ctx, err);
-    return rc ? wrap_input(layer, roles[0], err) : NIB_OK;
+    for (size_t row = 0; row < seen->rows && !rc; row += a->n_ctx)
+        rc = nib_hist_add(&in->hist, seen->x + row * cols, a->n_ctx, cols, &a->work, a->ctx, err);
+    return rc ? wrap_input(seen->layer, seen->role[0], err) : NIB_OK;
 }
 
 nib_observer nib_input_ranges_observer(nib_input_ranges *a)

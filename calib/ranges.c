@@ -40,7 +40,7 @@ static bool add_weights(nib_json *j, const nib_input_range *in, const nib_arch *
     nib_json *list = nib_json_add_array(j, "weights");
     bool ok = list != NULL;
     for (size_t k = 0; k < in->n_roles && ok; k++) {
-        const nib_place p = {in->role[k], in->layer, false};
+        const nib_place p = {.layer = in->layer, .role = in->role[k]};
         char name[NIB_GGUF_NAME_MAX + 1];
         nib_json *w = nib_json_add_object(list, NULL);
         nib_place_hf_name(arch, p, name, sizeof name);

@@ -315,19 +315,42 @@ const nib_gguf_kvs *nib_source_kvs(const nib_source *s)
 
 /* ---- reading ---- */
 
+static nib_code read_parts(const nib_source *s, const nib_tensor *t, uint64_t offset, void *dst,
+                           size_t n, nib_err *err)
+{
+    const uint64_t each = t->part->bytes;
+    nib_code rc = NIB_OK;
+    for (uint8_t *to = dst; n && !rc;) {
+        const uint64_t in = offset % each;
+        const size_t now = each - in < n ? (size_t)(each - in) : n;
+        rc = nib_source_read(s, &t->part[offset / each], in, to, now, err);
+        offset += now, to += now, n -= now;
+    }
+    return rc;
+}
+
 nib_code nib_source_read(const nib_source *s, const nib_tensor *t, uint64_t offset, void *dst,
                          size_t n, nib_err *err)
 {
     if (offset > t->bytes || n > t->bytes - offset)
         return nib_fail(err, NIB_EINVAL, "tensor '%.200s': %zu bytes at %llu asked for, of %llu",
                         t->name, n, (unsigned long long)offset, (unsigned long long)t->bytes);
+    if (t->n_parts) return read_parts(s, t, offset, dst, n, err);
     if (t->packed) return nib_packed_read(t->packed, s->file, offset, dst, n, err);
     return nib_file_read(&s->file[t->file], t->offset + offset, dst, n, err);
 }
 
 bool nib_tensor_readable(const nib_tensor *t)
 {
-    return t->packed || t->codec->decode;
+    return t->packed || t->n_parts || t->codec->decode;
+}
+
+bool nib_tensor_is_plain(const nib_tensor *t)
+{
+    if (t->packed || t->plus != 0 || t->times != 0) return false;
+    for (size_t i = 0; i < t->n_parts; i++)
+        if (t->part[i].codec != t->codec || !nib_tensor_is_plain(&t->part[i])) return false;
+    return true;
 }
 
 const nib_act_quant *nib_tensor_act(const nib_tensor *t)
@@ -360,6 +383,10 @@ uint64_t nib_tensor_rows_memory(const nib_tensor *t, uint64_t n)
 {
     size_t bytes;
     const nib_codec *c = t->codec;
+    if (t->n_parts) {
+        const uint64_t rows = nib_tensor_rows(t->part);
+        return nib_tensor_rows_memory(t->part, n < rows ? n : rows);
+    }
     if (t->packed) return nib_packing_read_bytes(&t->packed->l, n, &bytes) ? bytes : UINT64_MAX;
     return nib_codec_row_bytes(c, (size_t)nib_tensor_cols(t), &bytes) ? n * bytes : UINT64_MAX;
 }
@@ -368,6 +395,19 @@ static void apply_view(const nib_tensor *t, float *x, size_t n)
 {
     for (size_t i = 0; t->plus != 0 && i < n; i++) x[i] += t->plus;
     for (size_t i = 0; t->times != 0 && i < n; i++) x[i] *= t->times;
+}
+
+static nib_code read_rows_of_parts(const nib_source *s, const nib_tensor *t, uint64_t row,
+                                   uint64_t n, float *dst, nib_buf *raw, unsigned cpu, nib_err *err)
+{
+    const uint64_t each = nib_tensor_rows(t->part), cols = nib_tensor_cols(t);
+    nib_code rc = NIB_OK;
+    while (n && !rc) {
+        const uint64_t in = row % each, now = each - in < n ? each - in : n;
+        rc = nib_source_read_rows(s, &t->part[row / each], in, now, dst, raw, cpu, err);
+        row += now, n -= now, dst += now * cols;
+    }
+    return rc;
 }
 
 nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t row, uint64_t n,
@@ -381,6 +421,7 @@ nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t
                         t->name, c->name);
     nib_code rc = check_rows(t, row, n, err);
     if (rc) return rc;
+    if (t->n_parts) return read_rows_of_parts(s, t, row, n, dst, raw, cpu, err);
     if (t->packed) {
         rc = nib_packed_read_rows(t->packed, s->file, row, n, dst, raw, err);
         if (!rc) apply_view(t, dst, (size_t)(n * cols));

@@ -19,7 +19,7 @@ enum { NIB_MAX_DIMS = 8 };
 
 typedef enum { NIB_SOURCE_HF, NIB_SOURCE_SAFETENSORS, NIB_SOURCE_GGUF } nib_source_kind;
 
-typedef struct {
+typedef struct nib_tensor {
     const char *name; /* as in the file; owned by the source                                */
     const nib_codec *codec;
     int n_dims;                   /* 0 = a scalar, one element                              */
@@ -31,12 +31,18 @@ typedef struct {
         times;     /* a view, given by whoever reads more in it than is stored: every value is  */
                    /* (stored + plus) * times, times 0 for 1. Both 0 in a source's own list    */
     uint32_t file; /* index into the source's files                          */
+    const struct nib_tensor *part; /* [n_parts] views: a stack, the rows of all parts one below the  */
+    size_t n_parts;                /* other; all of the same shape. Has no offset or file of its own */
     const struct nib_packed *packed; /* NULL, or what several stored tensors make up (packed.h): */
                                      /* offset and file are the first's, bytes those of all      */
 } nib_tensor;
 
 /* Can nib_source_read_rows() read it as weights? */
 bool nib_tensor_readable(const nib_tensor *t);
+
+/* Are its bytes, as they lie, what it means? Not of a view that computes, of packed integers, or of
+ * a stack whose parts are in several formats. */
+bool nib_tensor_is_plain(const nib_tensor *t);
 
 /* How engines round the input of the linear layer that this is the weight of, in folders of 8-bit
  * integer models (W8A8); NULL: they don't. Borrowed from the source. */
@@ -49,6 +55,10 @@ uint64_t nib_tensor_rows(const nib_tensor *t);
 uint64_t nib_tensor_elems(const nib_tensor *t);
 /* "[2048, 256]" into buf; returns buf. */
 char *nib_tensor_shape_str(const nib_tensor *t, char *buf, size_t n);
+
+/* View of rows [row, row + n) of a tensor that lies as one piece, as a matrix of that many rows;
+ * the name is borrowed. */
+nib_tensor nib_tensor_slice(const nib_tensor *t, uint64_t row, uint64_t n, const char *name);
 
 typedef struct nib_source nib_source;
 

@@ -146,3 +146,16 @@ nib_code nib_wrap_file(nib_err *err, const nib_file *f)
 {
     return err->code == NIB_EIO ? NIB_EIO : nib_wrap(err, "%s", f->path);
 }
+
+nib_tensor nib_tensor_slice(const nib_tensor *t, uint64_t row, uint64_t n, const char *name)
+{
+    nib_tensor view = *t;
+    const uint64_t row_bytes = t->bytes / nib_tensor_rows(t);
+    view.name = name;
+    view.n_dims = 2;
+    view.shape[1] = nib_tensor_cols(t);
+    view.shape[0] = n;
+    view.offset += row * row_bytes;
+    view.bytes = n * row_bytes;
+    return view;
+}

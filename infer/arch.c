@@ -50,6 +50,27 @@ static const nib_step gemma2[] = {NORM(ATTN_NORM, H, X), QKV(0), SANDWICH};
 static const nib_step gemma3[] = {NORM(ATTN_NORM, H, X), QKV(0), HEAD_NORM(ATTN_Q_NORM, Q),
                                   HEAD_NORM(ATTN_K_NORM, K), SANDWICH};
 
+/* A mixture of experts in place of the feed-forward layer. */
+#define EXPERT(op, weight, to, a, b, flags) STEP(op, weight, to, a, b, NIB_STEP_EXPERT | (flags))
+#define EXPERTS                                                                                    \
+    NORM(FFN_NORM, H, X), LINEAR(FFN_ROUTER, R, H, 0), STEP(ROUTE, NONE, R, R, X, 0),              \
+        EXPERT(LINEAR, FFN_GATE_EXPS, EG, H, X, 0), EXPERT(LINEAR, FFN_UP_EXPS, EU, H, X, 0),      \
+        EXPERT(GLU, NONE, EG, EG, EU, 0), EXPERT(LINEAR, FFN_DOWN_EXPS, EY, EG, X, 0),             \
+        EXPERT(MIX, NONE, X, EY, X, NIB_STEP_ADD)
+
+static const nib_step qwen3moe[] = {NORM(ATTN_NORM, H, X),     QKV(0),    HEAD_NORM(ATTN_Q_NORM, Q),
+                                    HEAD_NORM(ATTN_K_NORM, K), ATTENTION, EXPERTS};
+static const char *const qwen3moe_config_keys[] = {
+    "num_experts",         "num_local_experts", "num_experts_per_tok", "moe_intermediate_size",
+    "decoder_sparse_step", "mlp_only_layers",   "norm_topk_prob",      NULL};
+static const char *const moe_gguf_keys[] = {"expert_used_count", "expert_feed_forward_length",
+                                            NULL};
+/* As checkpoints have it that were saved from memory: all experts of a layer in one tensor. */
+static const nib_fused stacked_experts[] = {
+    {"mlp.experts.gate_up_proj", {NIB_ROLE_FFN_GATE_EXPS, NIB_ROLE_FFN_UP_EXPS}, 2},
+    {"mlp.experts.down_proj", {NIB_ROLE_FFN_DOWN_EXPS}, 1},
+};
+
 static const nib_role_stem gemma_stems[] = {
     {NIB_ROLE_ATTN_POST_NORM, "post_attention_layernorm"},
     {NIB_ROLE_FFN_NORM, "pre_feedforward_layernorm"},
@@ -121,6 +142,18 @@ static const nib_arch archs[] = {
         .hf_attention_bias = true,
         .writes_hf = true,
         .block = {qwen3, COUNT(qwen3)},
+    },
+    {
+        .name = "qwen3moe",
+        .hf_classes = {"Qwen3MoeForCausalLM"},
+        .config_keys = qwen3moe_config_keys,
+        .gguf_keys = moe_gguf_keys,
+        .fused = stacked_experts,
+        .n_fused = COUNT(stacked_experts),
+        .experts = true,
+        .gguf_share_norm = true,
+        .block = {qwen3moe, COUNT(qwen3moe)},
+        .dense_block = {qwen3, COUNT(qwen3)},
     },
     {
         .name = "gemma2",
@@ -198,6 +231,10 @@ static const struct {
     [NIB_ROLE_FFN_UP] = {"ffn_up", "mlp.up_proj", true},
     [NIB_ROLE_FFN_DOWN] = {"ffn_down", "mlp.down_proj", true},
     [NIB_ROLE_FFN_POST_NORM] = {"post_ffw_norm", NULL, false},
+    [NIB_ROLE_FFN_ROUTER] = {"ffn_gate_inp", "mlp.gate", false},
+    [NIB_ROLE_FFN_GATE_EXPS] = {"ffn_gate_exps", "mlp.experts.#.gate_proj", true},
+    [NIB_ROLE_FFN_UP_EXPS] = {"ffn_up_exps", "mlp.experts.#.up_proj", true},
+    [NIB_ROLE_FFN_DOWN_EXPS] = {"ffn_down_exps", "mlp.experts.#.down_proj", true},
 };
 
 const char *nib_role_name(nib_role r)
@@ -210,13 +247,15 @@ bool nib_role_is_linear(nib_role r)
     return roles[r].linear;
 }
 
+/* '#' in a stem stands for the number of an expert, or '*' for all of them. */
 static void place_name(nib_place p, const char *prefix, const char *stem, char *buf, size_t n)
 {
-    const char *end = p.bias ? "bias" : "weight";
-    if (p.role < NIB_ROLE_FIRST_BLOCK)
-        snprintf(buf, n, "%s.%s", stem, end);
-    else
-        snprintf(buf, n, "%s.%u.%s.%s", prefix, (unsigned)p.layer, stem, end);
+    char layer[64] = "", expert[16] = "*";
+    const size_t head = strcspn(stem, "#");
+    if (p.role >= NIB_ROLE_FIRST_BLOCK) snprintf(layer, sizeof layer, "%s.%u.", prefix, p.layer);
+    if (p.expert != NIB_EXPERTS_ALL) snprintf(expert, sizeof expert, "%u", p.expert);
+    snprintf(buf, n, "%s%.*s%s%s.%s", layer, (int)head, stem, stem[head] ? expert : "",
+             stem[head] ? stem + head + 1 : "", p.bias ? "bias" : "weight");
 }
 
 void nib_place_gguf_name(nib_place p, char *buf, size_t n)
@@ -237,37 +276,81 @@ void nib_place_hf_name(const nib_arch *a, nib_place p, char *buf, size_t n)
     place_name(p, "model.layers", stem ? stem : roles[p.role].gguf, buf, n);
 }
 
-/* A layer number without sign or leading zeros, then '.'; NULL when there is none. */
-static const char *parse_layer(const char *s, uint32_t *layer)
+/* A number without sign or leading zeros, and what follows it; NULL when there is none. */
+static const char *parse_number(const char *s, uint32_t *number)
 {
     uint32_t v = 0;
-    if (s[0] == '0' && s[1] != '.') return NULL;
+    if (s[0] == '0' && s[1] >= '0' && s[1] <= '9') return NULL;
     const char *p = s;
     for (; *p >= '0' && *p <= '9'; p++) {
         if (p - s >= 9) return NULL;
         v = v * 10 + (uint32_t)(*p - '0');
     }
-    if (p == s || *p != '.') return NULL;
-    *layer = v;
-    return p + 1;
+    if (p == s) return NULL;
+    *number = v;
+    return p;
+}
+
+/* Is name[0 .. n) the stem, with a number or '*' in the place of '#'? */
+static bool matches(const char *stem, const char *name, size_t n, uint32_t *expert)
+{
+    const size_t head = strcspn(stem, "#");
+    const char *end = name + n, *rest = name + head;
+    if (n < head || strncmp(stem, name, head)) return false;
+    if (!stem[head]) return n == head;
+    if (*rest == '*')
+        *expert = NIB_EXPERTS_ALL, rest++;
+    else
+        rest = parse_number(rest, expert);
+    if (!rest || rest > end) return false;
+    return strlen(stem + head + 1) == (size_t)(end - rest) &&
+           !strncmp(stem + head + 1, rest, (size_t)(end - rest));
+}
+
+/* ".weight" or ".bias" at the end: the length of what stands before it; 0: neither. */
+static size_t without_end(const char *name, bool *bias)
+{
+    const char *dot = strrchr(name, '.');
+    if (!dot) return 0;
+    *bias = !strcmp(dot, ".bias");
+    return *bias || !strcmp(dot, ".weight") ? (size_t)(dot - name) : 0;
+}
+
+const nib_fused *nib_place_fused(const nib_arch *a, const char *name, nib_place *first)
+{
+    static const char prefix[] = "model.layers.";
+    uint32_t layer;
+    bool bias = false;
+    if (strncmp(name, prefix, sizeof prefix - 1)) return NULL;
+    name = parse_number(name + sizeof prefix - 1, &layer);
+    if (!name || *name++ != '.') return NULL;
+    size_t n = without_end(name, &bias);
+    if (!n) n = strlen(name);
+    for (size_t i = 0; i < a->n_fused && !bias; i++) {
+        const nib_fused *f = &a->fused[i];
+        if (strlen(f->stem) != n || strncmp(f->stem, name, n)) continue;
+        *first = (nib_place){.layer = layer, .role = f->role[0]};
+        if (nib_role_is_expert(f->role[0])) first->expert = NIB_EXPERTS_ALL;
+        return f;
+    }
+    return NULL;
 }
 
 bool nib_place_parse(const char *name, const nib_arch *hf, nib_place *out)
 {
-    const char *prefix = hf ? "model.layers." : "blk.", *dot = strrchr(name, '.');
+    const char *prefix = hf ? "model.layers." : "blk.";
     nib_role first = NIB_ROLE_FIRST, end = NIB_ROLE_FIRST_BLOCK;
     nib_place p = {0};
     if (!strncmp(name, prefix, strlen(prefix))) {
-        name = parse_layer(name + strlen(prefix), &p.layer);
+        name = parse_number(name + strlen(prefix), &p.layer);
+        if (!name || *name++ != '.') return false;
         first = NIB_ROLE_FIRST_BLOCK, end = NIB_ROLE_COUNT;
     }
-    if (!name || !dot || dot <= name) return false;
-    p.bias = !strcmp(dot, ".bias");
-    if (!p.bias && strcmp(dot, ".weight")) return false;
-    for (p.role = first; p.role < end; p.role++) {
+    const size_t n = without_end(name, &p.bias);
+    for (p.role = first; n && p.role < end; p.role++) {
         const char *stem = hf ? hf_stem(hf, p.role) : roles[p.role].gguf;
-        if (!stem || strlen(stem) != (size_t)(dot - name) || strncmp(stem, name, strlen(stem)))
-            continue;
+        p.expert = nib_role_is_expert(p.role) ? NIB_EXPERTS_ALL : 0;
+        if (!stem || !matches(stem, name, n, &p.expert)) continue;
         if (p.bias && !roles[p.role].linear) return false;
         *out = p;
         return true;

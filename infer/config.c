@@ -19,6 +19,7 @@ typedef struct {
     const char *gguf; /* after "{arch}." */
     uint32_t max;
     bool optional; /* stays 0 */
+    bool experts;  /* read of architectures with experts alone */
 } number;
 
 #define FIELD(name) offsetof(nib_hparams, name)
@@ -27,29 +28,47 @@ static const number numbers[] = {
      {"num_hidden_layers", "n_layers", "n_layer"},
      "block_count",
      NIB_LAYERS_MAX,
-     false},
+     false, false},
     {FIELD(n_ctx_train),
      {"max_position_embeddings", "n_ctx", "n_positions"},
      "context_length",
      INT32_MAX,
-     false},
-    {FIELD(n_embd), {"hidden_size", "n_embd", "dim"}, "embedding_length", NIB_WIDTH_MAX, false},
+     false, false},
+    {FIELD(n_embd), {"hidden_size", "n_embd", "dim"}, "embedding_length", NIB_WIDTH_MAX, false, false},
     {FIELD(n_ff),
      {"intermediate_size", "n_inner", "hidden_dim"},
      "feed_forward_length",
      NIB_WIDTH_MAX,
-     false},
+     false, false},
     {FIELD(n_head),
      {"num_attention_heads", "n_head", "n_heads"},
      "attention.head_count",
      NIB_HEADS_MAX,
-     false},
+     false, false},
     {FIELD(n_head_kv),
      {"num_key_value_heads", "n_kv_heads"},
      "attention.head_count_kv",
      NIB_HEADS_MAX,
+     true, false},
+    {FIELD(head_dim), {"head_dim"}, "attention.key_length", NIB_WIDTH_MAX, true, false},
+    {FIELD(n_expert),
+     {"num_experts", "num_local_experts", "n_routed_experts"},
+     "expert_count",
+     NIB_EXPERTS_MAX,
+     false,
      true},
-    {FIELD(head_dim), {"head_dim"}, "attention.key_length", NIB_WIDTH_MAX, true},
+    {FIELD(n_expert_used),
+     {"num_experts_per_tok"},
+     "expert_used_count",
+     NIB_EXPERTS_MAX,
+     false,
+     true},
+    {FIELD(n_ff_expert),
+     {"moe_intermediate_size"},
+     "expert_feed_forward_length",
+     NIB_WIDTH_MAX,
+     false,
+     true},
 };
 
 static uint32_t *number_at(nib_hparams *hp, const number *n)
@@ -82,6 +101,9 @@ static nib_code finish(nib_hparams *hp, const nib_arch *a, nib_err *err)
 {
     hp->gelu = a->gelu;
     if (a->scaled_embd) hp->embd_scale = (float)sqrt((double)hp->n_embd);
+    if (hp->n_expert_used > hp->n_expert)
+        return nib_fail(err, NIB_EFORMAT, "%u experts for a token, of %u", hp->n_expert_used,
+                        hp->n_expert);
     if (!hp->n_head_kv) hp->n_head_kv = hp->n_head;
     hp->head_dim_given = hp->head_dim != 0 || a->head_dim;
     if (!hp->head_dim) hp->head_dim = a->head_dim;
@@ -127,14 +149,14 @@ const nib_json *nib_config_first(const nib_json *cfg, const char *const *keys, c
     return NULL;
 }
 
-static nib_code hf_numbers(nib_hparams *hp, const nib_json *cfg, nib_err *err)
+static nib_code hf_numbers(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
 {
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         const number *n = &numbers[i];
         const char *key = n->hf[0];
         const nib_json *j = nib_config_first(cfg, n->hf, &key);
         uint64_t v;
-        if (!j && n->optional) continue;
+        if ((!j && n->optional) || (n->experts && !a->experts)) continue;
         if (!j) return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
         if (!nib_json_u64(j, &v))
             return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number", key);
@@ -187,6 +209,7 @@ static nib_code check_model_type(const nib_json *cfg, const char *hf_class, nib_
     } types[] = {
         {"LlamaForCausalLM", "llama"},     {"MistralForCausalLM", "mistral"},
         {"Qwen2ForCausalLM", "qwen2"},     {"Qwen3ForCausalLM", "qwen3"},
+        {"Qwen3MoeForCausalLM", "qwen3_moe"},
         {"Gemma2ForCausalLM", "gemma2"},   {"Gemma3ForCausalLM", "gemma3_text"},
         {"SmolLM3ForCausalLM", "smollm3"}, {"GraniteForCausalLM", "granite"},
     };
@@ -213,6 +236,32 @@ static nib_code hf_activation(const nib_arch *a, const nib_json *cfg, nib_err *e
     if (a->gelu && !strcmp(name, "gelu_pytorch_tanh")) return NIB_OK;
     return nib_fail(err, NIB_EFORMAT, "'%s' is \"%.60s\"; of %s only \"%s\" is supported", key,
                     name, a->name, a->gelu ? "gelu_pytorch_tanh" : "silu");
+}
+
+/* Which blocks have experts, and how a token's shares of them are made. */
+static nib_code hf_experts(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
+{
+    uint64_t step = 1, layer;
+    if (!a->experts) return NIB_OK;
+    const nib_json *j = nib_json_get(cfg, "decoder_sparse_step");
+    if (j && !nib_json_is_null(j) && (!nib_json_u64(j, &step) || !step || step > NIB_LAYERS_MAX))
+        return nib_fail(err, NIB_EFORMAT, "'decoder_sparse_step' should be a whole number from 1");
+    for (uint32_t l = 0; l < hp->n_layer; l++)
+        if ((l + 1) % step) hp->dense[l / 8] |= (uint8_t)(1u << l % 8);
+    j = nib_json_get(cfg, "mlp_only_layers");
+    if (j && !nib_json_is_null(j) && !nib_json_is_array(j))
+        return nib_fail(err, NIB_EFORMAT, "'mlp_only_layers' should be a list of layers");
+    for (j = nib_json_first(j); j; j = nib_json_next(j)) {
+        if (!nib_json_u64(j, &layer) || layer >= hp->n_layer)
+            return nib_fail(err, NIB_EFORMAT, "'mlp_only_layers' should have numbers below %u",
+                            hp->n_layer);
+        hp->dense[layer / 8] |= (uint8_t)(1u << layer % 8);
+    }
+    hp->share_norm = false; /* the class's own value; what is published says true */
+    j = nib_json_get(cfg, "norm_topk_prob");
+    if (j && !nib_json_is_null(j) && !nib_json_bool(j, &hp->share_norm))
+        return nib_fail(err, NIB_EFORMAT, "'norm_topk_prob' should be true or false");
+    return NIB_OK;
 }
 
 /* Numbers of the architecture's own, and the scale of the scores. */
@@ -246,7 +295,8 @@ static nib_code hf_read(nib_hparams *hp, const nib_arch **arch, const nib_json *
     if (!(*arch = nib_arch_of_class(j))) return unknown_arch(hf_class, false, err);
     if ((rc = check_model_type(cfg, hf_class, err))) return rc;
     if ((rc = nib_config_check_keys(cfg, *arch, err))) return rc;
-    if ((rc = hf_numbers(hp, cfg, err))) return rc;
+    if ((rc = hf_numbers(hp, *arch, cfg, err))) return rc;
+    if ((rc = hf_experts(hp, *arch, cfg, err))) return rc;
     if ((rc = nib_sliding_from_hf(hp, hf_class, cfg, err))) return rc;
     if (!nib_json_u64(nib_json_get(cfg, "vocab_size"), &n_vocab) || !n_vocab ||
         n_vocab > NIB_WIDTH_MAX)
@@ -288,6 +338,7 @@ static nib_code gguf_numbers(nib_hparams *hp, const nib_arch *a, const nib_gguf_
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         const number *n = &numbers[i];
         uint64_t v;
+        if (n->experts && !a->experts) continue;
         nib_config_gguf_key(key, a->name, n->gguf);
         if (!nib_gguf_kvs_find(k, key)) {
             if (n->optional) continue;
@@ -317,6 +368,7 @@ static nib_code gguf_fixed(const nib_hparams *hp, const nib_arch *a, const nib_g
     char key[NIB_CONFIG_KEY_MAX];
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
         uint64_t v;
+        if (a->experts && !strcmp(fixed[i].key, "expert_count")) continue;
         nib_config_gguf_key(key, a->name, fixed[i].key);
         if (!nib_gguf_kvs_find(k, key)) continue;
         if (!nib_gguf_get_u64(k, key, &v) || v != fixed[i].value)
@@ -341,6 +393,7 @@ static nib_code gguf_read(nib_hparams *hp, const nib_arch **arch, const nib_gguf
     if ((rc = nib_config_check_gguf_keys(k, *arch, err))) return rc;
     if ((rc = gguf_numbers(hp, *arch, k, err))) return rc;
     if ((rc = nib_sliding_from_gguf(hp, *arch, k, err))) return rc;
+    hp->share_norm = (*arch)->gguf_share_norm;
     nib_config_gguf_key(key, (*arch)->name, "attention.layer_norm_rms_epsilon");
     if (!nib_gguf_get_f32(k, key, &hp->norm_eps))
         return nib_fail(err, NIB_EFORMAT, "key '%s' is missing or no float", key);
@@ -388,11 +441,37 @@ nib_code nib_config_read(nib_hparams *hp, const nib_arch **arch, const nib_sourc
     return rc ? nib_wrap(err, "%s: config.json", nib_source_path(src)) : NIB_OK;
 }
 
+static bool experts_to_gguf(const nib_hparams *hp, const nib_arch *a, nib_gguf_kvs *kvs)
+{
+    char b[NIB_CONFIG_KEY_MAX];
+    return nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "expert_count"), hp->n_expert) &&
+           nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "expert_used_count"),
+                            hp->n_expert_used) &&
+           nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "expert_feed_forward_length"),
+                            hp->n_ff_expert);
+}
+
+/* GGUF has no keys for these. */
+static nib_code check_experts_for_gguf(const nib_hparams *hp, const nib_arch *a, nib_err *err)
+{
+    for (uint32_t l = 0; a->experts && l < hp->n_layer; l++)
+        if (nib_layer_is_dense(hp, l))
+            return nib_fail(err, NIB_EINVAL,
+                            "block %u has no experts: llama.cpp wants them in every block of '%s'",
+                            l, a->name);
+    if (!a->experts || hp->share_norm == a->gguf_share_norm) return NIB_OK;
+    return nib_fail(err, NIB_EINVAL,
+                    "llama.cpp %s the shares of a token's experts in '%s', and 'norm_topk_prob' "
+                    "says otherwise",
+                    a->gguf_share_norm ? "normalizes" : "does not normalize", a->name);
+}
+
 nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err)
 {
     const nib_arch *a = m->arch;
     const nib_hparams *hp = &m->hp;
     char b[NIB_CONFIG_KEY_MAX];
+    nib_code rc;
     bool ok = nib_gguf_set_str(kvs, "general.architecture", a->name, strlen(a->name));
     ok = ok && nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "block_count"), hp->n_layer);
     ok = ok &&
@@ -434,6 +513,8 @@ nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err)
             ok = ok &&
                  nib_gguf_set_f32(kvs, nib_config_gguf_key(b, a->name, a->settings[i].gguf), v);
     }
+    if (a->experts && !experts_to_gguf(hp, a, kvs)) return nib_fail_nomem(err, "metadata");
+    if ((rc = check_experts_for_gguf(hp, a, err))) return rc;
     for (uint32_t l = 0; l < hp->n_layer; l++)
         if (nib_layer_turns(hp, l) != nib_rope_turns_by_interval(l, a->no_rope_interval))
             return nib_fail(err, NIB_EINVAL,

@@ -8,6 +8,7 @@
 
 #include "base/par.h"
 #include "infer/attn.h"
+#include "infer/route.h"
 
 #include <assert.h>
 #include <string.h>
@@ -69,6 +70,10 @@ typedef struct {
     operands at[NIB_STEPS_MAX];
     size_t first, end; /* steps that are being done row by row */
     const nib_observer *obs;
+    /* Of one expert at its tokens: */
+    uint32_t expert;
+    const uint32_t *token; /* [rows] of the batch */
+    const float *share;    /* [rows]              */
 } block;
 
 /* Room for what a batch becomes inside a block, and where in it each step works from `first` on.
@@ -82,6 +87,8 @@ static nib_code bind(block *s, size_t first, float *x, float *in, nib_err *err)
     if (!nib_mul(s->n_seq, s->n_tok, &s->rows)) return nib_fail_nomem(err, "activations");
     float *work = nib_buf_reserve(&s->g->work, s->rows, row * sizeof(float));
     if (!work) return nib_fail_nomem(err, "activations");
+    if (s->g->m->hp.n_expert && !nib_route_reserve(s->g, s->rows))
+        return nib_fail_nomem(err, "routes of tokens");
     reg[NIB_REG_X] = x;
     if (in) reg[s->steps->step[first].a] = in;
     for (size_t i = first; i < s->steps->n; i++) {
@@ -97,12 +104,12 @@ static nib_code bind(block *s, size_t first, float *x, float *in, nib_err *err)
 /* Does each row of the result depend on its own row alone, and cost little? */
 static bool is_by_rows(const nib_step *t)
 {
-    return t->op != NIB_OP_LINEAR && t->op != NIB_OP_ATTEND;
+    return !(t->flags & NIB_STEP_EXPERT) && t->op != NIB_OP_LINEAR && t->op != NIB_OP_ATTEND;
 }
 
 static void step_row(const block *s, size_t step, size_t row)
 {
-    const nib_graph *g = s->g;
+    nib_graph *g = s->g;
     const nib_step *t = &s->steps->step[step];
     const nib_hparams *hp = &g->m->hp;
     const size_t width = s->width[t->to], dim = hp->head_dim, half = dim / 2;
@@ -123,6 +130,11 @@ static void step_row(const block *s, size_t step, size_t row)
         break;
     case NIB_OP_GLU:
         (hp->gelu ? g->ops->geglu : g->ops->swiglu)(to, s->at[step].b + row * width, width);
+        break;
+    case NIB_OP_ROUTE: nib_route(g, to, row); break;
+    case NIB_OP_MIX:
+        to = s->at[step].to + s->token[row] * width;
+        for (end = to + width; to < end; a++) *to++ += *a * s->share[row];
         break;
     case NIB_OP_ADD:
         for (const float *b = s->at[step].b + row * width; to < end; a++, b++)
@@ -145,11 +157,15 @@ static nib_code linear(const block *s, size_t step, nib_err *err)
 {
     nib_graph *g = s->g;
     const nib_step *t = &s->steps->step[step];
-    const nib_tensor *w = nib_model_param(g->m, s->layer, t->weight)->weight;
+    const nib_place p = {.layer = s->layer, .role = t->weight, .expert = s->expert};
+    const nib_tensor *w = nib_model_tensor(g->m, p);
     const float *own = g->replaced[t->weight].weight, *x = s->at[step].a;
+    const nib_act_quant *act = g->act[t->weight];
     nib_code rc = NIB_OK;
-    if (own && g->act[t->weight])
-        rc = nib_linear_round(&g->linear, g->act[t->weight], x, s->rows, s->width[t->a], &x, err);
+    if (t->flags & NIB_STEP_EXPERT && g->experts)
+        rc = g->experts->get(g->experts->arg, p, &own, &act, err);
+    if (!rc && own && act)
+        rc = nib_linear_round(&g->linear, act, x, s->rows, s->width[t->a], &x, err);
     return rc ? rc
               : nib_linear_apply(&g->linear, w, own,
                                  nib_graph_vectors_of(g, s->layer, t->weight).bias, x, s->rows,
@@ -193,17 +209,93 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
     return nib_attention(&a, err);
 }
 
-/* Show an input to the observer, before the first linear that reads it. */
+/* Show an input to the observer, before the first linear that reads it: experts' apart. */
 static nib_code watch(const block *s, const nib_inputs *inputs, size_t step, nib_err *err)
 {
+    const nib_step *t = &s->steps->step[step];
+    const bool expert = t->flags & NIB_STEP_EXPERT;
     for (size_t i = 0; i < inputs->n; i++) {
         const nib_input *in = &inputs->input[i];
-        if (in->first == step)
-            return s->obs->linear_input(s->obs->arg, s->layer, in->reader, in->n_readers,
-                                        s->at[step].a, s->rows, s->width[s->steps->step[step].a],
-                                        err);
+        const size_t n_dense = in->n_readers - in->n_experts;
+        const nib_role *role = in->reader + (expert ? n_dense : 0);
+        const size_t n = expert ? in->n_experts : n_dense;
+        if (!n || *role != t->weight) continue;
+        const nib_linear_input seen = {.layer = s->layer,
+                                       .role = role,
+                                       .n_roles = n,
+                                       .expert = s->expert,
+                                       .token = s->token,
+                                       .x = s->at[step].a,
+                                       .rows = s->rows,
+                                       .cols = s->width[t->a]};
+        return s->obs->linear_input(s->obs->arg, &seen, err);
     }
     return NIB_OK;
+}
+
+/* Steps [first, end) of one expert, for s->rows tokens of its own. */
+static nib_code run_expert(block *s, const nib_inputs *inputs, size_t first, size_t end,
+                           nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    for (size_t i = first; i < end && !rc; i++) {
+        s->first = i;
+        s->end = i + 1;
+        if (s->steps->step[i].op != NIB_OP_LINEAR) {
+            rc = nib_par_for(s->g->ctx.threads, s->rows, ROW_CHUNK, step_rows, s, err);
+            continue;
+        }
+        if (inputs) rc = watch(s, inputs, i, err);
+        if (!rc) rc = linear(s, i, err);
+    }
+    return rc;
+}
+
+/* Let the steps [first, end) read `x` where the experts read what was there before them. */
+static void bind_outside(block *s, size_t first, size_t end, nib_reg r, const float *x)
+{
+    for (size_t i = first; i < end; i++)
+        if (s->steps->step[i].a == r) s->at[i].a = (float *)x;
+}
+
+/* The rows of x at an expert's tokens. */
+static const float *gather(block *s, const float *x, size_t width)
+{
+    float *to = nib_buf_reserve(&s->g->routed, s->rows, width * sizeof *to);
+    for (size_t i = 0; to && i < s->rows; i++)
+        memcpy(to + i * width, x + s->token[i] * width, width * sizeof *to);
+    return to;
+}
+
+/* All experts one after the other, each for the tokens that are routed to it. */
+static nib_code run_experts(const block *all, const nib_inputs *inputs, size_t first, size_t end,
+                            nib_err *err)
+{
+    nib_graph *g = all->g;
+    const nib_reg in = all->steps->step[first].a;
+    const float *x = all->at[first].a;
+    nib_routed routed;
+    nib_code rc = nib_route_sort(&routed, g, all->rows, err);
+    for (uint32_t e = 0; e < g->m->hp.n_expert && !rc; e++) {
+        block s = *all;
+        s.expert = e;
+        s.rows = routed.first[e + 1] - routed.first[e];
+        s.token = routed.token + routed.first[e];
+        s.share = routed.share + routed.first[e];
+        if (!s.rows) continue;
+        const float *own = gather(&s, x, s.width[in]);
+        if (!own) return nib_fail_nomem(err, "activations of an expert");
+        bind_outside(&s, first, end, in, own);
+        rc = run_expert(&s, inputs, first, end, err);
+        if (rc) nib_wrap(err, "expert %u", e);
+    }
+    return rc;
+}
+
+static size_t end_of_experts(const nib_steps *s, size_t i)
+{
+    while (i < s->n && s->step[i].flags & NIB_STEP_EXPERT) i++;
+    return i;
 }
 
 /* Do steps [first, end). */
@@ -216,7 +308,10 @@ static nib_code run(block *s, size_t first, size_t end, nib_err *err)
     for (size_t i = first; i < end && !rc; i = s->end) {
         s->first = i;
         s->end = i + 1;
-        if (is_by_rows(&s->steps->step[i])) {
+        if (s->steps->step[i].flags & NIB_STEP_EXPERT) {
+            s->end = end_of_experts(s->steps, i);
+            rc = run_experts(s, watched ? &inputs : NULL, i, s->end, err);
+        } else if (is_by_rows(&s->steps->step[i])) {
             while (s->end < end && is_by_rows(&s->steps->step[s->end])) s->end++;
             rc = nib_par_for(s->g->ctx.threads, s->rows, ROW_CHUNK, step_rows, s, err);
         } else if (s->steps->step[i].op == NIB_OP_LINEAR) {
@@ -227,6 +322,28 @@ static nib_code run(block *s, size_t first, size_t end, nib_err *err)
         }
     }
     return rc;
+}
+
+nib_code nib_graph_expert(nib_graph *g, uint32_t layer, uint32_t expert, const float *x,
+                          size_t rows, const nib_observer *obs, nib_err *err)
+{
+    block s = {.g = g,
+               .steps = nib_model_steps(g->m, layer),
+               .layer = layer,
+               .n_seq = 1,
+               .n_tok = rows,
+               .obs = obs,
+               .expert = expert};
+    size_t first = 0;
+    while (!(s.steps->step[first].flags & NIB_STEP_EXPERT)) first++;
+    nib_inputs inputs;
+    nib_steps_inputs(&inputs, s.steps);
+    const nib_reg in = s.steps->step[first].a;
+    const size_t end = end_of_experts(s.steps, first) - 1; /* without MIX */
+    nib_code rc = bind(&s, first, NULL, (float *)x, err);
+    bind_outside(&s, first, end, in, x);
+    if (!rc) rc = run_expert(&s, &inputs, first, end, err);
+    return rc ? nib_wrap(err, "block %u, expert %u", layer, expert) : NIB_OK;
 }
 
 nib_code nib_graph_branch(nib_graph *g, uint32_t layer, nib_role role, const float *x, size_t n_seq,
@@ -307,9 +424,9 @@ static nib_code head_group(head *s, const nib_tensor *w, float *logits, size_t n
     nib_graph *g = s->g;
     nib_code rc = nib_par_for(g->ctx.threads, n, ROW_CHUNK, head_norm, s, err);
     if (rc) return rc;
-    if (obs && obs->linear_input &&
-        (rc = obs->linear_input(obs->arg, 0, &role, 1, s->h, n, g->m->hp.n_embd, err)))
-        return rc;
+    const nib_linear_input seen = {
+        .role = &role, .n_roles = 1, .x = s->h, .rows = n, .cols = g->m->hp.n_embd};
+    if (obs && obs->linear_input && (rc = obs->linear_input(obs->arg, &seen, err))) return rc;
     if (!s->fn) return NIB_OK;
     if ((rc = nib_linear_apply(&g->linear, w, NULL, NULL, s->h, n, logits, false, err))) return rc;
     return nib_par_for(g->ctx.threads, n, 1, head_deliver, s, err);

@@ -18,12 +18,21 @@
 /* Run state: scratch memory and the KV cache. One user at a time. */
 typedef struct nib_graph nib_graph;
 
-/* Watches the inputs of linear layers. `roles` lists every role that reads this input (q, k and v
- * share one; gate and up share one). x is [rows][cols], valid during the call only. Called from one
- * thread. */
+/* An input of linear layers, as it comes by: x[rows][cols], valid during the call only. */
 typedef struct {
-    nib_code (*linear_input)(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
-                             const float *x, size_t rows, size_t cols, nib_err *err);
+    uint32_t layer;
+    const nib_role *role; /* [n_roles] all that read it: q, k and v share one; gate and up do     */
+    size_t n_roles;
+    uint32_t expert;       /* of roles of experts: whose input it is, and ...                    */
+    const uint32_t *token; /* ... [rows] which rows of the batch it has, ascending; NULL: all     */
+    const float *x;
+    size_t rows, cols;
+} nib_linear_input;
+
+/* Watches the inputs of linear layers. Called from one thread; in the order of the steps, experts
+ * one after the other, those without a token left out. */
+typedef struct {
+    nib_code (*linear_input)(void *arg, const nib_linear_input *in, nib_err *err);
     void *arg;
 } nib_observer;
 
@@ -57,6 +66,24 @@ void nib_graph_replace_bias(nib_graph *g, nib_role role, const float *bias);
  * stands in for the source's; NULL: its input is left as it is again. The product with the rounded
  * values is in f32, and so within its errors of that in integers. */
 void nib_graph_round_input(nib_graph *g, nib_role role, const nib_act_quant *act);
+
+/* Where a caller has weights of experts of its own: asked for each when its turn comes, for a place
+ * with an expert. *w[out][in] is valid until the next call; NULL: the source's serves. *act as in
+ * nib_graph_round_input(). */
+typedef struct {
+    nib_code (*get)(void *arg, nib_place p, const float **w, const nib_act_quant **act,
+                    nib_err *err);
+    void *arg;
+} nib_expert_weights;
+
+/* From now on ask `from`, borrowed, for weights of experts; NULL: the source's again. */
+void nib_graph_replace_experts(nib_graph *g, const nib_expert_weights *from);
+
+/* What an expert of a block makes of x[rows][n_embd], before its share is taken: for the observer,
+ * who sees all inputs of its linears; token is NULL. */
+NIB_MUST_USE nib_code nib_graph_expert(nib_graph *g, uint32_t layer, uint32_t expert,
+                                       const float *x, size_t rows, const nib_observer *obs,
+                                       nib_err *err);
 
 /* The rest of a branch of block `layer`, attention or feed-forward, from the input of the linear
  * `role` on: y[rows][n_embd] is what the branch adds to the residual when x[rows][in] is what role,

@@ -125,6 +125,11 @@ void nib_graph_free(nib_graph *g)
     nib_linear_fini(&g->linear);
     nib_buf_free(&g->work);
     nib_buf_free(&g->logits);
+    nib_buf_free(&g->route_expert);
+    nib_buf_free(&g->route_share);
+    nib_buf_free(&g->token);
+    nib_buf_free(&g->share);
+    nib_buf_free(&g->routed);
     nib_free(g->scratch);
     nib_free(g->vector_pool);
     nib_free(g->global);
@@ -149,6 +154,11 @@ void nib_graph_replace(nib_graph *g, nib_role role, const float *w)
 void nib_graph_replace_bias(nib_graph *g, nib_role role, const float *bias)
 {
     if (g) g->replaced[role].bias = bias;
+}
+
+void nib_graph_replace_experts(nib_graph *g, const nib_expert_weights *from)
+{
+    if (g) g->experts = from;
 }
 
 void nib_graph_round_input(nib_graph *g, nib_role role, const nib_act_quant *act)

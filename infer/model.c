@@ -24,10 +24,13 @@ bool nib_model_place(const nib_model *m, const nib_tensor *t, nib_place *out)
 {
     nib_place p;
     *out = (nib_place){0};
-    if (!nib_place_parse(t->name, is_gguf(m) ? NULL : m->arch, &p)) return false;
+    if (!nib_place_parse(t->name, is_gguf(m) ? NULL : m->arch, &p) &&
+        (is_gguf(m) || !nib_place_fused(m->arch, t->name, &p)))
+        return false;
     if (p.role >= NIB_ROLE_FIRST_BLOCK &&
         (p.layer >= m->hp.n_layer || !nib_steps_find(nib_model_steps(m, p.layer), p.role)))
         return false;
+    if (p.expert != NIB_EXPERTS_ALL && p.expert && p.expert >= m->hp.n_expert) return false;
     *out = p;
     return true;
 }
@@ -66,8 +69,8 @@ static bool is_cache_scale(const char *name)
 
 const nib_steps *nib_model_steps(const nib_model *m, uint32_t layer)
 {
-    (void)layer;
-    return &m->arch->block;
+    const bool dense = m->arch->experts && nib_layer_is_dense(&m->hp, layer);
+    return dense ? &m->arch->dense_block : &m->arch->block;
 }
 
 void nib_model_widths(size_t width[NIB_REG_COUNT], const nib_hparams *hp)
@@ -76,6 +79,9 @@ void nib_model_widths(size_t width[NIB_REG_COUNT], const nib_hparams *hp)
     width[NIB_REG_Q] = (size_t)hp->n_head * hp->head_dim;
     width[NIB_REG_K] = width[NIB_REG_V] = (size_t)hp->n_head_kv * hp->head_dim;
     width[NIB_REG_G] = width[NIB_REG_U] = hp->n_ff;
+    width[NIB_REG_EY] = hp->n_embd;
+    width[NIB_REG_EG] = width[NIB_REG_EU] = hp->n_ff_expert;
+    width[NIB_REG_R] = hp->n_expert;
 }
 
 /* Rows and columns of the weight at a place; vectors have one row. */
@@ -94,20 +100,46 @@ static void weight_shape(const nib_model *m, nib_place p, uint64_t *rows, uint64
     *cols = s->op == NIB_OP_HEAD_NORM ? hp->head_dim : width[s->a];
 }
 
-static nib_code check_tensor(const nib_model *m, const nib_tensor *t, nib_place p, nib_err *err)
+/* `rows`: of a weight with those that are fused with it; of stacks, of one expert. */
+static nib_code check_shape(const nib_model *m, const nib_tensor *t, nib_place p, uint64_t rows,
+                            uint64_t cols, nib_err *err)
 {
-    uint64_t rows, cols;
     char shape[96];
-    weight_shape(m, p, &rows, &cols);
-    if (p.bias) cols = rows, rows = 1;
+    const uint64_t n = m->hp.n_expert;
+    nib_tensor_shape_str(t, shape, sizeof shape);
+    if (p.role >= NIB_ROLE_FIRST_BLOCK && p.expert == NIB_EXPERTS_ALL) {
+        if (t->n_dims == 3 && t->shape[0] == n && t->shape[1] == rows && t->shape[2] == cols &&
+            !t->packed)
+            return NIB_OK;
+        return nib_fail(err, NIB_EFORMAT, "tensor '%s': shape is %s, expected [%llu, %llu, %llu]",
+                        t->name, shape, (unsigned long long)n, (unsigned long long)rows,
+                        (unsigned long long)cols);
+    }
     if (nib_tensor_rows(t) != rows || nib_tensor_cols(t) != cols) {
-        nib_tensor_shape_str(t, shape, sizeof shape);
         if (rows == 1)
             return nib_fail(err, NIB_EFORMAT, "tensor '%s': shape is %s, expected [%llu]", t->name,
                             shape, (unsigned long long)cols);
         return nib_fail(err, NIB_EFORMAT, "tensor '%s': shape is %s, expected [%llu, %llu]",
                         t->name, shape, (unsigned long long)rows, (unsigned long long)cols);
     }
+    return NIB_OK;
+}
+
+static nib_code check_tensor(const nib_model *m, const nib_tensor *t, nib_place p,
+                             const nib_fused *f, nib_err *err)
+{
+    uint64_t rows, cols;
+    weight_shape(m, p, &rows, &cols);
+    for (size_t i = 1; f && i < f->n; i++) {
+        uint64_t more;
+        nib_place with = p;
+        with.role = f->role[i];
+        weight_shape(m, with, &more, &cols);
+        rows += more;
+    }
+    if (p.bias) cols = rows, rows = 1;
+    nib_code rc = check_shape(m, t, p, rows, cols, err);
+    if (rc) return rc;
     if (!nib_tensor_readable(t))
         return nib_fail(err, NIB_EFORMAT, "tensor '%s': type %s cannot hold weights", t->name,
                         t->codec->name);
@@ -150,51 +182,6 @@ static void explain_prefix(char *text, size_t size, const nib_model *m, const ch
     }
 }
 
-static bool is_norm(const nib_model *m, nib_place p)
-{
-    if (p.role < NIB_ROLE_FIRST_BLOCK) return p.role == NIB_ROLE_OUTPUT_NORM;
-    const nib_step *s = nib_steps_find(nib_model_steps(m, p.layer), p.role);
-    return s->op == NIB_OP_NORM || s->op == NIB_OP_HEAD_NORM;
-}
-
-/* The tensor as a difference from 1. */
-static const nib_tensor *plus_one(nib_model *m, const nib_tensor *t)
-{
-    nib_tensor *view = &m->view[m->n_views++];
-    *view = *t;
-    view->plus = 1;
-    return view;
-}
-
-/* Give every tensor of the source its place. */
-static nib_code place_all(nib_model *m, nib_err *err)
-{
-    m->view = nib_calloc(nib_source_count(m->src), sizeof *m->view);
-    if (!m->view) return nib_fail_nomem(err, "tensor table");
-    for (size_t i = 0; i < nib_source_count(m->src); i++) {
-        const nib_tensor *t = nib_source_at(m->src, i);
-        nib_place p;
-        if (!nib_model_place(m, t, &p)) {
-            char hint[256];
-            m->has_cache_scales |= is_cache_scale(t->name);
-            if (harmless(t->name) || is_cache_scale(t->name)) continue;
-            explain_prefix(hint, sizeof hint, m, t->name);
-            return nib_fail(err, NIB_EFORMAT,
-                            "tensor '%s' has no place in architecture '%s' with %u blocks%s",
-                            t->name, m->arch->name, m->hp.n_layer, hint);
-        }
-        nib_code rc = check_tensor(m, t, p, err);
-        if (rc) return rc;
-        nib_param *par = param(m, p);
-        if (is_norm(m, p) && m->arch->norm_plus_one && !is_gguf(m)) t = plus_one(m, t);
-        if (p.bias)
-            par->bias = t;
-        else
-            par->weight = t;
-    }
-    return NIB_OK;
-}
-
 static nib_code missing(const nib_model *m, nib_place p, nib_err *err)
 {
     char name[NAME_BUF];
@@ -210,6 +197,160 @@ static nib_code missing(const nib_model *m, nib_place p, nib_err *err)
                             other);
     }
     return nib_fail(err, NIB_EFORMAT, "tensor '%s' is missing", name);
+}
+
+static bool is_norm(const nib_model *m, nib_place p)
+{
+    if (p.role < NIB_ROLE_FIRST_BLOCK) return p.role == NIB_ROLE_OUTPUT_NORM;
+    const nib_step *s = nib_steps_find(nib_model_steps(m, p.layer), p.role);
+    return s->op == NIB_OP_NORM || s->op == NIB_OP_HEAD_NORM;
+}
+
+/* The tensor as a difference from 1. */
+static const nib_tensor *plus_one(nib_model *m, const nib_tensor *t)
+{
+    nib_tensor *view = nib_arena_alloc(&m->memory, 1, sizeof *view, _Alignof(nib_tensor));
+    if (!view) return NULL;
+    *view = *t;
+    view->plus = 1;
+    return view;
+}
+
+static nib_code add_placed(nib_model *m, nib_place p, const nib_tensor *t, nib_err *err)
+{
+    if (m->n_placed == m->room) {
+        const size_t room = m->room ? 2 * m->room : 512;
+        nib_placed *grown = nib_grow(m->placed, m->n_placed, room, sizeof *grown);
+        if (!grown) return nib_fail_nomem(err, "tensor table");
+        m->placed = grown;
+        m->room = room;
+    }
+    m->placed[m->n_placed++] = (nib_placed){p, t};
+    return NIB_OK;
+}
+
+/* Room for each expert's part of the weight at a place. */
+static nib_tensor *experts_of(nib_model *m, nib_param *par)
+{
+    const size_t n = m->hp.n_expert;
+    if (!par->expert &&
+        (par->expert = nib_arena_alloc(&m->memory, n, sizeof *par->expert, _Alignof(nib_tensor))))
+        memset(par->expert, 0, n * sizeof *par->expert);
+    return par->expert;
+}
+
+/* Rows [row, row + rows) of t are the weight of one place; it gets the name that it would have by
+ * itself. */
+static nib_code place_slice(nib_model *m, const nib_tensor *t, nib_place p, uint64_t row,
+                            uint64_t rows, nib_err *err)
+{
+    char name[NAME_BUF];
+    nib_param *par = param(m, p);
+    nib_place_hf_name(m->arch, p, name, sizeof name);
+    const char *copy = is_gguf(m) ? t->name : nib_arena_str(&m->memory, name, strlen(name));
+    nib_tensor *view = nib_role_is_expert(p.role)
+                           ? experts_of(m, par)
+                           : nib_arena_alloc(&m->memory, 1, sizeof *view, _Alignof(nib_tensor));
+    if (!copy || !view) return nib_fail_nomem(err, "tensor table");
+    if (nib_role_is_expert(p.role))
+        view += p.expert;
+    else
+        par->weight = view;
+    *view = nib_tensor_slice(t, row, rows, copy);
+    return add_placed(m, p, view, err);
+}
+
+/* The parts of a stack of experts, or of a fused tensor, or both. */
+static nib_code place_parts(nib_model *m, const nib_tensor *t, nib_place p, const nib_fused *f,
+                            nib_err *err)
+{
+    const nib_role alone[] = {p.role}, *role = f ? f->role : alone;
+    const size_t n = f ? f->n : 1;
+    const bool experts = p.expert == NIB_EXPERTS_ALL;
+    nib_code rc = NIB_OK;
+    uint64_t row = 0;
+    if (n == 1) param(m, p)->weight = t;
+    for (uint32_t e = 0; e < (experts ? m->hp.n_expert : 1) && !rc; e++)
+        for (size_t i = 0; i < n && !rc; i++) {
+            uint64_t rows, cols;
+            const nib_place one = {.layer = p.layer, .role = role[i], .expert = e};
+            weight_shape(m, one, &rows, &cols);
+            rc = place_slice(m, t, one, row, rows, err);
+            row += rows;
+        }
+    return rc;
+}
+
+static nib_code place_whole(nib_model *m, const nib_tensor *t, nib_place p, nib_err *err)
+{
+    nib_param *par = param(m, p);
+    if (is_norm(m, p) && m->arch->norm_plus_one && !is_gguf(m) && !(t = plus_one(m, t)))
+        return nib_fail_nomem(err, "tensor table");
+    if (p.bias) {
+        par->bias = t;
+    } else if (nib_role_is_expert(p.role)) {
+        if (!experts_of(m, par)) return nib_fail_nomem(err, "tensor table");
+        par->expert[p.expert] = *t;
+        t = &par->expert[p.expert];
+    } else {
+        par->weight = t;
+    }
+    return add_placed(m, p, t, err);
+}
+
+/* Where each expert's weight is a tensor of its own: all of them as one. */
+static nib_code stack_experts(nib_model *m, nib_err *err)
+{
+    nib_place p = {.expert = NIB_EXPERTS_ALL};
+    char name[NAME_BUF];
+    for (p.layer = 0; p.layer < m->hp.n_layer && m->hp.n_expert; p.layer++)
+        for (p.role = NIB_ROLE_FIRST_EXPERT; p.role < NIB_ROLE_COUNT; p.role++) {
+            nib_param *par = param(m, p);
+            nib_place one = p;
+            if (par->weight || !par->expert) continue;
+            for (one.expert = 0; one.expert < m->hp.n_expert; one.expert++)
+                if (!par->expert[one.expert].name) return missing(m, one, err);
+            nib_tensor *t = nib_arena_alloc(&m->memory, 1, sizeof *t, _Alignof(nib_tensor));
+            nib_place_hf_name(m->arch, p, name, sizeof name);
+            const char *copy = nib_arena_str(&m->memory, name, strlen(name));
+            if (!t || !copy) return nib_fail_nomem(err, "tensor table");
+            const nib_tensor *first = par->expert;
+            *t = (nib_tensor){.name = copy,
+                              .codec = first->codec,
+                              .n_dims = 3,
+                              .shape = {m->hp.n_expert, nib_tensor_rows(first),
+                                        nib_tensor_cols(first)},
+                              .bytes = first->bytes * m->hp.n_expert,
+                              .part = first,
+                              .n_parts = m->hp.n_expert};
+            par->weight = t;
+        }
+    return NIB_OK;
+}
+
+/* Give every tensor of the source its place. */
+static nib_code place_all(nib_model *m, nib_err *err)
+{
+    for (size_t i = 0; i < nib_source_count(m->src); i++) {
+        const nib_tensor *t = nib_source_at(m->src, i);
+        nib_place p;
+        if (!nib_model_place(m, t, &p)) {
+            char hint[256];
+            m->has_cache_scales |= is_cache_scale(t->name);
+            if (harmless(t->name) || is_cache_scale(t->name)) continue;
+            explain_prefix(hint, sizeof hint, m, t->name);
+            return nib_fail(err, NIB_EFORMAT,
+                            "tensor '%s' has no place in architecture '%s' with %u blocks%s",
+                            t->name, m->arch->name, m->hp.n_layer, hint);
+        }
+        const nib_fused *f = is_gguf(m) ? NULL : nib_place_fused(m->arch, t->name, &p);
+        nib_code rc = check_tensor(m, t, p, f, err);
+        if (!rc)
+            rc = f || p.expert == NIB_EXPERTS_ALL ? place_parts(m, t, p, f, err)
+                                                  : place_whole(m, t, p, err);
+        if (rc) return rc;
+    }
+    return stack_experts(m, err);
 }
 
 /* One of the two matrices of the vocabulary is missing while the other is there: the key that ties
@@ -252,11 +393,12 @@ static bool has_twin(const nib_model *m, nib_role role)
 
 static nib_code check_complete(nib_model *m, nib_err *err)
 {
-    nib_place p = {0};
+    nib_place p = {.layer = 0};
     for (p.role = NIB_ROLE_FIRST; p.role < NIB_ROLE_COUNT; p.role++) {
         uint32_t layers = p.role < NIB_ROLE_FIRST_BLOCK ? 1 : m->hp.n_layer;
         for (p.layer = 0; p.layer < layers; p.layer++) {
             const nib_param *par = param(m, p);
+            p.expert = nib_role_is_expert(p.role) ? NIB_EXPERTS_ALL : 0;
             p.bias = true;
             if (!par->bias && required(m, p)) return missing(m, p, err);
             p.bias = false;
@@ -400,7 +542,8 @@ nib_code nib_model_open(nib_model *m, const nib_source *src, nib_err *err)
 void nib_model_close(nib_model *m)
 {
     nib_free(m->block);
-    nib_free(m->view);
+    nib_free(m->placed);
+    nib_arena_free(&m->memory);
     nib_free(m->rope_factors);
     *m = (nib_model){0};
 }

@@ -8,6 +8,7 @@
 #ifndef NIB_INFER_MODEL_H
 #define NIB_INFER_MODEL_H
 
+#include "base/arena.h"
 #include "base/log.h"
 #include "formats/gguf.h"
 #include "formats/source.h"
@@ -23,6 +24,15 @@ typedef struct {
     nib_role role;
     const char *stem;
 } nib_role_stem;
+
+/* A tensor of a checkpoint that holds several weights one below the other: all rows of the first
+ * role's, then the second's; of roles of experts so for each expert, [expert][rows][columns]. Its
+ * name may do without ".weight". */
+typedef struct {
+    const char *stem;
+    nib_role role[3]; /* [n] */
+    size_t n;
+} nib_fused;
 
 /* A number of an architecture's own, above 0: its key in config.json, where null is none, and after
  * "{arch}." in GGUF metadata. */
@@ -58,7 +68,13 @@ typedef struct nib_arch {
     uint32_t no_rope_interval; /* every such layer has no rotation, unless config.json says */
     /* otherwise, for which GGUF has no key; 0: all have one            */
     uint32_t sliding_period; /* GGUF: every such layer sees all, the others slide; 0: all slide  */
-    nib_steps block; /* what a block computes                                              */
+    const nib_fused *fused;  /* [n_fused] */
+    size_t n_fused;
+    bool experts;         /* blocks are mixtures of experts                                     */
+    bool gguf_share_norm; /* llama.cpp makes the shares of a token's experts add up to 1; it has */
+                          /* no key for it                                                      */
+    nib_steps block;       /* what a block computes                                              */
+    nib_steps dense_block; /* with experts: of the blocks that have none                         */
 } nib_arch;
 
 size_t nib_arch_count(void);
@@ -68,6 +84,7 @@ typedef enum { NIB_ROPE_PLAIN, NIB_ROPE_LINEAR, NIB_ROPE_LLAMA3 } nib_rope_scali
 
 /* Largest values taken from a file: far above any model, far below what would overflow. */
 enum {
+    NIB_EXPERTS_MAX = 1 << 12,
     NIB_LAYERS_MAX = 1 << 14,
     NIB_HEADS_MAX = 1 << 14,
     NIB_WIDTH_MAX = 1 << 24, /* any side of a matrix */
@@ -100,6 +117,10 @@ typedef struct {
     uint32_t window;     /* tokens that a sliding layer's queries see, the own included; 0: none */
     uint8_t sliding[NIB_LAYERS_MAX / 8]; /* one bit a layer: does it slide? */
     uint8_t no_rope[NIB_LAYERS_MAX / 8]; /* one bit a layer: has it no rotation? */
+    uint8_t dense[NIB_LAYERS_MAX / 8];   /* one bit a layer: has it no experts, where others do? */
+    uint32_t n_expert, n_expert_used;    /* of a block, and for a token; 0: no experts           */
+    uint32_t n_ff_expert;                /* width inside an expert                               */
+    bool share_norm; /* the shares of a token's experts add up to 1 */
 } nib_hparams;
 
 /* Tokens that a query of this layer sees at most, its own included; 0: all before it. */
@@ -113,10 +134,32 @@ static inline bool nib_layer_turns(const nib_hparams *hp, uint32_t layer)
     return !(hp->no_rope[layer / 8] >> layer % 8 & 1);
 }
 
+static inline bool nib_layer_is_dense(const nib_hparams *hp, uint32_t layer)
+{
+    return !hp->n_expert || hp->dense[layer / 8] >> layer % 8 & 1;
+}
+
+/* What a tensor is. */
+typedef struct {
+    uint32_t layer;
+    nib_role role;
+    uint32_t expert; /* of roles of experts: which one, or NIB_EXPERTS_ALL; else 0 */
+    bool bias;
+} nib_place;
+
+#define NIB_EXPERTS_ALL UINT32_MAX /* the weights of all experts, one below the other */
+
 /* A weight and its optional bias. */
 typedef struct {
     const nib_tensor *weight, *bias; /* NULL: not there */
+    nib_tensor *expert;              /* [n_expert] parts of a weight that each expert has a part in */
 } nib_param;
+
+/* A tensor as the model reads it: of a Hugging Face folder each expert's weight for itself. */
+typedef struct {
+    nib_place place;
+    const nib_tensor *tensor;
+} nib_placed;
 
 typedef struct {
     const nib_source *src; /* borrowed: outlives the model */
@@ -126,8 +169,9 @@ typedef struct {
     float *rope_factors;   /* [head_dim/2] divisors of the angles, owned; NULL = all 1. From llama3
                               scaling in the configuration or from GGUF's rope_freqs; linear
                               scaling is apart from them */
-    nib_tensor *view;      /* owned: tensors that are not read as they are stored                 */
-    size_t n_views;
+    nib_arena memory;      /* of views of parts of tensors, and their names                       */
+    nib_placed *placed;    /* [n_placed] in the order of the source                               */
+    size_t n_placed, room;
     nib_param global[NIB_ROLE_COUNT]; /* by role, global ones */
     nib_param *block;                 /* [n_layer * NIB_ROLE_COUNT], by layer and role */
     bool head_differs; /* tied by its configuration, but with an output matrix of other values, */
@@ -163,17 +207,12 @@ const nib_steps *nib_model_steps(const nib_model *m, uint32_t layer);
 /* Values of a row of each register. */
 void nib_model_widths(size_t width[NIB_REG_COUNT], const nib_hparams *hp);
 
-/* What a tensor of the source is. */
-typedef struct {
-    nib_role role;
-    uint32_t layer;
-    bool bias;
-} nib_place;
-
 /* The tensor of a place, as the model reads it; NULL: there is none. */
 static inline const nib_tensor *nib_model_tensor(const nib_model *m, nib_place p)
 {
     const nib_param *at = nib_model_param(m, p.layer, p.role);
+    if (nib_role_is_expert(p.role) && p.expert != NIB_EXPERTS_ALL)
+        return at->expert && !p.bias ? &at->expert[p.expert] : NULL;
     return p.bias ? at->bias : at->weight;
 }
 
@@ -186,6 +225,9 @@ bool nib_model_place(const nib_model *m, const nib_tensor *t, nib_place *out);
 /* The same from a name alone, as checkpoints of an architecture have it (NULL: GGUF's), in the
  * letter of the tables: the layer may be beyond the model's. */
 bool nib_place_parse(const char *name, const nib_arch *hf, nib_place *out);
+/* Of a name in a folder: which weights the tensor holds, and the first one's place; NULL: it is not
+ * a fused one. */
+const nib_fused *nib_place_fused(const nib_arch *a, const char *name, nib_place *first);
 /* GGUF name of a place that is not empty: "blk.3.attn_q.weight" into buf (at least 64 bytes). */
 void nib_place_gguf_name(nib_place p, char *buf, size_t n);
 /* HF name: "model.layers.3.self_attn.q_proj.weight". */

@@ -7,7 +7,7 @@
 /* In place, and the value stays what it was: each head is only normed or turned. */
 static bool adjusts(const nib_step *s)
 {
-    return s->op == NIB_OP_HEAD_NORM || s->op == NIB_OP_ROPE;
+    return s->op == NIB_OP_HEAD_NORM || s->op == NIB_OP_ROPE || s->op == NIB_OP_ROUTE;
 }
 
 static bool reads(const nib_step *s, nib_reg r)
@@ -82,6 +82,8 @@ void nib_steps_inputs(nib_inputs *out, const nib_steps *s)
             if (from < s->n) find_producer(in, s, from);
         }
         assert(in->n_readers < NIB_READERS_MAX);
+        assert(!in->n_experts || t->flags & NIB_STEP_EXPERT);
+        in->n_experts += (t->flags & NIB_STEP_EXPERT) != 0;
         in->reader[in->n_readers++] = t->weight;
     }
 }
@@ -116,9 +118,23 @@ nib_output_use nib_steps_output(const nib_steps *s, nib_role linear)
     return use;
 }
 
-/* Is what the register holds before step i still read, by that step or a later one? */
+/* Does the run of experts' steps around step i read what the register held before the run? */
+static bool experts_read(const nib_steps *s, nib_reg r, size_t i)
+{
+    if (!(s->step[i].flags & NIB_STEP_EXPERT)) return false;
+    while (i > 0 && s->step[i - 1].flags & NIB_STEP_EXPERT) i--;
+    for (; i < s->n && s->step[i].flags & NIB_STEP_EXPERT; i++) {
+        if (reads(&s->step[i], r)) return true;
+        if (writes(&s->step[i], r)) return false;
+    }
+    return false;
+}
+
+/* Is what the register holds before step i still read, by that step, a later one, or the same step
+ * of the next expert? */
 static bool is_live(const nib_steps *s, nib_reg r, size_t i)
 {
+    if (experts_read(s, r, i)) return true;
     for (; i < s->n; i++) {
         if (reads(&s->step[i], r)) return true;
         if (writes(&s->step[i], r)) return false;

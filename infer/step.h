@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What a tensor is for. */
+/* What a tensor is for. Roles of experts come last. */
 typedef enum {
     NIB_ROLE_NONE, /* 0, so that a zeroed place is none */
     /* once per model */
@@ -34,9 +34,15 @@ typedef enum {
     NIB_ROLE_FFN_UP,
     NIB_ROLE_FFN_DOWN,
     NIB_ROLE_FFN_POST_NORM,
+    NIB_ROLE_FFN_ROUTER,
+    /* once per expert */
+    NIB_ROLE_FFN_GATE_EXPS,
+    NIB_ROLE_FFN_UP_EXPS,
+    NIB_ROLE_FFN_DOWN_EXPS,
     NIB_ROLE_COUNT,
     NIB_ROLE_FIRST = NIB_ROLE_TOKEN_EMBD,
     NIB_ROLE_FIRST_BLOCK = NIB_ROLE_ATTN_NORM,
+    NIB_ROLE_FIRST_EXPERT = NIB_ROLE_FFN_GATE_EXPS,
 } nib_role;
 
 typedef enum {
@@ -47,6 +53,9 @@ typedef enum {
     NIB_OP_ATTEND,    /* to = attention of the queries `a` over NIB_REG_K and NIB_REG_V         */
     NIB_OP_GLU,       /* to = act(a) * b                                                        */
     NIB_OP_ADD,       /* to = a + b, b scaled where the model scales its branches                */
+    NIB_OP_ROUTE,     /* of the scores in `to`, which experts each token goes to and how much of */
+                      /* their outputs it takes; `to` is used up                                 */
+    NIB_OP_MIX,       /* the last step of an expert: to += the token's share of its output a     */
 } nib_op;
 
 /* The buffers of a block, a row for each token. */
@@ -59,6 +68,10 @@ typedef enum {
     NIB_REG_G, /* gate, and the gated product                          [n_ff]               */
     NIB_REG_U, /* up                                                   [n_ff]               */
     NIB_REG_Y, /* what a branch will add to the residual stream        [n_embd]             */
+    NIB_REG_R, /* scores of the experts                                [n_expert]           */
+    NIB_REG_EG, /* gate and gated product inside an expert             [n_ff_expert]        */
+    NIB_REG_EU, /* up inside an expert                                 [n_ff_expert]        */
+    NIB_REG_EY, /* an expert's output                                  [n_embd]             */
     NIB_REG_COUNT
 } nib_reg;
 
@@ -66,6 +79,8 @@ typedef enum {
 enum {
     NIB_STEP_ADD = 1,  /* LINEAR: adds to `to`                                              */
     NIB_STEP_BIAS = 2, /* LINEAR: the bias must be there; elsewhere one is taken where found */
+    NIB_STEP_EXPERT = 4, /* one of a run of steps that each expert does for the tokens that were  */
+                         /* routed to it, with weights of its own; the run ends with MIX          */
 };
 
 typedef struct {
@@ -92,6 +107,8 @@ enum {
 typedef struct {
     nib_role reader[NIB_READERS_MAX]; /* [n_readers] in the order of the steps                   */
     size_t n_readers;
+    size_t n_experts;  /* so many of them, the last ones, are roles of experts, which read it for  */
+                       /* the tokens that are routed to them                                     */
     size_t first;      /* index of the first step that reads it                                  */
     nib_role producer; /* NIB_ROLE_NONE: nothing can absorb a scale                              */
     bool by_heads;     /* the producer makes values: each of its heads reaches the channels of   */
@@ -102,6 +119,12 @@ typedef struct {
     nib_input input[NIB_INPUTS_MAX]; /* [n] in the order of the steps */
     size_t n;
 } nib_inputs;
+
+/* Is it a role that each expert has a weight for? */
+static inline bool nib_role_is_expert(nib_role r)
+{
+    return r >= NIB_ROLE_FIRST_EXPERT;
+}
 
 /* The inputs of a block's linears. */
 void nib_steps_inputs(nib_inputs *out, const nib_steps *s);

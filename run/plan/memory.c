@@ -19,10 +19,12 @@ enum {
     PER_WEIGHT = 7,          /* of one matrix: as stored, codes, parameters, packed */
 };
 
-/* Rows of a piece: whole heads where rows change places. */
+/* Rows of a piece: whole heads where rows change places, and of one matrix alone. */
 uint64_t nib_piece_rows(const nib_plan_tensor *t)
 {
+    const uint64_t each = t->rows / nib_plan_matrices(t);
     uint64_t rows = PIECE_WEIGHTS / t->cols, head = t->rope_head;
+    if (rows > each) rows = each;
     if (t->rows == 1) return 1;
     if (head) rows = rows / head * head;
     if (rows < head) rows = head;

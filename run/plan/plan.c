@@ -40,35 +40,59 @@ static bool from_gguf(const nib_plan *p)
     return nib_source_get_kind(p->model->src) == NIB_SOURCE_GGUF;
 }
 
-/* Name and row order of one source tensor; false when the output does without it: buffers that
- * nobody reads, but for those of a GGUF file that hold something. */
-static bool place_tensor(const nib_plan *p, const nib_tensor *src, nib_plan_tensor *t)
+static void add_tensor(nib_plan *p, nib_place place, const nib_tensor *src, const char *name)
 {
-    const nib_model *m = p->model;
-    bool placed = nib_model_place(m, src, &t->place);
-    if (!placed && (!from_gguf(p) || !nib_tensor_elems(src))) return false;
-    if (from_gguf(p)) {
-        snprintf(t->name, sizeof t->name, "%s", src->name);
-    } else {
-        nib_place_gguf_name(t->place, t->name, sizeof t->name);
-        if (m->arch->rope_interleaved && !m->rope_interleaved &&
-            nib_steps_output(nib_model_steps(m, t->place.layer), t->place.role).turned)
-            t->rope_head = m->hp.head_dim;
-    }
-    t->src = placed ? nib_model_tensor(m, t->place) : src;
+    nib_plan_tensor *t = &p->tensor[p->n++];
+    t->place = place;
+    t->src = src;
     t->method = p->recipe.method;
     t->rows = nib_tensor_rows(src);
     t->cols = nib_tensor_cols(src);
-    return true;
+    if (name)
+        snprintf(t->name, sizeof t->name, "%s", name);
+    else
+        nib_place_gguf_name(place, t->name, sizeof t->name);
+}
+
+/* Tensors of a GGUF file: all but empty ones. */
+static void list_gguf(nib_plan *p)
+{
+    for (size_t i = 0; i < nib_source_count(p->model->src); i++) {
+        const nib_tensor *src = nib_source_at(p->model->src, i);
+        nib_place place;
+        const bool placed = nib_model_place(p->model, src, &place);
+        if (placed || nib_tensor_elems(src))
+            add_tensor(p, place, placed ? nib_model_tensor(p->model, place) : src, src->name);
+    }
+}
+
+/* What a folder's tensors become: experts are stacked, heads turned where GGUF has them so. Buffers
+ * that nobody reads are left out. */
+static void list_folder(nib_plan *p)
+{
+    const nib_model *m = p->model;
+    for (size_t i = 0; i < m->n_placed; i++) {
+        nib_place place = m->placed[i].place;
+        if (nib_role_is_expert(place.role)) {
+            if (place.expert) continue;
+            place.expert = NIB_EXPERTS_ALL;
+        }
+        add_tensor(p, place, nib_model_tensor(m, place), NULL);
+        if (m->arch->rope_interleaved && !m->rope_interleaved &&
+            nib_steps_output(nib_model_steps(m, place.layer), place.role).turned)
+            p->tensor[p->n - 1].rope_head = m->hp.head_dim;
+    }
 }
 
 static nib_code list_tensors(nib_plan *p, nib_err *err)
 {
-    const nib_source *src = p->model->src;
-    size_t n = nib_source_count(src);
+    const size_t n = from_gguf(p) ? nib_source_count(p->model->src) : p->model->n_placed;
     p->tensor = nib_calloc(n + 1, sizeof *p->tensor);
     if (!p->tensor) return nib_fail_nomem(err, "a plan");
-    for (size_t i = 0; i < n; i++) p->n += place_tensor(p, nib_source_at(src, i), &p->tensor[p->n]);
+    if (from_gguf(p))
+        list_gguf(p);
+    else
+        list_folder(p);
     if (!from_gguf(p) && p->model->rope_factors) {
         nib_plan_tensor *t = &p->tensor[p->n++];
         t->place.role = NIB_ROLE_ROPE_FREQS;
@@ -220,7 +244,7 @@ static nib_code choose_action(nib_plan *p, nib_plan_tensor *t, nib_err *err)
     const nib_codec *from = t->src ? t->src->codec : nib_codec_get(NIB_F32);
     if (!t->src)
         t->action = NIB_ACTION_GENERATE;
-    else if (from == t->codec && !t->rope_head && t->src->plus == 0 && t->src->times == 0)
+    else if (from == t->codec && !t->rope_head && nib_tensor_is_plain(t->src))
         t->action = NIB_ACTION_COPY;
     if (t->action == NIB_ACTION_COPY) return NIB_OK;
     if (t->src && !nib_tensor_readable(t->src))

@@ -39,10 +39,17 @@ typedef struct {
     nib_packed_parts layout;          /* of folders: how it is packed; no parts: it is not  */
     nib_act_range range;              /* of its input, where the recipe has ranges          */
     char label[24];                   /* the name of its number format, for codec->name    */
-    const float *importance;          /* [cols] or NULL                                     */
+    const float *importance;          /* [matrices][cols] or NULL                                     */
     uint64_t bytes;
     char reason[112];
 } nib_plan_tensor;
+
+/* Of a stack of experts, how many matrices lie one below the other; else 1. */
+static inline size_t nib_plan_matrices(const nib_plan_tensor *t)
+{
+    const bool stack = nib_role_is_expert(t->place.role) && t->place.expert == NIB_EXPERTS_ALL;
+    return stack && t->src ? (size_t)t->src->shape[0] : 1;
+}
 
 typedef struct {
     size_t tensors;

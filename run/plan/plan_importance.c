@@ -19,8 +19,10 @@ static bool could_use(const nib_plan *p, const nib_plan_tensor *t)
 /* Importance matrices have GGUF's names. */
 static void gguf_name(const nib_plan *p, const nib_plan_tensor *t, char name[NIB_PLAN_NAME_MAX + 1])
 {
+    nib_place place = t->place;
+    if (nib_role_is_expert(place.role)) place.expert = NIB_EXPERTS_ALL;
     if (p->recipe.format == NIB_FORMAT_DIR)
-        nib_place_gguf_name(t->place, name, NIB_PLAN_NAME_MAX + 1);
+        nib_place_gguf_name(place, name, NIB_PLAN_NAME_MAX + 1);
     else
         snprintf(name, NIB_PLAN_NAME_MAX + 1, "%s", t->name);
 }
@@ -33,8 +35,9 @@ static nib_code find_importance(const nib_plan *p, const nib_plan_tensor *t, con
     *out = NULL;
     if (!im || t->action == NIB_ACTION_COPY || !t->codec->quantized) return NIB_OK;
     gguf_name(p, t, name);
+    const size_t n_mat = nib_role_is_expert(t->place.role) ? p->model->hp.n_expert : 1;
     const nib_imatrix_entry *e = nib_imatrix_find(im, name);
-    if (e && (e->cols != t->cols || e->n_mat != 1)) {
+    if (e && (e->cols != t->cols || e->n_mat != n_mat)) {
         if (nib_file_type_is_embedding(name)) return NIB_OK;
         return nib_fail(err, NIB_EFORMAT,
                         "%s: entry '%s' has %zu x %zu values, but the tensor has rows of %llu; was "
@@ -53,7 +56,7 @@ static nib_code attach(nib_plan *p, const nib_imatrix *im, nib_log *log, nib_err
     const nib_imatrix_entry *e;
     for (size_t i = 0; i < p->n; i++) {
         if ((rc = find_importance(p, &p->tensor[i], im, &e, err))) return rc;
-        if (e) total += e->cols;
+        if (e) total += nib_plan_matrices(&p->tensor[i]) * e->cols;
     }
     if (!(p->importance = nib_alloc(total, sizeof *p->importance)))
         return nib_fail_nomem(err, "importances");
@@ -61,9 +64,10 @@ static nib_code attach(nib_plan *p, const nib_imatrix *im, nib_log *log, nib_err
         nib_plan_tensor *t = &p->tensor[i];
         if ((rc = find_importance(p, t, im, &e, err))) return rc;
         if (e) {
-            nib_imatrix_values(e, p->importance + at);
+            const size_t n = nib_plan_matrices(t), first = n < e->n_mat ? t->place.expert : 0;
+            nib_imatrix_values(e, first, n, p->importance + at);
             t->importance = p->importance + at;
-            at += e->cols;
+            at += n * e->cols;
         }
         p->n_with_importance += e != NULL;
         if (im && !e && could_use(p, t)) {

@@ -101,12 +101,11 @@ typedef struct {
     float *to;
 } catcher;
 
-static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
-                         const float *x, size_t rows, size_t cols, nib_err *err)
+static nib_code on_input(void *arg, const nib_linear_input *in, nib_err *err)
 {
     const catcher *c = arg;
-    (void)layer, (void)n_roles, (void)err;
-    if (roles[0] == c->role) memcpy(c->to, x, rows * cols * sizeof *x);
+    (void)err;
+    if (in->role[0] == c->role) memcpy(c->to, in->x, in->rows * in->cols * sizeof *in->x);
     return NIB_OK;
 }
 

@@ -69,7 +69,8 @@ static nib_code fill_batch(job *j, uint64_t room, nib_err *err)
     b->bytes = 0;
     while (j->tensor < j->plan->n) {
         const nib_plan_tensor *t = &j->plan->tensor[j->tensor];
-        uint64_t rows = nib_piece_rows(t), left = t->rows - j->row;
+        const uint64_t each = t->rows / nib_plan_matrices(t), left = each - j->row % each;
+        uint64_t rows = nib_piece_rows(t);
         if (rows > left) rows = left;
         uint64_t bytes = rows * row_bytes(t);
         if (bytes > room - b->bytes) break;
@@ -149,7 +150,9 @@ static nib_code encode_piece(const job *j, piece *p, work *w, uint8_t *dst, nib_
     const float *x = NULL;
     nib_code rc = load_weights(j, p, w, &x, err);
     if (rc) return rc;
-    p->zero_blocks = t->codec->encode(dst, x, t->importance, (size_t)p->rows, (size_t)t->cols,
+    const float *importance = t->importance;
+    if (importance) importance += p->row / (t->rows / nib_plan_matrices(t)) * t->cols;
+    p->zero_blocks = t->codec->encode(dst, x, importance, (size_t)p->rows, (size_t)t->cols,
                                       j->ctx->cpu, scratch);
     return check_encoded(t, dst, p->row, p->rows, err);
 }

@@ -70,14 +70,15 @@ static double *plain_sum(const plain *p, uint32_t layer, nib_role role)
     return p->sum + ((size_t)layer * NIB_ROLE_COUNT + role) * p->m->hp.n_ff;
 }
 
-static nib_code add_plainly(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
-                            const float *x, size_t rows, size_t cols, nib_err *e)
+static nib_code add_plainly(void *arg, const nib_linear_input *in, nib_err *e)
 {
+    const float *x = in->x;
+    const size_t rows = in->rows, cols = in->cols;
     plain *p = arg;
     (void)e;
     assert_true(cols <= p->m->hp.n_ff);
-    for (size_t k = 0; k < n_roles; k++) {
-        double *sum = plain_sum(p, layer, roles[k]);
+    for (size_t k = 0; k < in->n_roles; k++) {
+        double *sum = plain_sum(p, in->layer, in->role[k]);
         for (size_t i = 0; i < rows; i++)
             for (size_t j = 0; j < cols; j++)
                 sum[j] += (double)x[i * cols + j] * (double)x[i * cols + j];

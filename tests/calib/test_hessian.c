@@ -30,7 +30,9 @@ static void make_inputs(void)
 static void see(const nib_observer *obs, const nib_role *roles, size_t n_roles, const float *rows)
 {
     nib_err err = {0};
-    assert_int_equal(obs->linear_input(obs->arg, 0, roles, n_roles, rows, ROWS, COLS, &err), 0);
+    const nib_linear_input in = {
+        .role = roles, .n_roles = n_roles, .x = rows, .rows = ROWS, .cols = COLS};
+    assert_int_equal(obs->linear_input(obs->arg, &in, &err), 0);
 }
 
 /* The passes of each batch, the original model's first; two inputs, which see the same. */

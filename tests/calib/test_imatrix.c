@@ -201,10 +201,10 @@ static void values_are_means(void **state)
     (void)state;
     float v[3];
     nib_imatrix m = small();
-    nib_imatrix_values(&m.entry[0], v);
+    nib_imatrix_values(&m.entry[0], 0, 1, v);
     assert_true(v[0] == (float)(0.5 / 12) && v[1] == (float)(1 / 3.0 / 12) && v[2] == 0);
     m.entry[0].counts[0] = 0; /* never seen: all equal */
-    nib_imatrix_values(&m.entry[0], v);
+    nib_imatrix_values(&m.entry[0], 0, 1, v);
     assert_true(v[0] == 1 && v[1] == 1 && v[2] == 1);
     nib_imatrix_free(&m);
 }
@@ -332,9 +332,9 @@ static void legacy_layout_is_read(void **state)
         OK(nib_imatrix_load(&m, tmp_write("old.dat", made.p, made.n), &err));
         assert_int_equal(m.n, 2);
         assert_string_equal(m.entry[0].name, "blk.0.a.weight");
-        nib_imatrix_values(&m.entry[0], v);
+        nib_imatrix_values(&m.entry[0], 0, 1, v);
         assert_true(v[0] == 7); /* no calls: the value itself */
-        nib_imatrix_values(&m.entry[1], v);
+        nib_imatrix_values(&m.entry[1], 0, 1, v);
         assert_true(v[0] == 1 && v[1] == 2 && v[2] == 0.4f / 4);
         assert_int_equal(m.chunk_count, with_tail ? 9 : 4);
         assert_int_equal(m.n_datasets, with_tail);

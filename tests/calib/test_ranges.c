@@ -63,13 +63,14 @@ typedef struct {
     uint64_t values;
 } plain;
 
-static nib_code look_plainly(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
-                             const float *x, size_t rows, size_t cols, nib_err *e)
+static nib_code look_plainly(void *arg, const nib_linear_input *in, nib_err *e)
 {
+    const float *x = in->x;
+    const size_t rows = in->rows, cols = in->cols;
     plain(*seen)[NIB_ROLE_COUNT] = arg;
     (void)e;
-    for (size_t k = 0; k < n_roles; k++) {
-        plain *p = &seen[layer][roles[k]];
+    for (size_t k = 0; k < in->n_roles; k++) {
+        plain *p = &seen[in->layer][in->role[k]];
         for (size_t i = 0; i < rows * cols; i++) {
             if (x[i] < p->min) p->min = x[i];
             if (x[i] > p->max) p->max = x[i];

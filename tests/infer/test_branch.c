@@ -28,14 +28,15 @@ typedef struct {
     float *x[NIB_ROLE_COUNT];
 } kept;
 
-static nib_code keep(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
-                     const float *x, size_t rows, size_t cols, nib_err *err)
+static nib_code keep(void *arg, const nib_linear_input *in, nib_err *err)
 {
+    const float *x = in->x;
+    const size_t rows = in->rows, cols = in->cols;
     kept *k = arg;
-    (void)layer, (void)n_roles, (void)err;
+    (void)err;
     assert_int_equal(rows, ROWS);
-    k->x[roles[0]] = malloc(rows * cols * sizeof *x);
-    memcpy(k->x[roles[0]], x, rows * cols * sizeof *x);
+    k->x[in->role[0]] = malloc(rows * cols * sizeof *x);
+    memcpy(k->x[in->role[0]], x, rows * cols * sizeof *x);
     return NIB_OK;
 }
 

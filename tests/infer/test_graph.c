@@ -294,18 +294,19 @@ typedef struct {
     double squares_of_block_0; /* of the first input: norm of the embedding */
 } seen;
 
-static nib_code note(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
-                     const float *x, size_t rows, size_t cols, nib_err *err)
+static nib_code note(void *arg, const nib_linear_input *in, nib_err *err)
 {
+    const float *x = in->x;
+    const size_t rows = in->rows, cols = in->cols;
     seen *s = arg;
     size_t at = strlen(s->text);
     (void)err;
     if (!at)
         for (size_t i = 0; i < rows * cols; i++)
             s->squares_of_block_0 += (double)x[i] * (double)x[i];
-    at += (size_t)snprintf(s->text + at, sizeof s->text - at, "%u", layer);
-    for (size_t i = 0; i < n_roles; i++)
-        at += (size_t)snprintf(s->text + at, sizeof s->text - at, " %s", nib_role_name(roles[i]));
+    at += (size_t)snprintf(s->text + at, sizeof s->text - at, "%u", in->layer);
+    for (size_t i = 0; i < in->n_roles; i++)
+        at += (size_t)snprintf(s->text + at, sizeof s->text - at, " %s", nib_role_name(in->role[i]));
     snprintf(s->text + at, sizeof s->text - at, " %zux%zu\n", rows, cols);
     return NIB_OK;
 }

@@ -174,7 +174,7 @@ static void what_has_no_place_gets_none(void **state)
     tiny_open(&t);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const nib_tensor tensor = {.name = names[i]};
-        nib_place p = {NIB_ROLE_ATTN_Q, 1, true};
+        nib_place p = {.role = NIB_ROLE_ATTN_Q, .layer = 1, .bias = true};
         assert_false(nib_model_place(&t.model, &tensor, &p));
         assert_true(p.role == NIB_ROLE_NONE && !p.layer && !p.bias);
     }

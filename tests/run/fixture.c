@@ -161,7 +161,7 @@ void fake_imatrix(nib_imatrix *im, const nib_model *m)
             char name[64];
             if (!t || t->n_dims != 2) continue;
             size_t cols = (size_t)nib_tensor_cols(t);
-            nib_place_gguf_name((nib_place){r, l, false}, name, sizeof name);
+            nib_place_gguf_name((nib_place){.layer = l, .role = r}, name, sizeof name);
             assert_int_equal(nib_imatrix_add(im, name, strlen(name), cols, 1, &e, &err), NIB_OK);
             for (size_t c = 0; c < cols; c++) e->in_sum2[c] = (double)((c * 37 + l + r) % 101 + 1);
             e->counts[0] = 2;

@@ -148,7 +148,7 @@ static double weighted_error(const char *folder, const nib_imatrix *im)
             const nib_tensor *t = nib_model_param(&a.model, layer, r)->weight;
             char name[64];
             if (!t || t->n_dims != 2) continue;
-            nib_place_gguf_name((nib_place){r, layer, false}, name, sizeof name);
+            nib_place_gguf_name((nib_place){.layer = layer, .role = r}, name, sizeof name);
             const nib_imatrix_entry *e = nib_imatrix_find(im, name);
             float *x = tensor_values(a.src, t);
             float *y = tensor_values(b.src, nib_source_find(b.src, t->name));

@@ -42,12 +42,13 @@ static void must(nib_code rc, const nib_err *err)
 
 /* ---- the block ---- */
 
-static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
-                         const float *x, size_t rows, size_t cols, nib_err *err)
+static nib_code on_input(void *arg, const nib_linear_input *in, nib_err *err)
 {
-    (void)arg, (void)layer, (void)n_roles, (void)err;
+    const float *x = in->x;
+    const size_t rows = in->rows, cols = in->cols;
+    (void)arg, (void)err;
     for (size_t i = 0; i < INPUTS; i++) {
-        if (block.inputs.input[i].reader[0] != roles[0]) continue;
+        if (block.inputs.input[i].reader[0] != in->role[0]) continue;
         assert_true(rows == ROWS && cols <= WIDEST);
         block.cols[i] = cols;
         memcpy(block.x[i], x, rows * cols * sizeof *x);

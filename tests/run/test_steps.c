@@ -58,12 +58,13 @@ typedef struct {
     size_t cols;
 } catcher;
 
-static nib_code on_input(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
-                         const float *x, size_t rows, size_t cols, nib_err *err)
+static nib_code on_input(void *arg, const nib_linear_input *in, nib_err *err)
 {
+    const float *x = in->x;
+    const size_t rows = in->rows, cols = in->cols;
     catcher *c = arg;
-    (void)layer, (void)n_roles, (void)err;
-    if (roles[0] != c->role) return NIB_OK;
+    (void)err;
+    if (in->role[0] != c->role) return NIB_OK;
     memcpy(c->to, x, rows * cols * sizeof *x);
     c->cols = cols;
     return NIB_OK;

@@ -66,7 +66,7 @@ static void check_file(const opened *in, const char *path, const nib_imatrix *im
         const nib_imatrix_entry *e = im ? nib_imatrix_find(im, name) : NULL;
         if (e && o->codec->uses_importance) {
             imp = nib_alloc(cols, sizeof *imp);
-            nib_imatrix_values(e, imp);
+            nib_imatrix_values(e, 0, 1, imp);
         }
         uint8_t *want = nib_alloc((size_t)o->bytes, 1), *got = tensor_bytes(out.src, o);
         void *room = nib_alloc(nib_encode_scratch(cols), 1);

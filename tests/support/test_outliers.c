@@ -33,14 +33,15 @@ static void keep(void *arg, size_t row, const float *logits, size_t n_vocab)
     memcpy(((seen *)arg)->logits + row * n_vocab, logits, n_vocab * sizeof *logits);
 }
 
-static nib_code watch(void *arg, uint32_t layer, const nib_role *roles, size_t n_roles,
-                      const float *x, size_t rows, size_t cols, nib_err *err)
+static nib_code watch(void *arg, const nib_linear_input *in, nib_err *err)
 {
+    const float *x = in->x;
+    const size_t rows = in->rows, cols = in->cols;
     seen *s = arg;
-    (void)n_roles, (void)err;
-    if (layer != 1 || cols > WIDEST) return NIB_OK;
-    double *to = roles[0] == NIB_ROLE_FFN_GATE || roles[0] == NIB_ROLE_FFN_UP ? s->square
-                 : roles[0] == NIB_ROLE_FFN_DOWN                              ? s->inner
+    (void)err;
+    if (in->layer != 1 || cols > WIDEST) return NIB_OK;
+    double *to = in->role[0] == NIB_ROLE_FFN_GATE || in->role[0] == NIB_ROLE_FFN_UP ? s->square
+                 : in->role[0] == NIB_ROLE_FFN_DOWN                              ? s->inner
                                                                               : NULL;
     for (size_t i = 0; to && i < rows * cols; i++) to[i % cols] += (double)x[i] * x[i];
     return NIB_OK;
