@@ -90,6 +90,10 @@ nib_code nib_collect_hessians(nib_collect_report *r, const char *dir, const nib_
     collector c = {
         .target = dir, .m = m, .w = w, .report = r, .stage = {.fd = -1}, .moments = {.ctx = ctx}};
     *r = (nib_collect_report){0};
+    if (m->hp.n_expert)
+        return nib_fail(err, NIB_EINVAL,
+                        "the model has experts, whose second moments are not kept: give 'nibble "
+                        "quantize' the --text itself");
     nib_code rc = nib_runner_new(&c.runner, m, w, ctx, err);
     if (!rc) rc = check_disk_first(&c, opts->memory, err);
     if (!rc) rc = nib_block_pass_open(&c.x, &c.runner, 0, w->n, opts->memory, dir, err);

@@ -54,6 +54,7 @@ static nib_code on_original(void *arg, const nib_linear_input *seen, nib_err *er
     const nib_hessians *m = arg;
     const float *x = seen->x;
     const size_t rows = seen->rows, cols = seen->cols;
+    if (!nib_role_is_linear(seen->role[0]) || nib_role_is_expert(seen->role[0])) return NIB_OK;
     nib_code rc = meet(arg, seen->role, seen->n_roles, cols, &in, err);
     if (rc || (m->only && in != m->only)) return rc;
     float *to = nib_buf_reserve(&in->original, rows, cols * sizeof *to);
@@ -70,6 +71,7 @@ static nib_code on_input(void *arg, const nib_linear_input *seen, nib_err *err)
     nib_hessian *in;
     const float *x = seen->x;
     const size_t rows = seen->rows, cols = seen->cols;
+    if (!nib_role_is_linear(seen->role[0]) || nib_role_is_expert(seen->role[0])) return NIB_OK;
     nib_code rc = meet(m, seen->role, seen->n_roles, cols, &in, err);
     if (rc || (m->only && in != m->only)) return rc;
     in->rows += rows;

@@ -87,6 +87,7 @@ static bool add_line(nib_json *list, const nib_solve_line *l)
 {
     nib_json *j = nib_json_add_object(list, NULL);
     return j && nib_json_add_str(j, "name", l->name) &&
+           (!l->of_expert || nib_json_add_num(j, "expert", l->expert)) &&
            nib_json_add_str(j, "type", l->codec->name) && nib_json_add_num(j, "error", l->solved) &&
            nib_json_add_num(j, "rounded_error", l->rtn) && nib_json_add_num(j, "damp", l->damp) &&
            nib_json_add_num(j, "seconds", l->seconds);

@@ -5,19 +5,46 @@
 #include <stdio.h>
 #include <string.h>
 
-/* All linear layers of a block. */
-static const struct {
-    nib_role role[NIB_FUSED_MAX];
+/* Linear layers of a block that read one input, of which engines make one. */
+typedef struct {
+    nib_role role[NIB_FUSED_MAX]; /* [n] */
     size_t n;
-    const char *fused;
-} sets[] = {
-    {{NIB_ROLE_ATTN_Q, NIB_ROLE_ATTN_K, NIB_ROLE_ATTN_V}, 3, "qkv_proj"},
-    {{NIB_ROLE_ATTN_OUTPUT}, 1, NULL},
-    {{NIB_ROLE_FFN_GATE, NIB_ROLE_FFN_UP}, 2, "gate_up_proj"},
-    {{NIB_ROLE_FFN_DOWN}, 1, NULL},
-};
+    const char *fused; /* what engines call it; NULL: no name */
+} set;
 
-enum { N_SETS = sizeof sets / sizeof *sets };
+enum { SETS_MAX = 3 * NIB_INPUTS_MAX };
+
+static const char *fused_name(nib_role first)
+{
+    static const struct {
+        nib_role first;
+        const char *name;
+    } names[] = {{NIB_ROLE_ATTN_Q, "qkv_proj"}, {NIB_ROLE_FFN_GATE, "gate_up_proj"}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (names[i].first == first) return names[i].name;
+    return NULL;
+}
+
+/* The sets of a block: by input, routers and experts apart from what else reads it. */
+static size_t list_sets(set out[SETS_MAX], const nib_model *m, uint32_t layer)
+{
+    nib_inputs in;
+    size_t n = 0;
+    nib_steps_inputs(&in, nib_model_steps(m, layer));
+    for (size_t i = 0; i < in.n; i++) {
+        set *of[3] = {NULL}; /* packed, never packed, experts' */
+        for (size_t k = 0; k < in.input[i].n_readers; k++) {
+            const nib_role r = in.input[i].reader[k];
+            set **s = &of[nib_role_is_expert(r) ? 2 : !nib_role_is_linear(r)];
+            if (!*s || (*s)->n == NIB_FUSED_MAX) {
+                *s = &out[n++];
+                **s = (set){.fused = fused_name(r)};
+            }
+            (*s)->role[(*s)->n++] = r;
+        }
+    }
+    return n;
+}
 
 /* ---- one layer ---- */
 
@@ -43,16 +70,6 @@ nib_code nib_folder_choose(nib_packing *f, bool *packed, nib_plan_tensor *t, con
 
 /* ---- layers that belong together ---- */
 
-/* The weight of that role; NULL: this block has none. */
-static const nib_plan_tensor *find_weight(const nib_plan *p, uint32_t layer, nib_role role)
-{
-    for (size_t i = 0; i < p->n; i++) {
-        const nib_place at = p->tensor[i].place;
-        if (at.role == role && at.layer == layer && !at.bias) return &p->tensor[i];
-    }
-    return NULL;
-}
-
 static bool is_packed(const nib_plan_tensor *t)
 {
     return t->layout.n_parts > 0;
@@ -64,26 +81,38 @@ static bool alike(const nib_plan_tensor *a, const nib_plan_tensor *b)
            (!is_packed(a) || nib_packing_same(&a->layout.format, &b->layout.format));
 }
 
-static nib_code check_set(const nib_plan *p, uint32_t layer, size_t set, nib_err *err)
+/* Experts are one layer for engines, all of a block. */
+static uint32_t n_experts(const nib_model *m, const set *s)
 {
-    const nib_plan_tensor *first = find_weight(p, layer, sets[set].role[0]);
-    for (size_t i = 1; i < sets[set].n; i++) {
-        const nib_plan_tensor *t = find_weight(p, layer, sets[set].role[i]);
-        if (first && t && !alike(first, t))
-            return nib_fail(
-                err, NIB_EINVAL,
-                "tensors '%s' in %s and '%s' in %s: engines run these layers as one, so "
-                "both need the same bits and groups",
-                first->src->name, first->codec->name, t->src->name, t->codec->name);
-    }
+    return nib_role_is_expert(s->role[0]) ? m->hp.n_expert : 1;
+}
+
+static nib_code check_set(const nib_plan *p, uint32_t layer, const set *s, nib_err *err)
+{
+    const nib_plan_tensor *first =
+        nib_plan_find(p, (nib_place){.layer = layer, .role = s->role[0]});
+    for (uint32_t e = 0; e < n_experts(p->model, s); e++)
+        for (size_t i = 0; i < s->n; i++) {
+            const nib_place at = {.layer = layer, .role = s->role[i], .expert = e};
+            const nib_plan_tensor *t = nib_plan_find(p, at);
+            if (first && t && !alike(first, t))
+                return nib_fail(
+                    err, NIB_EINVAL,
+                    "tensors '%s' in %s and '%s' in %s: engines run these layers as one, so "
+                    "both need the same bits and groups",
+                    first->src->name, first->codec->name, t->src->name, t->codec->name);
+        }
     return NIB_OK;
 }
 
 nib_code nib_folder_check_fused(const nib_plan *p, nib_err *err)
 {
     nib_code rc = NIB_OK;
-    for (uint32_t layer = 0; layer < p->model->hp.n_layer; layer++)
-        for (size_t set = 0; set < N_SETS && !rc; set++) rc = check_set(p, layer, set, err);
+    set sets[SETS_MAX];
+    for (uint32_t layer = 0; layer < p->model->hp.n_layer; layer++) {
+        const size_t n = list_sets(sets, p->model, layer);
+        for (size_t i = 0; i < n && !rc; i++) rc = check_set(p, layer, &sets[i], err);
+    }
     return rc;
 }
 
@@ -100,15 +129,17 @@ static bool split_name(const char *weight, nib_arena *memory, const char **paren
     return *parent && *layer;
 }
 
-/* The set that begins with `first`. */
+/* A set of a block, or of one expert of it, that begins with `first`. */
 static bool describe(nib_packing_exception *e, const nib_plan *p, const nib_plan_tensor *first,
-                     size_t set, nib_arena *memory)
+                     const set *s, nib_arena *memory)
 {
-    *e = (nib_packing_exception){.fused = sets[set].fused,
+    *e = (nib_packing_exception){.fused = s->fused,
                                  .format = is_packed(first) ? &first->layout.format : NULL};
     bool ok = true;
-    for (size_t i = 0; i < sets[set].n && ok; i++) {
-        const nib_plan_tensor *t = find_weight(p, first->place.layer, sets[set].role[i]);
+    nib_place at = first->place;
+    for (size_t i = 0; i < s->n && ok; i++) {
+        at.role = s->role[i];
+        const nib_plan_tensor *t = nib_plan_find(p, at);
         if (t) ok = split_name(t->src->name, memory, &e->parent, &e->layer[e->n++]);
     }
     return ok;
@@ -117,19 +148,23 @@ static bool describe(nib_packing_exception *e, const nib_plan *p, const nib_plan
 nib_code nib_folder_list_exceptions(nib_packing_note *note, const nib_plan *p, nib_arena *memory,
                                     nib_err *err)
 {
-    const size_t most = (size_t)p->model->hp.n_layer * N_SETS;
     char output[NIB_PLAN_NAME_MAX + 1];
     const char *parent;
-    nib_packing_exception *list = nib_arena_alloc(memory, most, sizeof *list, sizeof(void *));
+    nib_packing_exception *list = nib_arena_alloc(memory, p->n, sizeof *list, sizeof(void *));
     nib_place_hf_name(p->model->arch, (nib_place){.role = NIB_ROLE_OUTPUT}, output, sizeof output);
     bool ok = list && split_name(output, memory, &parent, &note->output);
     note->exception = list;
-    for (uint32_t layer = 0; layer < p->model->hp.n_layer; layer++)
-        for (size_t set = 0; set < N_SETS && ok; set++) {
-            const nib_plan_tensor *t = find_weight(p, layer, sets[set].role[0]);
-            if (!t || (is_packed(t) && nib_packing_same(&t->layout.format, &p->recipe.layout)))
-                continue;
-            ok = describe(&list[note->n_exceptions++], p, t, set, memory);
-        }
+    for (uint32_t layer = 0; layer < p->model->hp.n_layer && ok; layer++) {
+        set sets[SETS_MAX];
+        const size_t n = list_sets(sets, p->model, layer);
+        for (size_t i = 0; i < n; i++)
+            for (uint32_t e = 0; e < n_experts(p->model, &sets[i]) && ok; e++) {
+                const nib_place at = {.layer = layer, .role = sets[i].role[0], .expert = e};
+                const nib_plan_tensor *t = nib_plan_find(p, at);
+                if (!t || (is_packed(t) && nib_packing_same(&t->layout.format, &p->recipe.layout)))
+                    continue;
+                ok = describe(&list[note->n_exceptions++], p, t, &sets[i], memory);
+            }
+    }
     return ok ? NIB_OK : nib_fail_nomem(err, "the list of layers");
 }

@@ -83,57 +83,112 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* Elements that rescaling keeps: activations of one batch (run/solve/rescale_int.h) and the weights
- * on trial that read one input. */
-static uint64_t rescaling(const nib_hparams *hp, uint64_t widest, size_t n_ctx)
+/* Elements of what solving a block has in memory, by its steps. Of experts one is there at a time. */
+typedef struct {
+    uint64_t weights, moments;
+    uint64_t inputs; /* of a row, of all moments        */
+    uint64_t batch;  /* of a row: residual and work     */
+    uint64_t widest; /* input                           */
+    uint64_t matrix; /* the largest weight              */
+    uint64_t trial;  /* weights that read one input     */
+} block_size;
+
+static void measure_input(block_size *b, const nib_input *in, const nib_steps *s, size_t cols,
+                          const size_t width[NIB_REG_COUNT])
 {
-    const uint64_t embd = hp->n_embd, heads = (uint64_t)hp->n_head + 2 * hp->n_head_kv;
-    return nib_runner_rows(n_ctx) * 2 * (embd + widest) + n_ctx * embd +
-           embd * larger(heads * hp->head_dim, 2 * (uint64_t)hp->n_ff);
+    uint64_t together = 0;
+    bool dense = false, expert = false;
+    for (size_t i = 0; i < in->n_readers; i++) {
+        const nib_role r = in->reader[i];
+        const uint64_t weight = (uint64_t)width[nib_steps_find(s, r)->to] * cols;
+        if (!nib_role_is_linear(r)) continue;
+        dense |= !nib_role_is_expert(r);
+        expert |= nib_role_is_expert(r);
+        b->weights += weight;
+        b->matrix = larger(b->matrix, weight);
+        if (!nib_role_is_expert(r)) together += weight;
+    }
+    b->moments += (uint64_t)(dense + expert) * cols * cols;
+    b->inputs += dense ? cols : 0;
+    b->widest = larger(b->widest, cols);
+    b->trial = larger(b->trial, together);
 }
 
-/* Rounded inputs of one linear layer: f32, and 16-bit codes. */
-static uint64_t rounding(const nib_plan *p, uint64_t widest, size_t n_ctx)
+static block_size measure_block(const nib_model *m, uint32_t layer)
 {
-    return p->recipe.layout.act ? nib_runner_rows(n_ctx) * widest * 3 / 2 : 0;
+    block_size b = {.weights = 0};
+    nib_inputs inputs;
+    size_t width[NIB_REG_COUNT], at[NIB_STEPS_MAX];
+    const nib_steps *s = nib_model_steps(m, layer);
+    nib_model_widths(width, &m->hp);
+    nib_steps_inputs(&inputs, s);
+    for (size_t i = 0; i < inputs.n; i++) {
+        const nib_input *in = &inputs.input[i];
+        measure_input(&b, in, s, width[s->step[in->first].a], width);
+    }
+    b.batch = nib_steps_layout(at, s, width) + m->hp.n_embd;
+    return b;
+}
+
+/* The largest of each over all blocks. */
+static block_size measure_blocks(const nib_model *m)
+{
+    block_size all = {.weights = 0};
+    for (uint32_t layer = 0; layer < m->hp.n_layer; layer++) {
+        const block_size b = measure_block(m, layer);
+        all.weights = larger(all.weights, b.weights);
+        all.moments = larger(all.moments, b.moments);
+        all.inputs = larger(all.inputs, b.inputs);
+        all.batch = larger(all.batch, b.batch);
+        all.widest = larger(all.widest, b.widest);
+        all.matrix = larger(all.matrix, b.matrix);
+        all.trial = larger(all.trial, b.trial);
+    }
+    return all;
+}
+
+/* Windows of activations that are kept between blocks, as set_up_windows() in run/solve/solve.c has
+ * them: each stream is in memory or in a file as a whole. */
+enum { STREAMS = 4 };
+
+static void list_streams(uint64_t n[STREAMS], const nib_plan *p, size_t windows,
+                         const nib_solve_opts *opts)
+{
+    const uint64_t held = smaller(opts->held_out, windows / 8);
+    n[0] = windows;
+    n[1] = held;
+    n[2] = nib_solve_drift(p, opts) > 0 ? windows - held : 0;
+    n[3] = p->model->hp.n_expert ? windows - held : 0;
 }
 
 uint64_t nib_solve_memory(const nib_plan *p, size_t windows, size_t n_ctx,
                           const nib_solve_opts *opts, int threads)
 {
-    const nib_hparams *hp = &p->model->hp;
-    const uint64_t embd = hp->n_embd, ff = hp->n_ff, q = (uint64_t)hp->n_head * hp->head_dim,
-                   kv = (uint64_t)hp->n_head_kv * hp->head_dim;
-    const uint64_t widest = larger(embd, larger(q, ff)), matrix = embd * larger(q, ff);
-    const uint64_t weights = 2 * embd * q + 2 * embd * kv + 3 * embd * ff,
-                   moments = 2 * embd * embd + q * q + ff * ff,
-                   drift = nib_solve_drift(p, opts) > 0,
-                   inputs = drift * nib_runner_rows(n_ctx) * (2 * embd + q + ff),
-                   batch = nib_runner_rows(n_ctx) * (2 * embd + larger(q + 2 * kv, 2 * ff)),
-                   held = smaller(opts->held_out, windows / 8),
-                   kept = (windows + (drift ? windows : held)) * n_ctx * embd,
-                   run = opts->stats ? 0
-                                     : sizeof(float) * (batch + inputs) +
-                                           smaller(sizeof(float) * kept, opts->memory);
-    const uint64_t trials = p->recipe.transform ? rescaling(hp, widest, n_ctx) : 0,
-                   rounded = rounding(p, widest, n_ctx);
-    return sizeof(float) * (weights + (1 + drift) * moments + trials + rounded +
-                            smaller(matrix, SLAB_WEIGHTS)) +
-           run + PER_SOLVER_ELEMENT * widest * widest + PER_WEIGHT * matrix +
+    const block_size b = measure_blocks(p->model);
+    const uint64_t rows = nib_runner_rows(n_ctx), embd = p->model->hp.n_embd,
+                   drift = nib_solve_drift(p, opts) > 0;
+    uint64_t n[STREAMS], kept = 0, run = 0, trials = 0, rounded = 0;
+    list_streams(n, p, windows, opts);
+    for (int i = 0; i < STREAMS; i++) kept += n[i] * n_ctx * embd * sizeof(float);
+    if (!opts->stats)
+        run = sizeof(float) * rows * (b.batch + drift * b.inputs) + smaller(kept, opts->memory);
+    if (p->recipe.transform) /* what goes through a block, in twice, and weights on trial */
+        trials = rows * 2 * (embd + b.widest) + n_ctx * embd + b.trial;
+    if (p->recipe.layout.act) rounded = rows * b.widest * 3 / 2; /* f32, and codes of 16 bits */
+    return sizeof(float) * (b.weights + (1 + drift) * b.moments + trials + rounded +
+                            smaller(b.matrix, SLAB_WEIGHTS)) +
+           run + PER_SOLVER_ELEMENT * b.widest * b.widest + PER_WEIGHT * b.matrix +
            (uint64_t)threads * BLAS_BYTES;
 }
 
-/* As set_up() in run/solve/solve.c has its streams: each is in memory or in a file as a whole. */
 uint64_t nib_solve_spilled(const nib_plan *p, size_t windows, size_t n_ctx,
                            const nib_solve_opts *opts)
 {
-    const uint64_t window = (uint64_t)n_ctx * p->model->hp.n_embd * sizeof(float),
-                   held = smaller(opts->held_out, windows / 8);
-    const uint64_t streams[] = {windows, held, nib_solve_drift(p, opts) > 0 ? windows - held : 0};
-    uint64_t left = opts->memory, spilled = 0;
+    uint64_t n[STREAMS], left = opts->memory, spilled = 0;
     if (opts->stats) return 0;
-    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++) {
-        const uint64_t bytes = streams[i] * window;
+    list_streams(n, p, windows, opts);
+    for (int i = 0; i < STREAMS; i++) {
+        const uint64_t bytes = n[i] * n_ctx * p->model->hp.n_embd * sizeof(float);
         if (bytes > left)
             spilled += bytes;
         else

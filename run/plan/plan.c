@@ -20,6 +20,60 @@ typedef struct {
     nib_type output_type, embedding_type; /* NIB_TYPE_COUNT: no wish */
 } chooser;
 
+/* ---- tensors by place ---- */
+
+static uint64_t place_key(nib_place p)
+{
+    return (((uint64_t)p.layer << 8 | (uint64_t)p.role) << 32 | p.expert) << 1 | p.bias;
+}
+
+static int by_key(const void *a, const void *b)
+{
+    const nib_plan_index *s = a, *t = b;
+    return (s->key > t->key) - (s->key < t->key);
+}
+
+nib_code nib_plan_make_index(nib_plan *p, nib_err *err)
+{
+    p->index = nib_alloc(p->n + 1, sizeof *p->index);
+    if (!p->index) return nib_fail_nomem(err, "a plan");
+    for (size_t i = 0; i < p->n; i++)
+        if (p->tensor[i].place.role)
+            p->index[p->n_index++] = (nib_plan_index){place_key(p->tensor[i].place), i};
+    qsort(p->index, p->n_index, sizeof *p->index, by_key);
+    return NIB_OK;
+}
+
+const nib_plan_tensor *nib_plan_find(const nib_plan *p, nib_place at)
+{
+    const nib_plan_index key = {.key = place_key(at)},
+                         *found =
+                             bsearch(&key, p->index, p->n_index, sizeof *p->index, by_key);
+    return found ? &p->tensor[found->at] : NULL;
+}
+
+bool nib_plan_expert(nib_plan_tensor *out, const nib_plan *p, nib_place at)
+{
+    nib_place all = at;
+    all.expert = NIB_EXPERTS_ALL;
+    const nib_plan_tensor *t = nib_plan_find(p, at);
+    if (t) {
+        *out = *t;
+        return true;
+    }
+    if (!(t = nib_plan_find(p, all))) return false;
+    const size_t n = nib_plan_matrices(t);
+    *out = *t;
+    out->place = at;
+    out->src = nib_model_tensor(p->model, at);
+    out->rows /= n;
+    out->bytes /= n;
+    out->solved_at += at.expert * out->bytes;
+    if (out->importance) out->importance += at.expert * t->cols;
+    snprintf(out->name, sizeof out->name, "%.200s, expert %u", t->name, at.expert);
+    return true;
+}
+
 /* ---- which tensors, and in which order ---- */
 
 /* N of "blk.N.", -1 for tensors outside the blocks: these come first in the file. */
@@ -102,7 +156,7 @@ static nib_code list_tensors(nib_plan *p, nib_err *err)
         t->cols = p->model->hp.head_dim / 2;
     }
     qsort(p->tensor, p->n, sizeof *p->tensor, by_place);
-    return NIB_OK;
+    return nib_plan_make_index(p, err);
 }
 
 /* GGUF has no key for a scale of the scores, so queries are stored scaled where the model's is
@@ -274,6 +328,7 @@ static nib_code init_chooser(chooser *c, nib_plan *p, const nib_imatrix *im, nib
     if ((rc = nib_overrides_new(&c->overrides, r, p->model, err))) return rc;
     c->mix = (nib_file_type_mix){.file_type = p->file_type,
                                  .arch = p->model->arch->name,
+                                 .n_expert = hp->n_expert,
                                  .n_layer = hp->n_layer,
                                  .n_head = hp->n_head,
                                  .n_head_kv = hp->n_head_kv,
@@ -476,5 +531,6 @@ void nib_plan_free(nib_plan *p)
     nib_free(p->record);
     nib_free(p->view);
     nib_free(p->tensor);
+    nib_free(p->index);
     *p = (nib_plan){0};
 }

@@ -56,6 +56,12 @@ typedef struct {
     uint64_t weights, bytes;
 } nib_type_total;
 
+/* Where in the plan the tensor of a place is. */
+typedef struct {
+    uint64_t key; /* of the place */
+    size_t at;
+} nib_plan_index;
+
 typedef struct {
     const nib_model *model;         /* borrowed */
     nib_recipe recipe;              /* strings borrowed */
@@ -67,6 +73,8 @@ typedef struct {
     nib_tensor *view; /* of weights that the file holds scaled                               */
     nib_gguf_tensor *record; /* [n] the same for the writer, names borrowed from `tensor` */
     size_t n;
+    nib_plan_index *index;  /* [n_index] by place */
+    size_t n_index;
     nib_gguf_kvs *kvs;       /* the file's metadata */
     nib_output_files layout; /* paths and sizes of the files to be, of either format */
     float *importance;       /* storage */
@@ -93,6 +101,13 @@ NIB_MUST_USE nib_code nib_plan_make(nib_plan *p, const nib_recipe *recipe, const
  * activations that do not stay in memory? */
 NIB_MUST_USE nib_code nib_plan_room(const nib_plan *p, uint64_t spilled, nib_err *err);
 void nib_plan_free(nib_plan *p);
+
+/* The tensor of a place; NULL: there is none. For this the tensors are in order and indexed. */
+const nib_plan_tensor *nib_plan_find(const nib_plan *p, nib_place at);
+NIB_MUST_USE nib_code nib_plan_make_index(nib_plan *p, nib_err *err);
+/* One expert's weight as a tensor of its own, which of a GGUF file is a part of one; false: there is
+ * none. */
+bool nib_plan_expert(nib_plan_tensor *out, const nib_plan *p, nib_place at);
 
 /* Sums over the tensors, whose bytes are known, and places in the side file. */
 void nib_plan_add_up(nib_plan *p);

@@ -102,30 +102,36 @@ static nib_code plan_tensor(nib_plan *p, size_t i, nib_overrides *o, nib_err *er
     return packed ? pack_tensor(p, t, f, &p->group[i], err) : copy_tensor(p, t, err);
 }
 
+static void add_tensor(nib_plan *p, nib_place place, const nib_tensor *src)
+{
+    nib_plan_tensor *t = &p->tensor[p->n++];
+    t->place = place;
+    t->src = src;
+    t->rows = nib_tensor_rows(src);
+    t->cols = nib_tensor_cols(src);
+    t->method = p->recipe.method;
+    t->embedding_or_output = place.role == NIB_ROLE_TOKEN_EMBD || place.role == NIB_ROLE_OUTPUT;
+    snprintf(t->name, sizeof t->name, "%.*s", NIB_PLAN_NAME_MAX, src->name);
+}
+
 static nib_code list_tensors(nib_plan *p, nib_overrides *o, nib_err *err)
 {
-    const nib_source *src = p->model->src;
-    const size_t n = nib_source_count(src);
+    const nib_model *m = p->model;
+    const size_t n = m->n_placed + nib_source_count(m->src);
     p->tensor = nib_calloc(n, sizeof *p->tensor);
     p->record = nib_calloc(n, sizeof *p->record);
     p->group = nib_calloc(n, sizeof *p->group);
     if (!p->tensor || !p->record || !p->group) return nib_fail_nomem(err, "a plan");
-    for (size_t i = 0; i < n; i++) {
-        nib_plan_tensor *t = &p->tensor[i];
-        t->src = nib_source_at(src, i);
-        t->rows = nib_tensor_rows(t->src);
-        t->cols = nib_tensor_cols(t->src);
-        t->method = p->recipe.method;
-        if (nib_model_place(p->model, t->src, &t->place))
-            t->src = nib_model_tensor(p->model, t->place);
-        t->embedding_or_output =
-            t->place.role == NIB_ROLE_TOKEN_EMBD || t->place.role == NIB_ROLE_OUTPUT;
-        snprintf(t->name, sizeof t->name, "%.*s", NIB_PLAN_NAME_MAX, t->src->name);
+    for (size_t i = 0; i < m->n_placed; i++)
+        add_tensor(p, m->placed[i].place, m->placed[i].tensor);
+    for (size_t i = 0; i < nib_source_count(m->src); i++) {
+        nib_place place; /* buffers have none */
+        const nib_tensor *t = nib_source_at(m->src, i);
+        if (!nib_model_place(m, t, &place)) add_tensor(p, place, t);
     }
-    p->n = n;
     nib_plan_sort(p);
-    nib_code rc = NIB_OK;
-    for (size_t i = 0; i < n && !rc; i++) {
+    nib_code rc = nib_plan_make_index(p, err);
+    for (size_t i = 0; i < p->n && !rc; i++) {
         const nib_tensor *t = p->tensor[i].src;
         nib_gguf_tensor *r = &p->record[i];
         if ((rc = plan_tensor(p, i, o, err))) break;

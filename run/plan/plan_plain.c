@@ -48,14 +48,19 @@ static nib_code find_type(const nib_codec **out, nib_plan *p, nib_err *err)
 
 /* ---- tensors ---- */
 
-/* False: a table that the configuration says as well, or a buffer that nobody reads. */
-static bool place_tensor(const nib_plan *p, const nib_tensor *src, const nib_codec *c,
+/* False: a table that the configuration says as well. */
+static bool place_tensor(const nib_plan *p, const nib_placed *placed, const nib_codec *c,
                          nib_plan_tensor *t)
 {
     const nib_model *m = p->model;
-    *t = (nib_plan_tensor){
-        .src = src, .codec = c, .rows = nib_tensor_rows(src), .cols = nib_tensor_cols(src)};
-    if (!nib_model_place(m, src, &t->place) || t->place.role == NIB_ROLE_ROPE_FREQS) return false;
+    const nib_tensor *src = placed->tensor;
+    if (src->plus != 0) src = nib_source_find(m->src, src->name); /* as it is stored */
+    *t = (nib_plan_tensor){.place = placed->place,
+                           .src = src,
+                           .codec = c,
+                           .rows = nib_tensor_rows(src),
+                           .cols = nib_tensor_cols(src)};
+    if (t->place.role == NIB_ROLE_ROPE_FREQS) return false;
     const bool pairs = t->place.role == NIB_ROLE_ATTN_Q || t->place.role == NIB_ROLE_ATTN_K;
     if (nib_source_get_kind(m->src) == NIB_SOURCE_GGUF)
         nib_place_hf_name(m->arch, t->place, t->name, sizeof t->name);
@@ -64,7 +69,7 @@ static bool place_tensor(const nib_plan *p, const nib_tensor *src, const nib_cod
     if (pairs && m->rope_interleaved) t->rope_head = m->hp.head_dim;
     t->embedding_or_output =
         t->place.role == NIB_ROLE_TOKEN_EMBD || t->place.role == NIB_ROLE_OUTPUT;
-    if (src->codec == c && !src->packed && !t->rope_head) t->action = NIB_ACTION_COPY;
+    if (src->codec == c && nib_tensor_is_plain(src) && !t->rope_head) t->action = NIB_ACTION_COPY;
     snprintf(t->reason, sizeof t->reason,
              t->action == NIB_ACTION_COPY ? "copied as it is" : "as asked for");
     return true;
@@ -72,22 +77,23 @@ static bool place_tensor(const nib_plan *p, const nib_tensor *src, const nib_cod
 
 static nib_code list_tensors(nib_plan *p, const nib_codec *c, nib_err *err)
 {
-    const nib_source *src = p->model->src;
-    const size_t n = nib_source_count(src);
+    const nib_model *m = p->model;
+    const size_t n = m->n_placed;
     p->tensor = nib_calloc(n, sizeof *p->tensor);
     p->record = nib_calloc(n, sizeof *p->record);
     if (!p->tensor || !p->record) return nib_fail_nomem(err, "a plan");
     for (size_t i = 0; i < n; i++)
-        p->n += place_tensor(p, nib_source_at(src, i), c, &p->tensor[p->n]);
+        p->n += place_tensor(p, &m->placed[i], c, &p->tensor[p->n]);
     nib_plan_sort(p);
+    nib_code rc = nib_plan_make_index(p, err);
+    if (rc) return rc;
     for (size_t i = 0; i < p->n; i++) {
         nib_plan_tensor *t = &p->tensor[i];
         nib_gguf_tensor *r = &p->record[i];
         t->bytes = t->rows * t->cols * c->bytes;
         *r = (nib_gguf_tensor){.name = t->name, .type = c->type};
-        if (t->embedding_or_output || (nib_role_is_linear(t->place.role) && !t->place.bias))
-            r->shape[r->n_dims++] = t->rows;
-        r->shape[r->n_dims++] = t->cols;
+        for (int d = 0; d < t->src->n_dims && r->n_dims < NIB_GGUF_DIMS_MAX; d++)
+            r->shape[r->n_dims++] = t->src->shape[d];
     }
     return NIB_OK;
 }

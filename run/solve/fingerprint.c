@@ -46,7 +46,9 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
         *out = hash_layout(*out, &t->layout.format);
         *out = nib_hash(*out, &t->method, sizeof t->method);
         *out = nib_hash(*out, &t->range, sizeof t->range);
-        if (t->importance) *out = nib_hash(*out, t->importance, t->cols * sizeof *t->importance);
+        if (t->importance)
+            *out = nib_hash(*out, t->importance,
+                            nib_plan_matrices(t) * t->cols * sizeof *t->importance);
     }
     *out = nib_hash(*out, numbers, sizeof numbers);
     *out = opts->stats ? nib_hash(*out, &opts->stats->head, sizeof opts->stats->head)

@@ -38,6 +38,7 @@ void nib_layer_weights_release(nib_layer_weights *b)
         nib_graph_round_input(b->graph, (nib_role)r, NULL);
     }
     nib_layer_weights_use(b, false);
+    nib_layer_weights_use_experts(b, NULL);
 }
 
 nib_code nib_layer_weights_load(nib_layer_weights *b, uint32_t layer, nib_err *err)
@@ -48,11 +49,30 @@ nib_code nib_layer_weights_load(nib_layer_weights *b, uint32_t layer, nib_err *e
     for (size_t i = 0; i < b->p->n && !rc; i++) {
         const nib_plan_tensor *t = &b->p->tensor[i];
         const nib_role role = t->place.role;
-        if (!nib_layer_weights_holds(t) || t->place.layer != layer) continue;
+        if (!nib_layer_weights_holds(t) || t->place.layer != layer || nib_role_is_expert(role))
+            continue;
         rc = load(b, t->place.bias ? &b->bias[role] : &b->weight[role], t, err);
     }
     nib_layer_weights_use(b, true);
     return rc;
+}
+
+nib_code nib_layer_weights_load_expert(nib_layer_weights *b, uint32_t expert, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    for (nib_role r = NIB_ROLE_FIRST_EXPERT; r < NIB_ROLE_COUNT && !rc; r++) {
+        const nib_place at = {.layer = b->layer, .role = r, .expert = expert};
+        nib_plan_tensor *part = &b->part[r - NIB_ROLE_FIRST_EXPERT];
+        b->weight[r].tensor = NULL;
+        if (nib_plan_expert(part, b->p, at) && nib_layer_weights_holds(part))
+            rc = load(b, &b->weight[r], part, err);
+    }
+    return rc;
+}
+
+void nib_layer_weights_drop_expert(nib_layer_weights *b)
+{
+    for (nib_role r = NIB_ROLE_FIRST_EXPERT; r < NIB_ROLE_COUNT; r++) b->weight[r].tensor = NULL;
 }
 
 /* What an earlier run made of it, or the writer will. */
@@ -74,6 +94,36 @@ nib_code nib_layer_weights_load_kept(nib_layer_weights *b, nib_commit *keep, uin
             if (both[i]->tensor) rc = kept(keep, both[i], err);
     }
     return rc;
+}
+
+/* What the output will hold of an expert. */
+static nib_code get_expert(void *arg, nib_place at, const float **w, const nib_act_quant **act,
+                           nib_err *err)
+{
+    nib_layer_weights *b = arg;
+    nib_layer_weight *own = &b->weight[at.role];
+    nib_plan_tensor *part = &b->part[at.role - NIB_ROLE_FIRST_EXPERT];
+    if (!nib_plan_expert(part, b->p, at) || !nib_layer_weights_holds(part)) return NIB_OK;
+    const bool staged = part->action == NIB_ACTION_STAGE;
+    nib_code rc = NIB_OK;
+    own->tensor = part;
+    own->act = (nib_act_quant){0};
+    own->v = nib_buf_reserve(&own->memory, (size_t)(part->rows * part->cols), sizeof *own->v);
+    if (!own->v) return nib_fail_nomem(err, "weights");
+    if (!staged)
+        rc = nib_weights_read(b->p, part, 0, part->rows, own->v, &b->raw, b->ctx->cpu, err);
+    if (!rc) rc = kept(b->keep, own, err);
+    *w = own->v;
+    *act = own->act.scheme ? &own->act : NULL;
+    own->tensor = NULL;
+    return rc;
+}
+
+void nib_layer_weights_use_experts(nib_layer_weights *b, nib_commit *keep)
+{
+    b->keep = keep;
+    b->experts = (nib_expert_weights){get_expert, b};
+    nib_graph_replace_experts(b->graph, keep ? &b->experts : NULL);
 }
 
 void nib_layer_weights_round_inputs(const nib_layer_weights *b)

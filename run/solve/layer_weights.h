@@ -3,7 +3,8 @@
  * memory.
  *
  * What the output will not hold as it is in the source is loaded as f32 and stands in for the
- * source's weights in the forward pass, so that it can be changed under it. */
+ * source's weights in the forward pass, so that it can be changed under it. Of experts no more than
+ * one is in memory. */
 #ifndef NIB_RUN_SOLVE_LAYER_WEIGHTS_H
 #define NIB_RUN_SOLVE_LAYER_WEIGHTS_H
 
@@ -26,6 +27,9 @@ typedef struct {
     uint32_t layer;
     nib_layer_weight weight[NIB_ROLE_COUNT]; /* matrices, and norms when they are rescaled   */
     nib_layer_weight bias[NIB_ROLE_COUNT];   /* of linears whose outputs are rescaled        */
+    nib_plan_tensor part[NIB_ROLE_COUNT - NIB_ROLE_FIRST_EXPERT]; /* of the one expert in `weight` */
+    nib_expert_weights experts;
+    nib_commit *keep; /* where solved experts are read back from */
     nib_buf raw;
 } nib_layer_weights;
 
@@ -34,6 +38,14 @@ bool nib_layer_weights_holds(const nib_plan_tensor *t);
 /* The block's tensors of the plan from the source. Weights that are not finite are an error that
  * names tensor, row and column. */
 NIB_MUST_USE nib_code nib_layer_weights_load(nib_layer_weights *b, uint32_t layer, nib_err *err);
+/* One expert's weights of the loaded layer, in the places of its roles; without effect on the graph.
+ */
+NIB_MUST_USE nib_code nib_layer_weights_load_expert(nib_layer_weights *b, uint32_t expert,
+                                                    nib_err *err);
+void nib_layer_weights_drop_expert(nib_layer_weights *b);
+/* Once all experts are solved: the graph reads each back when its turn comes, or rounds it as the
+ * writer will; keep NULL: the source's. */
+void nib_layer_weights_use_experts(nib_layer_weights *b, nib_commit *keep);
 /* The same as an earlier run wrote them. */
 NIB_MUST_USE nib_code nib_layer_weights_load_kept(nib_layer_weights *b, nib_commit *keep,
                                                   uint32_t layer, nib_err *err);

@@ -2,12 +2,16 @@
 /* run/solve/solve.c - see solve.h. */
 #include "run/solve/solve.h"
 
+#include "calib/expert_inputs.h"
 #include "calib/input_ranges.h"
 #include "quant/awq.h"
 #include "quant/retarget.h"
 #include "quant/round.h"
 #include "run/solve/layer_weights.h"
+#include "calib/accumulate.h"
 #include "calib/block_pass.h"
+
+#include <string.h>
 
 typedef struct {
     const nib_plan *p;
@@ -25,6 +29,9 @@ typedef struct {
     nib_block_pass
         calib_original; /* with drift: the windows to calibrate on, in the original model */
     nib_hessians moments;
+    nib_expert_inputs experts;   /* of models with experts */
+    nib_hessian expert_in[2];    /* of one expert: what gate and up read, what down reads */
+    nib_buf expert_x;
     nib_commit keep;
     nib_layer_weights block;
     nib_input_ranges activations;   /* of the block, where the layout wants ranges */
@@ -64,6 +71,18 @@ static nib_code keep_weight(solver *s, nib_layer_weight *b, const uint32_t *oute
     return rc;
 }
 
+/* As the plan has it, which outlives the run. */
+static const char *planned_name(const solver *s, const nib_plan_tensor *t)
+{
+    nib_place at = t->place;
+    const nib_plan_tensor *found = nib_plan_find(s->p, at);
+    if (!found) {
+        at.expert = NIB_EXPERTS_ALL;
+        found = nib_plan_find(s->p, at);
+    }
+    return found ? found->name : "";
+}
+
 static nib_code solve_weight(solver *s, nib_layer_weight *b, nib_err *err)
 {
     const nib_plan_tensor *t = b->tensor;
@@ -77,8 +96,14 @@ static nib_code solve_weight(solver *s, nib_layer_weight *b, nib_err *err)
     nib_code rc = nib_gptq_solve(s->gptq, t->codec, b->v, (size_t)t->rows, code, param, &r, err);
     if (!rc) rc = keep_weight(s, b, nib_gptq_outer(s->gptq), err);
     if (rc) return rc;
-    *line = (nib_solve_line){
-        t->name, t->codec, r.rtn, r.solved, nib_gptq_damp(s->gptq), nib_now() - started};
+    *line = (nib_solve_line){.name = planned_name(s, t),
+                             .of_expert = nib_role_is_expert(t->place.role),
+                             .expert = t->place.expert,
+                             .codec = t->codec,
+                             .rtn = r.rtn,
+                             .solved = r.solved,
+                             .damp = nib_gptq_damp(s->gptq),
+                             .seconds = nib_now() - started};
     s->report->n++;
     nib_debug(s->ctx->log,
               "%-28s %-7s output error %.3e, rounded %.3e (%.0f %%), damping %.3g, %.2f s", t->name,
@@ -168,10 +193,19 @@ static nib_code gather_original(solver *s, uint32_t layer, size_t from, size_t e
 /* Batch by batch through the block: with drift the original model's activations, which move on if
  * nothing is gathered from this block again (`last`), then those of the quantized blocks, which
  * move on if they are to (`keep`). */
+static nib_code on_input(void *arg, const nib_linear_input *in, nib_err *err)
+{
+    solver *s = arg;
+    const nib_observer moments = nib_hessians_observer(&s->moments);
+    nib_code rc = s->experts.of ? nib_expert_inputs_see(&s->experts, in, err) : NIB_OK;
+    return rc ? rc : moments.linear_input(moments.arg, in, err);
+}
+
 static nib_code gather(solver *s, uint32_t layer, bool last, bool keep, nib_err *err)
 {
-    const nib_observer obs = nib_hessians_observer(&s->moments);
+    const nib_observer obs = {on_input, s};
     nib_code rc = NIB_OK;
+    nib_expert_inputs_start(&s->experts);
     for (size_t i = 0; i < s->n_calib && !rc; i += s->runner.batch) {
         const size_t end = s->n_calib - i < s->runner.batch ? s->n_calib : i + s->runner.batch;
         if (s->moments.drift) rc = gather_original(s, layer, i, end, last, err);
@@ -234,11 +268,117 @@ static nib_code study_block(solver *s, uint32_t layer, nib_err *err)
     return rc || !ranges ? rc : observe_ranges(s, layer, move, err);
 }
 
-/* An input of the block, some of whose weights are solved. */
+/* ---- experts ---- */
+
+static bool has_experts(const solver *s, uint32_t layer)
+{
+    return !nib_layer_is_dense(&s->m->hp, layer);
+}
+
+/* The input of an expert's down projection, as its gate and up are now. */
+static nib_code on_down(void *arg, const nib_linear_input *in, nib_err *err)
+{
+    solver *s = arg;
+    if (in->role[0] != NIB_ROLE_FFN_DOWN_EXPS) return NIB_OK;
+    return nib_accumulate_hessian(s->expert_in[1].h.p, in->x, in->rows, in->cols, s->ctx, err);
+}
+
+static nib_code own_expert(void *arg, nib_place at, const float **w, const nib_act_quant **act,
+                           nib_err *err)
+{
+    solver *s = arg;
+    (void)act, (void)err;
+    if (s->block.weight[at.role].tensor) *w = s->block.weight[at.role].v;
+    return NIB_OK;
+}
+
+/* Second moments of an expert's tokens, of what gate and up read (i = 0) or down reads (1). */
+static nib_code sum_expert(solver *s, uint32_t layer, uint32_t e, size_t i, nib_err *err)
+{
+    enum { ROWS = 4096 };
+    static const nib_role down = NIB_ROLE_FFN_DOWN_EXPS,
+                          gate_up[] = {NIB_ROLE_FFN_GATE_EXPS, NIB_ROLE_FFN_UP_EXPS};
+    const nib_expert_weights own = {own_expert, s};
+    const nib_observer obs = {on_down, s};
+    const size_t n = s->experts.of[e].n, embd = s->m->hp.n_embd;
+    nib_hessian *in = &s->expert_in[i];
+    in->cols = i ? s->m->hp.n_ff_expert : embd;
+    in->n_roles = i ? 1 : 2;
+    memcpy(in->role, i ? &down : gate_up, in->n_roles * sizeof *in->role);
+    in->rows = n;
+    float *h = nib_buf_reserve(&in->h, in->cols, in->cols * sizeof *h);
+    float *x = nib_buf_reserve(&s->expert_x, n < ROWS ? n : ROWS, embd * sizeof *x);
+    if (!h || !x) return nib_fail_nomem(err, "second moments of an expert");
+    memset(h, 0, in->cols * in->cols * sizeof *h);
+    nib_graph_replace_experts(s->runner.graph, &own);
+    nib_code rc = NIB_OK;
+    for (size_t at = 0; at < n && !rc; at += ROWS) {
+        const size_t now = n - at < ROWS ? n - at : ROWS;
+        rc = nib_expert_inputs_get(&s->experts, e, at, now, x, err);
+        if (!rc)
+            rc = i ? nib_graph_expert(s->runner.graph, layer, e, x, now, &obs, err)
+                   : nib_accumulate_hessian(h, x, now, embd, s->ctx, err);
+    }
+    nib_graph_replace_experts(s->runner.graph, NULL);
+    return rc;
+}
+
+/* By what an expert saw: fewer tokens than an eighth of its channels say too little of how these go
+ * together, so its weights are rounded by importance; none: to nearest. Fewer tokens, more damping:
+ * (1 + channels / tokens) times as much. */
+static nib_code solve_expert_input(solver *s, nib_hessian *in, nib_err *err)
+{
+    const size_t cols = in->cols;
+    float *h = in->h.p;
+    double sum = 0;
+    const bool few = in->rows < (cols + 7) / 8;
+    for (size_t i = 0; i < cols; i++) sum += h[i * cols + i];
+    for (size_t k = 0; k < in->n_roles && few; k++) {
+        nib_layer_weight *b = &s->block.weight[in->role[k]];
+        if (b->tensor && b->tensor->method != NIB_METHOD_RTN)
+            s->block.part[in->role[k] - NIB_ROLE_FIRST_EXPERT].method = NIB_METHOD_RTN;
+    }
+    const float more =
+        in->rows ? (float)(s->opts->gptq.damp * sum / (double)in->rows) : 0; /* mean x cols / rows */
+    for (size_t i = 0; i < cols; i++) h[i * cols + i] += in->rows ? more : 1;
+    return solve_input(s, in, err);
+}
+
+static nib_code solve_experts(solver *s, uint32_t layer, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    size_t none = 0, few = 0;
+    const bool drift = s->moments.drift;
+    s->moments.drift = false; /* of experts it is not known */
+    for (uint32_t e = 0; e < s->m->hp.n_expert && !rc; e++) {
+        const size_t n = s->experts.of[e].n;
+        none += !n;
+        few += n && n < s->m->hp.n_embd / 8;
+        rc = nib_layer_weights_load_expert(&s->block, e, err);
+        for (size_t i = 0; i < 2 && !rc; i++) {
+            rc = sum_expert(s, layer, e, i, err);
+            if (!rc) rc = solve_expert_input(s, &s->expert_in[i], err);
+        }
+        nib_layer_weights_drop_expert(&s->block);
+    }
+    s->moments.drift = drift;
+    if (none || few)
+        nib_info(s->ctx->log,
+                 "block %u: %zu of %u experts saw no token and are rounded to nearest, %zu saw few "
+                 "and are rounded by importance: more text helps",
+                 layer, none, s->m->hp.n_expert, few);
+    return rc;
+}
+
+/* ---- a block from its beginning to its end ---- */
+
+/* Inputs of the block, some of whose weights are solved: the i-th dense one, or, after them all,
+ * those of the experts. */
 static nib_code renew(solver *s, uint32_t layer, size_t i, nib_err *err)
 {
-    nib_hessians_renew(&s->moments, i);
-    return gather(s, layer, i + 1 == s->moments.n, false, err);
+    const size_t last = s->moments.n - !has_experts(s, layer);
+    nib_hessians_renew(&s->moments, i < s->moments.n ? i : i - 1);
+    return gather(s, layer, i == last, false, err);
 }
 
 static nib_code solve_block(solver *s, uint32_t layer, nib_err *err)
@@ -248,6 +388,10 @@ static nib_code solve_block(solver *s, uint32_t layer, nib_err *err)
     for (size_t i = 0; i < s->moments.n && !rc; i++) {
         if (i && s->opts->true_sequential) rc = renew(s, layer, i, err);
         if (!rc) rc = solve_input(s, &s->moments.input[i], err);
+    }
+    if (!rc && has_experts(s, layer)) {
+        if (s->opts->true_sequential) rc = renew(s, layer, s->moments.n, err);
+        if (!rc) rc = solve_experts(s, layer, err);
     }
     return rc ? rc : nib_solved_file_mark(s->side, layer + 1, err);
 }
@@ -271,6 +415,7 @@ static nib_code run_block(solver *s, uint32_t layer, nib_err *err)
     rc = layer < s->side->done ? pass_over(s, layer, err) : solve_block(s, layer, err);
     if (rc) return rc;
     nib_layer_weights_round_inputs(&s->block);
+    if (has_experts(s, layer)) nib_layer_weights_use_experts(&s->block, &s->keep);
     /* Without propagation the calibration windows have moved on already, through the original
      * block. */
     size_t first = s->opts->propagate ? 0 : s->n_calib;
@@ -292,6 +437,13 @@ static nib_code set_up_rescaling(solver *s, nib_err *err)
     return rc;
 }
 
+/* Of what may be kept of activations. */
+static uint64_t memory_left(const solver *s)
+{
+    return s->opts->memory - s->x.rows.ram_bytes - s->original.rows.ram_bytes -
+           s->calib_original.rows.ram_bytes;
+}
+
 static nib_code set_up_windows(solver *s, nib_err *err)
 {
     const size_t n = s->w->n, held = s->opts->held_out < n / 8 ? s->opts->held_out : n / 8;
@@ -301,12 +453,14 @@ static nib_code set_up_windows(solver *s, nib_err *err)
     if (!rc) rc = nib_block_pass_open(&s->x, &s->runner, 0, n, s->opts->memory, beside, err);
     if (!rc)
         rc = nib_block_pass_open(&s->original, &s->runner, s->n_calib, held,
-                                 s->opts->memory - s->x.rows.ram_bytes, beside, err);
+                                 memory_left(s), beside, err);
     s->moments.drift = nib_solve_drift(s->p, s->opts) > 0;
     if (!rc && s->moments.drift)
         rc = nib_block_pass_open(&s->calib_original, &s->runner, 0, s->n_calib,
-                                 s->opts->memory - s->x.rows.ram_bytes - s->original.rows.ram_bytes,
-                                 beside, err);
+                                 memory_left(s), beside, err);
+    if (!rc && s->m->hp.n_expert)
+        rc = nib_expert_inputs_new(&s->experts, &s->m->hp, s->n_calib * s->w->n_ctx,
+                                   memory_left(s), beside, err);
     s->block.graph = s->runner.graph;
     s->activations.n_ctx = s->w->n_ctx;
     return rc || s->p->recipe.transform == NIB_TRANSFORM_NONE ? rc : set_up_rescaling(s, err);
@@ -314,7 +468,9 @@ static nib_code set_up_windows(solver *s, nib_err *err)
 
 static nib_code set_up(solver *s, nib_err *err)
 {
-    s->report->line = nib_calloc(s->p->n, sizeof *s->report->line);
+    size_t n = 0;
+    for (size_t i = 0; i < s->p->n; i++) n += nib_plan_matrices(&s->p->tensor[i]);
+    s->report->line = nib_calloc(n, sizeof *s->report->line);
     if (!s->report->line) return nib_fail_nomem(err, "a report");
     nib_code rc = nib_gptq_new(&s->gptq, &s->opts->gptq, s->ctx, err);
     return rc || s->opts->stats ? rc : set_up_windows(s, err);
@@ -331,6 +487,9 @@ static void tear_down(solver *s)
     nib_runner_free(&s->runner);
     nib_gptq_free(s->gptq);
     nib_hessians_free(&s->moments);
+    nib_expert_inputs_free(&s->experts);
+    for (int i = 0; i < 2; i++) nib_buf_free(&s->expert_in[i].h);
+    nib_buf_free(&s->expert_x);
     nib_commit_free(&s->keep);
     nib_layer_weights_free(&s->block);
     nib_input_ranges_free(&s->activations);

@@ -22,7 +22,9 @@
 #include "formats/solved_file.h"
 
 typedef struct {
-    const char *name; /* GGUF name, borrowed from the plan */
+    const char *name; /* in the output, borrowed from the plan */
+    bool of_expert;
+    uint32_t expert; /* whose, in a stack of all */
     const nib_codec *codec;
     double rtn, solved; /* output error as shares of the output's energy */
     double damp, seconds;

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* calib/expert_inputs.c - see expert_inputs.h. */
+#include "calib/expert_inputs.h"
+
+nib_code nib_expert_inputs_new(nib_expert_inputs *e, const nib_hparams *hp, size_t rows,
+                               uint64_t limit, const char *beside, nib_err *err)
+{
+    *e = (nib_expert_inputs){.n_expert = hp->n_expert};
+    e->of = nib_calloc(hp->n_expert, sizeof *e->of);
+    if (!e->of) return nib_fail_nomem(err, "inputs of experts");
+    return nib_activation_store_new(&e->x, rows, hp->n_embd, limit, beside, err);
+}
+
+void nib_expert_inputs_free(nib_expert_inputs *e)
+{
+    for (size_t i = 0; i < e->n_expert && e->of; i++) nib_buf_free(&e->of[i].row);
+    nib_free(e->of);
+    if (e->x.cols) nib_activation_store_free(&e->x);
+    *e = (nib_expert_inputs){.n_expert = 0};
+}
+
+void nib_expert_inputs_start(nib_expert_inputs *e)
+{
+    e->before = e->rows = 0;
+    for (size_t i = 0; i < e->n_expert; i++) e->of[i].n = 0;
+}
+
+static nib_code add_rows(nib_expert_inputs *e, const nib_linear_input *in, nib_err *err)
+{
+    nib_buf *b = &e->of[in->expert].row;
+    const size_t n = e->of[in->expert].n;
+    if ((n + in->rows) * sizeof(uint32_t) > b->cap) {
+        const size_t room = 2 * (n + in->rows);
+        uint32_t *grown = nib_grow(b->p, n, room, sizeof *grown);
+        if (!grown) return nib_fail_nomem(err, "inputs of experts");
+        *b = (nib_buf){.p = grown, .cap = room * sizeof *grown};
+    }
+    uint32_t *row = b->p;
+    for (size_t i = 0; i < in->rows; i++) row[n + i] = (uint32_t)e->before + in->token[i];
+    e->of[in->expert].n = n + in->rows;
+    return NIB_OK;
+}
+
+nib_code nib_expert_inputs_see(nib_expert_inputs *e, const nib_linear_input *in, nib_err *err)
+{
+    if (in->role[0] == NIB_ROLE_FFN_ROUTER) {
+        e->before = e->rows;
+        e->rows += in->rows;
+        return nib_activation_store_put(&e->x, e->before, in->rows, in->x, err);
+    }
+    return in->role[0] == NIB_ROLE_FFN_GATE_EXPS ? add_rows(e, in, err) : NIB_OK;
+}
+
+nib_code nib_expert_inputs_get(const nib_expert_inputs *e, uint32_t expert, size_t first, size_t n,
+                               float *x, nib_err *err)
+{
+    const uint32_t *row = (const uint32_t *)e->of[expert].row.p + first;
+    nib_code rc = NIB_OK;
+    for (size_t i = 0, k; i < n && !rc; i = k) {
+        for (k = i + 1; k < n && row[k] == row[i] + (k - i);) k++;
+        rc = nib_activation_store_get(&e->x, row[i], k - i, x + i * e->x.cols, err);
+    }
+    return rc;
+}
