@@ -43,7 +43,8 @@ static nib_code add_entries(nib_imatrix *out, const nib_model *m, bool with_outp
     for (uint32_t layer = 0; layer < m->hp.n_layer; layer++) {
         const nib_steps *s = nib_model_steps(m, layer);
         for (size_t i = 0; i < s->n && !rc; i++)
-            if (s->step[i].op == NIB_OP_LINEAR) rc = add_entry(out, m, layer, s->step[i].weight, err);
+            if (s->step[i].op == NIB_OP_LINEAR)
+                rc = add_entry(out, m, layer, s->step[i].weight, err);
     }
     if (!rc && with_output) rc = add_entry(out, m, 0, NIB_ROLE_OUTPUT, err);
     return rc ? rc : nib_imatrix_sort(out, err);

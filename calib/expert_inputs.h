@@ -3,8 +3,8 @@
  * and which of them each expert was given.
  *
  * Second moments of all experts of a block together would be many times the size of the block (128
- * experts of 2048 channels: 2 GB). So their inputs are kept instead, in memory or in a file, and the
- * moments of one expert are summed up when its turn comes. */
+ * experts of 2048 channels: 2 GB). So their inputs are kept instead, in memory or in a file, and
+ * the moments of one expert are summed up when its turn comes. */
 #ifndef NIB_CALIB_EXPERT_INPUTS_H
 #define NIB_CALIB_EXPERT_INPUTS_H
 
@@ -18,7 +18,7 @@ typedef struct {
     struct {
         nib_buf row; /* uint32_t [n] rows of x, ascending */
         size_t n;
-    } *of;           /* [n_expert] */
+    } * of; /* [n_expert] */
     size_t n_expert;
     size_t before, rows; /* rows that came before this batch, and with it */
 } nib_expert_inputs;

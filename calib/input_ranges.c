@@ -56,8 +56,7 @@ static nib_code on_input(void *arg, const nib_linear_input *seen, nib_err *err)
     nib_input_ranges *a = arg;
     const size_t cols = seen->cols;
     nib_input_histogram *in = find(a, seen->layer, seen->role[0]);
-    nib_code rc =
-        in ? NIB_OK : new_input(a, seen->layer, seen->role, seen->n_roles, &in, err);
+    nib_code rc = in ? NIB_OK : new_input(a, seen->layer, seen->role, seen->n_roles, &in, err);
     if (rc) return rc;
     for (size_t row = 0; row < seen->rows && !rc; row += a->n_ctx)
         rc = nib_hist_add(&in->hist, seen->x + row * cols, a->n_ctx, cols, &a->work, a->ctx, err);
@@ -133,7 +132,8 @@ nib_code nib_measure_ranges(nib_ranges *out, const nib_model *m, const nib_windo
                         .n_windows = w->n,
                         .n_ctx = w->n_ctx,
                         .text = nib_hash(NIB_HASH_START, w->id, w->n * w->n_ctx * sizeof *w->id)};
-    nib_code rc = measure(out, &seen, m, w, err);
+    nib_code rc = m->hp.n_expert ? nib_fail(err, NIB_EINVAL, "inputs of experts have no ranges yet")
+                                 : measure(out, &seen, m, w, err);
     nib_input_ranges_free(&seen);
     if (rc) nib_ranges_free(out);
     return rc;

@@ -31,8 +31,9 @@ typedef struct nib_tensor {
         times;     /* a view, given by whoever reads more in it than is stored: every value is  */
                    /* (stored + plus) * times, times 0 for 1. Both 0 in a source's own list    */
     uint32_t file; /* index into the source's files                          */
-    const struct nib_tensor *part; /* [n_parts] views: a stack, the rows of all parts one below the  */
-    size_t n_parts;                /* other; all of the same shape. Has no offset or file of its own */
+    const struct nib_tensor
+        *part;      /* [n_parts] views: a stack, the rows of all parts one below the  */
+    size_t n_parts; /* other; all of the same shape. Has no offset or file of its own */
     const struct nib_packed *packed; /* NULL, or what several stored tensors make up (packed.h): */
                                      /* offset and file are the first's, bytes those of all      */
 } nib_tensor;

@@ -29,10 +29,10 @@ struct nib_graph {
     nib_buf work;             /* registers of a block; normed input of the output matrix */
     nib_buf logits;           /* [a few rows][n_vocab]                                  */
     nib_buf route_expert, route_share; /* uint32_t, float [rows][n_expert_used] of a batch       */
-    nib_buf token, share;     /* of all experts: uint32_t, float [rows * n_expert_used]         */
-    nib_buf routed;           /* what experts read, for the tokens of one                       */
+    nib_buf token, share; /* of all experts: uint32_t, float [rows * n_expert_used]         */
+    nib_buf routed;       /* what experts read, for the tokens of one                       */
     const nib_expert_weights *experts; /* the caller's weights of experts; NULL: the source's    */
-    nib_buf *scratch;         /* [threads] attention                                    */
+    nib_buf *scratch;                  /* [threads] attention                                    */
     nib_graph_vectors replaced[NIB_ROLE_COUNT]; /* the caller's weights and biases, by role       */
     const nib_act_quant *act[NIB_ROLE_COUNT];   /* how inputs of the caller's weights are rounded */
 };

@@ -315,14 +315,14 @@ static nib_code stack_experts(nib_model *m, nib_err *err)
             const char *copy = nib_arena_str(&m->memory, name, strlen(name));
             if (!t || !copy) return nib_fail_nomem(err, "tensor table");
             const nib_tensor *first = par->expert;
-            *t = (nib_tensor){.name = copy,
-                              .codec = first->codec,
-                              .n_dims = 3,
-                              .shape = {m->hp.n_expert, nib_tensor_rows(first),
-                                        nib_tensor_cols(first)},
-                              .bytes = first->bytes * m->hp.n_expert,
-                              .part = first,
-                              .n_parts = m->hp.n_expert};
+            *t = (nib_tensor){
+                .name = copy,
+                .codec = first->codec,
+                .n_dims = 3,
+                .shape = {m->hp.n_expert, nib_tensor_rows(first), nib_tensor_cols(first)},
+                .bytes = first->bytes * m->hp.n_expert,
+                .part = first,
+                .n_parts = m->hp.n_expert};
             par->weight = t;
         }
     return NIB_OK;

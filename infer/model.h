@@ -70,9 +70,9 @@ typedef struct nib_arch {
     uint32_t sliding_period; /* GGUF: every such layer sees all, the others slide; 0: all slide  */
     const nib_fused *fused;  /* [n_fused] */
     size_t n_fused;
-    bool experts;         /* blocks are mixtures of experts                                     */
-    bool gguf_share_norm; /* llama.cpp makes the shares of a token's experts add up to 1; it has */
-                          /* no key for it                                                      */
+    bool experts;          /* blocks are mixtures of experts                                     */
+    bool gguf_share_norm;  /* llama.cpp makes the shares of a token's experts add up to 1; it has */
+                           /* no key for it                                                      */
     nib_steps block;       /* what a block computes                                              */
     nib_steps dense_block; /* with experts: of the blocks that have none                         */
 } nib_arch;
@@ -120,7 +120,7 @@ typedef struct {
     uint8_t dense[NIB_LAYERS_MAX / 8];   /* one bit a layer: has it no experts, where others do? */
     uint32_t n_expert, n_expert_used;    /* of a block, and for a token; 0: no experts           */
     uint32_t n_ff_expert;                /* width inside an expert                               */
-    bool share_norm; /* the shares of a token's experts add up to 1 */
+    bool share_norm;                     /* the shares of a token's experts add up to 1 */
 } nib_hparams;
 
 /* Tokens that a query of this layer sees at most, its own included; 0: all before it. */
@@ -152,7 +152,7 @@ typedef struct {
 /* A weight and its optional bias. */
 typedef struct {
     const nib_tensor *weight, *bias; /* NULL: not there */
-    nib_tensor *expert;              /* [n_expert] parts of a weight that each expert has a part in */
+    nib_tensor *expert; /* [n_expert] parts of a weight that each expert has a part in */
 } nib_param;
 
 /* A tensor as the model reads it: of a Hugging Face folder each expert's weight for itself. */

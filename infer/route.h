@@ -13,8 +13,8 @@ bool nib_route_reserve(nib_graph *g, size_t rows);
  * up to 1 where the model says so. */
 void nib_route(nib_graph *g, float *scores, size_t row);
 
-/* The routes of a batch by expert: entries [first[e], first[e + 1]) are expert e's tokens, ascending,
- * and its share of each. Valid until the next batch. */
+/* The routes of a batch by expert: entries [first[e], first[e + 1]) are expert e's tokens,
+ * ascending, and its share of each. Valid until the next batch. */
 typedef struct {
     const uint32_t *first; /* [n_expert + 1] */
     const uint32_t *token;

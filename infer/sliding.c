@@ -35,11 +35,11 @@ typedef struct {
 } sliding_class;
 
 static const sliding_class classes[] = {
-    {"LlamaForCausalLM", 0, false, 0, 0},     {"MistralForCausalLM", 4096, false, 0, 0},
-    {"Qwen2ForCausalLM", 4096, true, 28, 0},  {"Qwen3ForCausalLM", 4096, true, 28, 0},
-    {"Qwen3MoeForCausalLM", 4096, true, 0, 0},
-    {"SmolLM3ForCausalLM", 0, true, 0, 0},    {"GraniteForCausalLM", 0, false, 0, 0},
-    {"Gemma2ForCausalLM", 4096, false, 0, 2}, {"Gemma3ForCausalLM", 4096, false, 0, 6},
+    {"LlamaForCausalLM", 0, false, 0, 0},      {"MistralForCausalLM", 4096, false, 0, 0},
+    {"Qwen2ForCausalLM", 4096, true, 28, 0},   {"Qwen3ForCausalLM", 4096, true, 28, 0},
+    {"Qwen3MoeForCausalLM", 4096, true, 0, 0}, {"SmolLM3ForCausalLM", 0, true, 0, 0},
+    {"GraniteForCausalLM", 0, false, 0, 0},    {"Gemma2ForCausalLM", 4096, false, 0, 2},
+    {"Gemma3ForCausalLM", 4096, false, 0, 6},
 };
 
 /* A whole number from `least` on; `out` keeps its default when the key is absent. */

@@ -65,10 +65,10 @@ typedef enum {
     NIB_REG_Q, /* queries, and what attention makes of them            [n_head][head_dim]   */
     NIB_REG_K, /*                                                      [n_head_kv][head_dim] */
     NIB_REG_V,
-    NIB_REG_G, /* gate, and the gated product                          [n_ff]               */
-    NIB_REG_U, /* up                                                   [n_ff]               */
-    NIB_REG_Y, /* what a branch will add to the residual stream        [n_embd]             */
-    NIB_REG_R, /* scores of the experts                                [n_expert]           */
+    NIB_REG_G,  /* gate, and the gated product                          [n_ff]               */
+    NIB_REG_U,  /* up                                                   [n_ff]               */
+    NIB_REG_Y,  /* what a branch will add to the residual stream        [n_embd]             */
+    NIB_REG_R,  /* scores of the experts                                [n_expert]           */
     NIB_REG_EG, /* gate and gated product inside an expert             [n_ff_expert]        */
     NIB_REG_EU, /* up inside an expert                                 [n_ff_expert]        */
     NIB_REG_EY, /* an expert's output                                  [n_embd]             */
@@ -77,8 +77,8 @@ typedef enum {
 
 /* Flags of a step. */
 enum {
-    NIB_STEP_ADD = 1,  /* LINEAR: adds to `to`                                              */
-    NIB_STEP_BIAS = 2, /* LINEAR: the bias must be there; elsewhere one is taken where found */
+    NIB_STEP_ADD = 1,    /* LINEAR: adds to `to`                                              */
+    NIB_STEP_BIAS = 2,   /* LINEAR: the bias must be there; elsewhere one is taken where found */
     NIB_STEP_EXPERT = 4, /* one of a run of steps that each expert does for the tokens that were  */
                          /* routed to it, with weights of its own; the run ends with MIX          */
 };
@@ -107,9 +107,9 @@ enum {
 typedef struct {
     nib_role reader[NIB_READERS_MAX]; /* [n_readers] in the order of the steps                   */
     size_t n_readers;
-    size_t n_experts;  /* so many of them, the last ones, are roles of experts, which read it for  */
-                       /* the tokens that are routed to them                                     */
-    size_t first;      /* index of the first step that reads it                                  */
+    size_t n_experts; /* so many of them, the last ones, are roles of experts, which read it for  */
+                      /* the tokens that are routed to them                                     */
+    size_t first;     /* index of the first step that reads it                                  */
     nib_role producer; /* NIB_ROLE_NONE: nothing can absorb a scale                              */
     bool by_heads;     /* the producer makes values: each of its heads reaches the channels of   */
                        /* all query heads that share it                                          */

@@ -83,7 +83,8 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* Elements of what solving a block has in memory, by its steps. Of experts one is there at a time. */
+/* Elements of what solving a block has in memory, by its steps. Of experts one is there at a time.
+ */
 typedef struct {
     uint64_t weights, moments;
     uint64_t inputs; /* of a row, of all moments        */

@@ -47,8 +47,7 @@ nib_code nib_plan_make_index(nib_plan *p, nib_err *err)
 const nib_plan_tensor *nib_plan_find(const nib_plan *p, nib_place at)
 {
     const nib_plan_index key = {.key = place_key(at)},
-                         *found =
-                             bsearch(&key, p->index, p->n_index, sizeof *p->index, by_key);
+                         *found = bsearch(&key, p->index, p->n_index, sizeof *p->index, by_key);
     return found ? &p->tensor[found->at] : NULL;
 }
 

@@ -39,7 +39,7 @@ typedef struct {
     nib_packed_parts layout;          /* of folders: how it is packed; no parts: it is not  */
     nib_act_range range;              /* of its input, where the recipe has ranges          */
     char label[24];                   /* the name of its number format, for codec->name    */
-    const float *importance;          /* [matrices][cols] or NULL                                     */
+    const float *importance; /* [matrices][cols] or NULL                                     */
     uint64_t bytes;
     char reason[112];
 } nib_plan_tensor;
@@ -73,7 +73,7 @@ typedef struct {
     nib_tensor *view; /* of weights that the file holds scaled                               */
     nib_gguf_tensor *record; /* [n] the same for the writer, names borrowed from `tensor` */
     size_t n;
-    nib_plan_index *index;  /* [n_index] by place */
+    nib_plan_index *index; /* [n_index] by place */
     size_t n_index;
     nib_gguf_kvs *kvs;       /* the file's metadata */
     nib_output_files layout; /* paths and sizes of the files to be, of either format */
@@ -105,8 +105,8 @@ void nib_plan_free(nib_plan *p);
 /* The tensor of a place; NULL: there is none. For this the tensors are in order and indexed. */
 const nib_plan_tensor *nib_plan_find(const nib_plan *p, nib_place at);
 NIB_MUST_USE nib_code nib_plan_make_index(nib_plan *p, nib_err *err);
-/* One expert's weight as a tensor of its own, which of a GGUF file is a part of one; false: there is
- * none. */
+/* One expert's weight as a tensor of its own, which of a GGUF file is a part of one; false: there
+ * is none. */
 bool nib_plan_expert(nib_plan_tensor *out, const nib_plan *p, nib_place at);
 
 /* Sums over the tensors, whose bytes are known, and places in the side file. */

@@ -33,6 +33,10 @@ static nib_code check_recipe(const nib_plan *p, nib_err *err)
     if (r->embedding_type) return refuse(r, "--embedding-type", err);
     if (r->pure) return refuse(r, "--pure", err);
     if (r->leave_output) return refuse(r, "--leave-output", err);
+    if (r->layout.act == NIB_ACT_TENSOR && p->model->hp.n_expert)
+        return nib_fail(err, NIB_EINVAL,
+                        "--activations: inputs of experts have no ranges yet; leave the option out "
+                        "for 8-bit inputs with a range for each token");
     if (r->layout.desc_act && r->method == NIB_METHOD_RTN)
         return nib_fail(err, NIB_EINVAL,
                         "--desc-act needs --method gptq: rounding to nearest sees no activations");
@@ -122,8 +126,7 @@ static nib_code list_tensors(nib_plan *p, nib_overrides *o, nib_err *err)
     p->record = nib_calloc(n, sizeof *p->record);
     p->group = nib_calloc(n, sizeof *p->group);
     if (!p->tensor || !p->record || !p->group) return nib_fail_nomem(err, "a plan");
-    for (size_t i = 0; i < m->n_placed; i++)
-        add_tensor(p, m->placed[i].place, m->placed[i].tensor);
+    for (size_t i = 0; i < m->n_placed; i++) add_tensor(p, m->placed[i].place, m->placed[i].tensor);
     for (size_t i = 0; i < nib_source_count(m->src); i++) {
         nib_place place; /* buffers have none */
         const nib_tensor *t = nib_source_at(m->src, i);

@@ -82,8 +82,7 @@ static nib_code list_tensors(nib_plan *p, const nib_codec *c, nib_err *err)
     p->tensor = nib_calloc(n, sizeof *p->tensor);
     p->record = nib_calloc(n, sizeof *p->record);
     if (!p->tensor || !p->record) return nib_fail_nomem(err, "a plan");
-    for (size_t i = 0; i < n; i++)
-        p->n += place_tensor(p, &m->placed[i], c, &p->tensor[p->n]);
+    for (size_t i = 0; i < n; i++) p->n += place_tensor(p, &m->placed[i], c, &p->tensor[p->n]);
     nib_plan_sort(p);
     nib_code rc = nib_plan_make_index(p, err);
     if (rc) return rc;

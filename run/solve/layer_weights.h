@@ -27,7 +27,8 @@ typedef struct {
     uint32_t layer;
     nib_layer_weight weight[NIB_ROLE_COUNT]; /* matrices, and norms when they are rescaled   */
     nib_layer_weight bias[NIB_ROLE_COUNT];   /* of linears whose outputs are rescaled        */
-    nib_plan_tensor part[NIB_ROLE_COUNT - NIB_ROLE_FIRST_EXPERT]; /* of the one expert in `weight` */
+    nib_plan_tensor
+        part[NIB_ROLE_COUNT - NIB_ROLE_FIRST_EXPERT]; /* of the one expert in `weight` */
     nib_expert_weights experts;
     nib_commit *keep; /* where solved experts are read back from */
     nib_buf raw;
@@ -38,7 +39,8 @@ bool nib_layer_weights_holds(const nib_plan_tensor *t);
 /* The block's tensors of the plan from the source. Weights that are not finite are an error that
  * names tensor, row and column. */
 NIB_MUST_USE nib_code nib_layer_weights_load(nib_layer_weights *b, uint32_t layer, nib_err *err);
-/* One expert's weights of the loaded layer, in the places of its roles; without effect on the graph.
+/* One expert's weights of the loaded layer, in the places of its roles; without effect on the
+ * graph.
  */
 NIB_MUST_USE nib_code nib_layer_weights_load_expert(nib_layer_weights *b, uint32_t expert,
                                                     nib_err *err);

@@ -29,8 +29,8 @@ typedef struct {
     nib_block_pass
         calib_original; /* with drift: the windows to calibrate on, in the original model */
     nib_hessians moments;
-    nib_expert_inputs experts;   /* of models with experts */
-    nib_hessian expert_in[2];    /* of one expert: what gate and up read, what down reads */
+    nib_expert_inputs experts; /* of models with experts */
+    nib_hessian expert_in[2];  /* of one expert: what gate and up read, what down reads */
     nib_buf expert_x;
     nib_commit keep;
     nib_layer_weights block;
@@ -338,8 +338,8 @@ static nib_code solve_expert_input(solver *s, nib_hessian *in, nib_err *err)
         if (b->tensor && b->tensor->method != NIB_METHOD_RTN)
             s->block.part[in->role[k] - NIB_ROLE_FIRST_EXPERT].method = NIB_METHOD_RTN;
     }
-    const float more =
-        in->rows ? (float)(s->opts->gptq.damp * sum / (double)in->rows) : 0; /* mean x cols / rows */
+    const float more = in->rows ? (float)(s->opts->gptq.damp * sum / (double)in->rows)
+                                : 0; /* mean x cols / rows */
     for (size_t i = 0; i < cols; i++) h[i * cols + i] += in->rows ? more : 1;
     return solve_input(s, in, err);
 }
@@ -452,15 +452,15 @@ static nib_code set_up_windows(solver *s, nib_err *err)
     nib_code rc = nib_runner_new(&s->runner, s->m, s->w, s->ctx, err);
     if (!rc) rc = nib_block_pass_open(&s->x, &s->runner, 0, n, s->opts->memory, beside, err);
     if (!rc)
-        rc = nib_block_pass_open(&s->original, &s->runner, s->n_calib, held,
-                                 memory_left(s), beside, err);
+        rc = nib_block_pass_open(&s->original, &s->runner, s->n_calib, held, memory_left(s), beside,
+                                 err);
     s->moments.drift = nib_solve_drift(s->p, s->opts) > 0;
     if (!rc && s->moments.drift)
-        rc = nib_block_pass_open(&s->calib_original, &s->runner, 0, s->n_calib,
-                                 memory_left(s), beside, err);
+        rc = nib_block_pass_open(&s->calib_original, &s->runner, 0, s->n_calib, memory_left(s),
+                                 beside, err);
     if (!rc && s->m->hp.n_expert)
-        rc = nib_expert_inputs_new(&s->experts, &s->m->hp, s->n_calib * s->w->n_ctx,
-                                   memory_left(s), beside, err);
+        rc = nib_expert_inputs_new(&s->experts, &s->m->hp, s->n_calib * s->w->n_ctx, memory_left(s),
+                                   beside, err);
     s->block.graph = s->runner.graph;
     s->activations.n_ctx = s->w->n_ctx;
     return rc || s->p->recipe.transform == NIB_TRANSFORM_NONE ? rc : set_up_rescaling(s, err);

@@ -306,7 +306,8 @@ static nib_code note(void *arg, const nib_linear_input *in, nib_err *err)
             s->squares_of_block_0 += (double)x[i] * (double)x[i];
     at += (size_t)snprintf(s->text + at, sizeof s->text - at, "%u", in->layer);
     for (size_t i = 0; i < in->n_roles; i++)
-        at += (size_t)snprintf(s->text + at, sizeof s->text - at, " %s", nib_role_name(in->role[i]));
+        at +=
+            (size_t)snprintf(s->text + at, sizeof s->text - at, " %s", nib_role_name(in->role[i]));
     snprintf(s->text + at, sizeof s->text - at, " %zux%zu\n", rows, cols);
     return NIB_OK;
 }

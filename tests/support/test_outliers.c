@@ -41,8 +41,8 @@ static nib_code watch(void *arg, const nib_linear_input *in, nib_err *err)
     (void)err;
     if (in->layer != 1 || cols > WIDEST) return NIB_OK;
     double *to = in->role[0] == NIB_ROLE_FFN_GATE || in->role[0] == NIB_ROLE_FFN_UP ? s->square
-                 : in->role[0] == NIB_ROLE_FFN_DOWN                              ? s->inner
-                                                                              : NULL;
+                 : in->role[0] == NIB_ROLE_FFN_DOWN                                 ? s->inner
+                                                                                    : NULL;
     for (size_t i = 0; to && i < rows * cols; i++) to[i % cols] += (double)x[i] * x[i];
     return NIB_OK;
 }
