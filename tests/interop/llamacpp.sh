@@ -47,9 +47,10 @@ make_model --arch llama3 --vocab 2048 --tied --dtype f16 "$work/llama3"
 make_model --arch mistral --vocab 2048 --head-dim 128 --shards 3 "$work/mistral"
 make_model --arch qwen2 --vocab 2560 --tied "$work/qwen2"
 make_model --arch qwen3 --vocab 2560 --head-dim 128 --tied --shards 2 "$work/qwen3"
+make_model --arch qwen3moe --vocab 2560 --head-dim 128 --ff 256 --experts 12 --experts-used 3 "$work/qwen3moe"
 make_model --arch gemma2 --vocab 2560 --head-dim 64 --tied "$work/gemma2"
 make_model --arch gemma3 --vocab 2560 --head-dim 128 --tied --dtype f32 "$work/gemma3"
-for arch in llama llama3 mistral qwen2 qwen3 gemma2 gemma3; do
+for arch in llama llama3 mistral qwen2 qwen3 qwen3moe gemma2 gemma3; do
     for type in f32 f16 q8_0 q4_k_m; do
         quantize "$arch-$type" "$work/$arch" $type
         case $arch-$type in
@@ -68,6 +69,8 @@ for type in q4_0 q2_k q3_k_m q4_k_m q6_k iq4_nl iq4_xs; do
 done
 quantize qwen3-gptq "$work/qwen3" q4_k_m "${solve[@]}"
 check qwen3-gptq "$work/qwen3-gptq.gguf" q4_k_m
+quantize qwen3moe-gptq "$work/qwen3moe" q4_k_m "${solve[@]}"
+check qwen3moe-gptq "$work/qwen3moe-gptq.gguf" q4_k_m
 
 # So are rescaled ones: norms are not the original's, and neither is qwen2's bias of v; gemma3's are stored as differences from 1.
 for method in awq awq+gptq; do

@@ -22,6 +22,7 @@ typedef struct {
     double rope_theta, norm_eps;
     bool llama3_rope; /* rope_scaling of type llama3 */
     bool qkv_bias, qk_norm, explicit_head_dim;
+    bool moe;   /* a mixture of experts, as Qwen3-MoE has it */
     bool gemma; /* norms as differences from 1, on the branches too; GELU; every other layer has a
                    window of 64                                                             */
     double softcap,
@@ -44,6 +45,7 @@ const char *gen_family_names(void);
 typedef struct {
     const gen_family *family;
     uint32_t layers, hidden, ff, heads, kv_heads, head_dim, vocab;
+    uint32_t experts, experts_used; /* of families with experts, each as wide as ff inside */
     bool tied;
     nib_type dtype;  /* NIB_BF16, NIB_F16 or NIB_F32 */
     uint32_t shards; /* safetensors files */

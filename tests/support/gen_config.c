@@ -73,6 +73,19 @@ static const gen_family families[] = {
      .bos = "<|endoftext|>",
      .eos = "<|im_end|>",
      .chat_template = chat_template},
+    {.name = "qwen3moe",
+     .hf_class = "Qwen3MoeForCausalLM",
+     .model_type = "qwen3_moe",
+     .rope_theta = 1000000,
+     .norm_eps = 1e-6,
+     .qk_norm = true,
+     .explicit_head_dim = true,
+     .moe = true,
+     .split = SPLIT_QWEN,
+     .nfc = true,
+     .bos = "<|endoftext|>",
+     .eos = "<|im_end|>",
+     .chat_template = chat_template},
     {.name = "gemma2",
      .hf_class = "Gemma2ForCausalLM",
      .model_type = "gemma2",
@@ -109,7 +122,7 @@ const gen_family *gen_family_find(const char *name)
 
 const char *gen_family_names(void)
 {
-    return "llama|llama3|mistral|qwen2|qwen3|gemma2|gemma3";
+    return "llama|llama3|mistral|qwen2|qwen3|qwen3moe|gemma2|gemma3";
 }
 
 nib_code gen_text_write(const char *dir, const char *name, const char *text, size_t n, nib_err *err)
@@ -160,6 +173,15 @@ static bool add_gemma(nib_json *j, const gen_spec *s)
            (f->rope_local == 0 || nib_json_add_num(j, "rope_local_base_freq", f->rope_local));
 }
 
+static bool add_experts(nib_json *j, const gen_spec *s)
+{
+    if (!s->family->moe) return true;
+    return nib_json_add_num(j, "num_experts", s->experts) &&
+           nib_json_add_num(j, "num_experts_per_tok", s->experts_used) &&
+           nib_json_add_num(j, "moe_intermediate_size", s->ff) &&
+           nib_json_add_bool(j, "norm_topk_prob", true);
+}
+
 static const char *torch_dtype(nib_type t)
 {
     return t == NIB_BF16 ? "bfloat16" : t == NIB_F16 ? "float16" : "float32";
@@ -173,7 +195,7 @@ nib_code gen_config_write(const gen_spec *s, const char *dir, nib_err *err)
     nib_json *classes = j ? nib_json_add_array(j, "architectures") : NULL;
     bool ok = classes && nib_json_add_str(classes, NULL, s->family->hf_class) &&
               nib_json_add_str(j, "model_type", s->family->model_type) && add_gemma(j, s) &&
-              add_sizes(j, s) && add_rope(j, s) &&
+              add_sizes(j, s) && add_experts(j, s) && add_rope(j, s) &&
               nib_json_add_num(j, "bos_token_id", gen_bos_id(s)) &&
               nib_json_add_num(j, "eos_token_id", gen_eos_id(s)) &&
               nib_json_add_num(j, "rms_norm_eps", s->family->norm_eps) &&

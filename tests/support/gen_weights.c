@@ -89,6 +89,23 @@ static const char *in_layer(char *buf, uint32_t layer, const char *part)
     return buf;
 }
 
+/* Scores are spread wide, so that few tokens are on the edge between two experts. */
+static void add_experts(tensor_list *l, uint32_t i)
+{
+    const gen_spec *s = l->spec;
+    char b[NAME_MAX_BYTES], part[48];
+    add(l, s->experts, s->hidden, 0.0f, 3 * usual_std(s->hidden),
+        in_layer(b, i, "mlp.gate.weight"));
+    for (uint32_t e = 0; e < s->experts; e++) {
+        snprintf(part, sizeof part, "mlp.experts.%u.gate_proj", e);
+        add_linear(l, s->ff, s->hidden, false, in_layer(b, i, part));
+        snprintf(part, sizeof part, "mlp.experts.%u.up_proj", e);
+        add_linear(l, s->ff, s->hidden, false, in_layer(b, i, part));
+        snprintf(part, sizeof part, "mlp.experts.%u.down_proj", e);
+        add_linear(l, s->hidden, s->ff, false, in_layer(b, i, part));
+    }
+}
+
 static void add_layer(tensor_list *l, uint32_t i)
 {
     const gen_spec *s = l->spec;
@@ -109,6 +126,10 @@ static void add_layer(tensor_list *l, uint32_t i)
         add_norm(l, s->hidden, in_layer(b, i, "pre_feedforward_layernorm.weight"));
         add_norm(l, s->hidden, in_layer(b, i, "post_feedforward_layernorm.weight"));
     }
+    if (f->moe) {
+        add_experts(l, i);
+        return;
+    }
     add_linear(l, s->ff, s->hidden, false, in_layer(b, i, "mlp.gate_proj"));
     add_linear(l, s->ff, s->hidden, false, in_layer(b, i, "mlp.up_proj"));
     add_linear(l, s->hidden, s->ff, false, in_layer(b, i, "mlp.down_proj"));
@@ -117,7 +138,8 @@ static void add_layer(tensor_list *l, uint32_t i)
 static nib_code list_tensors(tensor_list *l, const gen_spec *s, nib_err *err)
 {
     *l = (tensor_list){.spec = s};
-    l->t = nib_alloc((size_t)s->layers * PER_LAYER_MAX + GLOBAL, sizeof *l->t);
+    l->t = nib_alloc((size_t)s->layers * (PER_LAYER_MAX + 3 * (size_t)s->experts) + GLOBAL,
+                     sizeof *l->t);
     if (!l->t) return nib_fail_nomem(err, "the list of tensors");
     const float vocab_std = 0.75f * usual_std(s->hidden);
     add(l, s->vocab, s->hidden, 0.0f, vocab_std, "model.embed_tokens.weight");

@@ -23,6 +23,7 @@ static int usage(const char *why, const char *what)
             "make_model: %s%s\n"
             "usage: make_model --arch %s [--layers N] [--hidden N] [--ff N] [--heads N]\n"
             "                  [--kv-heads N] [--head-dim N] [--vocab N] [--tied]\n"
+            "                  [--experts N] [--experts-used N]\n"
             "                  [--dtype bf16|f16|f32] [--shards N] [--seed N]\n"
             "                  --tokenizer FOLDER OUT\n",
             why, what, gen_family_names());
@@ -42,9 +43,17 @@ static bool parse_number(const char *text, uint32_t *out)
 static bool take_option(gen_spec *s, uint32_t *seed, const char *name, const char *value)
 {
     const number numbers[] = {
-        {"--layers", &s->layers}, {"--hidden", &s->hidden},     {"--ff", &s->ff},
-        {"--heads", &s->heads},   {"--kv-heads", &s->kv_heads}, {"--head-dim", &s->head_dim},
-        {"--vocab", &s->vocab},   {"--shards", &s->shards},     {"--seed", seed},
+        {"--layers", &s->layers},
+        {"--hidden", &s->hidden},
+        {"--ff", &s->ff},
+        {"--heads", &s->heads},
+        {"--kv-heads", &s->kv_heads},
+        {"--head-dim", &s->head_dim},
+        {"--vocab", &s->vocab},
+        {"--shards", &s->shards},
+        {"--seed", seed},
+        {"--experts", &s->experts},
+        {"--experts-used", &s->experts_used},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (!strcmp(name, numbers[i].name)) return parse_number(value, numbers[i].target);
@@ -66,7 +75,9 @@ int main(int argc, char **argv)
                   .kv_heads = 2,
                   .vocab = 2048,
                   .dtype = NIB_BF16,
-                  .shards = 1};
+                  .shards = 1,
+                  .experts = 8,
+                  .experts_used = 2};
     uint32_t seed = 1;
     const char *out = NULL;
     for (int i = 1; i < argc; i++) {
@@ -83,7 +94,8 @@ int main(int argc, char **argv)
     }
     s.seed = seed;
     if (!out || !s.family || !s.tokenizer) return usage("--arch, --tokenizer and OUT needed", "");
-    if (!s.layers || !s.hidden || !s.heads || !s.kv_heads || !s.shards || s.heads % s.kv_heads)
+    if (!s.layers || !s.hidden || !s.heads || !s.kv_heads || !s.shards || s.heads % s.kv_heads ||
+        s.experts_used > s.experts)
         return usage("sizes do not fit together", "");
     if (!s.head_dim) s.head_dim = s.hidden / s.heads;
 
