@@ -3,7 +3,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 MESON_ARGS ?=
 
-.PHONY: all build deps packages demo check bench bench-quality bench-memory engines sanitize clang format lint install \
+.PHONY: all build deps packages demo check bench bench-quality bench-memory engines past sanitize clang format lint install \
     clean
 
 all: build
@@ -49,6 +49,10 @@ bench-memory: build
 # Other people's engines run what nibble writes, from a Python environment of their own (6 GB); the table of docs/engines.md.
 engines: build
 	@tests/engines/engines.sh . $(abspath $(BUILD))
+
+# The same bytes as an earlier commit's: every kind of output, made by both programs. By hand; a quarter of an hour.
+past: build
+	@tests/e2e/past.sh . $(abspath $(BUILD))
 
 # Address and undefined-behaviour sanitizers, plain tests only.
 sanitize:
