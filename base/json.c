@@ -169,10 +169,10 @@ static nib_code spell_non_finite(char **copy, size_t *n_copy, const char *text, 
                                  nib_err *err)
 {
     static const char LARGE[] = " 1e999 "; /* as long as an Infinity at most, 4 more than a NaN */
-    bool in_string = false;
     size_t found = 0, to = 0, k;
     *copy = NULL;
     for (int writing = 0; writing < 2; writing++) {
+        bool in_string = false;
         for (size_t i = 0; i < n; i += k) {
             const char c = text[i];
             k = c == '\\' && in_string && i + 1 < n ? 2 : 1;

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -61,6 +62,22 @@ static void integers_are_exact(void **state)
     c = nib_json_next(nib_json_next(c));
     assert_true(nib_json_u64(c, &v) && v == 8);
     nib_json_free(j);
+}
+
+/* A string without its end hides what stands behind it, however often the text is gone through. */
+static void words_behind_an_open_string_need_no_room(void **state)
+{
+    (void)state;
+    enum { MANY = 20000 };
+    nib_json *j = NULL;
+    nib_err err = {0};
+    char *text = nib_alloc(MANY, 5);
+    assert_non_null(text);
+    size_t n = (size_t)sprintf(text, "[NaN, \"");
+    while (n + 5 < 5 * MANY) n += (size_t)sprintf(text + n, "NaN ");
+    assert_int_equal(nib_json_parse(&j, text, n, &err), NIB_EFORMAT);
+    assert_null(j);
+    nib_free(text);
 }
 
 static void negative_integers_and_reals_are_told_apart(void **state)
@@ -198,6 +215,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refuses_what_is_not_one_document),
         cmocka_unit_test(integers_are_exact),
+        cmocka_unit_test(words_behind_an_open_string_need_no_room),
         cmocka_unit_test(negative_integers_and_reals_are_told_apart),
         cmocka_unit_test(numbers_are_finite),
         cmocka_unit_test(what_is_not_finite_is_nobodys_number),
