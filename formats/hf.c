@@ -13,7 +13,9 @@ static const char *const json_names[NIB_HF_JSON_COUNT] = {
     "config.json",        "generation_config.json", "tokenizer.json",    "tokenizer_config.json",
     "chat_template.json", "quantize_config.json",   "quant_config.json", "hf_quant_config.json",
     "added_tokens.json",  "special_tokens_map.json"};
-static const char *const text_names[NIB_HF_TEXT_COUNT] = {"chat_template.jinja"};
+static const char *const text_names[NIB_HF_TEXT_COUNT] = {
+    "chat_template.jinja", "additional_chat_templates/tool_use.jinja",
+    "additional_chat_templates/rag.jinja"};
 
 /* As nib_json_load, but says so when it finds a git-lfs pointer. */
 static nib_code load_json(nib_json **out, const char *path, nib_err *err)

@@ -27,7 +27,7 @@ NIB_MUST_USE nib_code nib_hf_index_check(const nib_hf_index *x, const nib_tensor
                                          nib_err *err);
 
 /* The small files beside the weights that the source offers. */
-enum { NIB_HF_JSON_COUNT = 10, NIB_HF_TEXT_COUNT = 1 };
+enum { NIB_HF_JSON_COUNT = 10, NIB_HF_TEXT_COUNT = 3 };
 typedef struct {
     nib_json *json[NIB_HF_JSON_COUNT]; /* NULL: not there */
     char *text[NIB_HF_TEXT_COUNT];

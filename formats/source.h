@@ -110,8 +110,8 @@ NIB_MUST_USE nib_code nib_source_read_codes(const nib_source *s, const nib_tenso
  * "quant_config.json", "hf_quant_config.json"), owned by the source and parsed on first use at
  * open; NULL when the folder has none or the source is of another kind. */
 const nib_json *nib_source_json(const nib_source *s, const char *name);
-/* Hugging Face folders: text of a small file beside the weights ("chat_template.jinja"); borrowed;
- * NULL when there is none. */
+/* Hugging Face folders: text of a small file beside the weights: "chat_template.jinja", and tool_use
+ * and rag in "additional_chat_templates/NAME.jinja"; borrowed; NULL when there is none. */
 const char *nib_source_text(const nib_source *s, const char *name);
 
 /* GGUF sources: the metadata; NULL for other kinds. See formats/gguf.h. */

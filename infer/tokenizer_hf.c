@@ -519,15 +519,33 @@ static nib_code read_around(nib_tokenizer *t, const nib_source *src, const nib_j
 
 /* ---- chat templates ---- */
 
-/* As in Transformers the file counts, all of it, before what is in tokenizer_config.json. */
+/* Named templates beside chat_template.jinja, as Transformers 5 keeps them. */
+static nib_code read_additional(nib_tokenizer *t, const nib_source *src, nib_err *err)
+{
+    static const char *const file[][2] = {
+        {"tool_use", "additional_chat_templates/tool_use.jinja"},
+        {"rag", "additional_chat_templates/rag.jinja"},
+    };
+    nib_code rc = NIB_OK;
+    for (size_t i = 0; i < sizeof file / sizeof *file && !rc; i++) {
+        const char *text = nib_source_text(src, file[i][1]);
+        if (text) rc = nib_tokenizer_add_template(t, str(file[i][0]), str(text), err);
+    }
+    return rc;
+}
+
+/* As in Transformers the files count, all of them, before what is in tokenizer_config.json. */
 static nib_code read_templates(nib_tokenizer *t, const nib_source *src, nib_err *err)
 {
     const nib_json *j =
         nib_json_get(nib_source_json(src, "tokenizer_config.json"), "chat_template");
     const char *name, *text = nib_source_text(src, "chat_template.jinja");
-    if (text || nib_json_str(j, &text))
-        return nib_tokenizer_add_template(t, str("default"), str(text), err);
+    const bool files = text;
     nib_code rc = NIB_OK;
+    if (text || nib_json_str(j, &text)) {
+        rc = nib_tokenizer_add_template(t, str("default"), str(text), err);
+        return rc || !files ? rc : read_additional(t, src, err);
+    }
     const nib_json *c = nib_json_is_array(j) ? nib_json_first(j) : NULL;
     for (; c && !rc; c = nib_json_next(c))
         if (nib_json_str(nib_json_get(c, "name"), &name) &&

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -95,6 +96,17 @@ static void the_file_goes_before_the_configuration(void **state)
     nib_tokenizer *t = by_hand(TOKENIZER(SPECIALS, ""), CONFIG("'configuration'"));
     unlink(tmp_path("chat_template.jinja"));
     renders(t, "file");
+    nib_tokenizer_close(t);
+    /* and so do those beside it */
+    tmp_text("chat_template.jinja", "file");
+    assert_int_equal(mkdir(tmp_path("additional_chat_templates"), 0700), 0);
+    tmp_text("additional_chat_templates/tool_use.jinja", "tools");
+    t = by_hand(TOKENIZER(SPECIALS, ""), CONFIG("[{'name':'tool_use','template':'x'}]"));
+    unlink(tmp_path("chat_template.jinja"));
+    unlink(tmp_path("additional_chat_templates/tool_use.jinja"));
+    rmdir(tmp_path("additional_chat_templates"));
+    renders(t, "file");
+    renders_with(t, "[]", "[]", NULL, false, "tools");
     nib_tokenizer_close(t);
 }
 
