@@ -80,7 +80,8 @@ static nib_jv real_numbers(nib_jrun *r, unsigned op, double a, double b)
     case '*': return nib_jv_float(a * b);
     case '/': return nib_jv_float(a / b);
     case '%':
-        if ((m < 0 || m > 0) && (m < 0) != (b < 0)) m += b;
+        if (fpclassify(m) == FP_ZERO) m = copysign(0, b);
+        if (m * b < 0) m += b;
         return nib_jv_float(m);
     case NIB_JOP('/', '/'): return nib_jv_float(floor(a / b));
     default: return nib_jv_float(pow(a, b));
@@ -247,7 +248,7 @@ static nib_jv slice(nib_jrun *r, nib_jv of, const nib_jv part[3])
     if (!step || step == INT64_MIN) return nib_jfail(r, "a slice with step zero");
     if (of.kind == NIB_JV_STR) return slice_string(r, of, part, step);
     if (of.kind != NIB_JV_LIST && of.kind != NIB_JV_TUPLE && of.kind != NIB_JV_RANGE)
-        return nib_jv_undefined(r, "'%s object' has no slices", nib_jv_type(of));
+        return nib_jfail(r, "a '%s' has no slices", nib_jv_type(of));
     const size_t n = slice_bounds((int64_t)of.u.list->n, part, step, &start);
     if (step == 1) { /* a part of the same */
         nib_jv v = nib_jv_list(r, of.kind, 0);

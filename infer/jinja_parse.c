@@ -377,8 +377,7 @@ static nib_jnode *one_filter(parser *p, nib_jnode *of)
 /* One test, its 'is' being read. */
 static nib_jnode *one_test(parser *p, nib_jnode *of)
 {
-    static const char *const not_args[] = {"else", "or",  "and", "is",
-                                           "if",   "not", "in",  "recursive"};
+    static const char *const not_args[] = {"else", "or", "and"};
     const bool negated = take_name(p, "not");
     if (p->t->type != NIB_JT_NAME) return unexpected(p, "a test's name");
     nib_jnode *n = node_of(p, NIB_JN_TEST, p->t->value), *args = NULL;
@@ -387,6 +386,7 @@ static nib_jnode *one_test(parser *p, nib_jnode *of)
                    p->t->type == NIB_JT_NUMBER || is_op(p->t, '[') || is_op(p->t, '{');
     for (size_t i = 0; i < sizeof not_args / sizeof *not_args; i++)
         if (is_name(p->t, not_args[i])) has_arg = false;
+    if (is_name(p->t, "is")) return fail(p, "a test of a test wants brackets");
     if (is_op(p->t, '('))
         args = arguments(p);
     else if (has_arg && (args = node_of(p, NIB_JN_ARG, nib_jv_of(NIB_JV_UNDEFINED))))

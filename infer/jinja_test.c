@@ -2,6 +2,7 @@
 /* infer/jinja_test.c - tests, what stands behind `is`; see jinja_impl.h. */
 #include "infer/jinja_impl.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef bool test_fn(nib_jrun *r, nib_jv v, nib_jv other);
@@ -102,16 +103,20 @@ static bool lower(nib_jrun *r, nib_jv v, nib_jv o)
     return nib_jcharge(r, s.n) && nib_jstr_is_case(s, false);
 }
 
-/* Remainder as Python has it, for a whole number by a whole number. */
+/* Is the remainder as Python has it, of the sign of what is divided by, the wanted one? */
 static bool remainder_is(nib_jrun *r, nib_jv v, nib_jv by, int64_t wanted)
 {
-    if ((is_kind(v, NIB_JV_INT) || is_kind(v, NIB_JV_BOOL)) && is_kind(by, NIB_JV_INT) && by.u.i) {
-        const int64_t a = is_kind(v, NIB_JV_INT) ? v.u.i : v.u.b;
-        const int64_t rest = by.u.i == -1 ? 0 : a % by.u.i;
-        return (rest && (rest < 0) != (by.u.i < 0) ? rest + by.u.i : rest) == wanted;
+    if (!nib_jv_is_number(v) || !nib_jv_is_number(by) || !nib_jv_true(by)) {
+        nib_jfail(r, "a number expected, and one that is not zero to divide by");
+        return false;
     }
-    nib_jfail(r, "a whole number expected, and one to divide by");
-    return false;
+    if (v.kind == NIB_JV_FLOAT || by.kind == NIB_JV_FLOAT) {
+        const double y = nib_jv_number(by), rest = fmod(nib_jv_number(v), y);
+        return !(fabs((rest * y < 0 ? rest + y : rest) - (double)wanted) > 0);
+    }
+    const int64_t x = v.kind == NIB_JV_INT ? v.u.i : v.u.b, y = by.kind == NIB_JV_INT ? by.u.i : 1;
+    const int64_t rest = y == -1 ? 0 : x % y;
+    return (rest && (rest < 0) != (y < 0) ? rest + y : rest) == wanted;
 }
 static bool odd(nib_jrun *r, nib_jv v, nib_jv o)
 {

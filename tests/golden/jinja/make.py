@@ -43,6 +43,7 @@ neg % 3
 n % -3
 neg % -3
 7.5 % -2
+-10 % 2.5
 -7.5 // 2
 2 ** 10
 2 ** -1
@@ -353,6 +354,10 @@ text is sequence
 table.items() is sequence
 n is sequence
 n is odd
+3.0 is odd
+0.5 is even
+-7.5 is divisibleby -2.5
+neg is odd
 n is even
 n is divisibleby 7
 n is divisibleby(2)
@@ -537,6 +542,14 @@ n |
 a.b.
 not
 in list
+n is odd is true
+n is odd in list
+n is odd if yes else n
+n is divisibleby 0
+text is odd
+nothing[1:]
+n[1:]
+table[:2]
 x is
 @
 a ? b
