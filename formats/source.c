@@ -347,7 +347,7 @@ bool nib_tensor_readable(const nib_tensor *t)
 
 bool nib_tensor_is_plain(const nib_tensor *t)
 {
-    if (t->packed || t->plus != 0 || t->times != 0) return false;
+    if (t->packed || t->plus != 0 || t->times != 0 || t->row_step) return false;
     for (size_t i = 0; i < t->n_parts; i++)
         if (t->part[i].codec != t->codec || !nib_tensor_is_plain(&t->part[i])) return false;
     return true;
@@ -379,6 +379,14 @@ nib_code nib_source_read_codes(const nib_source *s, const nib_tensor *t, uint64_
     return rc ? nib_wrap(err, "tensor '%.200s'", t->name) : NIB_OK;
 }
 
+/* Elements that are read at once for n rows of a view: a row where its columns lie closer together
+ * than its rows, otherwise a column of them. */
+static uint64_t strided_span(const nib_tensor *t, uint64_t n)
+{
+    const bool by_rows = t->row_step > t->col_step;
+    return by_rows ? (nib_tensor_cols(t) - 1) * t->col_step + 1 : (n - 1) * t->row_step + 1;
+}
+
 uint64_t nib_tensor_rows_memory(const nib_tensor *t, uint64_t n)
 {
     size_t bytes;
@@ -388,6 +396,7 @@ uint64_t nib_tensor_rows_memory(const nib_tensor *t, uint64_t n)
         return nib_tensor_rows_memory(t->part, n < rows ? n : rows);
     }
     if (t->packed) return nib_packing_read_bytes(&t->packed->l, n, &bytes) ? bytes : UINT64_MAX;
+    if (t->row_step) return strided_span(t, n) * (c->bytes + sizeof(float));
     return nib_codec_row_bytes(c, (size_t)nib_tensor_cols(t), &bytes) ? n * bytes : UINT64_MAX;
 }
 
@@ -410,6 +419,32 @@ static nib_code read_rows_of_parts(const nib_source *s, const nib_tensor *t, uin
     return rc;
 }
 
+/* Elements of a view, in runs that hold more than is taken of them. */
+static nib_code read_strided(const nib_source *s, const nib_tensor *t, uint64_t row, uint64_t n,
+                             float *dst, nib_buf *raw, unsigned cpu, nib_err *err)
+{
+    const nib_codec *c = t->codec;
+    const bool by_rows = t->row_step > t->col_step;
+    const uint64_t cols = nib_tensor_cols(t), span = n ? strided_span(t, n) : 0;
+    const uint64_t runs = by_rows ? n : cols, each = by_rows ? cols : n;
+    const uint64_t run_step = by_rows ? t->row_step : t->col_step;
+    const uint64_t step = by_rows ? t->col_step : t->row_step;
+    float *x = nib_buf_reserve(raw, (size_t)span, sizeof *x + c->bytes);
+    if (span && !x) return nib_fail_nomem(err, "elements of a view");
+    uint8_t *stored = (uint8_t *)(x + span);
+    nib_code rc = NIB_OK;
+    for (uint64_t i = 0; i < runs && n && !rc; i++) {
+        const uint64_t first = row * t->row_step + i * run_step;
+        rc = nib_file_read(&s->file[t->file], t->offset + first * c->bytes, stored,
+                           (size_t)(span * c->bytes), err);
+        if (rc) break;
+        c->decode(x, stored, (size_t)span, cpu);
+        for (uint64_t k = 0; k < each; k++)
+            dst[by_rows ? i * cols + k : k * cols + i] = x[k * step];
+    }
+    return rc;
+}
+
 nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t row, uint64_t n,
                               float *dst, nib_buf *raw, unsigned cpu, nib_err *err)
 {
@@ -422,6 +457,11 @@ nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t
     nib_code rc = check_rows(t, row, n, err);
     if (rc) return rc;
     if (t->n_parts) return read_rows_of_parts(s, t, row, n, dst, raw, cpu, err);
+    if (t->row_step) {
+        rc = read_strided(s, t, row, n, dst, raw, cpu, err);
+        if (!rc) apply_view(t, dst, (size_t)(n * cols));
+        return rc ? nib_wrap(err, "tensor '%.200s'", t->name) : NIB_OK;
+    }
     if (t->packed) {
         rc = nib_packed_read_rows(t->packed, s->file, row, n, dst, raw, err);
         if (!rc) apply_view(t, dst, (size_t)(n * cols));

@@ -28,8 +28,11 @@ typedef struct nib_tensor {
     uint64_t offset;              /* of the data, from the start of its file                */
     uint64_t bytes;
     float plus,
-        times;     /* a view, given by whoever reads more in it than is stored: every value is  */
-                   /* (stored + plus) * times, times 0 for 1. Both 0 in a source's own list    */
+        times; /* a view, given by whoever reads more in it than is stored: every value is  */
+               /* (stored + plus) * times, times 0 for 1. Both 0 in a source's own list    */
+    uint64_t row_step,
+        col_step; /* a view of every so many elements of what is stored, from `offset` on: [r][c] */
+                  /* is element r * row_step + c * col_step. Both 0: rows one after the other  */
     uint32_t file; /* index into the source's files                          */
     const struct nib_tensor
         *part;      /* [n_parts] views: a stack, the rows of all parts one below the  */
@@ -60,6 +63,11 @@ char *nib_tensor_shape_str(const nib_tensor *t, char *buf, size_t n);
 /* View of rows [row, row + n) of a tensor that lies as one piece, as a matrix of that many rows;
  * the name is borrowed. */
 nib_tensor nib_tensor_slice(const nib_tensor *t, uint64_t row, uint64_t n, const char *name);
+
+/* View of rows and columns of a tensor of single floats that lies as one piece: [r][c] is its
+ * element first + r * row_step + c * col_step; all of them lie in it. */
+nib_tensor nib_tensor_strided(const nib_tensor *t, uint64_t first, uint64_t rows, uint64_t cols,
+                              uint64_t row_step, uint64_t col_step, const char *name);
 
 typedef struct nib_source nib_source;
 

@@ -159,3 +159,18 @@ nib_tensor nib_tensor_slice(const nib_tensor *t, uint64_t row, uint64_t n, const
     view.bytes = n * row_bytes;
     return view;
 }
+
+nib_tensor nib_tensor_strided(const nib_tensor *t, uint64_t first, uint64_t rows, uint64_t cols,
+                              uint64_t row_step, uint64_t col_step, const char *name)
+{
+    nib_tensor view = *t;
+    view.name = name;
+    view.n_dims = 2;
+    view.shape[0] = rows;
+    view.shape[1] = cols;
+    view.offset += first * t->codec->bytes;
+    view.bytes = rows * cols * t->codec->bytes;
+    view.row_step = row_step;
+    view.col_step = col_step;
+    return view;
+}

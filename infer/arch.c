@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/arch.c - architectures and tensor names as tables: the one place that knows both spellings.
+/* infer/arch.c - architectures as tables: what blocks compute, and what is an architecture's own in
+ * names and keys.
  *
- * A kind of step that none of them has yet is an operation more in step.h and graph.c. Reading
- * hyper-parameters is config.c, finding tensors model.c. */
+ * A kind of step that none of them has yet is an operation more in step.h and graph.c. Tensor names
+ * that many have are in names.c, reading hyper-parameters is config.c, finding tensors model.c. */
 #include "infer/model.h"
-
-#include <stdio.h>
-#include <string.h>
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
@@ -19,6 +17,8 @@
 #define NORM(weight, to, a) STEP(NORM, weight, to, a, X, 0)
 #define LINEAR(weight, to, a, flags) STEP(LINEAR, weight, to, a, X, flags)
 #define HEAD_NORM(weight, x) STEP(HEAD_NORM, weight, x, x, X, 0)
+#define HEAD_NORM_IF(weight, x) STEP(HEAD_NORM, weight, x, x, X, NIB_STEP_OPTIONAL)
+#define PART(to, a) STEP(PART, NONE, to, a, X, 0)
 #define ROPE(x) STEP(ROPE, NONE, x, x, X, 0)
 #define ATTEND(to, a) STEP(ATTEND, NONE, to, a, X, 0)
 #define GLU(to, a, b) STEP(GLU, NONE, to, a, b, 0)
@@ -52,11 +52,19 @@ static const nib_step gemma3[] = {NORM(ATTN_NORM, H, X), QKV(0), HEAD_NORM(ATTN_
 
 /* A mixture of experts in place of the feed-forward layer. */
 #define EXPERT(op, weight, to, a, b, flags) STEP(op, weight, to, a, b, NIB_STEP_EXPERT | (flags))
-#define EXPERTS                                                                                    \
-    NORM(FFN_NORM, H, X), LINEAR(FFN_ROUTER, R, H, 0), STEP(ROUTE, NONE, R, R, X, 0),              \
-        EXPERT(LINEAR, FFN_GATE_EXPS, EG, H, X, 0), EXPERT(LINEAR, FFN_UP_EXPS, EU, H, X, 0),      \
-        EXPERT(GLU, NONE, EG, EG, EU, 0), EXPERT(LINEAR, FFN_DOWN_EXPS, EY, EG, X, 0),             \
+#define ROUTER LINEAR(FFN_ROUTER, R, H, 0), STEP(ROUTE, NONE, R, R, X, 0)
+#define ROUTER_WITH_BIAS LINEAR(FFN_ROUTER, R, H, 0), STEP(ROUTE, FFN_ROUTER_BIAS, R, R, X, 0)
+#define ROUTED(glu)                                                                                \
+    EXPERT(LINEAR, FFN_GATE_EXPS, EG, H, X, 0), EXPERT(LINEAR, FFN_UP_EXPS, EU, H, X, 0),          \
+        EXPERT(glu, NONE, EG, EG, EU, 0), EXPERT(LINEAR, FFN_DOWN_EXPS, EY, EG, X, 0),             \
         EXPERT(MIX, NONE, X, EY, X, NIB_STEP_ADD)
+#define EXPERTS NORM(FFN_NORM, H, X), ROUTER, ROUTED(GLU)
+/* An expert that all tokens go to. */
+#define SHARED(to, flags)                                                                          \
+    LINEAR(FFN_GATE_SHEXP, SG, H, 0), LINEAR(FFN_UP_SHEXP, SU, H, 0), GLU(SG, SG, SU),             \
+        LINEAR(FFN_DOWN_SHEXP, to, SG, flags)
+#define GATED_SHARED                                                                               \
+    LINEAR(FFN_SHARED_GATE, S, H, 0), SHARED(Y, 0), STEP(SIGMOID, NONE, Y, Y, S, 0), ADD(X, X, Y)
 
 static const nib_step qwen3moe[] = {NORM(ATTN_NORM, H, X),     QKV(0),    HEAD_NORM(ATTN_Q_NORM, Q),
                                     HEAD_NORM(ATTN_K_NORM, K), ATTENTION, EXPERTS};
@@ -67,8 +75,13 @@ static const char *const moe_gguf_keys[] = {"expert_used_count", "expert_feed_fo
                                             NULL};
 /* As checkpoints have it that were saved from memory: all experts of a layer in one tensor. */
 static const nib_fused stacked_experts[] = {
-    {"mlp.experts.gate_up_proj", {NIB_ROLE_FFN_GATE_EXPS, NIB_ROLE_FFN_UP_EXPS}, 2},
-    {"mlp.experts.down_proj", {NIB_ROLE_FFN_DOWN_EXPS}, 1},
+    {"mlp.experts.gate_up_proj",
+     {NIB_ROLE_FFN_GATE_EXPS, NIB_ROLE_FFN_UP_EXPS},
+     2,
+     false,
+     false,
+     false},
+    {"mlp.experts.down_proj", {NIB_ROLE_FFN_DOWN_EXPS}, 1, false, false, false},
 };
 
 static const nib_role_stem gemma_stems[] = {
@@ -93,8 +106,8 @@ static const char *const gemma_config_keys[] = {"query_pre_attn_scalar", "slidin
 static const char *const gemma_gguf_keys[] = {"rope.freq_base_swa", NULL};
 #define GEMMA                                                                                      \
     .hf_stems = gemma_stems, .n_hf_stems = COUNT(gemma_stems), .config_keys = gemma_config_keys,   \
-    .gguf_keys = gemma_gguf_keys, .gelu = true, .norm_plus_one = true, .scaled_embd = true,        \
-    .query_scale = true, .head_dim = 256, .tied = true
+    .gguf_keys = gemma_gguf_keys, .act = NIB_ACT_GELU_TANH, .norm_plus_one = true,                 \
+    .scaled_embd = true, .query_scale = true, .head_dim = 256, .tied = true
 
 /* Branches are scaled before they are added. */
 static const nib_step granite[] = {NORM(ATTN_NORM, H, X),
@@ -117,7 +130,367 @@ static const nib_arch_setting granite_settings[] = {
     SETTING(logit_divisor, "logits_scaling", "logit_scale", 1, 1),
 };
 
+/* ---- further mixtures of experts ---- */
+
+static const nib_step mixtral[] = {NORM(ATTN_NORM, H, X), QKV(0), ATTENTION, EXPERTS};
+static const nib_role_stem mixtral_stems[] = {
+    {NIB_ROLE_FFN_ROUTER, "block_sparse_moe.gate"},
+    {NIB_ROLE_FFN_ROUTER, "mlp.gate"},
+    {NIB_ROLE_FFN_GATE_EXPS, "block_sparse_moe.experts.#.w1"},
+    {NIB_ROLE_FFN_UP_EXPS, "block_sparse_moe.experts.#.w3"},
+    {NIB_ROLE_FFN_DOWN_EXPS, "block_sparse_moe.experts.#.w2"},
+};
+static const char *const moe_config_keys[] = {"num_experts", "num_local_experts",
+                                              "num_experts_per_tok", NULL};
+
+static const nib_step qwen2moe[] = {
+    NORM(ATTN_NORM, H, X), QKV(NIB_STEP_BIAS), ATTENTION, NORM(FFN_NORM, H, X), ROUTER,
+    GATED_SHARED,          ROUTED(GLU)};
+static const char *const qwen2moe_config_keys[] = {
+    "num_experts",         "num_local_experts", "num_experts_per_tok", "moe_intermediate_size",
+    "decoder_sparse_step", "mlp_only_layers",   "norm_topk_prob",      NULL};
+#define NUMBER(field, hf, gguf, standard, max)                                                     \
+    {                                                                                              \
+        offsetof(nib_hparams, field), hf, gguf, standard, max                                      \
+    }
+static const nib_arch_number qwen2moe_numbers[] = {
+    NUMBER(n_ff_shared, "shared_expert_intermediate_size", "expert_shared_feed_forward_length",
+           5632, NIB_WIDTH_MAX),
+};
+
+/* Queries and keys are normed as a whole, before they are heads. */
+#define QK_NORM NORM(ATTN_Q_NORM, Q, Q), NORM(ATTN_K_NORM, K, K)
+static const nib_step olmoe[] = {NORM(ATTN_NORM, H, X), QKV(0), QK_NORM, ATTENTION, EXPERTS};
+static const char *const olmoe_config_keys[] = {"num_experts", "num_local_experts",
+                                                "num_experts_per_tok", "norm_topk_prob", NULL};
+
+static const nib_step granitemoe[] = {
+    NORM(ATTN_NORM, H, X),        QKV(0),       ROPE(Q), ROPE(K), ATTEND(Q, Q),
+    LINEAR(ATTN_OUTPUT, Y, Q, 0), ADD(X, X, Y), EXPERTS,
+};
+static const nib_step granitemoe_shared[] = {
+    NORM(ATTN_NORM, H, X),
+    QKV(0),
+    ROPE(Q),
+    ROPE(K),
+    ATTEND(Q, Q),
+    LINEAR(ATTN_OUTPUT, Y, Q, 0),
+    ADD(X, X, Y),
+    NORM(FFN_NORM, H, X),
+    ROUTER,
+    SHARED(Y, 0),
+    ADD(X, X, Y),
+    ROUTED(GLU),
+};
+static const nib_role_stem granitemoe_stems[] = {
+    {NIB_ROLE_FFN_ROUTER, "block_sparse_moe.router.layer"},
+    {NIB_ROLE_FFN_GATE_EXPS, "block_sparse_moe.experts.#.gate_proj"},
+    {NIB_ROLE_FFN_UP_EXPS, "block_sparse_moe.experts.#.up_proj"},
+    {NIB_ROLE_FFN_DOWN_EXPS, "block_sparse_moe.experts.#.down_proj"},
+    {NIB_ROLE_FFN_GATE_SHEXP, "shared_mlp.gate_proj"},
+    {NIB_ROLE_FFN_UP_SHEXP, "shared_mlp.up_proj"},
+    {NIB_ROLE_FFN_DOWN_SHEXP, "shared_mlp.output_linear"},
+};
+static const nib_fused granitemoe_fused[] = {
+    {"block_sparse_moe.input_linear",
+     {NIB_ROLE_FFN_GATE_EXPS, NIB_ROLE_FFN_UP_EXPS},
+     2,
+     false,
+     false,
+     false},
+    {"block_sparse_moe.output_linear", {NIB_ROLE_FFN_DOWN_EXPS}, 1, false, false, false},
+    {"shared_mlp.input_linear",
+     {NIB_ROLE_FFN_GATE_SHEXP, NIB_ROLE_FFN_UP_SHEXP},
+     2,
+     false,
+     false,
+     false},
+};
+static const nib_arch_number granitemoe_numbers[] = {
+    NUMBER(n_ff_shared, "shared_intermediate_size", "expert_shared_feed_forward_length", 0,
+           NIB_WIDTH_MAX),
+};
+
+/* Scores are logits, and the experts' gates are clamped. */
+static const nib_step gptoss[] = {NORM(ATTN_NORM, H, X),
+                                  QKV(NIB_STEP_BIAS),
+                                  ROPE(Q),
+                                  ROPE(K),
+                                  STEP(ATTEND, ATTN_SINKS, Q, Q, X, 0),
+                                  LINEAR(ATTN_OUTPUT, X, Q, NIB_STEP_ADD | NIB_STEP_BIAS),
+                                  NORM(ATTN_POST_NORM, H, X),
+                                  LINEAR(FFN_ROUTER, R, H, NIB_STEP_BIAS),
+                                  STEP(ROUTE, NONE, R, R, X, 0),
+                                  EXPERT(LINEAR, FFN_GATE_EXPS, EG, H, X, NIB_STEP_BIAS),
+                                  EXPERT(LINEAR, FFN_UP_EXPS, EU, H, X, NIB_STEP_BIAS),
+                                  EXPERT(GLU_CLAMP, NONE, EG, EG, EU, 0),
+                                  EXPERT(LINEAR, FFN_DOWN_EXPS, EY, EG, X, NIB_STEP_BIAS),
+                                  EXPERT(MIX, NONE, X, EY, X, NIB_STEP_ADD)};
+static const nib_role_stem gptoss_stems[] = {
+    {NIB_ROLE_ATTN_POST_NORM, "post_attention_layernorm"},
+    {NIB_ROLE_FFN_NORM, NULL},
+    {NIB_ROLE_FFN_ROUTER, "mlp.router"},
+};
+static const nib_fused gptoss_fused[] = {
+    {"mlp.experts.gate_up_proj",
+     {NIB_ROLE_FFN_GATE_EXPS, NIB_ROLE_FFN_UP_EXPS},
+     2,
+     true,
+     true,
+     false},
+    {"mlp.experts.down_proj", {NIB_ROLE_FFN_DOWN_EXPS}, 1, true, false, false},
+    {"mlp.experts.gate_up_proj_bias",
+     {NIB_ROLE_FFN_GATE_EXPS, NIB_ROLE_FFN_UP_EXPS},
+     2,
+     false,
+     true,
+     true},
+    {"mlp.experts.down_proj_bias", {NIB_ROLE_FFN_DOWN_EXPS}, 1, false, false, true},
+};
+static const char *const gptoss_config_keys[] = {
+    "num_experts",       "num_local_experts",      "num_experts_per_tok",
+    "experts_per_token", "initial_context_length", NULL};
+
+static const nib_step glm4moe[] = {NORM(ATTN_NORM, H, X),
+                                   QKV(0),
+                                   HEAD_NORM_IF(ATTN_Q_NORM, Q),
+                                   HEAD_NORM_IF(ATTN_K_NORM, K),
+                                   ATTENTION,
+                                   NORM(ATTN_POST_NORM, H, X),
+                                   ROUTER_WITH_BIAS,
+                                   SHARED(X, NIB_STEP_ADD),
+                                   ROUTED(GLU)};
+static const nib_step glm4moe_dense[] = {NORM(ATTN_NORM, H, X),
+                                         QKV(0),
+                                         HEAD_NORM_IF(ATTN_Q_NORM, Q),
+                                         HEAD_NORM_IF(ATTN_K_NORM, K),
+                                         ATTENTION,
+                                         NORM(ATTN_POST_NORM, H, X),
+                                         LINEAR(FFN_GATE, G, H, 0),
+                                         LINEAR(FFN_UP, U, H, 0),
+                                         GLU(G, G, U),
+                                         LINEAR(FFN_DOWN, X, G, NIB_STEP_ADD)};
+static const nib_role_stem glm4moe_stems[] = {
+    {NIB_ROLE_ATTN_POST_NORM, "post_attention_layernorm"},
+    {NIB_ROLE_FFN_NORM, NULL},
+    {NIB_ROLE_FFN_GATE_SHEXP, "mlp.shared_experts.gate_proj"},
+    {NIB_ROLE_FFN_UP_SHEXP, "mlp.shared_experts.up_proj"},
+    {NIB_ROLE_FFN_DOWN_SHEXP, "mlp.shared_experts.down_proj"},
+};
+static const char *const deepseek_config_keys[] = {"n_routed_experts",
+                                                   "num_experts",
+                                                   "num_local_experts",
+                                                   "num_experts_per_tok",
+                                                   "norm_topk_prob",
+                                                   "moe_intermediate_size",
+                                                   "scoring_func",
+                                                   "topk_method",
+                                                   "use_qk_norm",
+                                                   "num_nextn_predict_layers",
+                                                   "moe_layer_freq",
+                                                   "aux_loss_alpha",
+                                                   "seq_aux",
+                                                   "num_mtp_layers",
+                                                   NULL};
+static const char *const deepseek_gguf_keys[] = {
+    "expert_used_count",   "expert_feed_forward_length", "expert_gating_func",
+    "expert_weights_norm", "nextn_predict_layers",       NULL};
+static const nib_arch_number glm4moe_numbers[] = {
+    NUMBER(n_shared, "n_shared_experts", "expert_shared_count", 1, 1024),
+    NUMBER(n_dense_first, "first_k_dense_replace", "leading_dense_block_count", 1, NIB_LAYERS_MAX),
+    NUMBER(n_group, "n_group", "expert_group_count", 1, NIB_EXPERTS_MAX),
+    NUMBER(n_group_used, "topk_group", "expert_group_used_count", 1, NIB_EXPERTS_MAX),
+};
+static const nib_arch_setting glm4moe_settings[] = {
+    SETTING(share_scale, "routed_scaling_factor", "expert_weights_scale", 1, 1),
+};
+
+/* ---- further dense ones ---- */
+
+static const nib_step olmo2[] = {LINEAR(ATTN_Q, Q, X, 0),
+                                 LINEAR(ATTN_K, K, X, 0),
+                                 LINEAR(ATTN_V, V, X, 0),
+                                 QK_NORM,
+                                 ROPE(Q),
+                                 ROPE(K),
+                                 ATTEND(Q, Q),
+                                 LINEAR(ATTN_OUTPUT, Y, Q, 0),
+                                 NORM(ATTN_POST_NORM, Y, Y),
+                                 ADD(X, X, Y),
+                                 LINEAR(FFN_GATE, G, X, 0),
+                                 LINEAR(FFN_UP, U, X, 0),
+                                 GLU(G, G, U),
+                                 LINEAR(FFN_DOWN, Y, G, 0),
+                                 NORM(FFN_POST_NORM, Y, Y),
+                                 ADD(X, X, Y)};
+static const nib_role_stem olmo2_stems[] = {
+    {NIB_ROLE_ATTN_POST_NORM, "post_attention_layernorm"},
+    {NIB_ROLE_FFN_POST_NORM, "post_feedforward_layernorm"},
+    {NIB_ROLE_FFN_NORM, NULL},
+};
+
+/* Linears that read one input are stored as one. */
+#define JOINT_QKV(flags) LINEAR(ATTN_QKV, QKV, H, flags), PART(Q, QKV), PART(K, QKV), PART(V, QKV)
+#define JOINT_FFN LINEAR(FFN_UP, GU, H, 0), PART(G, GU), PART(U, GU), GLU(G, G, U)
+static const nib_step phi3[] = {
+    NORM(ATTN_NORM, H, X), JOINT_QKV(0), ATTENTION,
+    NORM(FFN_NORM, H, X),  JOINT_FFN,    LINEAR(FFN_DOWN, X, G, NIB_STEP_ADD)};
+static const nib_role_stem joint_stems[] = {
+    {NIB_ROLE_FFN_UP, "mlp.gate_up_proj"},
+};
+static const nib_step glm[] = {
+    NORM(ATTN_NORM, H, X), QKV(0),    ATTENTION,
+    NORM(FFN_NORM, H, X),  JOINT_FFN, LINEAR(FFN_DOWN, X, G, NIB_STEP_ADD)};
+static const nib_step glm4[] = {NORM(ATTN_NORM, H, X),
+                                QKV(0),
+                                ROPE(Q),
+                                ROPE(K),
+                                ATTEND(Q, Q),
+                                LINEAR(ATTN_OUTPUT, Y, Q, 0),
+                                NORM(ATTN_POST_NORM, Y, Y),
+                                ADD(X, X, Y),
+                                NORM(FFN_NORM, H, X),
+                                JOINT_FFN,
+                                LINEAR(FFN_DOWN, Y, G, 0),
+                                NORM(FFN_POST_NORM, Y, Y),
+                                ADD(X, X, Y)};
+static const nib_role_stem glm4_stems[] = {
+    {NIB_ROLE_ATTN_POST_NORM, "post_self_attn_layernorm"},
+    {NIB_ROLE_FFN_POST_NORM, "post_mlp_layernorm"},
+    {NIB_ROLE_FFN_UP, "mlp.gate_up_proj"},
+};
+
+/* Both branches read one norm. */
+#define PARALLEL_FFN                                                                               \
+    LINEAR(FFN_GATE, G, H, 0), LINEAR(FFN_UP, U, H, 0), GLU(G, G, U),                              \
+        LINEAR(FFN_DOWN, X, G, NIB_STEP_ADD)
+static const nib_step cohere[] = {
+    NORM(ATTN_NORM, H, X),        QKV(0),    HEAD_NORM_IF(ATTN_Q_NORM, Q),
+    HEAD_NORM_IF(ATTN_K_NORM, K), ATTENTION, PARALLEL_FFN};
+static const nib_arch_setting cohere_settings[] = {
+    SETTING(logit_scale, "logit_scale", "logit_scale", 0.0625, 1),
+};
+static const char *const cohere_config_keys[] = {"use_qk_norm", "sliding_window_pattern",
+                                                 "order_of_interleaved_layers", NULL};
+static const nib_step stablelm_parallel[] = {NORM(ATTN_NORM, H, X), QKV(0), ATTENTION,
+                                             PARALLEL_FFN};
+static const char *const parallel_keys[] = {"use_parallel_residual", NULL};
+
+static const nib_step ministral3[] = {NORM(ATTN_NORM, H, X),
+                                      QKV(0),
+                                      ROPE(Q),
+                                      ROPE(K),
+                                      STEP(TEMPER, NONE, Q, Q, X, 0),
+                                      ATTEND(Q, Q),
+                                      LINEAR(ATTN_OUTPUT, X, Q, NIB_STEP_ADD),
+                                      GATED_FFN};
+static const char *const ministral3_gguf_keys[] = {"attention.temperature_scale", NULL};
+
+/* ---- norms with a mean, biases, no gates ---- */
+
+#define PLAIN_FFN(act)                                                                             \
+    LINEAR(FFN_UP, G, H, 0), STEP(act, NONE, G, G, X, 0), LINEAR(FFN_DOWN, X, G, NIB_STEP_ADD)
+#define UNTURNED_ATTENTION ATTEND(Q, Q), LINEAR(ATTN_OUTPUT, X, Q, NIB_STEP_ADD)
+static const nib_step gpt2[] = {NORM(ATTN_NORM, H, X), JOINT_QKV(0), UNTURNED_ATTENTION,
+                                NORM(FFN_NORM, H, X), PLAIN_FFN(ACT)};
+static const nib_role_stem gpt2_stems[] = {
+    {NIB_ROLE_TOKEN_EMBD, "transformer.wte"},
+    {NIB_ROLE_TOKEN_EMBD, "wte"},
+    {NIB_ROLE_POS_EMBD, "transformer.wpe"},
+    {NIB_ROLE_POS_EMBD, "wpe"},
+    {NIB_ROLE_OUTPUT_NORM, "transformer.ln_f"},
+    {NIB_ROLE_ATTN_NORM, "ln_1"},
+    {NIB_ROLE_FFN_NORM, "ln_2"},
+    {NIB_ROLE_ATTN_QKV, "attn.c_attn"},
+    {NIB_ROLE_ATTN_OUTPUT, "attn.c_proj"},
+    {NIB_ROLE_FFN_UP, "mlp.c_fc"},
+    {NIB_ROLE_FFN_DOWN, "mlp.c_proj"},
+};
+static const nib_step opt[] = {NORM(ATTN_NORM, H, X), QKV(0), UNTURNED_ATTENTION,
+                               NORM(FFN_NORM, H, X), PLAIN_FFN(RELU)};
+static const nib_role_stem opt_stems[] = {
+    {NIB_ROLE_TOKEN_EMBD, "model.decoder.embed_tokens"},
+    {NIB_ROLE_POS_EMBD, "model.decoder.embed_positions"},
+    {NIB_ROLE_OUTPUT_NORM, "model.decoder.final_layer_norm"},
+    {NIB_ROLE_ATTN_NORM, "self_attn_layer_norm"},
+    {NIB_ROLE_ATTN_OUTPUT, "self_attn.out_proj"},
+    {NIB_ROLE_FFN_NORM, "final_layer_norm"},
+    {NIB_ROLE_FFN_UP, "fc1"},
+    {NIB_ROLE_FFN_DOWN, "fc2"},
+};
+static const char *const opt_config_keys[] = {"ffn_dim", NULL};
+#define OLD_STEMS                                                                                  \
+    {NIB_ROLE_ATTN_QKV, "self_attention.query_key_value"},                                         \
+        {NIB_ROLE_ATTN_OUTPUT, "self_attention.dense"}, {NIB_ROLE_FFN_UP, "mlp.dense_h_to_4h"},    \
+        {NIB_ROLE_FFN_DOWN, "mlp.dense_4h_to_h"},                                                  \
+        {NIB_ROLE_TOKEN_EMBD, "transformer.word_embeddings"},                                      \
+    {                                                                                              \
+        NIB_ROLE_OUTPUT_NORM, "transformer.ln_f"                                                   \
+    }
+static const nib_role_stem bloom_stems[] = {
+    OLD_STEMS,
+    {NIB_ROLE_EMBD_NORM, "transformer.word_embeddings_layernorm"},
+};
+static const nib_step falcon[] = {NORM(ATTN_NORM, H, X), JOINT_QKV(0), ATTENTION, PLAIN_FFN(ACT)};
+/* Each branch reads a norm of its own, both of the block's input. */
+static const nib_step falcon_two_norms[] = {NORM(ATTN_NORM, F, X),
+                                            NORM(ATTN_NORM_2, H, X),
+                                            JOINT_QKV(0),
+                                            ATTENTION,
+                                            LINEAR(FFN_UP, G, F, 0),
+                                            STEP(ACT, NONE, G, G, X, 0),
+                                            LINEAR(FFN_DOWN, X, G, NIB_STEP_ADD)};
+static const nib_role_stem falcon_stems[] = {OLD_STEMS};
+static const nib_role_stem falcon_two_stems[] = {
+    OLD_STEMS, {NIB_ROLE_ATTN_NORM, "ln_mlp"}, {NIB_ROLE_ATTN_NORM_2, "ln_attn"}};
+static const char *const falcon_config_keys[] = {
+    "activation", "multi_query",   "new_decoder_architecture", "num_kv_heads",
+    "n_head_kv",  "parallel_attn", "ffn_hidden_size",          "num_ln_in_parallel_attn",
+    NULL};
+static const nib_step gptneox_parallel[] = {NORM(ATTN_NORM, H, X),
+                                            NORM(FFN_NORM, F, X),
+                                            JOINT_QKV(0),
+                                            ATTENTION,
+                                            LINEAR(FFN_UP, G, F, 0),
+                                            STEP(ACT, NONE, G, G, X, 0),
+                                            LINEAR(FFN_DOWN, X, G, NIB_STEP_ADD)};
+static const nib_step gptneox[] = {NORM(ATTN_NORM, H, X), JOINT_QKV(0), ATTENTION,
+                                   NORM(FFN_NORM, H, X), PLAIN_FFN(ACT)};
+static const nib_role_stem gptneox_stems[] = {
+    {NIB_ROLE_TOKEN_EMBD, "gpt_neox.embed_in"},
+    {NIB_ROLE_OUTPUT, "embed_out"},
+    {NIB_ROLE_OUTPUT_NORM, "gpt_neox.final_layer_norm"},
+    {NIB_ROLE_ATTN_QKV, "attention.query_key_value"},
+    {NIB_ROLE_ATTN_OUTPUT, "attention.dense"},
+    {NIB_ROLE_FFN_UP, "mlp.dense_h_to_4h"},
+    {NIB_ROLE_FFN_DOWN, "mlp.dense_4h_to_h"},
+};
+static const char *const gptneox_config_keys[] = {"rotary_emb_base", "rotary_pct",
+                                                  "use_parallel_residual", NULL};
+static const nib_step starcoder2[] = {NORM(ATTN_NORM, H, X), QKV(0), ATTENTION,
+                                      NORM(FFN_NORM, H, X), PLAIN_FFN(ACT)};
+static const nib_role_stem starcoder2_stems[] = {
+    {NIB_ROLE_FFN_UP, "mlp.c_fc"},
+    {NIB_ROLE_FFN_DOWN, "mlp.c_proj"},
+};
+static const nib_step phi2[] = {NORM(ATTN_NORM, H, X), QKV(0), ATTENTION, PLAIN_FFN(ACT)};
+static const nib_role_stem phi2_stems[] = {
+    {NIB_ROLE_OUTPUT_NORM, "model.final_layernorm"},
+    {NIB_ROLE_ATTN_OUTPUT, "self_attn.dense"},
+    {NIB_ROLE_FFN_UP, "mlp.fc1"},
+    {NIB_ROLE_FFN_DOWN, "mlp.fc2"},
+};
+
 static const char *const smollm3_config_keys[] = {"no_rope_layers", "no_rope_layer_interval", NULL};
+
+#define BLOCK(list)                                                                                \
+    {                                                                                              \
+        list, COUNT(list)                                                                          \
+    }
+#define STEMS(list) .hf_stems = list, .n_hf_stems = COUNT(list)
+#define FUSED(list) .fused = list, .n_fused = COUNT(list)
+#define NUMBERS(list) .numbers = list, .n_numbers = COUNT(list)
+#define SETTINGS(list) .settings = list, .n_settings = COUNT(list)
 
 static const nib_arch archs[] = {
     {
@@ -129,6 +502,8 @@ static const nib_arch archs[] = {
         .writes_hf = true,
         .writes_rope_dim = true,
         .block = {llama, COUNT(llama)},
+        .when = NIB_WHEN_NOT,
+        .when_gguf = "expert_count",
     },
     {
         .name = "qwen2",
@@ -197,6 +572,363 @@ static const nib_arch archs[] = {
         .n_settings = COUNT(granite_settings),
         .block = {granite, COUNT(granite)},
     },
+    {
+        .name = "llama",
+        .hf_classes = {"MixtralForCausalLM"},
+        .when = NIB_WHEN,
+        .when_gguf = "expert_count",
+        STEMS(mixtral_stems),
+        .config_keys = moe_config_keys,
+        .gguf_keys = moe_gguf_keys,
+        FUSED(stacked_experts),
+        .rope_interleaved = true,
+        .writes_rope_dim = true,
+        .experts = true,
+        .expert_ff_is_ff = true,
+        .share_norm = true,
+        .gguf_share_norm = true,
+        .block = BLOCK(mixtral),
+    },
+    {
+        .name = "qwen2moe",
+        .hf_classes = {"Qwen2MoeForCausalLM"},
+        .config_keys = qwen2moe_config_keys,
+        .gguf_keys = moe_gguf_keys,
+        FUSED(stacked_experts),
+        NUMBERS(qwen2moe_numbers),
+        .experts = true,
+        .block = BLOCK(qwen2moe),
+        .dense_block = BLOCK(qwen2),
+    },
+    {
+        .name = "olmoe",
+        .hf_classes = {"OlmoeForCausalLM"},
+        .config_keys = olmoe_config_keys,
+        .gguf_keys = moe_gguf_keys,
+        FUSED(stacked_experts),
+        .experts = true,
+        .expert_ff_is_ff = true,
+        .block = BLOCK(olmoe),
+    },
+    {
+        .name = "granitemoe",
+        .hf_classes = {"GraniteMoeForCausalLM"},
+        .when = NIB_WHEN_NOT,
+        .when_gguf = "expert_shared_feed_forward_length",
+        STEMS(granitemoe_stems),
+        .config_keys = moe_config_keys,
+        .gguf_keys = moe_gguf_keys,
+        FUSED(granitemoe_fused),
+        SETTINGS(granite_settings),
+        .rope_interleaved = true,
+        .writes_rope_dim = true,
+        .experts = true,
+        .expert_ff_is_ff = true,
+        .share_norm = true,
+        .gguf_share_norm = true,
+        .block = BLOCK(granitemoe),
+    },
+    {
+        .name = "granitemoe",
+        .hf_classes = {"GraniteMoeSharedForCausalLM"},
+        .when = NIB_WHEN,
+        .when_gguf = "expert_shared_feed_forward_length",
+        STEMS(granitemoe_stems),
+        .config_keys = moe_config_keys,
+        .gguf_keys = moe_gguf_keys,
+        FUSED(granitemoe_fused),
+        SETTINGS(granite_settings),
+        NUMBERS(granitemoe_numbers),
+        .rope_interleaved = true,
+        .writes_rope_dim = true,
+        .experts = true,
+        .expert_ff_is_ff = true,
+        .share_norm = true,
+        .gguf_share_norm = true,
+        .block = BLOCK(granitemoe_shared),
+    },
+    {
+        .name = "gpt-oss",
+        .hf_classes = {"GptOssForCausalLM"},
+        STEMS(gptoss_stems),
+        .config_keys = gptoss_config_keys,
+        .gguf_keys = moe_gguf_keys,
+        FUSED(gptoss_fused),
+        .rope_base = 150000,
+        .yarn_not_truncated = true,
+        .head_dim = 64,
+        .sliding_period = 2,
+        .experts = true,
+        .expert_ff_is_ff = true,
+        .writes_expert_ff = true,
+        .routing = NIB_ROUTE_SELECTED,
+        .block = BLOCK(gptoss),
+    },
+    {
+        .name = "glm4moe",
+        .hf_classes = {"Glm4MoeForCausalLM"},
+        STEMS(glm4moe_stems),
+        .config_keys = deepseek_config_keys,
+        .gguf_keys = deepseek_gguf_keys,
+        FUSED(stacked_experts),
+        NUMBERS(glm4moe_numbers),
+        SETTINGS(glm4moe_settings),
+        .rope_part = 0.5f,
+        .writes_rope_dim = true,
+        .experts = true,
+        .share_norm = true,
+        .routing = NIB_ROUTE_SIGMOID,
+        .routing_keys = true,
+        .block = BLOCK(glm4moe),
+        .dense_block = BLOCK(glm4moe_dense),
+    },
+    {
+        .name = "gemma",
+        .hf_classes = {"GemmaForCausalLM"},
+        .block = BLOCK(llama),
+        .act = NIB_ACT_GELU_TANH,
+        .norm_plus_one = true,
+        .scaled_embd = true,
+        .head_dim = 256,
+        .tied = true,
+    },
+    {
+        .name = "olmo2",
+        .hf_classes = {"Olmo2ForCausalLM"},
+        .when = NIB_WHEN_NOT,
+        .when_gguf = "attention.sliding_window",
+        STEMS(olmo2_stems),
+        .block = BLOCK(olmo2),
+    },
+    {
+        .name = "olmo2",
+        .hf_classes = {"Olmo3ForCausalLM"},
+        .when = NIB_WHEN,
+        .when_gguf = "attention.sliding_window",
+        STEMS(olmo2_stems),
+        .rope_base = 500000,
+        .rope_base_sliding = 500000,
+        .sliding_unscaled = true,
+        .sliding_period = 4,
+        .block = BLOCK(olmo2),
+    },
+    {
+        .name = "phi3",
+        .hf_classes = {"Phi3ForCausalLM"},
+        STEMS(joint_stems),
+        .rope_part = 1,
+        .writes_rope_dim = true,
+        .no_head_dim_key = true,
+        .always_window_key = true,
+        .block = BLOCK(phi3),
+    },
+    {
+        .name = "chatglm",
+        .hf_classes = {"GlmForCausalLM"},
+        STEMS(joint_stems),
+        .hf_attention_bias = true,
+        .rope_adjacent = true,
+        .rope_part = 0.5f,
+        .writes_rope_dim = true,
+        .block = BLOCK(glm),
+    },
+    {
+        .name = "glm4",
+        .hf_classes = {"Glm4ForCausalLM"},
+        STEMS(glm4_stems),
+        .hf_attention_bias = true,
+        .rope_adjacent = true,
+        .rope_part = 0.5f,
+        .writes_rope_dim = true,
+        .block = BLOCK(glm4),
+    },
+    {
+        .name = "command-r",
+        .hf_classes = {"CohereForCausalLM"},
+        .config_keys = cohere_config_keys,
+        SETTINGS(cohere_settings),
+        .layer_norm = true,
+        .rope_adjacent = true,
+        .tied = true,
+        .block = BLOCK(cohere),
+    },
+    {
+        .name = "cohere2",
+        .hf_classes = {"Cohere2ForCausalLM"},
+        .config_keys = cohere_config_keys,
+        SETTINGS(cohere_settings),
+        .layer_norm = true,
+        .rope_adjacent = true,
+        .sliding_turn = true,
+        .sliding_period = 4,
+        .writes_rope_dim = true,
+        .tied = true,
+        .block = BLOCK(cohere),
+    },
+    {
+        .name = "stablelm",
+        .hf_classes = {"StableLmForCausalLM"},
+        .when = NIB_WHEN_NOT,
+        .when_hf = "use_parallel_residual",
+        .when_gguf = "use_parallel_residual",
+        .config_keys = parallel_keys,
+        .gguf_keys = parallel_keys,
+        .layer_norm = true,
+        .rope_part = 0.25f,
+        .writes_rope_dim = true,
+        .block = BLOCK(llama),
+    },
+    {
+        .name = "stablelm",
+        .hf_classes = {"StableLmForCausalLM"},
+        .when = NIB_WHEN,
+        .when_hf = "use_parallel_residual",
+        .when_gguf = "use_parallel_residual",
+        .config_keys = parallel_keys,
+        .gguf_keys = parallel_keys,
+        .layer_norm = true,
+        .rope_part = 0.25f,
+        .writes_rope_dim = true,
+        .block = BLOCK(stablelm_parallel),
+    },
+    {
+        .name = "mistral3",
+        .hf_classes = {"Ministral3ForCausalLM"},
+        .gguf_keys = ministral3_gguf_keys,
+        .rope_interleaved = true,
+        .rope_base = 1000000,
+        .writes_rope_dim = true,
+        .block = BLOCK(ministral3),
+    },
+    {
+        .name = "gpt2",
+        .hf_classes = {"GPT2LMHeadModel"},
+        .hf_blocks = "transformer.h",
+        STEMS(gpt2_stems),
+        .hf_prefix = {"h.", "transformer.h."},
+        .act = NIB_ACT_GELU_TANH,
+        .layer_norm = true,
+        .hf_by_input = true,
+        .ff_of_width = true,
+        .no_rope = true,
+        .tied = true,
+        .block = BLOCK(gpt2),
+    },
+    {
+        .name = "opt",
+        .hf_classes = {"OPTForCausalLM"},
+        .hf_blocks = "model.decoder.layers",
+        STEMS(opt_stems),
+        .config_keys = opt_config_keys,
+        .act = NIB_ACT_RELU,
+        .layer_norm = true,
+        .no_rope = true,
+        .first_position = 2,
+        .tied = true,
+        .no_gguf = true,
+        .block = BLOCK(opt),
+    },
+    {
+        .name = "bloom",
+        .hf_classes = {"BloomForCausalLM"},
+        .hf_blocks = "transformer.h",
+        STEMS(bloom_stems),
+        .act = NIB_ACT_GELU_TANH,
+        .layer_norm = true,
+        .ff_of_width = true,
+        .no_rope = true,
+        .alibi = true,
+        .qkv_by_head = true,
+        .tied = true,
+        .block = BLOCK(gpt2),
+    },
+    {
+        .name = "falcon",
+        .hf_classes = {"FalconForCausalLM"},
+        .when = NIB_WHEN_NOT,
+        .when_hf = "new_decoder_architecture",
+        .when_gguf = "blk.0.attn_norm_2.weight",
+        .hf_blocks = "transformer.h",
+        STEMS(falcon_stems),
+        .config_keys = falcon_config_keys,
+        .act = NIB_ACT_GELU,
+        .layer_norm = true,
+        .ff_of_width = true,
+        .qkv_by_head = true,
+        .tied = true,
+        .block = BLOCK(falcon),
+    },
+    {
+        .name = "falcon",
+        .hf_classes = {"FalconForCausalLM"},
+        .when = NIB_WHEN,
+        .when_hf = "new_decoder_architecture",
+        .when_gguf = "blk.0.attn_norm_2.weight",
+        .hf_blocks = "transformer.h",
+        STEMS(falcon_two_stems),
+        .config_keys = falcon_config_keys,
+        .act = NIB_ACT_GELU,
+        .layer_norm = true,
+        .ff_of_width = true,
+        .qkv_by_head = true,
+        .tied = true,
+        .block = BLOCK(falcon_two_norms),
+    },
+    {
+        .name = "gptneox",
+        .hf_classes = {"GPTNeoXForCausalLM"},
+        .when = NIB_WHEN,
+        .when_standard = true,
+        .when_hf = "use_parallel_residual",
+        .when_gguf = "use_parallel_residual",
+        .hf_blocks = "gpt_neox.layers",
+        STEMS(gptneox_stems),
+        .config_keys = gptneox_config_keys,
+        .gguf_keys = parallel_keys,
+        .act = NIB_ACT_GELU,
+        .layer_norm = true,
+        .rope_part = 0.25f,
+        .writes_rope_dim = true,
+        .qkv_by_head = true,
+        .block = BLOCK(gptneox_parallel),
+    },
+    {
+        .name = "gptneox",
+        .hf_classes = {"GPTNeoXForCausalLM"},
+        .when = NIB_WHEN_NOT,
+        .when_standard = true,
+        .when_hf = "use_parallel_residual",
+        .when_gguf = "use_parallel_residual",
+        .hf_blocks = "gpt_neox.layers",
+        STEMS(gptneox_stems),
+        .config_keys = gptneox_config_keys,
+        .gguf_keys = parallel_keys,
+        .act = NIB_ACT_GELU,
+        .layer_norm = true,
+        .rope_part = 0.25f,
+        .writes_rope_dim = true,
+        .qkv_by_head = true,
+        .block = BLOCK(gptneox),
+    },
+    {
+        .name = "starcoder2",
+        .hf_classes = {"Starcoder2ForCausalLM"},
+        STEMS(starcoder2_stems),
+        .act = NIB_ACT_GELU_TANH,
+        .layer_norm = true,
+        .tied = true,
+        .block = BLOCK(starcoder2),
+    },
+    {
+        .name = "phi2",
+        .hf_classes = {"PhiForCausalLM"},
+        STEMS(phi2_stems),
+        .act = NIB_ACT_GELU_TANH,
+        .layer_norm = true,
+        .rope_part = 0.5f,
+        .writes_rope_dim = true,
+        .block = BLOCK(phi2),
+    },
 };
 
 size_t nib_arch_count(void)
@@ -207,165 +939,4 @@ size_t nib_arch_count(void)
 const nib_arch *nib_arch_at(size_t i)
 {
     return &archs[i];
-}
-
-/* Stems of tensor names: ".weight" or ".bias" follows, a block's prefix goes before. */
-static const struct {
-    const char *gguf, *hf; /* hf NULL: no such tensor there */
-    bool linear;           /* of a block; may have a bias */
-} roles[NIB_ROLE_COUNT] = {
-    [NIB_ROLE_TOKEN_EMBD] = {"token_embd", "model.embed_tokens", false},
-    [NIB_ROLE_OUTPUT_NORM] = {"output_norm", "model.norm", false},
-    [NIB_ROLE_OUTPUT] = {"output", "lm_head", false},
-    [NIB_ROLE_ROPE_FREQS] = {"rope_freqs", NULL, false},
-    [NIB_ROLE_ATTN_NORM] = {"attn_norm", "input_layernorm", false},
-    [NIB_ROLE_ATTN_Q] = {"attn_q", "self_attn.q_proj", true},
-    [NIB_ROLE_ATTN_K] = {"attn_k", "self_attn.k_proj", true},
-    [NIB_ROLE_ATTN_V] = {"attn_v", "self_attn.v_proj", true},
-    [NIB_ROLE_ATTN_Q_NORM] = {"attn_q_norm", "self_attn.q_norm", false},
-    [NIB_ROLE_ATTN_K_NORM] = {"attn_k_norm", "self_attn.k_norm", false},
-    [NIB_ROLE_ATTN_OUTPUT] = {"attn_output", "self_attn.o_proj", true},
-    [NIB_ROLE_ATTN_POST_NORM] = {"post_attention_norm", NULL, false},
-    [NIB_ROLE_FFN_NORM] = {"ffn_norm", "post_attention_layernorm", false},
-    [NIB_ROLE_FFN_GATE] = {"ffn_gate", "mlp.gate_proj", true},
-    [NIB_ROLE_FFN_UP] = {"ffn_up", "mlp.up_proj", true},
-    [NIB_ROLE_FFN_DOWN] = {"ffn_down", "mlp.down_proj", true},
-    [NIB_ROLE_FFN_POST_NORM] = {"post_ffw_norm", NULL, false},
-    [NIB_ROLE_FFN_ROUTER] = {"ffn_gate_inp", "mlp.gate", false},
-    [NIB_ROLE_FFN_GATE_EXPS] = {"ffn_gate_exps", "mlp.experts.#.gate_proj", true},
-    [NIB_ROLE_FFN_UP_EXPS] = {"ffn_up_exps", "mlp.experts.#.up_proj", true},
-    [NIB_ROLE_FFN_DOWN_EXPS] = {"ffn_down_exps", "mlp.experts.#.down_proj", true},
-};
-
-const char *nib_role_name(nib_role r)
-{
-    return roles[r].gguf;
-}
-
-bool nib_role_is_linear(nib_role r)
-{
-    return roles[r].linear;
-}
-
-/* '#' in a stem stands for the number of an expert, or '*' for all of them. */
-static void place_name(nib_place p, const char *prefix, const char *stem, char *buf, size_t n)
-{
-    char layer[64] = "", expert[16] = "*";
-    const size_t head = strcspn(stem, "#");
-    if (p.role >= NIB_ROLE_FIRST_BLOCK) snprintf(layer, sizeof layer, "%s.%u.", prefix, p.layer);
-    if (p.expert != NIB_EXPERTS_ALL) snprintf(expert, sizeof expert, "%u", p.expert);
-    snprintf(buf, n, "%s%.*s%s%s.%s", layer, (int)head, stem, stem[head] ? expert : "",
-             stem[head] ? stem + head + 1 : "", p.bias ? "bias" : "weight");
-}
-
-void nib_place_gguf_name(nib_place p, char *buf, size_t n)
-{
-    place_name(p, "blk", roles[p.role].gguf, buf, n);
-}
-
-static const char *hf_stem(const nib_arch *a, nib_role r)
-{
-    for (size_t i = 0; i < a->n_hf_stems; i++)
-        if (a->hf_stems[i].role == r) return a->hf_stems[i].stem;
-    return roles[r].hf;
-}
-
-void nib_place_hf_name(const nib_arch *a, nib_place p, char *buf, size_t n)
-{
-    const char *stem = hf_stem(a, p.role);
-    place_name(p, "model.layers", stem ? stem : roles[p.role].gguf, buf, n);
-}
-
-/* A number without sign or leading zeros, and what follows it; NULL when there is none. */
-static const char *parse_number(const char *s, uint32_t *number)
-{
-    uint32_t v = 0;
-    if (s[0] == '0' && s[1] >= '0' && s[1] <= '9') return NULL;
-    const char *p = s;
-    for (; *p >= '0' && *p <= '9'; p++) {
-        if (p - s >= 9) return NULL;
-        v = v * 10 + (uint32_t)(*p - '0');
-    }
-    if (p == s) return NULL;
-    *number = v;
-    return p;
-}
-
-/* Is name[0 .. n) the stem, with a number or '*' in the place of '#'? */
-static bool matches(const char *stem, const char *name, size_t n, uint32_t *expert)
-{
-    const size_t head = strcspn(stem, "#");
-    const char *end = name + n, *rest = name + head;
-    if (n < head || strncmp(stem, name, head)) return false;
-    if (!stem[head]) return n == head;
-    if (*rest == '*')
-        *expert = NIB_EXPERTS_ALL, rest++;
-    else
-        rest = parse_number(rest, expert);
-    if (!rest || rest > end) return false;
-    return strlen(stem + head + 1) == (size_t)(end - rest) &&
-           !strncmp(stem + head + 1, rest, (size_t)(end - rest));
-}
-
-/* ".weight" or ".bias" at the end: the length of what stands before it; 0: neither. */
-static size_t without_end(const char *name, bool *bias)
-{
-    const char *dot = strrchr(name, '.');
-    if (!dot) return 0;
-    *bias = !strcmp(dot, ".bias");
-    return *bias || !strcmp(dot, ".weight") ? (size_t)(dot - name) : 0;
-}
-
-const nib_fused *nib_place_fused(const nib_arch *a, const char *name, nib_place *first)
-{
-    static const char prefix[] = "model.layers.";
-    uint32_t layer;
-    bool bias = false;
-    if (strncmp(name, prefix, sizeof prefix - 1)) return NULL;
-    name = parse_number(name + sizeof prefix - 1, &layer);
-    if (!name || *name++ != '.') return NULL;
-    size_t n = without_end(name, &bias);
-    if (!n) n = strlen(name);
-    for (size_t i = 0; i < a->n_fused && !bias; i++) {
-        const nib_fused *f = &a->fused[i];
-        if (strlen(f->stem) != n || strncmp(f->stem, name, n)) continue;
-        *first = (nib_place){.layer = layer, .role = f->role[0]};
-        if (nib_role_is_expert(f->role[0])) first->expert = NIB_EXPERTS_ALL;
-        return f;
-    }
-    return NULL;
-}
-
-bool nib_place_parse(const char *name, const nib_arch *hf, nib_place *out)
-{
-    const char *prefix = hf ? "model.layers." : "blk.";
-    nib_role first = NIB_ROLE_FIRST, end = NIB_ROLE_FIRST_BLOCK;
-    nib_place p = {0};
-    if (!strncmp(name, prefix, strlen(prefix))) {
-        name = parse_number(name + strlen(prefix), &p.layer);
-        if (!name || *name++ != '.') return false;
-        first = NIB_ROLE_FIRST_BLOCK, end = NIB_ROLE_COUNT;
-    }
-    const size_t n = without_end(name, &p.bias);
-    for (p.role = first; n && p.role < end; p.role++) {
-        const char *stem = hf ? hf_stem(hf, p.role) : roles[p.role].gguf;
-        p.expert = nib_role_is_expert(p.role) ? NIB_EXPERTS_ALL : 0;
-        if (!stem || !matches(stem, name, n, &p.expert)) continue;
-        if (p.bias && !roles[p.role].linear) return false;
-        *out = p;
-        return true;
-    }
-    return false;
-}
-
-uint64_t nib_rope_source_row(uint64_t row, uint32_t head_dim)
-{
-    uint64_t head = row / head_dim, in = row % head_dim;
-    return head * head_dim + in % 2 * (head_dim / 2) + in / 2;
-}
-
-uint64_t nib_rope_paired_row(uint64_t row, uint32_t head_dim)
-{
-    uint64_t head = row / head_dim, in = row % head_dim;
-    return head * head_dim + in % (head_dim / 2) * 2 + in / (head_dim / 2);
 }

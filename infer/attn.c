@@ -20,6 +20,7 @@ typedef struct {
     float *out;   /* [QUERIES][head_dim] */
     float m[QUERIES];
     double l[QUERIES];
+    size_t head;
 } state;
 
 static size_t min_size(size_t a, size_t b)
@@ -28,11 +29,17 @@ static size_t min_size(size_t a, size_t b)
 }
 
 /* Scores of query r against n keys become exp(score - m), those outside of begin..end-1 are 0. */
-static void softmax_row(const nib_attn *a, state *s, size_t r, size_t begin, size_t end, size_t n)
+static void softmax_row(const nib_attn *a, state *s, size_t r, size_t k0, size_t begin, size_t end,
+                        size_t n)
 {
     float *score = s->score + r * KEYS, *out = s->out + r * a->head_dim, scale = a->scale;
     if (begin < end && a->softcap > 0) {
         a->ops->softcap(score + begin, end - begin, scale, a->softcap);
+        scale = 1;
+    }
+    if (a->slope) { /* the last key is at distance 0 in the row's own tile: constants are free */
+        for (size_t i = begin; i < end; i++)
+            score[i] = score[i] * scale + a->slope[s->head] * (float)(k0 + i);
         scale = 1;
     }
     if (begin < end) {
@@ -52,6 +59,7 @@ static void softmax_row(const nib_attn *a, state *s, size_t r, size_t begin, siz
 /* The first key that the query at position `pos` sees. */
 static size_t first_seen(const nib_attn *a, size_t pos)
 {
+    if (a->chunked && a->window) return pos / a->window * a->window;
     return a->window && pos >= a->window ? pos + 1 - a->window : 0;
 }
 
@@ -74,11 +82,14 @@ static void query_tile(const nib_attn *a, state *s, float *q, const float *k, co
         nib_gemm_nt(n, nk, dim, q, stride, k + k0 * kv, kv, s->score, KEYS, 0);
         for (size_t r = 0; r < n; r++) {
             size_t pos = a->pos + first + r;
-            softmax_row(a, s, r, in_tile(first_seen(a, pos), k0, nk), in_tile(pos + 1, k0, nk), nk);
+            softmax_row(a, s, r, k0, in_tile(first_seen(a, pos), k0, nk), in_tile(pos + 1, k0, nk),
+                        nk);
         }
         nib_gemm_nn(n, dim, nk, s->score, KEYS, v + k0 * kv, kv, s->out, dim, 1);
     }
     for (size_t r = 0; r < n; r++) {
+        if (a->sink) /* m is unscaled */
+            s->l[r] += exp((double)a->sink[s->head] - (double)a->scale * (double)s->m[r]);
         float inv = (float)(1 / s->l[r]);
         for (size_t i = 0; i < dim; i++) q[r * stride + i] = s->out[r * dim + i] * inv;
     }
@@ -97,6 +108,7 @@ static nib_code task(void *arg, size_t begin, size_t end, int thread, nib_err *e
     s.score = nib_buf_reserve(&a->scratch[thread], QUERIES * (KEYS + dim), sizeof *s.score);
     if (!s.score) return nib_fail_nomem(err, "attention scores");
     s.out = s.score + QUERIES * KEYS;
+    s.head = head;
     query_tile(a, &s, a->q + ((seq * a->n_tok + first) * a->n_head + head) * dim, a->k + kv_off,
                a->v + kv_off, first, n);
     return NIB_OK;

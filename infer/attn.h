@@ -7,11 +7,16 @@
 #include "base/mem.h"
 #include "infer/ops.h"
 
+#include <stdbool.h>
+
 typedef struct {
     size_t n_seq, n_tok; /* rows of q: n_seq * n_tok                            */
     size_t pos;          /* of each sequence's first token; it sees keys 0..pos */
     size_t window;       /* keys that a token sees at most, its own included; 0: all */
+    bool chunked;        /* a token sees its own of the chunks of `window` tokens instead */
     size_t n_head, n_head_kv, head_dim;
+    const float *sink; /* [n_head] a score that counts beside the keys' and has no value; or NULL */
+    const float *slope; /* [n_head] taken off the score for each token of distance; or NULL       */
     float scale;        /* of the scores                                        */
     float softcap;      /* c: scaled scores s become c tanh(s / c); 0: they don't */
     float *q;           /* [n_seq][n_tok][n_head][head_dim], replaced by the result */

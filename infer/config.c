@@ -15,7 +15,7 @@
 
 typedef struct {
     size_t field; /* offset in nib_hparams, a uint32_t */
-    const char *hf[5];
+    const char *hf[6];
     const char *gguf; /* after "{arch}." */
     uint32_t max;
     bool optional; /* stays 0 */
@@ -43,7 +43,7 @@ static const number numbers[] = {
      false,
      false},
     {FIELD(n_ff),
-     {"intermediate_size", "n_inner", "hidden_dim"},
+     {"intermediate_size", "n_inner", "hidden_dim", "ffn_dim", "ffn_hidden_size"},
      "feed_forward_length",
      NIB_WIDTH_MAX,
      false,
@@ -55,7 +55,7 @@ static const number numbers[] = {
      false,
      false},
     {FIELD(n_head_kv),
-     {"num_key_value_heads", "n_kv_heads"},
+     {"num_key_value_heads", "n_kv_heads", "num_kv_heads", "n_head_kv"},
      "attention.head_count_kv",
      NIB_HEADS_MAX,
      true,
@@ -109,8 +109,14 @@ float nib_usual_attn_scale(const nib_hparams *hp, const nib_arch *a)
 /* What no single key can be wrong about, and defaults that depend on other keys. */
 static nib_code finish(nib_hparams *hp, const nib_arch *a, nib_err *err)
 {
-    hp->gelu = a->gelu;
+    hp->layer_norm = a->layer_norm;
+    hp->alibi = a->alibi;
     if (a->scaled_embd) hp->embd_scale = (float)sqrt((double)hp->n_embd);
+    if (!hp->n_ff_expert) hp->n_ff_expert = hp->n_ff;
+    if (hp->n_shared) hp->n_ff_shared = hp->n_shared * hp->n_ff_expert;
+    if (hp->n_group > 1 && (hp->n_expert % hp->n_group || hp->n_group_used > hp->n_group))
+        return nib_fail(err, NIB_EFORMAT, "%u experts in %u groups, %u of which count for a token",
+                        hp->n_expert, hp->n_group, hp->n_group_used);
     if (hp->n_expert_used > hp->n_expert)
         return nib_fail(err, NIB_EFORMAT, "%u experts for a token, of %u", hp->n_expert_used,
                         hp->n_expert);
@@ -127,8 +133,15 @@ static nib_code finish(nib_hparams *hp, const nib_arch *a, nib_err *err)
     if (hp->n_head % hp->n_head_kv)
         return nib_fail(err, NIB_EFORMAT, "%u heads are no multiple of %u key/value heads",
                         hp->n_head, hp->n_head_kv);
-    if (hp->head_dim % 2)
+    if (hp->head_dim % 2 && !a->no_rope)
         return nib_fail(err, NIB_EFORMAT, "head size %u is odd: rotary embedding pairs its columns",
+                        hp->head_dim);
+    if (!hp->rope_dim) hp->rope_dim = hp->head_dim;
+    if (hp->rope_dim % 2 && !a->no_rope)
+        return nib_fail(err, NIB_EFORMAT, "%u columns of a head are turned, which are no pairs",
+                        hp->rope_dim);
+    if (hp->rope_dim > hp->head_dim)
+        return nib_fail(err, NIB_EFORMAT, "%u columns of a head are turned, of %u", hp->rope_dim,
                         hp->head_dim);
     if (hp->head_dim > NIB_WIDTH_MAX / hp->n_head)
         return nib_fail(err, NIB_EFORMAT, "%u heads of %u are wider than %u", hp->n_head,
@@ -159,6 +172,55 @@ const nib_json *nib_config_first(const nib_json *cfg, const char *const *keys, c
     return NULL;
 }
 
+/* A value that says yes: neither null, false nor 0. */
+static bool says_yes(const nib_json *j)
+{
+    bool b;
+    double v;
+    if (!j || nib_json_is_null(j)) return false;
+    if (nib_json_bool(j, &b)) return b;
+    return !nib_json_num(j, &v) || v != 0;
+}
+
+/* Has the architecture its own key for it? */
+static bool is_own_number(const nib_arch *a, size_t field)
+{
+    for (size_t i = 0; i < a->n_numbers; i++)
+        if (a->numbers[i].field == field) return true;
+    return false;
+}
+
+static nib_code check_own(const nib_arch_number *n, const char *key, uint64_t v, nib_err *err)
+{
+    if (v <= n->max) return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT, "'%s' is %llu, should be at most %u", key,
+                    (unsigned long long)v, n->max);
+}
+
+static nib_code hf_own_numbers(nib_hparams *hp, const nib_arch *a, const nib_json *cfg,
+                               nib_err *err)
+{
+    for (size_t i = 0; i < a->n_numbers; i++) {
+        const nib_arch_number *n = &a->numbers[i];
+        const nib_json *j = n->hf ? nib_json_get(cfg, n->hf) : NULL;
+        uint64_t v = n->standard;
+        if (j && !nib_json_is_null(j) && !nib_json_u64(j, &v))
+            return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number", n->hf);
+        nib_code rc = check_own(n, n->hf, v, err);
+        if (rc) return rc;
+        *(uint32_t *)((char *)hp + n->field) = (uint32_t)v;
+    }
+    return NIB_OK;
+}
+
+/* May the number be left out? */
+static bool may_lack(const nib_arch *a, const number *n)
+{
+    return n->optional || (n->field == FIELD(n_ff) && a->ff_of_width) ||
+           (n->field == FIELD(n_ff_expert) && a->expert_ff_is_ff) ||
+           (n->field == FIELD(n_ctx_train) && a->alibi);
+}
+
 static nib_code hf_numbers(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
 {
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
@@ -166,7 +228,8 @@ static nib_code hf_numbers(nib_hparams *hp, const nib_arch *a, const nib_json *c
         const char *key = n->hf[0];
         const nib_json *j = nib_config_first(cfg, n->hf, &key);
         uint64_t v;
-        if ((!j && n->optional) || (n->experts && !a->experts)) continue;
+        if ((n->experts && !a->experts) || is_own_number(a, n->field)) continue;
+        if (!j && may_lack(a, n)) continue;
         if (!j) return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
         if (!nib_json_u64(j, &v))
             return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number", key);
@@ -174,7 +237,12 @@ static nib_code hf_numbers(nib_hparams *hp, const nib_arch *a, const nib_json *c
         if (rc) return rc;
         *number_at(hp, n) = (uint32_t)v;
     }
-    return NIB_OK;
+    if (!hp->n_ff && a->ff_of_width) hp->n_ff = 4 * hp->n_embd;
+    if (a->qkv_by_head && says_yes(nib_json_get(cfg, "multi_query")) &&
+        !says_yes(nib_json_get(cfg, "new_decoder_architecture")))
+        hp->n_head_kv = 1; /* whatever the other key says: Falcon's first form */
+    if (!hp->n_ctx_train && a->alibi) hp->n_ctx_train = 2048; /* any will do */
+    return hf_own_numbers(hp, a, cfg, err);
 }
 
 nib_code nib_config_real(const nib_json *obj, const char *key, float *out, nib_err *err)
@@ -188,22 +256,59 @@ nib_code nib_config_real(const nib_json *obj, const char *key, float *out, nib_e
     return NIB_OK;
 }
 
-const nib_arch *nib_arch_of_class(const nib_json *class_name)
+static bool is_meant(const nib_arch *a, bool yes)
+{
+    return a->when == NIB_WHEN_ANY || yes == (a->when == NIB_WHEN);
+}
+
+const nib_arch *nib_arch_of_config(const nib_json *cfg)
 {
     const char *name;
-    if (!nib_json_str(class_name, &name)) return NULL;
-    for (size_t i = 0; i < nib_arch_count(); i++)
-        for (const char *const *c = nib_arch_at(i)->hf_classes; *c; c++)
-            if (!strcmp(*c, name)) return nib_arch_at(i);
+    if (!nib_json_str(nib_json_first(nib_json_get(cfg, "architectures")), &name)) return NULL;
+    for (size_t i = 0; i < nib_arch_count(); i++) {
+        const nib_arch *a = nib_arch_at(i);
+        const nib_json *j = a->when_hf ? nib_json_get(cfg, a->when_hf) : NULL;
+        if (a->when_hf && !is_meant(a, j ? says_yes(j) : a->when_standard)) continue;
+        for (const char *const *c = a->hf_classes; *c; c++)
+            if (!strcmp(*c, name)) return a;
+    }
+    return NULL;
+}
+
+/* Does a key or tensor say yes? */
+static bool gguf_says_yes(const nib_arch *a, const nib_source *src)
+{
+    const nib_gguf_kvs *k = nib_source_kvs(src);
+    char key[NIB_CONFIG_KEY_MAX];
+    uint64_t u;
+    bool b;
+    if (!strncmp(a->when_gguf, "blk.", 4)) return nib_source_find(src, a->when_gguf);
+    nib_config_gguf_key(key, a->name, a->when_gguf);
+    if (!nib_gguf_kvs_find(k, key)) return a->when_standard;
+    if (nib_gguf_get_bool(k, key, &b)) return b;
+    return !nib_gguf_get_u64(k, key, &u) || u;
+}
+
+static const nib_arch *arch_of_gguf(const char *name, const nib_source *src)
+{
+    for (size_t i = 0; i < nib_arch_count(); i++) {
+        const nib_arch *a = nib_arch_at(i);
+        if (!strcmp(a->name, name) && !a->no_gguf &&
+            (!a->when_gguf || is_meant(a, gguf_says_yes(a, src))))
+            return a;
+    }
     return NULL;
 }
 
 static nib_code unknown_arch(const char *name, bool gguf, nib_err *err)
 {
-    char known[2048] = "";
+    char known[4096] = "";
     size_t n = 0;
     for (size_t i = 0; i < nib_arch_count(); i++) {
         const char *const one[] = {nib_arch_at(i)->name, NULL};
+        if (i && !strcmp(nib_arch_at(i - 1)->name, one[0]) &&
+            (gguf || !strcmp(nib_arch_at(i - 1)->hf_classes[0], nib_arch_at(i)->hf_classes[0])))
+            continue;
         for (const char *const *c = gguf ? one : nib_arch_at(i)->hf_classes; *c && n < sizeof known;
              c++)
             n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", *c);
@@ -217,11 +322,39 @@ static nib_code check_model_type(const nib_json *cfg, const char *hf_class, nib_
     static const struct {
         const char *hf_class, *type;
     } types[] = {
-        {"LlamaForCausalLM", "llama"},        {"MistralForCausalLM", "mistral"},
-        {"Qwen2ForCausalLM", "qwen2"},        {"Qwen3ForCausalLM", "qwen3"},
-        {"Qwen3MoeForCausalLM", "qwen3_moe"}, {"Gemma2ForCausalLM", "gemma2"},
-        {"Gemma3ForCausalLM", "gemma3_text"}, {"SmolLM3ForCausalLM", "smollm3"},
+        {"LlamaForCausalLM", "llama"},
+        {"MistralForCausalLM", "mistral"},
+        {"Qwen2ForCausalLM", "qwen2"},
+        {"Qwen3ForCausalLM", "qwen3"},
+        {"Qwen3MoeForCausalLM", "qwen3_moe"},
+        {"Gemma2ForCausalLM", "gemma2"},
+        {"Gemma3ForCausalLM", "gemma3_text"},
+        {"SmolLM3ForCausalLM", "smollm3"},
         {"GraniteForCausalLM", "granite"},
+        {"MixtralForCausalLM", "mixtral"},
+        {"Qwen2MoeForCausalLM", "qwen2_moe"},
+        {"OlmoeForCausalLM", "olmoe"},
+        {"GraniteMoeForCausalLM", "granitemoe"},
+        {"GraniteMoeSharedForCausalLM", "granitemoeshared"},
+        {"GptOssForCausalLM", "gpt_oss"},
+        {"Glm4MoeForCausalLM", "glm4_moe"},
+        {"GemmaForCausalLM", "gemma"},
+        {"Olmo2ForCausalLM", "olmo2"},
+        {"Olmo3ForCausalLM", "olmo3"},
+        {"Phi3ForCausalLM", "phi3"},
+        {"GlmForCausalLM", "glm"},
+        {"Glm4ForCausalLM", "glm4"},
+        {"CohereForCausalLM", "cohere"},
+        {"Cohere2ForCausalLM", "cohere2"},
+        {"StableLmForCausalLM", "stablelm"},
+        {"Ministral3ForCausalLM", "ministral3"},
+        {"GPT2LMHeadModel", "gpt2"},
+        {"OPTForCausalLM", "opt"},
+        {"BloomForCausalLM", "bloom"},
+        {"FalconForCausalLM", "falcon"},
+        {"GPTNeoXForCausalLM", "gpt_neox"},
+        {"Starcoder2ForCausalLM", "starcoder2"},
+        {"PhiForCausalLM", "phi"},
     };
     const char *type = "";
     if (!nib_json_str(nib_json_get(cfg, "model_type"), &type)) return NIB_OK;
@@ -233,19 +366,45 @@ static nib_code check_model_type(const nib_json *cfg, const char *hf_class, nib_
     return NIB_OK;
 }
 
-/* The gate's activation: there is one for each architecture. Gemma's older configurations have
- * "hidden_act" too, which its class does not read. */
-static nib_code hf_activation(const nib_arch *a, const nib_json *cfg, nib_err *err)
+/* Has a block an activation without a gate? Those take any kind. */
+static bool has_free_activation(const nib_arch *a)
 {
-    static const char *const acts[] = {"hidden_activation", "hidden_act", NULL};
-    const char *key = acts[0], *name = NULL;
-    const nib_json *j = nib_config_first(cfg, acts, &key);
-    if (!j || (a->gelu && strcmp(key, "hidden_activation") != 0)) return NIB_OK;
+    for (size_t i = 0; i < a->block.n; i++)
+        if (a->block.step[i].op == NIB_OP_ACT) return true;
+    return false;
+}
+
+/* Gates have one activation for each architecture. Gemma's older configurations have "hidden_act",
+ * too, which its classes do not read. */
+static nib_code hf_activation(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
+{
+    static const char *const keys[] = {"hidden_activation", "hidden_act", "activation_function",
+                                       "activation", NULL};
+    static const struct {
+        const char *name;
+        nib_activation act;
+    } acts[] = {
+        {"silu", NIB_ACT_SILU},          {"swish", NIB_ACT_SILU},
+        {"gelu", NIB_ACT_GELU},          {"gelu_pytorch_tanh", NIB_ACT_GELU_TANH},
+        {"gelu_new", NIB_ACT_GELU_TANH}, {"gelu_fast", NIB_ACT_GELU_TANH},
+        {"relu", NIB_ACT_RELU},
+    };
+    static const char *const usual[] = {"silu", "gelu_pytorch_tanh", "gelu", "relu"};
+    const char *key = keys[0], *name = NULL;
+    const nib_json *j = nib_config_first(cfg, keys, &key);
+    hp->act = a->act;
+    if (!j || (a->scaled_embd && strcmp(key, "hidden_activation") != 0)) return NIB_OK;
     if (!nib_json_str(j, &name)) return nib_fail(err, NIB_EFORMAT, "'%s' is not a name", key);
-    if (!a->gelu && (!strcmp(name, "silu") || !strcmp(name, "swish"))) return NIB_OK;
-    if (a->gelu && !strcmp(name, "gelu_pytorch_tanh")) return NIB_OK;
+    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
+        const bool gelu = acts[i].act == NIB_ACT_GELU || acts[i].act == NIB_ACT_GELU_TANH;
+        if (strcmp(acts[i].name, name) ||
+            !(acts[i].act == a->act || (gelu && has_free_activation(a))))
+            continue;
+        hp->act = acts[i].act;
+        return NIB_OK;
+    }
     return nib_fail(err, NIB_EFORMAT, "'%s' is \"%.60s\"; of %s only \"%s\" is supported", key,
-                    name, a->name, a->gelu ? "gelu_pytorch_tanh" : "silu");
+                    name, a->name, usual[a->act]);
 }
 
 /* Which blocks have experts, and how a token's shares of them are made. */
@@ -267,7 +426,10 @@ static nib_code hf_experts(nib_hparams *hp, const nib_arch *a, const nib_json *c
                             hp->n_layer);
         hp->dense[layer / 8] |= (uint8_t)(1u << layer % 8);
     }
-    hp->share_norm = false; /* the class's own value; what is published says true */
+    hp->share_norm = a->share_norm; /* the class's own value; what is published may say another */
+    hp->routing = a->routing;
+    for (uint32_t l = 0; l < hp->n_dense_first && l < hp->n_layer; l++)
+        hp->dense[l / 8] |= (uint8_t)(1u << l % 8);
     j = nib_json_get(cfg, "norm_topk_prob");
     if (j && !nib_json_is_null(j) && !nib_json_bool(j, &hp->share_norm))
         return nib_fail(err, NIB_EFORMAT, "'norm_topk_prob' should be true or false");
@@ -294,7 +456,8 @@ static nib_code hf_settings(nib_hparams *hp, const nib_arch *a, const nib_json *
 
 static nib_code hf_read(nib_hparams *hp, const nib_arch **arch, const nib_json *cfg, nib_err *err)
 {
-    static const char *const eps[] = {"rms_norm_eps", "norm_eps", NULL};
+    static const char *const eps[] = {"rms_norm_eps",       "norm_eps",     "layer_norm_eps",
+                                      "layer_norm_epsilon", "norm_epsilon", NULL};
     nib_code rc;
     const char *hf_class, *key = eps[0];
     uint64_t n_vocab;
@@ -302,7 +465,7 @@ static nib_code hf_read(nib_hparams *hp, const nib_arch **arch, const nib_json *
 
     if (!nib_json_str(j, &hf_class))
         return nib_fail(err, NIB_EFORMAT, "key 'architectures' with a class name is missing");
-    if (!(*arch = nib_arch_of_class(j))) return unknown_arch(hf_class, false, err);
+    if (!(*arch = nib_arch_of_config(cfg))) return unknown_arch(hf_class, false, err);
     if ((rc = check_model_type(cfg, hf_class, err))) return rc;
     if ((rc = nib_config_check_keys(cfg, *arch, err))) return rc;
     if ((rc = hf_numbers(hp, *arch, cfg, err))) return rc;
@@ -313,10 +476,11 @@ static nib_code hf_read(nib_hparams *hp, const nib_arch **arch, const nib_json *
         return nib_fail(err, NIB_EFORMAT, "key 'vocab_size' should be a number from 1 to %d",
                         NIB_WIDTH_MAX);
     hp->n_vocab = (uint32_t)n_vocab;
-    if ((rc = hf_activation(*arch, cfg, err))) return rc;
+    if ((rc = hf_activation(hp, *arch, cfg, err))) return rc;
     if ((rc = hf_settings(hp, *arch, cfg, err))) return rc;
     key = eps[0];
-    if (!nib_config_first(cfg, eps, &key))
+    hp->norm_eps = 1e-5f; /* of norms with a mean everywhere */
+    if (!nib_config_first(cfg, eps, &key) && !(*arch)->layer_norm)
         return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
     if ((rc = nib_config_real(cfg, key, &hp->norm_eps, err))) return rc;
     hp->tied = (*arch)->tied;
@@ -341,25 +505,86 @@ nib_code nib_config_gguf_real(const nib_gguf_kvs *k, const char *key, float *out
     return nib_fail(err, NIB_EFORMAT, "'%s' should be a float", key);
 }
 
+static const char *eps_key(const nib_arch *a)
+{
+    return a->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+}
+
+static nib_code gguf_number(uint32_t *out, bool *there, const nib_gguf_kvs *k, const char *key,
+                            nib_err *err)
+{
+    uint64_t v;
+    *there = nib_gguf_kvs_find(k, key) != NULL;
+    if (!*there) return NIB_OK;
+    if (!nib_gguf_get_u64(k, key, &v) || v > UINT32_MAX)
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be one whole number", key);
+    *out = (uint32_t)v;
+    return NIB_OK;
+}
+
+static nib_code gguf_own_numbers(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *k,
+                                 nib_err *err)
+{
+    char key[NIB_CONFIG_KEY_MAX];
+    for (size_t i = 0; i < a->n_numbers; i++) {
+        const nib_arch_number *n = &a->numbers[i];
+        uint32_t v = n->standard;
+        bool there;
+        if (!n->gguf) continue;
+        nib_code rc = gguf_number(&v, &there, k, nib_config_gguf_key(key, a->name, n->gguf), err);
+        if (!rc) rc = check_own(n, key, v, err);
+        if (rc) return rc;
+        *(uint32_t *)((char *)hp + n->field) = v;
+    }
+    return NIB_OK;
+}
+
 static nib_code gguf_numbers(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *k,
                              nib_err *err)
 {
     char key[NIB_CONFIG_KEY_MAX];
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         const number *n = &numbers[i];
-        uint64_t v;
+        uint32_t v = 0;
+        bool there;
         if (n->experts && !a->experts) continue;
-        nib_config_gguf_key(key, a->name, n->gguf);
-        if (!nib_gguf_kvs_find(k, key)) {
-            if (n->optional) continue;
-            return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
-        }
-        if (!nib_gguf_get_u64(k, key, &v))
-            return nib_fail(err, NIB_EFORMAT, "'%s' should be one whole number", key);
-        nib_code rc = check_number(n, key, v, err);
+        nib_code rc = gguf_number(&v, &there, k, nib_config_gguf_key(key, a->name, n->gguf), err);
         if (rc) return rc;
-        *number_at(hp, n) = (uint32_t)v;
+        if (!there && may_lack(a, n) && n->field != FIELD(n_ctx_train)) continue;
+        if (!there) return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
+        if ((rc = check_number(n, key, v, err))) return rc;
+        *number_at(hp, n) = v;
     }
+    nib_code rc = gguf_own_numbers(hp, a, k, err);
+    bool there;
+    if (!rc && !a->no_rope && a->rope_part > 0)
+        rc = gguf_number(&hp->rope_dim, &there, k,
+                         nib_config_gguf_key(key, a->name, "rope.dimension_count"), err);
+    return rc;
+}
+
+/* How experts are chosen, of architectures that have keys for it. */
+static nib_code gguf_routing(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *k,
+                             nib_err *err)
+{
+    char key[NIB_CONFIG_KEY_MAX];
+    uint32_t gating = 2;
+    bool there;
+    hp->share_norm = a->gguf_share_norm;
+    hp->routing = a->routing;
+    for (uint32_t l = 0; l < hp->n_dense_first && l < hp->n_layer; l++)
+        hp->dense[l / 8] |= (uint8_t)(1u << l % 8);
+    if (!a->routing_keys) return NIB_OK;
+    nib_config_gguf_key(key, a->name, "expert_weights_norm");
+    hp->share_norm = false;
+    if (nib_gguf_kvs_find(k, key) && !nib_gguf_get_bool(k, key, &hp->share_norm))
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be true or false", key);
+    nib_code rc = gguf_number(&gating, &there, k,
+                              nib_config_gguf_key(key, a->name, "expert_gating_func"), err);
+    if (rc) return rc;
+    if (gating > 2)
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be 1 or 2, nothing else is supported", key);
+    hp->routing = gating == 2 ? NIB_ROUTE_SIGMOID : NIB_ROUTE_SOFTMAX;
     return NIB_OK;
 }
 
@@ -372,7 +597,7 @@ static nib_code gguf_fixed(const nib_hparams *hp, const nib_arch *a, const nib_g
         uint64_t value;
     } fixed[] = {
         {"attention.value_length", hp->head_dim},
-        {"rope.dimension_count", hp->head_dim},
+        {"rope.dimension_count", hp->rope_dim},
         {"expert_count", 0},
     };
     char key[NIB_CONFIG_KEY_MAX];
@@ -388,23 +613,23 @@ static nib_code gguf_fixed(const nib_hparams *hp, const nib_arch *a, const nib_g
     return NIB_OK;
 }
 
-static nib_code gguf_read(nib_hparams *hp, const nib_arch **arch, const nib_gguf_kvs *k,
+static nib_code gguf_read(nib_hparams *hp, const nib_arch **arch, const nib_source *src,
                           nib_err *err)
 {
+    const nib_gguf_kvs *k = nib_source_kvs(src);
     char key[NIB_CONFIG_KEY_MAX];
     nib_str name;
     nib_code rc;
     if (!nib_gguf_get_str(k, "general.architecture", &name))
         return nib_fail(err, NIB_EFORMAT, "key 'general.architecture' is missing");
-    *arch = NULL;
-    for (size_t i = 0; i < nib_arch_count(); i++)
-        if (!strcmp(nib_arch_at(i)->name, name.p)) *arch = nib_arch_at(i);
+    *arch = arch_of_gguf(name.p, src);
     if (!*arch) return unknown_arch(name.p, true, err);
     if ((rc = nib_config_check_gguf_keys(k, *arch, err))) return rc;
     if ((rc = gguf_numbers(hp, *arch, k, err))) return rc;
     if ((rc = nib_sliding_from_gguf(hp, *arch, k, err))) return rc;
-    hp->share_norm = (*arch)->gguf_share_norm;
-    nib_config_gguf_key(key, (*arch)->name, "attention.layer_norm_rms_epsilon");
+    if ((rc = gguf_routing(hp, *arch, k, err))) return rc;
+    hp->act = (*arch)->act;
+    nib_config_gguf_key(key, (*arch)->name, eps_key(*arch));
     if (!nib_gguf_get_f32(k, key, &hp->norm_eps))
         return nib_fail(err, NIB_EFORMAT, "key '%s' is missing or no float", key);
     if ((rc = nib_rope_from_gguf(hp, *arch, k, err))) return rc;
@@ -432,10 +657,14 @@ static bool is_in_folder(const nib_source *src)
 nib_code nib_config_read(nib_hparams *hp, const nib_arch **arch, const nib_source *src,
                          nib_err *err)
 {
-    *hp = (nib_hparams){.embd_scale = 1, .residual_scale = 1, .logit_divisor = 1};
+    *hp = (nib_hparams){.embd_scale = 1,
+                        .residual_scale = 1,
+                        .logit_divisor = 1,
+                        .logit_scale = 1,
+                        .share_scale = 1};
     const nib_gguf_kvs *kvs = nib_source_kvs(src);
     if (kvs) {
-        nib_code rc = gguf_read(hp, arch, kvs, err);
+        nib_code rc = gguf_read(hp, arch, src, err);
         return rc ? nib_wrap(err, "%s", nib_source_path(src)) : NIB_OK;
     }
     const nib_json *cfg = nib_source_json(src, "config.json");
@@ -451,19 +680,103 @@ nib_code nib_config_read(nib_hparams *hp, const nib_arch **arch, const nib_sourc
     return rc ? nib_wrap(err, "%s: config.json", nib_source_path(src)) : NIB_OK;
 }
 
-static bool experts_to_gguf(const nib_hparams *hp, const nib_arch *a, nib_gguf_kvs *kvs)
+/* ---- into GGUF ---- */
+
+/* Keys of one architecture, until memory runs out. */
+typedef struct {
+    nib_gguf_kvs *kvs;
+    const nib_arch *a;
+    bool ok;
+} to_gguf;
+
+static const char *key_of(const to_gguf *w, char *buf, const char *key)
+{
+    return nib_config_gguf_key(buf, w->a->name, key);
+}
+
+static void put_u32(to_gguf *w, const char *key, uint32_t v)
 {
     char b[NIB_CONFIG_KEY_MAX];
-    return nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "expert_count"), hp->n_expert) &&
-           nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "expert_used_count"),
-                            hp->n_expert_used) &&
-           nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "expert_feed_forward_length"),
-                            hp->n_ff_expert);
+    w->ok = w->ok && nib_gguf_set_u32(w->kvs, key_of(w, b, key), v);
+}
+
+static void put_f32(to_gguf *w, const char *key, float v)
+{
+    char b[NIB_CONFIG_KEY_MAX];
+    w->ok = w->ok && nib_gguf_set_f32(w->kvs, key_of(w, b, key), v);
+}
+
+static void put_bool(to_gguf *w, const char *key, bool v)
+{
+    char b[NIB_CONFIG_KEY_MAX];
+    w->ok = w->ok && nib_gguf_set_bool(w->kvs, key_of(w, b, key), v);
+}
+
+static void put_str(to_gguf *w, const char *key, const char *v)
+{
+    char b[NIB_CONFIG_KEY_MAX];
+    w->ok = w->ok && nib_gguf_set_str(w->kvs, key_of(w, b, key), v, strlen(v));
+}
+
+static void put_experts(to_gguf *w, const nib_hparams *hp)
+{
+    put_u32(w, "expert_count", hp->n_expert);
+    put_u32(w, "expert_used_count", hp->n_expert_used);
+    if (!w->a->expert_ff_is_ff || w->a->writes_expert_ff)
+        put_u32(w, "expert_feed_forward_length", hp->n_ff_expert);
+    if (!w->a->routing_keys) return;
+    put_u32(w, "expert_gating_func", hp->routing == NIB_ROUTE_SIGMOID ? 2 : 1);
+    put_bool(w, "expert_weights_norm", hp->share_norm);
+}
+
+static void put_own(to_gguf *w, const nib_hparams *hp)
+{
+    for (size_t i = 0; i < w->a->n_settings; i++) {
+        const float v = *setting_at((nib_hparams *)hp, &w->a->settings[i]);
+        if (v > 0) put_f32(w, w->a->settings[i].gguf, v);
+    }
+    for (size_t i = 0; i < w->a->n_numbers; i++) {
+        const nib_arch_number *n = &w->a->numbers[i];
+        const uint32_t v = *(const uint32_t *)((const char *)hp + n->field);
+        if (n->gguf && v) put_u32(w, n->gguf, v);
+    }
+    if (w->a->when_gguf && strstr(w->a->when_gguf, "parallel"))
+        put_bool(w, w->a->when_gguf, w->a->when == NIB_WHEN);
+}
+
+static void put_rope(to_gguf *w, const nib_hparams *hp)
+{
+    const nib_rope_yarn *y = &hp->yarn;
+    const bool yarn = hp->rope_scaling == NIB_ROPE_YARN;
+    if (w->a->no_rope) return;
+    if (hp->rope_scaling == NIB_ROPE_LINEAR) {
+        put_str(w, "rope.scaling.type", "linear");
+        put_f32(w, "rope.scaling.factor", hp->rope_factor);
+    }
+    if (yarn) {
+        put_str(w, "rope.scaling.type", "yarn");
+        put_f32(w, "rope.scaling.factor", hp->rope_factor);
+        put_f32(w, "rope.scaling.yarn_beta_fast", y->beta_fast);
+        put_f32(w, "rope.scaling.yarn_beta_slow", y->beta_slow);
+    }
+    if (hp->rope_scaling == NIB_ROPE_LONGROPE) put_str(w, "rope.scaling.type", "longrope");
+    if (yarn || hp->rope_scaling == NIB_ROPE_LONGROPE) {
+        /* llama.cpp multiplies it with what YaRN has for the factor */
+        const bool log = yarn && y->mscale > 0 && y->mscale == y->mscale_all;
+        const double usual = yarn && !log ? nib_yarn_magnitude((double)hp->rope_factor, 1) : 1;
+        const float by = (float)(nib_rope_magnitude(hp) / usual);
+        put_u32(w, "rope.scaling.original_context_length", y->n_ctx_orig);
+        if (log) put_f32(w, "rope.scaling.yarn_log_multiplier", y->mscale_all);
+        if (by != 1) put_f32(w, "rope.scaling.attn_factor", by);
+    }
+    if (hp->temper > 0) put_f32(w, "attention.temperature_scale", hp->temper);
+    put_f32(w, "rope.freq_base", hp->rope_base);
 }
 
 /* GGUF has no keys for these. */
 static nib_code check_experts_for_gguf(const nib_hparams *hp, const nib_arch *a, nib_err *err)
 {
+    if (a->routing_keys) return NIB_OK;
     for (uint32_t l = 0; a->experts && l < hp->n_layer; l++)
         if (nib_layer_is_dense(hp, l))
             return nib_fail(err, NIB_EINVAL,
@@ -476,63 +789,48 @@ static nib_code check_experts_for_gguf(const nib_hparams *hp, const nib_arch *a,
                     a->gguf_share_norm ? "normalizes" : "does not normalize", a->name);
 }
 
-nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err)
+/* Rotations that a file cannot tell. */
+static nib_code check_rope_for_gguf(const nib_hparams *hp, const nib_arch *a, nib_err *err)
 {
-    const nib_arch *a = m->arch;
-    const nib_hparams *hp = &m->hp;
-    char b[NIB_CONFIG_KEY_MAX];
-    nib_code rc;
-    bool ok = nib_gguf_set_str(kvs, "general.architecture", a->name, strlen(a->name));
-    ok = ok && nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "block_count"), hp->n_layer);
-    ok = ok &&
-         nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "context_length"), hp->n_ctx_train);
-    ok = ok &&
-         nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "embedding_length"), hp->n_embd);
-    ok = ok &&
-         nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "feed_forward_length"), hp->n_ff);
-    ok = ok &&
-         nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "attention.head_count"), hp->n_head);
-    ok = ok && nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "attention.head_count_kv"),
-                                hp->n_head_kv);
-    if (hp->rope_scaling == NIB_ROPE_LINEAR) {
-        ok = ok && nib_gguf_set_str(kvs, nib_config_gguf_key(b, a->name, "rope.scaling.type"),
-                                    "linear", 6);
-        ok = ok && nib_gguf_set_f32(kvs, nib_config_gguf_key(b, a->name, "rope.scaling.factor"),
-                                    hp->rope_factor);
-    }
-    ok = ok &&
-         nib_gguf_set_f32(kvs, nib_config_gguf_key(b, a->name, "rope.freq_base"), hp->rope_base);
-    ok = ok &&
-         nib_gguf_set_f32(kvs, nib_config_gguf_key(b, a->name, "attention.layer_norm_rms_epsilon"),
-                          hp->norm_eps);
-    if (hp->head_dim_given) {
-        ok = ok && nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "attention.key_length"),
-                                    hp->head_dim);
-        ok = ok && nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "attention.value_length"),
-                                    hp->head_dim);
-    }
-    if (a->writes_rope_dim) {
-        ok =
-            ok && nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "vocab_size"), hp->n_vocab);
-        ok = ok && nib_gguf_set_u32(kvs, nib_config_gguf_key(b, a->name, "rope.dimension_count"),
-                                    hp->head_dim);
-    }
-    for (size_t i = 0; i < a->n_settings; i++) {
-        const float v = *setting_at((nib_hparams *)hp, &a->settings[i]);
-        if (v > 0)
-            ok = ok &&
-                 nib_gguf_set_f32(kvs, nib_config_gguf_key(b, a->name, a->settings[i].gguf), v);
-    }
-    if (a->experts && !experts_to_gguf(hp, a, kvs)) return nib_fail_nomem(err, "metadata");
-    if ((rc = check_experts_for_gguf(hp, a, err))) return rc;
-    for (uint32_t l = 0; l < hp->n_layer; l++)
+    for (uint32_t l = 0; !a->sliding_turn && l < hp->n_layer; l++)
         if (nib_layer_turns(hp, l) != nib_rope_turns_by_interval(l, a->no_rope_interval))
             return nib_fail(err, NIB_EINVAL,
                             "llama.cpp gives every %u-th layer of '%s' no rotation, and GGUF has "
                             "no key for this model's other choice",
                             a->no_rope_interval, a->name);
-    if (hp->rope_base_sliding > 0)
-        ok = ok && nib_gguf_set_f32(kvs, nib_config_gguf_key(b, a->name, "rope.freq_base_swa"),
-                                    hp->rope_base_sliding);
-    return ok ? nib_sliding_to_gguf(hp, a, kvs, err) : nib_fail_nomem(err, "metadata");
+    return NIB_OK;
+}
+
+nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err)
+{
+    const nib_arch *a = m->arch;
+    const nib_hparams *hp = &m->hp;
+    nib_code rc;
+    to_gguf w = {kvs, a, true};
+    if (a->no_gguf)
+        return nib_fail(err, NIB_EINVAL,
+                        "llama.cpp does not know '%s', so GGUF has no place for it", a->name);
+    w.ok = nib_gguf_set_str(kvs, "general.architecture", a->name, strlen(a->name));
+    put_u32(&w, "block_count", hp->n_layer);
+    put_u32(&w, "context_length", hp->n_ctx_train);
+    put_u32(&w, "embedding_length", hp->n_embd);
+    put_u32(&w, "feed_forward_length", hp->n_ff);
+    put_u32(&w, "attention.head_count", hp->n_head);
+    put_u32(&w, "attention.head_count_kv", hp->n_head_kv);
+    put_rope(&w, hp);
+    put_f32(&w, eps_key(a), hp->norm_eps);
+    if (hp->head_dim_given && !a->no_head_dim_key) {
+        put_u32(&w, "attention.key_length", hp->head_dim);
+        put_u32(&w, "attention.value_length", hp->head_dim);
+    }
+    if (a->writes_rope_dim) {
+        put_u32(&w, "vocab_size", hp->n_vocab);
+        put_u32(&w, "rope.dimension_count", hp->rope_dim);
+    }
+    put_own(&w, hp);
+    if (a->experts) put_experts(&w, hp);
+    if ((rc = check_experts_for_gguf(hp, a, err))) return rc;
+    if ((rc = check_rope_for_gguf(hp, a, err))) return rc;
+    if (hp->rope_base_sliding > 0) put_f32(&w, "rope.freq_base_swa", hp->rope_base_sliding);
+    return w.ok ? nib_sliding_to_gguf(hp, a, kvs, err) : nib_fail_nomem(err, "metadata");
 }

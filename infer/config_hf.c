@@ -17,7 +17,7 @@ static const double SAME_DIVISOR = 1e-6;
 static bool same_divisors(const nib_model *m, const nib_hparams *hp, float *work)
 {
     nib_llama3_factors(hp, work);
-    for (uint32_t i = 0; i < hp->head_dim / 2; i++)
+    for (uint32_t i = 0; i < hp->rope_dim / 2; i++)
         if (fabs(1.0 / (double)work[i] - 1.0 / (double)m->rope_factors[i]) > SAME_DIVISOR)
             return false;
     return true;
@@ -27,7 +27,7 @@ static bool same_divisors(const nib_model *m, const nib_hparams *hp, float *work
 static double context_of(const nib_model *m, const nib_hparams *hp, uint32_t i)
 {
     const double pi = 3.14159265358979323846, factor = hp->llama3.factor;
-    const double wavelength = 2 * pi * pow(hp->rope_base, 2.0 * i / hp->head_dim);
+    const double wavelength = 2 * pi * pow(hp->rope_base, 2.0 * i / hp->rope_dim);
     const double smooth = (1 / (double)m->rope_factors[i] - 1 / factor) / (1 - 1 / factor);
     return wavelength *
            (smooth * (double)(hp->llama3.high_freq - hp->llama3.low_freq) + hp->llama3.low_freq);
@@ -40,7 +40,7 @@ static double context_of(const nib_model *m, const nib_hparams *hp, uint32_t i)
 static bool find_llama3(const nib_model *m, nib_hparams *hp, float *work)
 {
     static const float upper[] = {4, 2, 3, 5, 6, 7, 8, 10, 12, 16, 32};
-    uint32_t blended = 0, n = hp->head_dim / 2;
+    uint32_t blended = 0, n = hp->rope_dim / 2;
     float most = 1;
     for (uint32_t i = 0; i < n; i++) most = fmaxf(most, m->rope_factors[i]);
     for (uint32_t i = 0; i < n; i++)
@@ -62,7 +62,7 @@ static bool find_llama3(const nib_model *m, nib_hparams *hp, float *work)
 static nib_code add_llama3(nib_json *cfg, const nib_model *m, nib_err *err)
 {
     nib_hparams hp = m->hp;
-    float *work = nib_alloc(hp.head_dim / 2, sizeof *work);
+    float *work = nib_alloc(hp.rope_dim / 2, sizeof *work);
     if (!work) return nib_fail_nomem(err, "rope factors");
     const bool found = find_llama3(m, &hp, work) && m->hp.rope_scaling != NIB_ROPE_LINEAR;
     nib_free(work);

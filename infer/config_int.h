@@ -15,8 +15,8 @@ const nib_json *nib_config_first(const nib_json *obj, const char *const *keys, c
 NIB_MUST_USE nib_code nib_config_real(const nib_json *obj, const char *key, float *out,
                                       nib_err *err);
 
-/* The architecture of a class in config.json, a string; NULL: not known. */
-const nib_arch *nib_arch_of_class(const nib_json *name);
+/* The architecture of a config.json, by its class; NULL: not known. */
+const nib_arch *nib_arch_of_config(const nib_json *cfg);
 
 /* "{arch}.{key}" in buf, which is returned. */
 const char *nib_config_gguf_key(char buf[NIB_CONFIG_KEY_MAX], const char *arch, const char *key);

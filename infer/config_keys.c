@@ -67,6 +67,7 @@ static const known config_keys[] = {
     {"multiple_of", NULL},
     {"ffn_dim_multiplier", NULL},
     {"layer_norm_eps*", NULL},
+    {"norm_epsilon", NULL},
     /* biases are used where the tensors are there */
     {"attention_bias", NULL},
     {"mlp_bias", NULL},
@@ -202,14 +203,29 @@ static const known config_keys[] = {
     {"rope_pct", "1"},
     {"position_embedding_type", "\"rope\"|\"rotary\"|\"rotary_embedding\"|\"absolute\""},
     {"position_embedding", "\"rope\"|\"rotary\""},
-    {"activation", "\"silu\"|\"swish\"|\"swiglu\""},
-    {"activation_function", "\"silu\"|\"swish\"|\"swiglu\""},
+    {"activation", NULL},
+    {"activation_function", NULL},
     {"normalization", "\"rmsnorm\"|\"RMSNorm\""},
     {"norm_type", "\"rmsnorm\"|\"RMSNorm\"|\"rms_norm\""},
     {"layer_norm_type", "\"rmsnorm\"|\"RMSNorm\"|\"rms_norm\""},
     {"use_rms_norm", "true"},
     {"use_rmsnorm", "true"},
     {"gated_mlp", "true"},
+    {"scale_attn_weights", "true"},
+    {"scale_attn_by_inverse_layer_idx", "false"},
+    {"reorder_and_upcast_attn", NULL},
+    {"do_layer_norm_before", "true"},
+    {"layer_norm_elementwise_affine", "true"},
+    {"enable_bias", NULL},
+    {"layerdrop", NULL},
+    {"word_embed_proj_dim", NULL}, /* the embedding's shape has it */
+    {"apply_residual_connection_post_layernorm", "false"},
+    {"slow_but_exact", NULL},
+    {"qk_layernorm", "false"},
+    {"router_jitter_noise", NULL},
+    {"swiglu_limit", "7"},
+    {"swiglu_alpha", "1.702"},
+    {"parallel_attn", "true"},
     {"embedding_multiplier", "1"},
     {"residual_multiplier", "1"},
     {"logits_scaling", "1"},
@@ -236,7 +252,6 @@ static const known gguf_keys[] = {
     {"rope.dimension_count", NULL},
     {"rope.freq_base", NULL},
     {"rope.scale_linear", NULL},
-    {"rope.scaling.attn_factor", "1"},
     {"rope.scaling.*", NULL}, /* of yarn, but for the type and the factor that are read */
     {"expert_count", NULL},
     {"tensor_data_layout", NULL},
@@ -345,6 +360,10 @@ static bool is_own(const nib_arch *a, bool gguf, const char *key)
     const char *const *own = gguf ? a->gguf_keys : a->config_keys;
     for (size_t i = 0; i < a->n_settings; i++)
         if (!strcmp(gguf ? a->settings[i].gguf : a->settings[i].hf, key)) return true;
+    for (size_t i = 0; i < a->n_numbers; i++) {
+        const char *name = gguf ? a->numbers[i].gguf : a->numbers[i].hf;
+        if (name && !strcmp(name, key)) return true;
+    }
     while (own && *own && strcmp(*own, key)) own++;
     return own && *own;
 }
@@ -370,7 +389,7 @@ nib_code nib_config_check_keys(const nib_json *cfg, const nib_arch *a, nib_err *
 void nib_config_warn_unknown(const nib_source *src, nib_log *log)
 {
     const nib_json *cfg = nib_source_kvs(src) ? NULL : nib_source_json(src, "config.json");
-    const nib_arch *a = nib_arch_of_class(nib_json_first(nib_json_get(cfg, "architectures")));
+    const nib_arch *a = nib_arch_of_config(cfg);
     for (const nib_json *j = nib_json_first(cfg); j; j = nib_json_next(j))
         if (!find(config_keys, sizeof config_keys / sizeof *config_keys, nib_json_key(j)) &&
             !is_neutral(j) && !(a && is_own(a, false, nib_json_key(j))))

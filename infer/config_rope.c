@@ -13,8 +13,12 @@
 typedef struct {
     float base; /* 0: not given */
     nib_rope_scaling scaling;
-    float factor; /* linear */
+    float factor;
     nib_rope_llama3 llama3;
+    nib_rope_yarn yarn;
+    float partial;          /* 0: not given */
+    float temper;           /* the same     */
+    const nib_json *object; /* longrope's, with its lists */
 } rope;
 
 static bool same_scaling(const rope *a, const rope *b)
@@ -22,7 +26,9 @@ static bool same_scaling(const rope *a, const rope *b)
     return a->scaling == b->scaling && a->factor == b->factor &&
            a->llama3.factor == b->llama3.factor && a->llama3.low_freq == b->llama3.low_freq &&
            a->llama3.high_freq == b->llama3.high_freq &&
-           a->llama3.n_ctx_orig == b->llama3.n_ctx_orig;
+           a->llama3.n_ctx_orig == b->llama3.n_ctx_orig &&
+           !memcmp(&a->yarn, &b->yarn, sizeof a->yarn) && a->partial == b->partial &&
+           a->temper == b->temper;
 }
 
 /* A positive number that must be there. */
@@ -33,6 +39,85 @@ static nib_code need_real(const nib_json *obj, const char *type, const char *key
     if (!j || nib_json_is_null(j))
         return nib_fail(err, NIB_EFORMAT, "key '%s' of %s rope scaling is missing", key, type);
     return nib_config_real(obj, key, out, err);
+}
+
+/* Transformers takes it from inside, from the top, or else the context as it is now. */
+static nib_code read_original(uint32_t *out, const nib_json *cfg, const nib_json *obj, nib_err *err)
+{
+    static const char key[] = "original_max_position_embeddings";
+    static const char *const now[] = {"max_position_embeddings", "n_ctx", "n_positions", NULL};
+    const char *found = key;
+    uint64_t v = 0;
+    const nib_json *j = nib_json_get(obj, key);
+    if (!j || nib_json_is_null(j)) j = nib_json_get(cfg, key);
+    if (!j || nib_json_is_null(j)) j = nib_config_first(cfg, now, &found);
+    if (!nib_json_u64(j, &v) || !v || v > INT32_MAX)
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number", found);
+    *out = (uint32_t)v;
+    return NIB_OK;
+}
+
+/* The factor, or how much longer the context is than it was. */
+static nib_code read_factor(rope *r, const nib_json *cfg, const nib_json *obj, nib_err *err)
+{
+    uint64_t now = 0;
+    nib_json_u64(nib_json_get(cfg, "max_position_embeddings"), &now);
+    if (now) r->factor = (float)((double)now / r->yarn.n_ctx_orig);
+    return nib_config_real(obj, "factor", &r->factor, err);
+}
+
+static nib_code read_yarn(rope *r, const nib_json *cfg, const nib_json *obj, nib_err *err)
+{
+    nib_code rc;
+    const struct {
+        const char *key;
+        float *to;
+    } real[] = {{"beta_fast", &r->yarn.beta_fast},
+                {"beta_slow", &r->yarn.beta_slow},
+                {"mscale", &r->yarn.mscale},
+                {"mscale_all_dim", &r->yarn.mscale_all},
+                {"attention_factor", &r->yarn.attn_factor},
+                {"llama_4_scaling_beta", &r->temper}};
+    const nib_json *truncate = nib_json_get(obj, "truncate");
+    bool yes = true;
+    r->scaling = NIB_ROPE_YARN;
+    r->yarn.beta_fast = 32;
+    r->yarn.beta_slow = 1;
+    if ((rc = read_original(&r->yarn.n_ctx_orig, cfg, obj, err))) return rc;
+    if ((rc = read_factor(r, cfg, obj, err))) return rc;
+    for (size_t i = 0; i < sizeof real / sizeof *real; i++)
+        if ((rc = nib_config_real(obj, real[i].key, real[i].to, err))) return rc;
+    if (truncate && !nib_json_is_null(truncate) && !nib_json_bool(truncate, &yes))
+        return nib_fail(err, NIB_EFORMAT, "'truncate' should be true or false");
+    r->yarn.not_truncated = !yes;
+    return NIB_OK;
+}
+
+static nib_code read_longrope(rope *r, const nib_json *cfg, const nib_json *obj, nib_err *err)
+{
+    nib_code rc;
+    r->scaling = NIB_ROPE_LONGROPE;
+    r->object = obj;
+    if ((rc = read_original(&r->yarn.n_ctx_orig, cfg, obj, err))) return rc;
+    if ((rc = read_factor(r, cfg, obj, err))) return rc;
+    return nib_config_real(obj, "attention_factor", &r->yarn.attn_factor, err);
+}
+
+/* A list of the divisors of all pairs. */
+static nib_code read_divisors(float *out, const nib_hparams *hp, const nib_json *obj,
+                              const char *key, nib_err *err)
+{
+    const nib_json *list = nib_json_get(obj, key);
+    const uint32_t n = hp->rope_dim / 2;
+    double v;
+    if (!nib_json_is_array(list) || nib_json_count(list) != n || n > NIB_ROPE_PAIRS_MAX)
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be a list of %u numbers", key, n);
+    for (const nib_json *j = nib_json_first(list); j; j = nib_json_next(j)) {
+        if (!nib_json_num(j, &v) || !(v > 0) || v > 1e30)
+            return nib_fail(err, NIB_EFORMAT, "'%s' should hold numbers above 0", key);
+        *out++ = (float)v;
+    }
+    return NIB_OK;
 }
 
 static nib_code read_llama3(rope *r, const nib_json *cfg, const nib_json *obj, nib_err *err)
@@ -94,6 +179,7 @@ static const char *const object_keys[] = {
     "truncate",
     "short_factor",
     "long_factor",
+    "llama_4_scaling_beta",
 };
 enum { SCALING = 6 };
 
@@ -117,23 +203,23 @@ static nib_code read_object(rope *r, const nib_json *cfg, const nib_json *obj, n
 {
     nib_code rc;
     const char *type = "";
-    float partial = 1;
     *r = (rope){.factor = 1};
     if ((rc = read_type(obj, &type, err))) return rc;
-    if (*type && strcmp(type, "default") && strcmp(type, "linear") && strcmp(type, "llama3"))
-        return nib_fail(err, NIB_EFORMAT,
-                        "rope scaling '%.60s' is not supported (supported: default, linear, "
-                        "llama3)",
-                        type);
     if ((rc = check_object_keys(obj, *type, err))) return rc;
     if ((rc = nib_config_real(obj, "rope_theta", &r->base, err))) return rc;
-    if ((rc = nib_config_real(obj, "partial_rotary_factor", &partial, err))) return rc;
-    if (partial != 1)
-        return nib_fail(err, NIB_EFORMAT, "'partial_rotary_factor' is %g, only 1 is supported",
-                        (double)partial);
+    if ((rc = nib_config_real(obj, "partial_rotary_factor", &r->partial, err))) return rc;
+    if (!*type || !strcmp(type, "default") || !strcmp(type, "mrope")) return NIB_OK;
     if (!strcmp(type, "llama3")) return read_llama3(r, cfg, obj, err);
-    if (strcmp(type, "linear")) return NIB_OK;
-    r->scaling = NIB_ROPE_LINEAR;
+    /* Phi-3's older files call it other names */
+    if (!strcmp(type, "longrope") || !strcmp(type, "su") || nib_json_get(obj, "long_factor"))
+        return read_longrope(r, cfg, obj, err);
+    if (!strcmp(type, "yarn")) return read_yarn(r, cfg, obj, err);
+    if (strcmp(type, "linear") && strcmp(type, "dynamic"))
+        return nib_fail(err, NIB_EFORMAT,
+                        "rope scaling '%.60s' is not supported (supported: default, linear, "
+                        "dynamic, llama3, yarn, longrope)",
+                        type);
+    r->scaling = *type == 'l' ? NIB_ROPE_LINEAR : NIB_ROPE_DYNAMIC;
     return need_real(obj, type, "factor", &r->factor, err);
 }
 
@@ -200,6 +286,13 @@ static void set_turning(nib_hparams *hp, uint32_t layer, bool turns)
     if (!turns) hp->no_rope[layer / 8] |= (uint8_t)(1u << layer % 8);
 }
 
+/* Where sliding layers alone are turned. */
+static void turn_sliding(nib_hparams *hp, const nib_arch *a)
+{
+    for (uint32_t l = 0; a->sliding_turn && l < hp->n_layer; l++)
+        set_turning(hp, l, nib_layer_window(hp, l) != 0);
+}
+
 /* Which layers turn: "no_rope_layers", a list of 1 for those that do and 0, or every
  * "no_rope_layer_interval"-th does not. */
 static nib_code read_turning(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
@@ -208,6 +301,7 @@ static nib_code read_turning(nib_hparams *hp, const nib_arch *a, const nib_json 
     const nib_json *given = nib_json_get(cfg, "no_rope_layer_interval");
     uint64_t interval = a->no_rope_interval, turns;
     uint32_t l = 0;
+    turn_sliding(hp, a);
     if (!a->no_rope_interval) return NIB_OK;
     if (given && !nib_json_is_null(given) &&
         (!nib_json_u64(given, &interval) || !interval || interval > NIB_LAYERS_MAX))
@@ -230,21 +324,39 @@ static nib_code read_turning(nib_hparams *hp, const nib_arch *a, const nib_json 
     return NIB_OK;
 }
 
+/* How many columns of a head are turned. */
+static nib_code read_part(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, float inside,
+                          nib_err *err)
+{
+    static const char *const keys[] = {"partial_rotary_factor", "rotary_pct", "rope_pct"};
+    float part = a->rope_part > 0 ? a->rope_part : 1;
+    nib_code rc = NIB_OK;
+    const uint32_t dim = hp->head_dim  ? hp->head_dim
+                         : a->head_dim ? a->head_dim
+                                       : hp->n_embd / hp->n_head;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && !rc; i++)
+        rc = nib_config_real(cfg, keys[i], &part, err);
+    if (rc) return rc;
+    if (inside > 0) part = inside;
+    if (part > 1 || (part != 1 && !(a->rope_part > 0)))
+        return nib_fail(err, NIB_EFORMAT, "'partial_rotary_factor' is %g, only 1 is supported",
+                        (double)part);
+    hp->rope_dim = (uint32_t)((double)dim * (double)part);
+    return NIB_OK;
+}
+
 nib_code nib_rope_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
 {
     static const char *const names[] = {"rope_parameters", "rope_scaling"};
     nib_code rc;
     rope of[2];
     bool there[2];
-    float partial = 1, base = a->rope_base > 0 ? a->rope_base : 10000;
+    float base = a->rope_base > 0 ? a->rope_base : 10000;
     float sliding = a->rope_base_sliding;
     if ((rc = read_turning(hp, a, cfg, err))) return rc;
     if ((rc = nib_config_real(cfg, "rope_local_base_freq", &sliding, err))) return rc;
     if ((rc = nib_config_real(cfg, "rope_theta", &base, err))) return rc;
-    if ((rc = nib_config_real(cfg, "partial_rotary_factor", &partial, err))) return rc;
-    if (partial != 1)
-        return nib_fail(err, NIB_EFORMAT, "'partial_rotary_factor' is %g, only 1 is supported",
-                        (double)partial);
+    if ((rc = nib_config_real(cfg, "rotary_emb_base", &base, err))) return rc;
     for (int i = 0; i < 2; i++)
         if ((rc = read_member(&of[i], &sliding, &there[i], hp, cfg, names[i], err))) return rc;
     if (there[0] && there[1] &&
@@ -258,22 +370,65 @@ nib_code nib_rope_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json *cf
     hp->rope_scaling = r->scaling;
     hp->rope_factor = r->factor;
     hp->llama3 = r->llama3;
-    return NIB_OK;
+    hp->yarn = r->yarn;
+    hp->temper = r->temper;
+    hp->temper_floor = (float)r->yarn.n_ctx_orig;
+    if (a->sliding_unscaled && hp->window) hp->rope_base_sliding = hp->rope_base;
+    if ((rc = read_part(hp, a, cfg, r->partial, err))) return rc;
+    if (hp->rope_scaling != NIB_ROPE_LONGROPE) return NIB_OK;
+    rc = read_divisors(hp->rope_long, hp, r->object, "long_factor", err);
+    return rc ? rc : read_divisors(hp->rope_short, hp, r->object, "short_factor", err);
 }
 
 /* ---- GGUF ---- */
+
+/* What llama.cpp makes of the keys of YaRN and longrope. */
+static nib_code gguf_yarn(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *k, bool yarn,
+                          nib_err *err)
+{
+    char key[NIB_CONFIG_KEY_MAX];
+    nib_rope_yarn *y = &hp->yarn;
+    uint64_t orig = hp->n_ctx_train;
+    float by = 1;
+    const struct {
+        const char *key;
+        float *to;
+    } real[] = {{"rope.scaling.factor", &hp->rope_factor},
+                {"rope.scaling.yarn_beta_fast", &y->beta_fast},
+                {"rope.scaling.yarn_beta_slow", &y->beta_slow},
+                {"rope.scaling.yarn_log_multiplier", &y->mscale_all},
+                {"rope.scaling.attn_factor", &by},
+                {"attention.temperature_scale", &hp->temper}};
+    *y = (nib_rope_yarn){.beta_fast = 32, .beta_slow = 1, .not_truncated = a->yarn_not_truncated};
+    hp->rope_scaling = yarn ? NIB_ROPE_YARN : NIB_ROPE_LONGROPE;
+    for (size_t i = 0; i < sizeof real / sizeof *real; i++) {
+        nib_code rc = nib_config_gguf_real(k, nib_config_gguf_key(key, a->name, real[i].key),
+                                           real[i].to, err);
+        if (rc) return rc;
+    }
+    nib_config_gguf_key(key, a->name, "rope.scaling.original_context_length");
+    if (nib_gguf_kvs_find(k, key) &&
+        (!nib_gguf_get_u64(k, key, &orig) || !orig || orig > INT32_MAX))
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number", key);
+    y->n_ctx_orig = (uint32_t)orig;
+    hp->temper_floor = (float)orig;
+    if (y->mscale_all > 0) y->mscale = 1;
+    y->attn_factor = yarn ? (float)((double)by * nib_rope_magnitude(hp)) : by;
+    return NIB_OK;
+}
 
 nib_code nib_rope_from_gguf(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *k, nib_err *err)
 {
     char key[NIB_CONFIG_KEY_MAX];
     nib_str type = {"linear", 6};
     nib_code rc;
-    float factor = 0; /* as in llama.cpp: none */
+    float factor = 0, magnitude = 1; /* as in llama.cpp: none */
     hp->rope_base = 10000;
     hp->rope_factor = 1;
     hp->rope_base_sliding = hp->window ? a->rope_base_sliding : 0;
     for (uint32_t l = 0; l < hp->n_layer; l++)
         set_turning(hp, l, nib_rope_turns_by_interval(l, a->no_rope_interval));
+    turn_sliding(hp, a);
     nib_config_gguf_key(key, a->name, "rope.freq_base_swa");
     if (hp->rope_base_sliding > 0 &&
         (rc = nib_config_gguf_real(k, key, &hp->rope_base_sliding, err)))
@@ -283,10 +438,20 @@ nib_code nib_rope_from_gguf(nib_hparams *hp, const nib_arch *a, const nib_gguf_k
     nib_config_gguf_key(key, a->name, "rope.scaling.type");
     if (nib_gguf_kvs_find(k, key) && !nib_gguf_get_str(k, key, &type))
         return nib_fail(err, NIB_EFORMAT, "'%s' should be a string", key);
+    if (a->sliding_unscaled && hp->window) hp->rope_base_sliding = hp->rope_base;
+    if (!strcmp(type.p, "yarn") || !strcmp(type.p, "longrope"))
+        return gguf_yarn(hp, a, k, *type.p == 'y', err);
     if (!strcmp(type.p, "none")) return NIB_OK;
     if (strcmp(type.p, "linear"))
         return nib_fail(err, NIB_EFORMAT,
-                        "rope scaling '%.60s' is not supported (supported: none, linear)", type.p);
+                        "rope scaling '%.60s' is not supported (supported: none, linear, yarn, "
+                        "longrope)",
+                        type.p);
+    nib_config_gguf_key(key, a->name, "rope.scaling.attn_factor");
+    if ((rc = nib_config_gguf_real(k, key, &magnitude, err))) return rc;
+    if (magnitude != 1)
+        return nib_fail(err, NIB_EFORMAT, "'%s' = %g is not supported without yarn or longrope",
+                        key, (double)magnitude);
     nib_config_gguf_key(key, a->name, "rope.scale_linear");
     if ((rc = nib_config_gguf_real(k, key, &factor, err))) return rc;
     nib_config_gguf_key(key, a->name, "rope.scaling.factor");

@@ -11,6 +11,7 @@
 #include "infer/route.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 enum {
@@ -27,6 +28,14 @@ typedef struct {
     float *x;
 } embedding;
 
+static void apply_norm(const nib_graph *g, float *y, const float *x, nib_graph_vectors v, size_t n)
+{
+    if (g->m->hp.layer_norm)
+        g->ops->layernorm(y, x, v.weight, v.bias, n, g->m->hp.norm_eps);
+    else
+        g->ops->rmsnorm(y, x, v.weight, n, g->m->hp.norm_eps);
+}
+
 static nib_code embed_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
 {
     const embedding *e = arg;
@@ -42,6 +51,8 @@ static nib_code embed_rows(void *arg, size_t begin, size_t end, int thread, nib_
         if (rc) return nib_wrap(err, "tensor '%s'", t->name);
         const float scale = e->g->m->hp.embd_scale;
         for (size_t j = 0; scale != 1 && j < width; j++) e->x[i * width + j] *= scale;
+        const nib_graph_vectors norm = nib_graph_vectors_of(e->g, 0, NIB_ROLE_EMBD_NORM);
+        if (norm.weight) apply_norm(e->g, e->x + i * width, e->x + i * width, norm, width);
     }
     return NIB_OK;
 }
@@ -107,38 +118,121 @@ static bool is_by_rows(const nib_step *t)
     return !(t->flags & NIB_STEP_EXPERT) && t->op != NIB_OP_LINEAR && t->op != NIB_OP_ATTEND;
 }
 
+/* Where a register's columns begin among those of the joint one, for a head; heads lie one after
+ * the other there, or by groups of a key and value head with its queries. */
+static size_t part_at(const block *s, nib_reg r, size_t head)
+{
+    const nib_hparams *hp = &s->g->m->hp;
+    const size_t q_per_kv = hp->n_head / hp->n_head_kv;
+    const size_t nth = r == NIB_REG_Q ? head % q_per_kv : q_per_kv + (r == NIB_REG_V);
+    const size_t group = r == NIB_REG_Q ? head / q_per_kv : head;
+    if (s->g->m->qkv_by_head) return (group * (q_per_kv + 2) + nth) * hp->head_dim;
+    const size_t before = r == NIB_REG_Q ? 0 : hp->n_head + (r == NIB_REG_V ? hp->n_head_kv : 0);
+    return (before + head) * hp->head_dim;
+}
+
+static void take_part(const block *s, const nib_step *t, float *to, const float *from)
+{
+    const size_t width = s->width[t->to], dim = s->g->m->hp.head_dim;
+    if (t->a == NIB_REG_QKV)
+        for (size_t h = 0; h < width / dim; h++)
+            memcpy(to + h * dim, from + part_at(s, t->to, h), dim * sizeof *to);
+    else
+        memcpy(to, from + (t->to == NIB_REG_U ? width : 0), width * sizeof *to);
+}
+
+/* A norm of each head, with the same weight, one of each, or none. */
+static void norm_heads(const block *s, const nib_step *t, float *to, nib_graph_vectors v)
+{
+    const nib_graph *g = s->g;
+    const size_t width = s->width[t->to], dim = g->m->hp.head_dim;
+    const nib_tensor *w = t->weight ? nib_model_param(g->m, s->layer, t->weight)->weight : NULL;
+    const size_t own = w && nib_tensor_elems(w) > dim ? dim : 0;
+    if (!t->weight) v.weight = g->ones;
+    for (size_t at = 0, h = 0; at < width; at += dim, h++)
+        apply_norm(g, to + at, to + at,
+                   (nib_graph_vectors){v.weight + h * own, v.bias ? v.bias + h * own : NULL}, dim);
+}
+
+static void turn(const block *s, float *to, size_t width, size_t row)
+{
+    const nib_graph *g = s->g;
+    const nib_hparams *hp = &g->m->hp;
+    const size_t half = hp->rope_dim / 2, pos = (s->pos + row % s->n_tok) * half;
+    const bool own = hp->rope_base_sliding > 0 && nib_layer_window(hp, s->layer);
+    for (float *end = to + width; to < end; to += hp->head_dim)
+        (g->m->rope_interleaved ? g->ops->rope_pairs : g->ops->rope_halves)(
+            to, g->turn[own].cosine + pos, g->turn[own].sine + pos, half);
+}
+
+static void temper(const block *s, float *to, size_t width, size_t row)
+{
+    const nib_hparams *hp = &s->g->m->hp;
+    const double pos = (double)(s->pos + row % s->n_tok);
+    const float by = (float)(1 + (double)hp->temper * log1p(floor(pos / (double)hp->temper_floor)));
+    for (size_t j = 0; j < width; j++) to[j] *= by;
+}
+
+/* gate sigmoid(1.702 gate) (up + 1), the gate at most 7 and up from -7 to 7: gpt-oss. */
+static void clamped_glu(float *gate, const float *up, size_t n)
+{
+    const float limit = 7, alpha = 1.702f;
+    for (size_t j = 0; j < n; j++) {
+        const float g = gate[j] < limit ? gate[j] : limit;
+        const float u = up[j] < -limit ? -limit : up[j] < limit ? up[j] : limit;
+        gate[j] = (u + 1) * g / (1 + expf(-alpha * g));
+    }
+}
+
+static void activate(const nib_graph *g, float *x, size_t n)
+{
+    for (size_t j = 0; g->m->hp.act == NIB_ACT_GELU && j < n; j++)
+        x[j] = x[j] / 2 * (1 + erff(x[j] * 0.70710678f));
+    if (g->m->hp.act == NIB_ACT_GELU_TANH) g->ops->geglu(x, g->ones, n);
+}
+
 static void step_row(const block *s, size_t step, size_t row)
 {
     nib_graph *g = s->g;
     const nib_step *t = &s->steps->step[step];
     const nib_hparams *hp = &g->m->hp;
-    const size_t width = s->width[t->to], dim = hp->head_dim, half = dim / 2;
-    const size_t pos = (s->pos + row % s->n_tok) * half;
-    const bool own = hp->rope_base_sliding > 0 && nib_layer_window(hp, s->layer);
-    const float *weight = t->weight ? nib_graph_vectors_of(g, s->layer, t->weight).weight : NULL;
+    const size_t width = s->width[t->to];
+    const nib_graph_vectors v =
+        t->weight ? nib_graph_vectors_of(g, s->layer, t->weight) : (nib_graph_vectors){NULL, NULL};
     float *to = s->at[step].to + row * width, *end = to + width;
-    const float *a = s->at[step].a + row * width;
+    const float *a = s->at[step].a + row * s->width[t->a];
+    const float *b = s->at[step].b + row * s->width[t->b];
+    if (t->flags & NIB_STEP_OPTIONAL && !v.weight) return;
     switch (t->op) {
-    case NIB_OP_NORM: g->ops->rmsnorm(to, a, weight, width, hp->norm_eps); break;
-    case NIB_OP_HEAD_NORM:
-        for (; to < end; to += dim) g->ops->rmsnorm(to, to, weight, dim, hp->norm_eps);
-        break;
+    case NIB_OP_NORM: apply_norm(g, to, a, v, width); break;
+    case NIB_OP_HEAD_NORM: norm_heads(s, t, to, v); break;
+    case NIB_OP_PART: take_part(s, t, to, a); break;
     case NIB_OP_ROPE:
-        for (; to < end && nib_layer_turns(hp, s->layer); to += dim)
-            (g->m->rope_interleaved ? g->ops->rope_pairs : g->ops->rope_halves)(
-                to, g->turn[own].cosine + pos, g->turn[own].sine + pos, half);
+        if (nib_layer_turns(hp, s->layer)) turn(s, to, width, row);
         break;
+    case NIB_OP_TEMPER: temper(s, to, width, row); break;
     case NIB_OP_GLU:
-        (hp->gelu ? g->ops->geglu : g->ops->swiglu)(to, s->at[step].b + row * width, width);
+        (hp->act == NIB_ACT_SILU ? g->ops->swiglu : g->ops->geglu)(to, b, width);
         break;
-    case NIB_OP_ROUTE: nib_route(g, to, row); break;
+    case NIB_OP_GLU_CLAMP: clamped_glu(to, b, width); break;
+    case NIB_OP_ACT: activate(g, to, width); break;
+    case NIB_OP_RELU:
+        for (; to < end; to++) *to = *to > 0 ? *to : 0;
+        break;
+    case NIB_OP_SIGMOID:
+        for (size_t j = 0; j < width; j++) {
+            const float x = b[s->width[t->b] == 1 ? 0 : j];
+            to[j] = a[j] / (1 + expf(-x));
+        }
+        break;
+    case NIB_OP_ROUTE: nib_route(g, to, v.weight, row); break;
     case NIB_OP_MIX:
         to = s->at[step].to + s->token[row] * width;
-        for (end = to + width; to < end; a++) *to++ += *a * s->share[row];
+        for (end = to + width; to < end; a++)
+            *to++ += *a * (hp->routing == NIB_ROUTE_INPUT ? 1 : s->share[row] * hp->residual_scale);
         break;
     case NIB_OP_ADD:
-        for (const float *b = s->at[step].b + row * width; to < end; a++, b++)
-            *to++ = *a + *b * hp->residual_scale;
+        for (; to < end; a++, b++) *to++ = *a + *b * hp->residual_scale;
         break;
     default: assert(false);
     }
@@ -166,10 +260,11 @@ static nib_code linear(const block *s, size_t step, nib_err *err)
         rc = g->experts->get(g->experts->arg, p, &own, &act, err);
     if (!rc && own && act)
         rc = nib_linear_round(&g->linear, act, x, s->rows, s->width[t->a], &x, err);
+    const float *bias = nib_graph_vectors_of(g, s->layer, t->weight).bias;
+    if (bias) bias += s->expert * s->width[t->to]; /* 0 of what is no expert */
     return rc ? rc
-              : nib_linear_apply(&g->linear, w, own,
-                                 nib_graph_vectors_of(g, s->layer, t->weight).bias, x, s->rows,
-                                 s->at[step].to, t->flags & NIB_STEP_ADD, err);
+              : nib_linear_apply(&g->linear, w, own, bias, x, s->rows, s->at[step].to,
+                                 t->flags & NIB_STEP_ADD, err);
 }
 
 static size_t cache_offset(const block *s, size_t seq, size_t pos)
@@ -180,6 +275,7 @@ static size_t cache_offset(const block *s, size_t seq, size_t pos)
 static nib_code attend(const block *s, size_t step, nib_err *err)
 {
     nib_graph *g = s->g;
+    const nib_role sinks = s->steps->step[step].weight;
     const operands *o = &s->at[step];
     const size_t kv = s->width[NIB_REG_K];
     assert(o->to == o->a);
@@ -198,6 +294,9 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
         .head_dim = g->m->hp.head_dim,
         .scale = g->m->hp.attn_scale,
         .softcap = g->m->hp.attn_softcap,
+        .chunked = g->m->hp.chunked,
+        .sink = sinks ? nib_graph_vectors_of(g, s->layer, sinks).weight : NULL,
+        .slope = g->slope,
         .q = o->to,
         .k = g->k_cache ? g->k_cache + cache_offset(s, 0, 0) : o->k,
         .v = g->v_cache ? g->v_cache + cache_offset(s, 0, 0) : o->v,
@@ -258,12 +357,21 @@ static void bind_outside(block *s, size_t first, size_t end, nib_reg r, const fl
         if (s->steps->step[i].a == r) s->at[i].a = (float *)x;
 }
 
+/* Is an expert's share taken of what it reads, not of what it makes? */
+static bool scales_input(const block *s)
+{
+    return s->g->m->hp.routing == NIB_ROUTE_INPUT;
+}
+
 /* The rows of x at an expert's tokens. */
 static const float *gather(block *s, const float *x, size_t width)
 {
     float *to = nib_buf_reserve(&s->g->routed, s->rows, width * sizeof *to);
-    for (size_t i = 0; to && i < s->rows; i++)
-        memcpy(to + i * width, x + s->token[i] * width, width * sizeof *to);
+    for (size_t i = 0; to && i < s->rows; i++) {
+        float *row = to + i * width;
+        memcpy(row, x + s->token[i] * width, width * sizeof *to);
+        for (size_t j = 0; scales_input(s) && j < width; j++) row[j] *= s->share[i];
+    }
     return to;
 }
 
@@ -353,12 +461,31 @@ nib_code nib_graph_branch(nib_graph *g, uint32_t layer, nib_role role, const flo
     const nib_steps *steps = nib_model_steps(g->m, layer);
     block s = {.g = g, .steps = steps, .layer = layer, .n_seq = n_seq, .n_tok = n_tok};
     const size_t first = nib_steps_first_reader(steps, role);
-    size_t last = first;
+    size_t last = nib_steps_last_reader(steps, role);
     while (steps->step[last].to != NIB_REG_X) last++;
     nib_code rc = bind(&s, first, y, (float *)x, err);
     if (!rc) memset(y, 0, s.rows * s.width[NIB_REG_X] * sizeof *y);
     if (!rc) rc = run(&s, first, last + 1, err);
     return rc ? nib_wrap(err, "block %u", layer) : NIB_OK;
+}
+
+/* Each row of x += the embedding of its position. */
+static nib_code add_positions(const block *s, float *x, nib_err *err)
+{
+    nib_graph *g = s->g;
+    const nib_tensor *t = g->m->global[NIB_ROLE_POS_EMBD].weight;
+    const size_t width = g->m->hp.n_embd;
+    const uint64_t first = s->pos + g->m->arch->first_position, rows = nib_tensor_rows(t);
+    if (first > rows || s->n_tok > rows - first)
+        return nib_fail(err, NIB_EINVAL, "position %zu: the model has embeddings for %llu",
+                        s->pos + s->n_tok - 1,
+                        (unsigned long long)(rows - g->m->arch->first_position));
+    float *e = nib_buf_reserve(&g->linear.slab, s->n_tok, width * sizeof *e);
+    if (!e) return nib_fail_nomem(err, "positions");
+    nib_code rc = nib_source_read_rows(g->m->src, t, first, s->n_tok, e, &g->linear.thread[0].raw,
+                                       g->ctx.cpu, err);
+    for (size_t i = 0; i < s->rows * width && !rc; i++) x[i] += e[i % (s->n_tok * width)];
+    return rc;
 }
 
 nib_code nib_graph_block(nib_graph *g, uint32_t layer, float *x, size_t n_seq, size_t n_tok,
@@ -374,6 +501,8 @@ nib_code nib_graph_block(nib_graph *g, uint32_t layer, float *x, size_t n_seq, s
                .pos = pos,
                .obs = obs};
     nib_code rc = bind(&s, 0, x, NULL, err);
+    if (!rc && s.rows && !layer && g->m->global[NIB_ROLE_POS_EMBD].weight)
+        rc = add_positions(&s, x, err);
     if (!rc && s.rows) rc = run(&s, 0, s.steps->n, err);
     return rc ? nib_wrap(err, "block %u", layer) : NIB_OK;
 }
@@ -396,8 +525,8 @@ static nib_code head_norm(void *arg, size_t begin, size_t end, int thread, nib_e
     const size_t width = s->g->m->hp.n_embd;
     (void)thread, (void)err;
     for (size_t i = begin; i < end; i++)
-        s->g->ops->rmsnorm(s->h + i * width, s->x + s->rows[s->first + i] * width,
-                           s->g->global[NIB_ROLE_OUTPUT_NORM].weight, width, s->g->m->hp.norm_eps);
+        apply_norm(s->g, s->h + i * width, s->x + s->rows[s->first + i] * width,
+                   s->g->global[NIB_ROLE_OUTPUT_NORM], width);
     return NIB_OK;
 }
 
@@ -406,10 +535,12 @@ static nib_code head_deliver(void *arg, size_t begin, size_t end, int thread, ni
     const head *s = arg;
     const size_t n_vocab = s->g->m->hp.n_vocab;
     const float cap = s->g->m->hp.logit_softcap, divisor = s->g->m->hp.logit_divisor;
+    const float scale = s->g->m->hp.logit_scale;
     (void)thread, (void)err;
     for (size_t i = begin; i < end; i++) {
         float *logits = s->logits + i * n_vocab;
         for (size_t j = 0; divisor != 1 && j < n_vocab; j++) logits[j] /= divisor;
+        for (size_t j = 0; scale != 1 && j < n_vocab; j++) logits[j] *= scale;
         if (cap > 0) s->g->ops->softcap(logits, n_vocab, 1, cap);
         s->fn(s->arg, s->first + i, logits, n_vocab);
     }
@@ -428,7 +559,9 @@ static nib_code head_group(head *s, const nib_tensor *w, float *logits, size_t n
         .role = &role, .n_roles = 1, .x = s->h, .rows = n, .cols = g->m->hp.n_embd};
     if (obs && obs->linear_input && (rc = obs->linear_input(obs->arg, &seen, err))) return rc;
     if (!s->fn) return NIB_OK;
-    if ((rc = nib_linear_apply(&g->linear, w, NULL, NULL, s->h, n, logits, false, err))) return rc;
+    if ((rc = nib_linear_apply(&g->linear, w, NULL, g->global[NIB_ROLE_OUTPUT].bias, s->h, n,
+                               logits, false, err)))
+        return rc;
     return nib_par_for(g->ctx.threads, n, 1, head_deliver, s, err);
 }
 

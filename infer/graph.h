@@ -51,7 +51,7 @@ NIB_MUST_USE nib_code nib_graph_embed(nib_graph *g, const int32_t *ids, size_t r
 
 /* Run block `layer` over x in place. Tokens stand at positions pos .. pos+n_tok-1 of their
  * sequences; keys and values of positions before `pos` come from the cache (earlier calls), and
- * this call's are added to it. */
+ * this call's are added to it. The first block adds learned positions, where the model has them. */
 NIB_MUST_USE nib_code nib_graph_block(nib_graph *g, uint32_t layer, float *x, size_t n_seq,
                                       size_t n_tok, size_t pos, const nib_observer *obs,
                                       nib_err *err);

@@ -7,25 +7,27 @@
 
 /* ---- setting up ---- */
 
-static bool is_vector(const nib_tensor *t)
+/* Norms of heads may have a row for each. */
+static bool is_vector(const nib_tensor *t, nib_role r)
 {
-    return t && nib_tensor_rows(t) == 1;
+    return t && (nib_tensor_rows(t) == 1 || r == NIB_ROLE_ATTN_Q_NORM || r == NIB_ROLE_ATTN_K_NORM);
 }
 
-static size_t vector_size(const nib_param *p)
+static size_t vector_size(const nib_param *p, nib_role r)
 {
-    return (is_vector(p->weight) ? (size_t)nib_tensor_cols(p->weight) : 0) +
-           (p->bias ? (size_t)nib_tensor_cols(p->bias) : 0);
+    return (is_vector(p->weight, r) ? (size_t)nib_tensor_elems(p->weight) : 0) +
+           (p->bias ? (size_t)nib_tensor_elems(p->bias) : 0);
 }
 
+/* Of biases of experts, all of them. */
 static nib_code load_vector(nib_graph *g, const nib_tensor *t, const float **out, float **pool,
                             nib_err *err)
 {
-    nib_code rc =
-        nib_source_read_rows(g->m->src, t, 0, 1, *pool, &g->linear.thread[0].raw, g->ctx.cpu, err);
+    nib_code rc = nib_source_read_rows(g->m->src, t, 0, nib_tensor_rows(t), *pool,
+                                       &g->linear.thread[0].raw, g->ctx.cpu, err);
     if (rc) return nib_wrap(err, "tensor '%s'", t->name);
     *out = *pool;
-    *pool += nib_tensor_cols(t);
+    *pool += nib_tensor_elems(t);
     return NIB_OK;
 }
 
@@ -38,38 +40,62 @@ static nib_code load_vectors(nib_graph *g, nib_err *err)
     g->block = g->global + NIB_ROLE_COUNT;
     for (size_t i = 0; i < n; i++)
         total +=
-            vector_size(i < NIB_ROLE_COUNT ? &g->m->global[i] : &g->m->block[i - NIB_ROLE_COUNT]);
+            vector_size(i < NIB_ROLE_COUNT ? &g->m->global[i] : &g->m->block[i - NIB_ROLE_COUNT],
+                        (nib_role)(i % NIB_ROLE_COUNT));
     float *pool = g->vector_pool = nib_alloc(total, sizeof *pool);
     if (!pool) return nib_fail_nomem(err, "vectors of the model");
     for (size_t i = 0; i < n; i++) {
         const nib_param *p =
             i < NIB_ROLE_COUNT ? &g->m->global[i] : &g->m->block[i - NIB_ROLE_COUNT];
         nib_code rc = NIB_OK;
-        if (is_vector(p->weight)) rc = load_vector(g, p->weight, &g->global[i].weight, &pool, err);
+        if (is_vector(p->weight, (nib_role)(i % NIB_ROLE_COUNT)))
+            rc = load_vector(g, p->weight, &g->global[i].weight, &pool, err);
         if (!rc && p->bias) rc = load_vector(g, p->bias, &g->global[i].bias, &pool, err);
         if (rc) return rc;
     }
     return NIB_OK;
 }
 
-/* Angle of pair i at position p: p * base^(-2i/D) / linear factor / factor of the pair. */
 static nib_code fill_rope(nib_graph *g, bool sliding, nib_err *err)
 {
     const nib_hparams *hp = &g->m->hp;
-    const size_t half = hp->head_dim / 2;
+    const size_t half = hp->rope_dim / 2;
     float *cosine = g->turn[sliding].cosine = nib_alloc(g->max_ctx, half * sizeof *cosine);
     float *sine = g->turn[sliding].sine = nib_alloc(g->max_ctx, half * sizeof *sine);
     if (!cosine || !sine) return nib_fail_nomem(err, "rotation table");
     for (size_t i = 0; i < half; i++) {
-        const double at = -2.0 * (double)i / hp->head_dim;
-        double step = pow(hp->rope_base, at) / hp->rope_factor;
-        if (g->m->rope_factors) step /= g->m->rope_factors[i];
-        if (sliding) step = pow(hp->rope_base_sliding, at);
+        double by = 1, step = nib_rope_step(hp, g->m->rope_factors, (uint32_t)i, g->max_ctx, &by);
+        if (sliding) step = pow(hp->rope_base_sliding, -2.0 * (double)i / hp->rope_dim), by = 1;
         for (size_t p = 0; p < g->max_ctx; p++) {
-            cosine[p * half + i] = (float)cos((double)p * step);
-            sine[p * half + i] = (float)sin((double)p * step);
+            cosine[p * half + i] = (float)(by * cos((double)p * step));
+            sine[p * half + i] = (float)(by * sin((double)p * step));
         }
     }
+    return NIB_OK;
+}
+
+/* Slopes of ALiBi (Press, Smith and Lewis 2022): 2^(-8 k / n) for n heads, a power of two; of other
+ * numbers those of the power below, and of the next power every other one. */
+static nib_code fill_slopes(nib_graph *g, nib_err *err)
+{
+    const uint32_t n = g->m->hp.n_head;
+    uint32_t power = 1;
+    if (!g->m->hp.alibi) return NIB_OK;
+    if (!(g->slope = nib_alloc(n, sizeof *g->slope))) return nib_fail_nomem(err, "slopes");
+    while (2 * power <= n) power *= 2;
+    for (uint32_t h = 0; h < n; h++)
+        g->slope[h] = (float)(h < power ? pow(2, -8.0 * (h + 1) / power)
+                                        : pow(2, -4.0 * (2 * (h - power) + 1) / power));
+    return NIB_OK;
+}
+
+static nib_code fill_ones(nib_graph *g, nib_err *err)
+{
+    size_t most = g->m->hp.head_dim, width[NIB_REG_COUNT];
+    nib_model_widths(width, &g->m->hp);
+    for (int r = 0; r < NIB_REG_COUNT; r++) most = width[r] > most ? width[r] : most;
+    if (!(g->ones = nib_alloc(most, sizeof *g->ones))) return nib_fail_nomem(err, "a row");
+    for (size_t i = 0; i < most; i++) g->ones[i] = 1;
     return NIB_OK;
 }
 
@@ -91,7 +117,8 @@ static nib_code set_up(nib_graph *g, bool cache, nib_err *err)
     if (rc || (rc = load_vectors(g, err))) return rc;
     g->scratch = nib_calloc((size_t)g->ctx.threads, sizeof *g->scratch);
     if (!g->scratch) return nib_fail_nomem(err, "attention");
-    rc = fill_rope(g, false, err);
+    if (!(rc = fill_ones(g, err))) rc = fill_slopes(g, err);
+    if (!rc && !g->m->arch->no_rope) rc = fill_rope(g, false, err);
     if (!rc && g->m->hp.rope_base_sliding > 0) rc = fill_rope(g, true, err);
     if (rc) return rc;
     return cache ? new_cache(g, err) : NIB_OK;
@@ -132,6 +159,8 @@ void nib_graph_free(nib_graph *g)
     nib_buf_free(&g->routed);
     nib_free(g->scratch);
     nib_free(g->vector_pool);
+    nib_free(g->ones);
+    nib_free(g->slope);
     nib_free(g->global);
     for (int i = 0; i < 2; i++) nib_free(g->turn[i].cosine), nib_free(g->turn[i].sine);
     nib_free(g->k_cache);

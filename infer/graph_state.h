@@ -23,11 +23,13 @@ struct nib_graph {
     float *vector_pool;
     nib_graph_vectors *global, *block; /* like the model's tables; matrices have no weight here */
     struct {
-        float *cosine, *sine; /* [max_ctx][head_dim / 2] */
+        float *cosine, *sine; /* [max_ctx][rope_dim / 2] */
     } turn[2];                /* of layers that see all, and of sliding ones where those differ  */
-    float *k_cache, *v_cache; /* [n_layer][max_seq][max_ctx][kv width]; NULL: no cache  */
-    nib_buf work;             /* registers of a block; normed input of the output matrix */
-    nib_buf logits;           /* [a few rows][n_vocab]                                  */
+    float *ones;  /* [widest of a row] for norms without weights, and what has no gate */
+    float *slope; /* [n_head] of ALiBi; NULL: none                                    */
+    float *k_cache, *v_cache;          /* [n_layer][max_seq][max_ctx][kv width]; NULL: no cache  */
+    nib_buf work;                      /* registers of a block; normed input of the output matrix */
+    nib_buf logits;                    /* [a few rows][n_vocab]                                  */
     nib_buf route_expert, route_share; /* uint32_t, float [rows][n_expert_used] of a batch       */
     nib_buf token, share; /* of all experts: uint32_t, float [rows * n_expert_used]         */
     nib_buf routed;       /* what experts read, for the tokens of one                       */

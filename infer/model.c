@@ -20,6 +20,31 @@ static nib_param *param(nib_model *m, nib_place p)
                                          : &m->block[(size_t)p.layer * NIB_ROLE_COUNT + p.role];
 }
 
+/* A block's step that uses the weight; NULL: none, or a global one. */
+static const nib_step *step_of(const nib_model *m, nib_place p)
+{
+    return p.role < NIB_ROLE_FIRST_BLOCK ? NULL
+                                         : nib_steps_find(nib_model_steps(m, p.layer), p.role);
+}
+
+static bool is_norm(const nib_model *m, nib_place p)
+{
+    const nib_step *s = step_of(m, p);
+    if (!s) return p.role == NIB_ROLE_OUTPUT_NORM || p.role == NIB_ROLE_EMBD_NORM;
+    return s->op == NIB_OP_NORM || s->op == NIB_OP_HEAD_NORM;
+}
+
+/* Global tensors that some architectures have. */
+static bool is_used(const nib_model *m, nib_place p)
+{
+    const nib_arch *a = m->arch;
+    switch (p.role) {
+    case NIB_ROLE_POS_EMBD: return a->no_rope && !a->alibi;
+    case NIB_ROLE_EMBD_NORM: return a->alibi;
+    default: return true;
+    }
+}
+
 bool nib_model_place(const nib_model *m, const nib_tensor *t, nib_place *out)
 {
     nib_place p;
@@ -31,6 +56,8 @@ bool nib_model_place(const nib_model *m, const nib_tensor *t, nib_place *out)
         (p.layer >= m->hp.n_layer || !nib_steps_find(nib_model_steps(m, p.layer), p.role)))
         return false;
     if (p.expert != NIB_EXPERTS_ALL && p.expert && p.expert >= m->hp.n_expert) return false;
+    if (p.bias && is_norm(m, p) && !m->hp.layer_norm) return false;
+    if (!is_used(m, p)) return false;
     *out = p;
     return true;
 }
@@ -48,6 +75,15 @@ static bool harmless(const char *name)
     static const char *const ends[] = {".rotary_emb.inv_freq", ".attention.masked_bias",
                                        ".attention.bias", NULL};
     return ends_in_one(name, ends);
+}
+
+/* Of a part of the model that is not for text. */
+static bool is_skipped(const nib_model *m, const char *name)
+{
+    const nib_arch *a = m->arch;
+    for (size_t i = 0; !is_gguf(m) && i < sizeof a->hf_skip / sizeof *a->hf_skip; i++)
+        if (a->hf_skip[i] && !strncmp(name, a->hf_skip[i], strlen(a->hf_skip[i]))) return true;
+    return false;
 }
 
 /* Scales for engines whose key/value cache has 8 bits, as compressed-tensors, ModelOpt and older
@@ -75,10 +111,14 @@ const nib_steps *nib_model_steps(const nib_model *m, uint32_t layer)
 
 void nib_model_widths(size_t width[NIB_REG_COUNT], const nib_hparams *hp)
 {
-    width[NIB_REG_X] = width[NIB_REG_H] = width[NIB_REG_Y] = hp->n_embd;
+    width[NIB_REG_X] = width[NIB_REG_H] = width[NIB_REG_F] = width[NIB_REG_Y] = hp->n_embd;
     width[NIB_REG_Q] = (size_t)hp->n_head * hp->head_dim;
     width[NIB_REG_K] = width[NIB_REG_V] = (size_t)hp->n_head_kv * hp->head_dim;
+    width[NIB_REG_QKV] = width[NIB_REG_Q] + 2 * width[NIB_REG_K];
     width[NIB_REG_G] = width[NIB_REG_U] = hp->n_ff;
+    width[NIB_REG_GU] = 2 * (size_t)hp->n_ff;
+    width[NIB_REG_SG] = width[NIB_REG_SU] = hp->n_ff_shared;
+    width[NIB_REG_S] = 1;
     width[NIB_REG_EY] = hp->n_embd;
     width[NIB_REG_EG] = width[NIB_REG_EU] = hp->n_ff_expert;
     width[NIB_REG_R] = hp->n_expert;
@@ -92,22 +132,28 @@ static void weight_shape(const nib_model *m, nib_place p, uint64_t *rows, uint64
     *rows = 1;
     *cols = hp->n_embd;
     if (p.role == NIB_ROLE_TOKEN_EMBD || p.role == NIB_ROLE_OUTPUT) *rows = hp->n_vocab;
-    if (p.role == NIB_ROLE_ROPE_FREQS) *cols = hp->head_dim / 2;
+    if (p.role == NIB_ROLE_POS_EMBD) *rows = (uint64_t)hp->n_ctx_train + m->arch->first_position;
+    if (p.role == NIB_ROLE_ROPE_FREQS || p.role == NIB_ROLE_ROPE_LONG ||
+        p.role == NIB_ROLE_ROPE_SHORT)
+        *cols = hp->rope_dim / 2;
     if (p.role < NIB_ROLE_FIRST_BLOCK) return;
     const nib_step *s = nib_steps_find(nib_model_steps(m, p.layer), p.role);
     nib_model_widths(width, hp);
     if (s->op == NIB_OP_LINEAR) *rows = width[s->to];
-    *cols = s->op == NIB_OP_HEAD_NORM ? hp->head_dim : width[s->a];
+    *cols = s->op == NIB_OP_HEAD_NORM ? hp->head_dim
+            : s->op == NIB_OP_ATTEND  ? hp->n_head
+                                      : width[s->a];
 }
 
-/* `rows`: of a weight with those that are fused with it; of stacks, of one expert. */
+/* `rows`: of a weight with those that are joined with it; of stacks, of one expert. */
 static nib_code check_shape(const nib_model *m, const nib_tensor *t, nib_place p, uint64_t rows,
                             uint64_t cols, nib_err *err)
 {
     char shape[96];
     const uint64_t n = m->hp.n_expert;
     nib_tensor_shape_str(t, shape, sizeof shape);
-    if (p.role >= NIB_ROLE_FIRST_BLOCK && p.expert == NIB_EXPERTS_ALL) {
+    if (p.expert == NIB_EXPERTS_ALL && p.bias) rows = n;
+    if (p.expert == NIB_EXPERTS_ALL && !p.bias) {
         if (t->n_dims == 3 && t->shape[0] == n && t->shape[1] == rows && t->shape[2] == cols &&
             !t->packed)
             return NIB_OK;
@@ -125,6 +171,13 @@ static nib_code check_shape(const nib_model *m, const nib_tensor *t, nib_place p
     return NIB_OK;
 }
 
+/* Is it stored the other way round, [in][out]? */
+static bool is_by_input(const nib_model *m, const nib_tensor *t, nib_place p, const nib_fused *f)
+{
+    if (is_gguf(m) || t->packed || p.bias) return false;
+    return f ? f->by_input : m->arch->hf_by_input && nib_role_is_linear(p.role);
+}
+
 static nib_code check_tensor(const nib_model *m, const nib_tensor *t, nib_place p,
                              const nib_fused *f, nib_err *err)
 {
@@ -137,7 +190,11 @@ static nib_code check_tensor(const nib_model *m, const nib_tensor *t, nib_place 
         weight_shape(m, with, &more, &cols);
         rows += more;
     }
-    if (p.bias) cols = rows, rows = 1;
+    if (p.bias && !is_norm(m, p)) cols = rows, rows = 1;
+    if (is_by_input(m, t, p, f)) {
+        const uint64_t in = cols;
+        cols = rows, rows = in;
+    }
     nib_code rc = check_shape(m, t, p, rows, cols, err);
     if (rc) return rc;
     if (!nib_tensor_readable(t))
@@ -199,13 +256,6 @@ static nib_code missing(const nib_model *m, nib_place p, nib_err *err)
     return nib_fail(err, NIB_EFORMAT, "tensor '%s' is missing", name);
 }
 
-static bool is_norm(const nib_model *m, nib_place p)
-{
-    if (p.role < NIB_ROLE_FIRST_BLOCK) return p.role == NIB_ROLE_OUTPUT_NORM;
-    const nib_step *s = nib_steps_find(nib_model_steps(m, p.layer), p.role);
-    return s->op == NIB_OP_NORM || s->op == NIB_OP_HEAD_NORM;
-}
-
 /* The tensor as a difference from 1. */
 static const nib_tensor *plus_one(nib_model *m, const nib_tensor *t)
 {
@@ -213,6 +263,16 @@ static const nib_tensor *plus_one(nib_model *m, const nib_tensor *t)
     if (!view) return NULL;
     *view = *t;
     view->plus = 1;
+    return view;
+}
+
+/* A matrix that is stored [in][out], as [out][in]. */
+static const nib_tensor *by_output(nib_model *m, const nib_tensor *t)
+{
+    nib_tensor *view = nib_arena_alloc(&m->memory, 1, sizeof *view, _Alignof(nib_tensor));
+    const uint64_t in = nib_tensor_rows(t), out = nib_tensor_cols(t);
+    if (!view) return NULL;
+    *view = nib_tensor_strided(t, 0, out, in, 1, out, t->name);
     return view;
 }
 
@@ -239,45 +299,97 @@ static nib_tensor *experts_of(nib_model *m, nib_param *par)
     return par->expert;
 }
 
-/* Rows [row, row + rows) of t are the weight of one place; it gets the name that it would have by
- * itself. */
-static nib_code place_slice(nib_model *m, const nib_tensor *t, nib_place p, uint64_t row,
-                            uint64_t rows, nib_err *err)
+/* `part` of a tensor is the weight of one place; it gets the name that it would have by itself. */
+static nib_code place_part(nib_model *m, nib_tensor part, nib_place p, nib_err *err)
 {
     char name[NAME_BUF];
     nib_param *par = param(m, p);
     nib_place_hf_name(m->arch, p, name, sizeof name);
-    const char *copy = is_gguf(m) ? t->name : nib_arena_str(&m->memory, name, strlen(name));
-    nib_tensor *view = nib_role_is_expert(p.role)
-                           ? experts_of(m, par)
+    const bool one = nib_role_is_expert(p.role) && !p.bias;
+    nib_tensor *view = one ? experts_of(m, par)
                            : nib_arena_alloc(&m->memory, 1, sizeof *view, _Alignof(nib_tensor));
-    if (!copy || !view) return nib_fail_nomem(err, "tensor table");
-    if (nib_role_is_expert(p.role))
+    if (!is_gguf(m)) part.name = nib_arena_str(&m->memory, name, strlen(name));
+    if (!part.name || !view) return nib_fail_nomem(err, "tensor table");
+    if (one)
         view += p.expert;
+    else if (p.bias)
+        par->bias = view;
     else
         par->weight = view;
-    *view = nib_tensor_slice(t, row, rows, copy);
+    *view = part;
     return add_placed(m, p, view, err);
 }
 
-/* The parts of a stack of experts, or of a fused tensor, or both. */
+/* Rows from `row` on are one weight's of `all`, which a joint tensor has for each expert. */
+typedef struct {
+    const nib_tensor *t;
+    const nib_fused *f; /* NULL: a stack of one role */
+    uint64_t row, all, rows, cols;
+    size_t index, n;
+} joint;
+
+static nib_tensor part_of(const joint *j, uint32_t expert)
+{
+    const bool mixed = j->f && j->f->mixed;
+    const uint64_t row = mixed ? j->index : j->row, step = mixed ? j->n : 1;
+    const uint64_t first = expert * j->all * j->cols;
+    if (j->f && j->f->by_input)
+        return nib_tensor_strided(j->t, first + row, j->rows, j->cols, step, j->all, NULL);
+    if (mixed)
+        return nib_tensor_strided(j->t, first + row * j->cols, j->rows, j->cols, step * j->cols, 1,
+                                  NULL);
+    return nib_tensor_slice(j->t, expert * j->all + row, j->rows, j->t->name);
+}
+
+/* Biases of all experts for one role, [expert][rows]. */
+static nib_tensor biases_of(const joint *j, uint32_t n_expert)
+{
+    const bool mixed = j->f->mixed;
+    return nib_tensor_strided(j->t, mixed ? j->index : j->row, n_expert, j->rows, j->all,
+                              mixed ? j->n : 1, NULL);
+}
+
+/* The parts of a stack of experts, or of a joint tensor, or both. */
 static nib_code place_parts(nib_model *m, const nib_tensor *t, nib_place p, const nib_fused *f,
                             nib_err *err)
 {
     const nib_role alone[] = {p.role}, *role = f ? f->role : alone;
-    const size_t n = f ? f->n : 1;
     const bool experts = p.expert == NIB_EXPERTS_ALL;
+    joint j = {.t = t, .f = f, .n = f ? f->n : 1};
     nib_code rc = NIB_OK;
-    uint64_t row = 0;
-    if (n == 1) param(m, p)->weight = t;
-    for (uint32_t e = 0; e < (experts ? m->hp.n_expert : 1) && !rc; e++)
-        for (size_t i = 0; i < n && !rc; i++) {
-            uint64_t rows, cols;
-            const nib_place one = {.layer = p.layer, .role = role[i], .expert = e};
-            weight_shape(m, one, &rows, &cols);
-            rc = place_slice(m, t, one, row, rows, err);
-            row += rows;
+    for (size_t i = 0; i < j.n; i++) {
+        weight_shape(m, (nib_place){.layer = p.layer, .role = role[i]}, &j.rows, &j.cols);
+        j.all += j.rows;
+    }
+    if (j.n == 1 && !(f && f->by_input)) param(m, p)->weight = t;
+    for (uint32_t e = 0; e < (experts ? m->hp.n_expert : 1) && !rc; e++) {
+        j.row = 0;
+        for (j.index = 0; j.index < j.n && !rc; j.index++) {
+            const nib_place one = {.layer = p.layer, .role = role[j.index], .expert = e};
+            weight_shape(m, one, &j.rows, &j.cols);
+            rc = place_part(m, part_of(&j, e), one, err);
+            j.row += j.rows;
         }
+    }
+    return rc;
+}
+
+/* A tensor of the biases of all experts. */
+static nib_code place_biases(nib_model *m, const nib_tensor *t, nib_place p, const nib_fused *f,
+                             nib_err *err)
+{
+    joint j = {.t = t, .f = f, .n = f->n};
+    nib_code rc = NIB_OK;
+    for (size_t i = 0; i < f->n; i++) {
+        weight_shape(m, (nib_place){.layer = p.layer, .role = f->role[i]}, &j.rows, &j.cols);
+        j.all += j.rows;
+    }
+    for (j.index = 0; j.index < f->n && !rc; j.index++) {
+        p.role = f->role[j.index];
+        weight_shape(m, p, &j.rows, &j.cols);
+        rc = place_part(m, biases_of(&j, m->hp.n_expert), p, err);
+        j.row += j.rows;
+    }
     return rc;
 }
 
@@ -285,6 +397,8 @@ static nib_code place_whole(nib_model *m, const nib_tensor *t, nib_place p, nib_
 {
     nib_param *par = param(m, p);
     if (is_norm(m, p) && m->arch->norm_plus_one && !is_gguf(m) && !(t = plus_one(m, t)))
+        return nib_fail_nomem(err, "tensor table");
+    if (is_by_input(m, t, p, NULL) && !(t = by_output(m, t)))
         return nib_fail_nomem(err, "tensor table");
     if (p.bias) {
         par->bias = t;
@@ -337,7 +451,7 @@ static nib_code place_all(nib_model *m, nib_err *err)
         if (!nib_model_place(m, t, &p)) {
             char hint[256];
             m->has_cache_scales |= is_cache_scale(t->name);
-            if (harmless(t->name) || is_cache_scale(t->name)) continue;
+            if (harmless(t->name) || is_cache_scale(t->name) || is_skipped(m, t->name)) continue;
             explain_prefix(hint, sizeof hint, m, t->name);
             return nib_fail(err, NIB_EFORMAT,
                             "tensor '%s' has no place in architecture '%s' with %u blocks%s",
@@ -346,8 +460,9 @@ static nib_code place_all(nib_model *m, nib_err *err)
         const nib_fused *f = is_gguf(m) ? NULL : nib_place_fused(m->arch, t->name, &p);
         nib_code rc = check_tensor(m, t, p, f, err);
         if (!rc)
-            rc = f || p.expert == NIB_EXPERTS_ALL ? place_parts(m, t, p, f, err)
-                                                  : place_whole(m, t, p, err);
+            rc = f && f->bias                                    ? place_biases(m, t, p, f, err)
+                 : f || (p.expert == NIB_EXPERTS_ALL && !p.bias) ? place_parts(m, t, p, f, err)
+                                                                 : place_whole(m, t, p, err);
         if (rc) return rc;
     }
     return stack_experts(m, err);
@@ -378,11 +493,14 @@ static nib_code missing_twin(const nib_model *m, nib_role role, nib_err *err)
 
 static bool required(const nib_model *m, nib_place p)
 {
-    if (p.role == NIB_ROLE_ROPE_FREQS || (p.role < NIB_ROLE_FIRST_BLOCK && p.bias)) return false;
+    if (p.role == NIB_ROLE_ROPE_FREQS || p.role == NIB_ROLE_ROPE_LONG ||
+        p.role == NIB_ROLE_ROPE_SHORT || (p.role < NIB_ROLE_FIRST_BLOCK && p.bias) ||
+        !is_used(m, p))
+        return false;
     if (p.role == NIB_ROLE_OUTPUT) return !m->hp.tied;
     if (p.role < NIB_ROLE_FIRST_BLOCK) return true;
     const nib_step *s = nib_steps_find(nib_model_steps(m, p.layer), p.role);
-    if (!s) return false;
+    if (!s || s->flags & NIB_STEP_OPTIONAL) return false;
     return !p.bias || s->flags & NIB_STEP_BIAS;
 }
 
@@ -417,8 +535,8 @@ void nib_llama3_factors(const nib_hparams *hp, float *out)
 {
     const double pi = 3.14159265358979323846, orig = hp->llama3.n_ctx_orig;
     const double factor = hp->llama3.factor, low = hp->llama3.low_freq, high = hp->llama3.high_freq;
-    for (uint32_t i = 0; i < hp->head_dim / 2; i++) {
-        double wavelength = 2 * pi * pow(hp->rope_base, 2.0 * i / hp->head_dim);
+    for (uint32_t i = 0; i < hp->rope_dim / 2; i++) {
+        double wavelength = 2 * pi * pow(hp->rope_base, 2.0 * i / hp->rope_dim);
         double smooth = (orig / wavelength - low) / (high - low);
         if (wavelength < orig / high)
             out[i] = 1;
@@ -429,26 +547,43 @@ void nib_llama3_factors(const nib_hparams *hp, float *out)
     }
 }
 
-static nib_code read_factors(const nib_model *m, const nib_tensor *t, nib_err *err)
+static nib_code read_factors(const nib_model *m, const nib_tensor *t, float *out, nib_err *err)
 {
     nib_buf raw = {0};
-    nib_code rc = nib_source_read_rows(m->src, t, 0, 1, m->rope_factors, &raw, 0, err);
+    nib_code rc = nib_source_read_rows(m->src, t, 0, 1, out, &raw, 0, err);
     nib_buf_free(&raw);
     if (rc) return rc;
-    for (uint32_t i = 0; i < m->hp.head_dim / 2; i++)
-        if (!(m->rope_factors[i] > 0) || !isfinite(m->rope_factors[i]))
+    for (uint32_t i = 0; i < m->hp.rope_dim / 2; i++)
+        if (!(out[i] > 0) || !isfinite(out[i]))
             return nib_fail(err, NIB_EFORMAT, "tensor '%s': value %u is %g, should be above 0",
-                            t->name, i, (double)m->rope_factors[i]);
+                            t->name, i, (double)out[i]);
     return NIB_OK;
+}
+
+/* Divisors for long and for short contexts come together. */
+static nib_code set_long_factors(nib_model *m, nib_err *err)
+{
+    static const nib_role role[] = {NIB_ROLE_ROPE_LONG, NIB_ROLE_ROPE_SHORT};
+    float *const to[] = {m->hp.rope_long, m->hp.rope_short};
+    nib_code rc = NIB_OK;
+    for (int i = 0; i < 2 && !rc; i++) {
+        const nib_tensor *t = m->global[role[i]].weight, *other = m->global[role[!i]].weight;
+        if (!t && other)
+            return nib_fail(err, NIB_EFORMAT, "tensor '%s' is there alone", other->name);
+        if (t) rc = read_factors(m, t, to[i], err);
+        if (t) m->hp.rope_scaling = NIB_ROPE_LONGROPE;
+    }
+    return rc;
 }
 
 static nib_code set_factors(nib_model *m, nib_err *err)
 {
     const nib_tensor *t = m->global[NIB_ROLE_ROPE_FREQS].weight;
-    if (!t && m->hp.rope_scaling != NIB_ROPE_LLAMA3) return NIB_OK;
-    m->rope_factors = nib_alloc(m->hp.head_dim / 2, sizeof *m->rope_factors);
+    nib_code rc = set_long_factors(m, err);
+    if (rc || (!t && m->hp.rope_scaling != NIB_ROPE_LLAMA3)) return rc;
+    m->rope_factors = nib_alloc(m->hp.rope_dim / 2, sizeof *m->rope_factors);
     if (!m->rope_factors) return nib_fail_nomem(err, "rope factors");
-    if (t) return read_factors(m, t, err);
+    if (t) return read_factors(m, t, m->rope_factors, err);
     nib_llama3_factors(&m->hp, m->rope_factors);
     return NIB_OK;
 }
@@ -530,7 +665,8 @@ nib_code nib_model_open(nib_model *m, const nib_source *src, nib_err *err)
     *m = (nib_model){.src = src};
     nib_code rc = nib_config_read(&m->hp, &m->arch, src, err);
     if (rc) return rc;
-    m->rope_interleaved = is_gguf(m) && m->arch->rope_interleaved;
+    m->rope_interleaved = m->arch->rope_adjacent || (is_gguf(m) && m->arch->rope_interleaved);
+    m->qkv_by_head = !is_gguf(m) && m->arch->qkv_by_head;
     if ((rc = open_model(m, err))) {
         nib_model_close(m);
         name_method(src, err);

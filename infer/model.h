@@ -32,6 +32,9 @@ typedef struct {
     const char *stem;
     nib_role role[3]; /* [n] */
     size_t n;
+    bool by_input; /* stored [expert][columns][rows of all], not [expert][rows][columns] */
+    bool mixed;    /* the roles take turns by rows: one of the first, one of the second  */
+    bool bias;     /* it holds their biases, [expert][rows]                              */
 } nib_fused;
 
 /* A number of an architecture's own, above 0: its key in config.json, where null is none, and after
@@ -43,16 +46,66 @@ typedef struct {
     float none;     /* does nothing: null, and where GGUF lacks it */
 } nib_arch_setting;
 
+/* A whole number of an architecture's own, or one that others have under another key. */
+typedef struct {
+    size_t field;          /* offset in nib_hparams, a uint32_t                                   */
+    const char *hf, *gguf; /* NULL: there is no key there                                         */
+    uint32_t standard;     /* where the key is absent                                             */
+    uint32_t max;
+} nib_arch_number;
+
+/* What goes between two linears. */
+typedef enum { NIB_ACT_SILU, NIB_ACT_GELU_TANH, NIB_ACT_GELU, NIB_ACT_RELU } nib_activation;
+
+/* How a router's scores become shares of experts. */
+typedef enum {
+    NIB_ROUTE_SOFTMAX,  /* softmax over all                                               */
+    NIB_ROUTE_SELECTED, /* softmax over those that are chosen                             */
+    NIB_ROUTE_SIGMOID,  /* sigmoid of each, plus a bias where they are chosen             */
+    NIB_ROUTE_INPUT,    /* sigmoid of each, and it scales what the expert reads           */
+} nib_routing;
+
+/* Rows of one name or class differ by a condition. */
+typedef enum { NIB_WHEN_ANY, NIB_WHEN, NIB_WHEN_NOT } nib_when;
+
 typedef struct nib_arch {
     const char *name; /* GGUF's general.architecture: "llama", "qwen2", "qwen3"              */
     const char *hf_classes[8];     /* values of config.json's architectures[0]; NULL-terminated */
     const nib_role_stem *hf_stems; /* [n_hf_stems] of tensors with other names than most have     */
     size_t n_hf_stems;
+    const char *hf_blocks; /* before a block's number; NULL: "model.layers"                       */
     bool rope_interleaved; /* GGUF's q/k rows are in adjacent-pair order (HF: half split)        */
+    bool rope_adjacent;    /* they are so in both                                                 */
+    float rope_part;       /* of a head, from its first column on, is turned; 0: all of it        */
+    bool no_rope;          /* positions are not turned at all                                     */
+    bool alibi;            /* scores fall with the distance                                       */
+    uint32_t first_position; /* row of the first one among learned positions            */
+    bool layer_norm;         /* norms take off the mean                                 */
+    bool qkv_by_head;        /* Hugging Face's joint q, k, v is so for each head        */
+    bool hf_by_input;        /* Hugging Face's linears are stored [in][out]             */
+    bool ff_of_width;        /* the feed-forward width is 4 times the width by default  */
+    bool no_gguf;            /* llama.cpp does not know it                              */
+    bool sliding_unscaled;   /* sliding layers turn without the scaling of the others   */
+    bool yarn_not_truncated; /* its rotation's corner pairs are no whole numbers        */
+    bool sliding_turn;       /* sliding layers alone are turned                         */
+    bool no_head_dim_key;    /* GGUF has no key for the size of a head                  */
+    bool always_window_key;  /* GGUF has a window of 0 where there is none              */
+    nib_routing routing;
+    bool routing_keys;    /* GGUF has keys for it                                                 */
+    bool share_norm;      /* shares add up to 1, of configurations that do not say                */
+    bool expert_ff_is_ff; /* an expert is as wide as "intermediate_size" says                     */
+    bool writes_expert_ff; /* ... and GGUF says it twice */
+    nib_when when; /* the row is for models of which this is so or not: ...                */
+    const char *when_hf, *when_gguf; /* a key that is neither null, false nor 0; a tensor of GGUF */
+    bool when_standard; /* where the key is absent                                              */
+    const nib_arch_number *numbers; /* [n_numbers] */
+    size_t n_numbers;
+    const char *hf_prefix[2]; /* NULL, or in place of names' first part, which is the other one  */
+    const char *hf_skip[3]; /* tensors of other parts of the model: their names begin so         */
     bool hf_attention_bias, hf_mlp_bias; /* flags that the first of hf_classes has in config.json */
     bool writes_hf;       /* infer/config_hf.c knows its keys                                    */
     bool writes_rope_dim; /* GGUF key rope.dimension_count, vocab_size                          */
-    bool gelu;            /* gates go through GELU                                              */
+    nib_activation act;   /* of gates; of configurations that do not say                        */
     bool norm_plus_one;   /* Hugging Face stores norms as what they differ from 1 by            */
     bool scaled_embd;     /* the embedding's rows are multiplied by the root of their width     */
     bool tied;            /* unless the configuration says otherwise                            */
@@ -80,7 +133,14 @@ typedef struct nib_arch {
 size_t nib_arch_count(void);
 const nib_arch *nib_arch_at(size_t i);
 
-typedef enum { NIB_ROPE_PLAIN, NIB_ROPE_LINEAR, NIB_ROPE_LLAMA3 } nib_rope_scaling;
+typedef enum {
+    NIB_ROPE_PLAIN,
+    NIB_ROPE_LINEAR,
+    NIB_ROPE_LLAMA3,
+    NIB_ROPE_DYNAMIC,
+    NIB_ROPE_YARN,
+    NIB_ROPE_LONGROPE
+} nib_rope_scaling;
 
 /* Largest values taken from a file: far above any model, far below what would overflow. */
 enum {
@@ -88,6 +148,7 @@ enum {
     NIB_LAYERS_MAX = 1 << 14,
     NIB_HEADS_MAX = 1 << 14,
     NIB_WIDTH_MAX = 1 << 24, /* any side of a matrix */
+    NIB_ROPE_PAIRS_MAX = 512,
 };
 
 /* Llama 3's scaling of the rotary embedding. */
@@ -95,6 +156,15 @@ typedef struct {
     float factor, low_freq, high_freq;
     uint32_t n_ctx_orig;
 } nib_rope_llama3;
+
+/* YaRN's, and what the other kinds have in common with it. */
+typedef struct {
+    float beta_fast, beta_slow;
+    bool not_truncated;
+    float mscale, mscale_all; /* 0: not given                                   */
+    float attn_factor;        /* of cosine and sine; 0: as the method has it     */
+    uint32_t n_ctx_orig;
+} nib_rope_yarn;
 
 typedef struct {
     uint32_t n_layer, n_ctx_train, n_embd, n_ff;
@@ -105,12 +175,24 @@ typedef struct {
     nib_rope_scaling rope_scaling;
     float rope_factor; /* linear */
     nib_rope_llama3 llama3;
+    nib_rope_yarn yarn;
+    uint32_t rope_dim; /* columns of a head that are turned                        */
+    float rope_long[NIB_ROPE_PAIRS_MAX], rope_short[NIB_ROPE_PAIRS_MAX]; /* longrope's divisors */
+    float temper, temper_floor; /* TEMPER: queries times 1 + temper ln(1 + floor(p / floor))    */
+    bool chunked;               /* a window is a chunk: tokens see their own, from its first on */
+    bool layer_norm, alibi;
+    uint32_t n_ff_shared, n_shared; /* width of the shared expert; experts that it stands for   */
+    uint32_t n_group, n_group_used; /* groups of experts, and those that count for a token      */
+    float share_scale;              /* of the shares of experts                                 */
+    uint32_t n_dense_first;         /* so many blocks have no experts                           */
+    nib_routing routing;
     float rope_base_sliding; /* of sliding layers, unscaled there; 0: they turn as others do */
-    bool gelu;               /* the gate goes through GELU (tanh form), not SiLU             */
-    float embd_scale;        /* of the embedding's rows; 1: none                             */
-    float attn_scale;        /* of scores                                                    */
-    float residual_scale;    /* of what an ADD step puts to the residual stream              */
-    float logit_divisor;     /* of logits                                                    */
+    nib_activation act;
+    float embd_scale;     /* of the embedding's rows; 1: none                             */
+    float attn_scale;     /* of scores                                                    */
+    float residual_scale; /* of what an ADD step puts to the residual stream              */
+    float logit_divisor;  /* of logits                                                    */
+    float logit_scale;    /* and a factor of them                                         */
     float attn_softcap, logit_softcap; /* c tanh(x / c); 0: none                         */
     bool tied;                         /* no output matrix of its own                          */
     bool head_dim_given; /* the configuration states it, rather than n_embd / n_head */
@@ -166,7 +248,8 @@ typedef struct {
     const nib_arch *arch;
     nib_hparams hp;
     bool rope_interleaved; /* of the weights in this source */
-    float *rope_factors;   /* [head_dim/2] divisors of the angles, owned; NULL = all 1. From llama3
+    bool qkv_by_head;      /* the same                      */
+    float *rope_factors;   /* [rope_dim/2] divisors of the angles, owned; NULL = all 1. From llama3
                               scaling in the configuration or from GGUF's rope_freqs; linear
                               scaling is apart from them */
     nib_arena memory;      /* of views of parts of tensors, and their names                       */
@@ -240,7 +323,15 @@ NIB_MUST_USE nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, n
  * computes the same as its GGUF architecture. NIB_EFORMAT: it has none. infer/config_hf.c. */
 NIB_MUST_USE nib_code nib_model_to_hf(const nib_model *m, nib_json *cfg, nib_err *err);
 
-/* Llama 3's divisors of the rotation angles by hp->llama3 into out[head_dim / 2]. */
+/* Pair i turns by so much from one position to the next, in contexts of n_ctx tokens. `divisor`:
+ * [rope_dim / 2], or NULL. Cosine and sine are multiplied by *magnitude. infer/rope.c. */
+double nib_rope_step(const nib_hparams *hp, const float *divisor, uint32_t i, size_t n_ctx,
+                     double *magnitude);
+double nib_rope_magnitude(const nib_hparams *hp);
+/* YaRN's, of a factor. */
+double nib_yarn_magnitude(double factor, double mscale);
+
+/* Llama 3's divisors of the rotation angles by hp->llama3 into out[rope_dim / 2]. */
 void nib_llama3_factors(const nib_hparams *hp, float *out);
 
 /* Where row `row` of a q or k projection (n_head heads) in GGUF's adjacent-pair order comes from in
@@ -248,5 +339,8 @@ void nib_llama3_factors(const nib_hparams *hp, float *out);
 uint64_t nib_rope_source_row(uint64_t row, uint32_t head_dim);
 /* And the other way round: where a row in half-split order comes from in pair order. */
 uint64_t nib_rope_paired_row(uint64_t row, uint32_t head_dim);
+/* Where row `row` of a joint projection in GGUF's order, all queries, all keys, all values, comes
+ * from in that by groups of a key and value head: its queries, the key, the value. */
+uint64_t nib_joint_source_row(uint64_t row, uint32_t head_dim, uint32_t n_head, uint32_t n_head_kv);
 
 #endif

@@ -12,6 +12,10 @@
 typedef struct {
     /* y[n] = x[n] / sqrt(mean(x^2) + eps) * w[n]; the mean is taken in f64. y may be x. */
     void (*rmsnorm)(float *y, const float *x, const float *w, size_t n, float eps);
+    /* y[n] = (x[n] - mean(x)) / sqrt(variance(x) + eps) * w[n] + b[n], b may be NULL; mean and
+     * variance are taken in f64. y may be x. */
+    void (*layernorm)(float *y, const float *x, const float *w, const float *b, size_t n,
+                      float eps);
     /* Turn pairs (x[j], x[j + half]) by the angles whose cosine and sine are given, j < half. */
     void (*rope_halves)(float *x, const float *cosine, const float *sine, size_t half);
     /* The same for pairs (x[2j], x[2j + 1]). */

@@ -90,6 +90,25 @@ static void rmsnorm(float *y, const float *x, const float *w, size_t n, float ep
     for (i = 0; i < n; i++) y[i] = x[i] * scale * w[i];
 }
 
+static void layernorm(float *y, const float *x, const float *w, const float *b, size_t n, float eps)
+{
+    lanes sum = {0}, squares = {0};
+    float t[BLOCK];
+    size_t i = 0;
+    for (; i + BLOCK <= n; i += BLOCK) lanes_add(&sum, x + i);
+    pad(t, x + i, n - i, 0);
+    lanes_add(&sum, t);
+    const float mean = (float)(lanes_total(&sum) / (double)n);
+    for (i = 0; i < n; i += BLOCK) {
+        const size_t now = n - i < BLOCK ? n - i : BLOCK;
+        pad(t, x + i, now, mean);
+        for (size_t j = 0; j < BLOCK; j++) t[j] -= mean;
+        lanes_add_squares(&squares, t);
+    }
+    const float scale = (float)(1 / sqrt(lanes_total(&squares) / (double)n + (double)eps));
+    for (i = 0; i < n; i++) y[i] = (x[i] - mean) * scale * w[i] + (b ? b[i] : 0);
+}
+
 static void rope_halves(float *x, const float *cosine, const float *sine, size_t half)
 {
     float *a = x, *b = x + half;
@@ -220,6 +239,7 @@ static void exp_f32(float *y, const float *x, size_t n)
 extern const nib_ops JOIN(nib_ops, NIB_ISA);
 const nib_ops JOIN(nib_ops, NIB_ISA) = {
     .rmsnorm = rmsnorm,
+    .layernorm = layernorm,
     .rope_halves = rope_halves,
     .rope_pairs = rope_pairs,
     .swiglu = swiglu,

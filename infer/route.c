@@ -25,23 +25,64 @@ static void softmax(float *x, size_t n)
     for (size_t i = 0; i < n; i++) x[i] /= sum;
 }
 
-void nib_route(nib_graph *g, float *scores, size_t row)
+static void sigmoids(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) x[i] = 1 / (1 + expf(-x[i]));
+}
+
+/* What a group is worth: its best expert, or with biases the sum of its two best. */
+static float group_score(const float *choice, size_t n, bool two)
+{
+    float best = -INFINITY, second = -INFINITY;
+    for (size_t i = 0; i < n; i++)
+        if (choice[i] > best)
+            second = best, best = choice[i];
+        else if (choice[i] > second)
+            second = choice[i];
+    return two && n > 1 ? best + second : best;
+}
+
+/* Experts outside of the best groups are out of the question. */
+static void limit_groups(float *choice, const nib_hparams *hp)
+{
+    const size_t groups = hp->n_group, each = hp->n_expert / groups;
+    float score[NIB_EXPERTS_MAX];
+    for (size_t g = 0; g < groups; g++)
+        score[g] = group_score(choice + g * each, each, hp->routing == NIB_ROUTE_SIGMOID);
+    for (size_t g = 0; g < groups; g++) {
+        size_t better = 0;
+        for (size_t k = 0; k < groups; k++)
+            better += score[k] > score[g] || (k < g && score[k] == score[g]);
+        for (size_t i = 0; i < each && better >= hp->n_group_used; i++)
+            choice[g * each + i] = -INFINITY;
+    }
+}
+
+void nib_route(nib_graph *g, float *scores, const float *bias, size_t row)
 {
     const nib_hparams *hp = &g->m->hp;
     const size_t n = hp->n_expert, used = hp->n_expert_used;
     uint32_t *expert = (uint32_t *)g->route_expert.p + row * used;
-    float *share = (float *)g->route_share.p + row * used, sum = 0;
-    softmax(scores, n);
+    float *share = (float *)g->route_share.p + row * used, sum = 0, choice[NIB_EXPERTS_MAX];
+    bool taken[NIB_EXPERTS_MAX] = {false};
+    if (hp->routing == NIB_ROUTE_SOFTMAX) softmax(scores, n);
+    if (hp->routing == NIB_ROUTE_SIGMOID) sigmoids(scores, n);
+    for (size_t e = 0; e < n; e++) choice[e] = bias ? scores[e] + bias[e] : scores[e];
+    if (hp->n_group > 1) limit_groups(choice, hp);
     for (size_t k = 0; k < used; k++) {
-        uint32_t best = (uint32_t)n; /* what was taken is below 0; NaN is neither */
+        uint32_t best = (uint32_t)n;
         for (uint32_t e = 0; e < n; e++)
-            if (!(scores[e] < 0) && (best == n || scores[e] > scores[best])) best = e;
+            if (!taken[e] && (best == n || choice[e] > choice[best])) best = e;
+        taken[best] = true;
         expert[k] = best;
-        sum += share[k] = scores[best];
-        scores[best] = -1;
+        share[k] = scores[best];
     }
+    if (hp->routing == NIB_ROUTE_SELECTED) softmax(share, used);
+    if (hp->routing == NIB_ROUTE_INPUT) sigmoids(share, used);
+    for (size_t k = 0; k < used; k++) sum += share[k];
     for (size_t k = 0; k < used && hp->share_norm; k++)
         share[k] /= sum > LEAST_SUM ? sum : LEAST_SUM;
+    for (size_t k = 0; k < used; k++) share[k] *= hp->share_scale;
 }
 
 nib_code nib_route_sort(nib_routed *out, nib_graph *g, size_t rows, nib_err *err)

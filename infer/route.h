@@ -8,10 +8,11 @@
 /* Room for the routes of a batch; false: no memory. */
 bool nib_route_reserve(nib_graph *g, size_t rows);
 
-/* Of the router's scores[n_expert] for row `row` of the batch, which are used up: the softmax over
- * all experts, of which the largest n_expert_used count (of equals the first), as shares that add
- * up to 1 where the model says so. */
-void nib_route(nib_graph *g, float *scores, size_t row);
+/* Of the router's scores[n_expert] for row `row` of the batch, which are used up: which
+ * n_expert_used experts count (of equals the first) and how much, as hp->routing has it.
+ * bias[n_expert], or NULL, is added while they are chosen; of groups of experts only the
+ * n_group_used best count. */
+void nib_route(nib_graph *g, float *scores, const float *bias, size_t row);
 
 /* The routes of a batch by expert: entries [first[e], first[e + 1]) are expert e's tokens,
  * ascending, and its share of each. Valid until the next batch. */

@@ -32,14 +32,27 @@ typedef struct {
     uint32_t first_layer;
     /* Every such layer sees all, unless a key for it or layer_types say otherwise; 0: none does. */
     uint32_t period;
+    bool given; /* windows are used where there is a key for them */
 } sliding_class;
 
 static const sliding_class classes[] = {
-    {"LlamaForCausalLM", 0, false, 0, 0},      {"MistralForCausalLM", 4096, false, 0, 0},
-    {"Qwen2ForCausalLM", 4096, true, 28, 0},   {"Qwen3ForCausalLM", 4096, true, 28, 0},
-    {"Qwen3MoeForCausalLM", 4096, true, 0, 0}, {"SmolLM3ForCausalLM", 0, true, 0, 0},
-    {"GraniteForCausalLM", 0, false, 0, 0},    {"Gemma2ForCausalLM", 4096, false, 0, 2},
-    {"Gemma3ForCausalLM", 4096, false, 0, 6},
+    {"LlamaForCausalLM", 0, false, 0, 0, false},
+    {"MistralForCausalLM", 4096, false, 0, 0, false},
+    {"Qwen2ForCausalLM", 4096, true, 28, 0, false},
+    {"Qwen3ForCausalLM", 4096, true, 28, 0, false},
+    {"Qwen3MoeForCausalLM", 4096, true, 0, 0, false},
+    {"Qwen2MoeForCausalLM", 4096, true, 28, 0, false},
+    {"SmolLM3ForCausalLM", 0, true, 0, 0, false},
+    {"GraniteForCausalLM", 0, false, 0, 0, false},
+    {"Gemma2ForCausalLM", 4096, false, 0, 2, false},
+    {"Gemma3ForCausalLM", 4096, false, 0, 6, false},
+    {"Olmo3ForCausalLM", 4096, false, 0, 4, false},
+    {"Cohere2ForCausalLM", 4096, false, 0, 4, false},
+    {"GptOssForCausalLM", 128, false, 0, 2, false},
+    {"MixtralForCausalLM", 0, false, 0, 0, true},
+    {"Phi3ForCausalLM", 0, false, 0, 0, true},
+    {"Ministral3ForCausalLM", 0, false, 0, 0, true},
+    {"Starcoder2ForCausalLM", 0, false, 0, 0, true},
 };
 
 /* A whole number from `least` on; `out` keeps its default when the key is absent. */
@@ -97,7 +110,8 @@ nib_code nib_sliding_from_hf(nib_hparams *hp, const char *hf_class, const nib_js
         return nib_fail(err, NIB_EFORMAT, "'use_sliding_window' should be true or false");
     if (use && !c->window && c->optional)
         return nib_fail(err, NIB_EFORMAT, "'use_sliding_window' is true, which is not supported");
-    if (c->window && use && !nib_json_is_null(nib_json_get(cfg, "sliding_window"))) {
+    j = nib_json_get(cfg, "sliding_window");
+    if ((c->window || (c->given && j)) && use && !nib_json_is_null(j)) {
         hp->window = c->window;
         if ((rc = read_number(cfg, "sliding_window", 1, &hp->window, err))) return rc;
     }
@@ -156,8 +170,9 @@ nib_code nib_sliding_to_gguf(const nib_hparams *hp, const nib_arch *a, nib_gguf_
 {
     char key[NIB_CONFIG_KEY_MAX];
     uint8_t flags[NIB_LAYERS_MAX];
-    if (!hp->window) return NIB_OK;
+    if (!hp->window && !a->always_window_key) return NIB_OK;
     bool ok = nib_gguf_set_u32(kvs, nib_config_gguf_key(key, a->name, WINDOW), hp->window);
+    if (!hp->window) return ok ? NIB_OK : nib_fail_nomem(err, "metadata");
     nib_config_gguf_key(key, a->name, PATTERN);
     if (ok && !has_period(hp, a->sliding_period)) {
         uint32_t period = 1;

@@ -7,7 +7,14 @@
 /* In place, and the value stays what it was: each head is only normed or turned. */
 static bool adjusts(const nib_step *s)
 {
-    return s->op == NIB_OP_HEAD_NORM || s->op == NIB_OP_ROPE || s->op == NIB_OP_ROUTE;
+    return s->op == NIB_OP_HEAD_NORM || s->op == NIB_OP_ROPE || s->op == NIB_OP_TEMPER ||
+           s->op == NIB_OP_ROUTE;
+}
+
+static bool has_two_operands(const nib_step *s)
+{
+    return s->op == NIB_OP_GLU || s->op == NIB_OP_GLU_CLAMP || s->op == NIB_OP_SIGMOID ||
+           s->op == NIB_OP_ADD;
 }
 
 static bool reads(const nib_step *s, nib_reg r)
@@ -15,7 +22,7 @@ static bool reads(const nib_step *s, nib_reg r)
     if (s->to == r && (adjusts(s) || (s->flags & NIB_STEP_ADD))) return true;
     if (adjusts(s)) return false;
     if (s->op == NIB_OP_ATTEND && (r == NIB_REG_K || r == NIB_REG_V)) return true;
-    return s->a == r || ((s->op == NIB_OP_GLU || s->op == NIB_OP_ADD) && s->b == r);
+    return s->a == r || (has_two_operands(s) && s->b == r);
 }
 
 static bool writes(const nib_step *s, nib_reg r)
@@ -60,6 +67,7 @@ static void find_producer(nib_input *in, const nib_steps *s, size_t at)
     if (!only_linears_read(s, at)) return;
     if (t->op == NIB_OP_NORM) in->producer = t->weight;
     if (t->op == NIB_OP_GLU) in->producer = linear_before(s, t->b, at);
+    if (t->op == NIB_OP_RELU) in->producer = linear_before(s, t->a, at);
     if (t->op == NIB_OP_ATTEND) in->producer = linear_before(s, NIB_REG_V, at);
     in->by_heads = t->op == NIB_OP_ATTEND;
 }
@@ -85,6 +93,7 @@ void nib_steps_inputs(nib_inputs *out, const nib_steps *s)
         assert(!in->n_experts || t->flags & NIB_STEP_EXPERT);
         in->n_experts += (t->flags & NIB_STEP_EXPERT) != 0;
         in->reader[in->n_readers++] = t->weight;
+        in->last = i;
     }
 }
 
@@ -95,6 +104,16 @@ size_t nib_steps_first_reader(const nib_steps *s, nib_role linear)
     for (size_t i = 0; i < all.n; i++)
         for (size_t k = 0; k < all.input[i].n_readers; k++)
             if (all.input[i].reader[k] == linear) return all.input[i].first;
+    return s->n;
+}
+
+size_t nib_steps_last_reader(const nib_steps *s, nib_role linear)
+{
+    nib_inputs all;
+    nib_steps_inputs(&all, s);
+    for (size_t i = 0; i < all.n; i++)
+        for (size_t k = 0; k < all.input[i].n_readers; k++)
+            if (all.input[i].reader[k] == linear) return all.input[i].last;
     return s->n;
 }
 
@@ -113,7 +132,8 @@ nib_output_use nib_steps_output(const nib_steps *s, nib_role linear)
     for (const nib_step *t = made + 1; t < s->step + s->n; t++) {
         use.turned |= t->op == NIB_OP_ROPE && t->to == made->to;
         use.scores |= t->op == NIB_OP_ATTEND && (made->to == t->a || made->to == NIB_REG_K);
-        if (writes(t, made->to)) break;
+        use.scores |= t->op == NIB_OP_PART && t->a == made->to && t->to == NIB_REG_Q;
+        if (writes(t, made->to) && t->a != made->to) break;
     }
     return use;
 }

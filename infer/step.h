@@ -17,16 +17,23 @@ typedef enum {
     NIB_ROLE_NONE, /* 0, so that a zeroed place is none */
     /* once per model */
     NIB_ROLE_TOKEN_EMBD,
+    NIB_ROLE_POS_EMBD,  /* learned positions, added to the embedding */
+    NIB_ROLE_EMBD_NORM, /* of the embedding                          */
     NIB_ROLE_OUTPUT_NORM,
     NIB_ROLE_OUTPUT,     /* absent when tied: the embedding serves */
     NIB_ROLE_ROPE_FREQS, /* GGUF only: divisors of the rotation angles */
+    NIB_ROLE_ROPE_LONG,  /* the same for contexts longer than the original one, ... */
+    NIB_ROLE_ROPE_SHORT, /* ... and for others                                      */
     /* once per block */
     NIB_ROLE_ATTN_NORM,
+    NIB_ROLE_ATTN_NORM_2, /* of attention alone, where ATTN_NORM is the other branch's */
     NIB_ROLE_ATTN_Q,
     NIB_ROLE_ATTN_K,
     NIB_ROLE_ATTN_V,
+    NIB_ROLE_ATTN_QKV, /* all three as one linear */
     NIB_ROLE_ATTN_Q_NORM,
     NIB_ROLE_ATTN_K_NORM,
+    NIB_ROLE_ATTN_SINKS, /* a score for each head that no key has */
     NIB_ROLE_ATTN_OUTPUT,
     NIB_ROLE_ATTN_POST_NORM,
     NIB_ROLE_FFN_NORM,
@@ -35,6 +42,11 @@ typedef enum {
     NIB_ROLE_FFN_DOWN,
     NIB_ROLE_FFN_POST_NORM,
     NIB_ROLE_FFN_ROUTER,
+    NIB_ROLE_FFN_ROUTER_BIAS, /* added to scores while experts are chosen     */
+    NIB_ROLE_FFN_SHARED_GATE, /* how much of the shared expert a token takes  */
+    NIB_ROLE_FFN_GATE_SHEXP,  /* of the expert that all tokens go to          */
+    NIB_ROLE_FFN_UP_SHEXP,
+    NIB_ROLE_FFN_DOWN_SHEXP,
     /* once per expert */
     NIB_ROLE_FFN_GATE_EXPS,
     NIB_ROLE_FFN_UP_EXPS,
@@ -46,12 +58,19 @@ typedef enum {
 } nib_role;
 
 typedef enum {
-    NIB_OP_NORM,      /* to = RMS norm of a, times the weight                                   */
+    NIB_OP_NORM,      /* to = norm of a, times the weight (+ bias)                              */
     NIB_OP_LINEAR,    /* to = W a (+ bias), or to += it                                         */
-    NIB_OP_HEAD_NORM, /* RMS norm of each head of `to`, in place                                */
+    NIB_OP_PART,      /* to = the columns of a joint register `a` that are this one's           */
+    NIB_OP_HEAD_NORM, /* norm of each head of `to`, in place; times the weight, if any          */
     NIB_OP_ROPE,      /* each head of `to` is turned by its position, in place                  */
-    NIB_OP_ATTEND,    /* to = attention of the queries `a` over NIB_REG_K and NIB_REG_V         */
+    NIB_OP_TEMPER,    /* queries `to` are scaled by their position, in place                    */
+    NIB_OP_ATTEND,    /* to = attention of the queries `a` over NIB_REG_K and NIB_REG_V; the    */
+                      /* weight, if any, is the sinks                                           */
     NIB_OP_GLU,       /* to = act(a) * b                                                        */
+    NIB_OP_GLU_CLAMP, /* to = a' sigmoid(1.702 a') (b' + 1), a' at most 7, b' from -7 to 7      */
+    NIB_OP_ACT,       /* to = act(a)                                                            */
+    NIB_OP_RELU,      /* to = max(a, 0)                                                         */
+    NIB_OP_SIGMOID,   /* to = a sigmoid(b), b a value for the row or for each column            */
     NIB_OP_ADD,       /* to = a + b, b scaled where the model scales its branches                */
     NIB_OP_ROUTE,     /* of the scores in `to`, which experts each token goes to and how much of */
                       /* their outputs it takes; `to` is used up                                 */
@@ -62,16 +81,22 @@ typedef enum {
 typedef enum {
     NIB_REG_X, /* the residual stream: the block's input and output    [n_embd]             */
     NIB_REG_H, /* what a norm made of it                               [n_embd]             */
+    NIB_REG_F, /* the same, where the feed-forward layer has another   [n_embd]             */
     NIB_REG_Q, /* queries, and what attention makes of them            [n_head][head_dim]   */
     NIB_REG_K, /*                                                      [n_head_kv][head_dim] */
     NIB_REG_V,
-    NIB_REG_G,  /* gate, and the gated product                          [n_ff]               */
-    NIB_REG_U,  /* up                                                   [n_ff]               */
-    NIB_REG_Y,  /* what a branch will add to the residual stream        [n_embd]             */
-    NIB_REG_R,  /* scores of the experts                                [n_expert]           */
-    NIB_REG_EG, /* gate and gated product inside an expert             [n_ff_expert]        */
-    NIB_REG_EU, /* up inside an expert                                 [n_ff_expert]        */
-    NIB_REG_EY, /* an expert's output                                  [n_embd]             */
+    NIB_REG_QKV, /* all three                                                               */
+    NIB_REG_G,   /* gate, and the gated product                          [n_ff]               */
+    NIB_REG_U,   /* up                                                   [n_ff]               */
+    NIB_REG_GU,  /* both                                                                      */
+    NIB_REG_Y,   /* what a branch will add to the residual stream        [n_embd]             */
+    NIB_REG_R,   /* scores of the experts                                [n_expert]           */
+    NIB_REG_SG,  /* gate and gated product of the shared expert          [n_ff_shared]        */
+    NIB_REG_SU,  /* up of the shared expert                              [n_ff_shared]        */
+    NIB_REG_S,   /* how much of the shared expert a token takes          [1]                  */
+    NIB_REG_EG,  /* gate and gated product inside an expert             [n_ff_expert]        */
+    NIB_REG_EU,  /* up inside an expert                                 [n_ff_expert]        */
+    NIB_REG_EY,  /* an expert's output                                  [n_embd]             */
     NIB_REG_COUNT
 } nib_reg;
 
@@ -81,6 +106,7 @@ enum {
     NIB_STEP_BIAS = 2,   /* LINEAR: the bias must be there; elsewhere one is taken where found */
     NIB_STEP_EXPERT = 4, /* one of a run of steps that each expert does for the tokens that were  */
                          /* routed to it, with weights of its own; the run ends with MIX          */
+    NIB_STEP_OPTIONAL = 8, /* left out where the model has no such weight                     */
 };
 
 typedef struct {
@@ -96,9 +122,9 @@ typedef struct {
 } nib_steps;
 
 enum {
-    NIB_STEPS_MAX = 32,  /* of a block                                       */
+    NIB_STEPS_MAX = 48,  /* of a block                                       */
     NIB_READERS_MAX = 8, /* linears that read one input                      */
-    NIB_INPUTS_MAX = 8   /* distinct inputs of the linears of a block        */
+    NIB_INPUTS_MAX = 16  /* distinct inputs of the linears of a block        */
 };
 
 /* Linears that read one input, and what may absorb the inverse of a scale of the input's channels,
@@ -109,10 +135,10 @@ typedef struct {
     size_t n_readers;
     size_t n_experts; /* so many of them, the last ones, are roles of experts, which read it for  */
                       /* the tokens that are routed to them                                     */
-    size_t first;     /* index of the first step that reads it                                  */
-    nib_role producer; /* NIB_ROLE_NONE: nothing can absorb a scale                              */
-    bool by_heads;     /* the producer makes values: each of its heads reaches the channels of   */
-                       /* all query heads that share it                                          */
+    size_t first, last; /* indices of the steps that read it                                    */
+    nib_role producer;  /* NIB_ROLE_NONE: nothing can absorb a scale                              */
+    bool by_heads;      /* the producer makes values: each of its heads reaches the channels of   */
+                        /* all query heads that share it                                          */
 } nib_input;
 
 typedef struct {
@@ -129,8 +155,9 @@ static inline bool nib_role_is_expert(nib_role r)
 /* The inputs of a block's linears. */
 void nib_steps_inputs(nib_inputs *out, const nib_steps *s);
 
-/* Index of the first step that reads the input of this linear. */
+/* Index of the first and of the last step that reads the input of this linear. */
 size_t nib_steps_first_reader(const nib_steps *s, nib_role linear);
+size_t nib_steps_last_reader(const nib_steps *s, nib_role linear);
 
 /* What becomes of the output of a linear. */
 typedef struct {

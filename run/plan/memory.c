@@ -23,7 +23,7 @@ enum {
 uint64_t nib_piece_rows(const nib_plan_tensor *t)
 {
     const uint64_t each = t->rows / nib_plan_matrices(t);
-    uint64_t rows = PIECE_WEIGHTS / t->cols, head = t->rope_head;
+    uint64_t rows = PIECE_WEIGHTS / t->cols, head = t->order.head;
     if (rows > each) rows = each;
     if (t->rows == 1) return 1;
     if (head) rows = rows / head * head;
@@ -54,7 +54,7 @@ uint64_t nib_quantize_memory(const nib_plan *p, int threads)
         const nib_plan_tensor *t = &p->tensor[i];
         if (t->action == NIB_ACTION_COPY || !t->src) continue;
         uint64_t weights = nib_piece_rows(t) * t->cols;
-        uint64_t one = weights * (t->rope_head ? 2 : 1) * sizeof(float) +
+        uint64_t one = weights * (t->order.head ? 2 : 1) * sizeof(float) +
                        nib_tensor_rows_memory(t->src, nib_piece_rows(t)) +
                        nib_encode_scratch((size_t)t->cols);
         if (one > thread) thread = one;

@@ -119,6 +119,18 @@ static void list_gguf(nib_plan *p)
     }
 }
 
+static nib_row_order order_of(const nib_model *m, nib_place p)
+{
+    nib_row_order o = {.head = m->hp.head_dim};
+    if (m->arch->rope_interleaved && !m->rope_interleaved &&
+        nib_steps_output(nib_model_steps(m, p.layer), p.role).turned)
+        return o;
+    o.n_head = m->hp.n_head;
+    o.n_head_kv = m->hp.n_head_kv;
+    if (m->qkv_by_head && p.role == NIB_ROLE_ATTN_QKV && o.n_head_kv > 1) return o;
+    return (nib_row_order){0};
+}
+
 /* What a folder's tensors become: experts are stacked, heads turned where GGUF has them so. Buffers
  * that nobody reads are left out. */
 static void list_folder(nib_plan *p)
@@ -127,32 +139,39 @@ static void list_folder(nib_plan *p)
     for (size_t i = 0; i < m->n_placed; i++) {
         nib_place place = m->placed[i].place;
         if (nib_role_is_expert(place.role)) {
-            if (place.expert) continue;
+            if (place.expert && place.expert != NIB_EXPERTS_ALL) continue;
             place.expert = NIB_EXPERTS_ALL;
         }
         add_tensor(p, place, nib_model_tensor(m, place), NULL);
-        if (m->arch->rope_interleaved && !m->rope_interleaved &&
-            nib_steps_output(nib_model_steps(m, place.layer), place.role).turned)
-            p->tensor[p->n - 1].rope_head = m->hp.head_dim;
+        p->tensor[p->n - 1].order = order_of(m, place);
     }
+}
+
+/* Divisors of the rotation's angles, which the folder's configuration gives. */
+static void add_factors(nib_plan *p, nib_role role, const float *values)
+{
+    nib_plan_tensor *t = &p->tensor[p->n++];
+    t->place.role = role;
+    nib_place_gguf_name(t->place, t->name, sizeof t->name);
+    t->values = values;
+    t->rows = 1;
+    t->cols = p->model->hp.rope_dim / 2;
 }
 
 static nib_code list_tensors(nib_plan *p, nib_err *err)
 {
     const size_t n = from_gguf(p) ? nib_source_count(p->model->src) : p->model->n_placed;
-    p->tensor = nib_calloc(n + 1, sizeof *p->tensor);
+    p->tensor = nib_calloc(n + 2, sizeof *p->tensor);
     if (!p->tensor) return nib_fail_nomem(err, "a plan");
     if (from_gguf(p))
         list_gguf(p);
     else
         list_folder(p);
-    if (!from_gguf(p) && p->model->rope_factors) {
-        nib_plan_tensor *t = &p->tensor[p->n++];
-        t->place.role = NIB_ROLE_ROPE_FREQS;
-        nib_place_gguf_name(t->place, t->name, sizeof t->name);
-        t->values = p->model->rope_factors;
-        t->rows = 1;
-        t->cols = p->model->hp.head_dim / 2;
+    if (!from_gguf(p) && p->model->rope_factors)
+        add_factors(p, NIB_ROLE_ROPE_FREQS, p->model->rope_factors);
+    if (!from_gguf(p) && p->model->hp.rope_scaling == NIB_ROPE_LONGROPE) {
+        add_factors(p, NIB_ROLE_ROPE_LONG, p->model->hp.rope_long);
+        add_factors(p, NIB_ROLE_ROPE_SHORT, p->model->hp.rope_short);
     }
     qsort(p->tensor, p->n, sizeof *p->tensor, by_place);
     return nib_plan_make_index(p, err);
@@ -297,7 +316,7 @@ static nib_code choose_action(nib_plan *p, nib_plan_tensor *t, nib_err *err)
     const nib_codec *from = t->src ? t->src->codec : nib_codec_get(NIB_F32);
     if (!t->src)
         t->action = NIB_ACTION_GENERATE;
-    else if (from == t->codec && !t->rope_head && nib_tensor_is_plain(t->src))
+    else if (from == t->codec && !t->order.head && nib_tensor_is_plain(t->src))
         t->action = NIB_ACTION_COPY;
     if (t->action == NIB_ACTION_COPY) return NIB_OK;
     if (t->src && !nib_tensor_readable(t->src))

@@ -22,6 +22,23 @@ typedef enum {
     NIB_ACTION_GENERATE, /* values that no tensor of the source holds */
 } nib_action;
 
+/* In which order the output has the source's rows. */
+typedef struct {
+    uint32_t head; /* rows of a head; 0: the source's                                */
+    uint32_t n_head,
+        n_head_kv; /* of a joint projection by groups of heads, which is taken apart; */
+                   /* 0: pairs of a head's rows are put side by side, or back         */
+    bool back;
+} nib_row_order;
+
+/* Row of the source that row r of the output is. */
+static inline uint64_t nib_row_order_source(const nib_row_order *o, uint64_t r)
+{
+    if (!o->head) return r;
+    if (o->n_head) return nib_joint_source_row(r, o->head, o->n_head, o->n_head_kv);
+    return o->back ? nib_rope_paired_row(r, o->head) : nib_rope_source_row(r, o->head);
+}
+
 typedef struct {
     char name[NIB_PLAN_NAME_MAX + 1]; /* in the output                                     */
     const nib_tensor *src;            /* NULL: generated, from `values`                     */
@@ -31,14 +48,13 @@ typedef struct {
     nib_action action;                /* where its bytes come from                          */
     bool fallback;                    /* a stand-in for a format whose blocks do not fit    */
     bool embedding_or_output;         /* embedding or output matrix                         */
-    uint32_t rope_head;               /* rows are put into pair order within heads of this  */
-                                      /* many, or back from it; 0: kept in order            */
-    nib_place place;                  /* role and layer; none: a buffer that nobody reads   */
-    nib_method method;                /* of a weight of the blocks                          */
-    uint64_t solved_at;               /* staged: where in that file                         */
-    nib_packed_parts layout;          /* of folders: how it is packed; no parts: it is not  */
-    nib_act_range range;              /* of its input, where the recipe has ranges          */
-    char label[24];                   /* the name of its number format, for codec->name    */
+    nib_row_order order;
+    nib_place place;         /* role and layer; none: a buffer that nobody reads   */
+    nib_method method;       /* of a weight of the blocks                          */
+    uint64_t solved_at;      /* staged: where in that file                         */
+    nib_packed_parts layout; /* of folders: how it is packed; no parts: it is not  */
+    nib_act_range range;     /* of its input, where the recipe has ranges          */
+    char label[24];          /* the name of its number format, for codec->name    */
     const float *importance; /* [matrices][cols] or NULL                                     */
     uint64_t bytes;
     char reason[112];

@@ -54,7 +54,8 @@ static bool place_tensor(const nib_plan *p, const nib_placed *placed, const nib_
 {
     const nib_model *m = p->model;
     const nib_tensor *src = placed->tensor;
-    if (src->plus != 0) src = nib_source_find(m->src, src->name); /* as it is stored */
+    if (src->plus != 0 || (src->row_step && nib_source_find(m->src, src->name)))
+        src = nib_source_find(m->src, src->name); /* as it is stored */
     *t = (nib_plan_tensor){.place = placed->place,
                            .src = src,
                            .codec = c,
@@ -66,10 +67,11 @@ static bool place_tensor(const nib_plan *p, const nib_placed *placed, const nib_
         nib_place_hf_name(m->arch, t->place, t->name, sizeof t->name);
     else
         snprintf(t->name, sizeof t->name, "%s", src->name);
-    if (pairs && m->rope_interleaved) t->rope_head = m->hp.head_dim;
+    if (pairs && m->rope_interleaved && m->arch->rope_interleaved)
+        t->order = (nib_row_order){.head = m->hp.head_dim, .back = true};
     t->embedding_or_output =
         t->place.role == NIB_ROLE_TOKEN_EMBD || t->place.role == NIB_ROLE_OUTPUT;
-    if (src->codec == c && nib_tensor_is_plain(src) && !t->rope_head) t->action = NIB_ACTION_COPY;
+    if (src->codec == c && nib_tensor_is_plain(src) && !t->order.head) t->action = NIB_ACTION_COPY;
     snprintf(t->reason, sizeof t->reason,
              t->action == NIB_ACTION_COPY ? "copied as it is" : "as asked for");
     return true;

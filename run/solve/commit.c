@@ -26,7 +26,7 @@ typedef struct {
 /* Row of the weight that row r of the file is. */
 static size_t source_row(const nib_plan_tensor *t, size_t r)
 {
-    return t->rope_head ? (size_t)nib_rope_source_row(r, t->rope_head) : r;
+    return (size_t)nib_row_order_source(&t->order, r);
 }
 
 static nib_code unpack_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)

@@ -125,7 +125,10 @@ static nib_code divide_vector(nib_rescale_job *k, nib_layer_weight *t, bool exac
 static nib_code divide_producer(nib_rescale_job *k, nib_commit *keep, nib_err *err)
 {
     nib_layer_weight *w = &k->b->weight[k->sc->producer], *bias = &k->b->bias[k->sc->producer];
-    if (w->tensor->rows == 1) return divide_vector(k, w, true, keep, err);
+    if (w->tensor->rows == 1) {
+        nib_code rc = divide_vector(k, w, true, keep, err);
+        return !rc && bias->tensor ? divide_vector(k, bias, false, keep, err) : rc;
+    }
     const size_t cols = (size_t)w->tensor->cols;
     for (size_t i = 0; i < k->width; i++)
         for (size_t j = 0; j < cols; j++) w->v[i * cols + j] /= k->sp[i];

@@ -93,16 +93,26 @@ static const char *source_name(const nib_plan_tensor *t)
     return t->src ? t->src->name : t->name;
 }
 
-/* Put whole heads from half-split into adjacent-pair order, or from that back; a vector's elements
- * are its rows. */
-static void order_rows(const nib_plan_tensor *t, bool back, float *dst, const float *src,
-                       uint64_t rows)
+/* Put rows [first, first + n) into the output's order; src: those that lie there in the source's,
+ * of whole heads. A vector's elements are its rows. */
+static void order_rows(const nib_row_order *o, float *dst, const float *src, uint64_t first,
+                       uint64_t n, uint64_t width)
 {
-    uint64_t (*from)(uint64_t, uint32_t) = back ? nib_rope_paired_row : nib_rope_source_row;
-    uint64_t width = t->rows == 1 ? 1 : t->cols;
-    uint64_t n = rows * t->cols / width;
-    for (uint64_t r = 0; r < n; r++)
-        memcpy(dst + r * width, src + from(r, t->rope_head) * width, (size_t)width * sizeof *dst);
+    for (uint64_t r = 0; r < n; r++) {
+        const uint64_t from = nib_row_order_source(o, first + r) - first;
+        memcpy(dst + r * width, src + from * width, (size_t)width * sizeof *dst);
+    }
+}
+
+/* Rows of a joint projection come from far apart, head by head. */
+static nib_code load_heads(const job *j, const piece *p, work *w, float *x, nib_err *err)
+{
+    const nib_plan_tensor *t = &j->plan->tensor[p->tensor];
+    nib_code rc = NIB_OK;
+    for (uint64_t r = 0; r < p->rows && !rc; r += t->order.head)
+        rc = nib_weights_read(j->plan, t, nib_row_order_source(&t->order, p->row + r),
+                              t->order.head, x + r * t->cols, &w->raw, j->ctx->cpu, err);
+    return rc;
 }
 
 /* Weights of a piece in the output's order; borrowed from `w` or the plan. */
@@ -116,14 +126,17 @@ static nib_code load_weights(const job *j, const piece *p, work *w, const float 
     size_t n = (size_t)(p->rows * t->cols);
     float *x = nib_buf_reserve(&w->weights, n, sizeof *x);
     if (!x) return nib_fail_nomem(err, "weights");
+    const bool vector = t->rows == 1, far = t->order.n_head && !vector;
+    *out = x;
+    if (far) return load_heads(j, p, w, x, err);
     nib_code rc = nib_weights_read(j->plan, t, p->row, p->rows, x, &w->raw, j->ctx->cpu, err);
-    if (rc || !t->rope_head) {
-        *out = x;
-        return rc;
-    }
+    if (rc || !t->order.head) return rc;
     float *ordered = nib_buf_reserve(&w->ordered, n, sizeof *ordered);
     if (!ordered) return nib_fail_nomem(err, "weights");
-    order_rows(t, j->plan->model->rope_interleaved, ordered, x, p->rows);
+    if (vector)
+        order_rows(&t->order, ordered, x, 0, t->cols, 1);
+    else
+        order_rows(&t->order, ordered, x, p->row, p->rows, t->cols);
     *out = ordered;
     return NIB_OK;
 }

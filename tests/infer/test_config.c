@@ -171,8 +171,8 @@ static const struct {
     {LLAMA ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,"
            "\"high_freq_factor\":4}",
      "key 'original_max_position_embeddings' of llama3 rope scaling is missing"},
-    {LLAMA ",\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"yarn\",\"factor\":4}}",
-     "'full_attention' of 'rope_parameters': rope scaling 'yarn' is not supported"},
+    {LLAMA ",\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"ntk\",\"factor\":4}}",
+     "'full_attention' of 'rope_parameters': rope scaling 'ntk' is not supported"},
     {LLAMA ",\"rope_parameters\":{\"sliding_attention\":{\"rope_type\":\"default\"}}",
      "'rope_parameters' has nothing for 'full_attention'"},
     {LLAMA ",\"rope_parameters\":{\"full_attention\":null}",
@@ -301,10 +301,6 @@ static void keys_of_gguf_files(void **state)
     assert_int_equal(nib_config_check_gguf_keys(k, nib_arch_at(0), &err), NIB_EFORMAT);
     assert_string_equal(err.msg, "'llama.attention.causal' = false is not supported");
     nib_gguf_del(k, "llama.attention.causal");
-    assert_true(nib_gguf_set_f32(k, "llama.rope.scaling.attn_factor", 1.2f));
-    assert_int_equal(nib_config_check_gguf_keys(k, nib_arch_at(0), &err), NIB_EFORMAT);
-    assert_string_equal(err.msg, "'llama.rope.scaling.attn_factor' = 1.2 is not supported");
-    nib_gguf_del(k, "llama.rope.scaling.attn_factor");
     assert_true(nib_gguf_set_str(k, "llama.attention.kind", "linear", 6));
     assert_int_equal(nib_config_check_gguf_keys(k, nib_arch_at(0), &err), NIB_EFORMAT);
     assert_string_equal(err.msg, "'llama.attention.kind' is not supported");

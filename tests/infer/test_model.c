@@ -58,8 +58,9 @@ static const struct {
     {"1e-05", "-1", "'rms_norm_eps' should be a positive number"},
     {"\"rms_norm_eps\":1e-05,", "", "key 'rms_norm_eps' is missing"},
     {"10000.0", "0.5", "rotary base is 0.5, should be above 1"},
-    {"\"rope_scaling\":null", "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4}",
-     "rope scaling 'yarn' is not supported (supported: default, linear, llama3)"},
+    {"\"rope_scaling\":null", "\"rope_scaling\":{\"rope_type\":\"ntk\",\"factor\":4}",
+     "rope scaling 'ntk' is not supported (supported: default, linear, dynamic, llama3, yarn, "
+     "longrope)"},
     {"\"rope_scaling\":null", "\"rope_scaling\":{\"type\":\"linear\"}",
      "key 'factor' of linear rope scaling is missing"},
     {"\"rope_scaling\":null", "\"rope_scaling\":7", "'rope_scaling' should be an object"},
@@ -182,24 +183,35 @@ static void what_has_no_place_gets_none(void **state)
     tiny_drop(&t);
 }
 
+static void there_and_back(const nib_arch *a, nib_role r, bool hf)
+{
+    nib_place p = {.role = r, .layer = r < NIB_ROLE_FIRST_BLOCK ? 0 : 17}, back;
+    char name[96];
+    if (hf)
+        nib_place_hf_name(a, p, name, sizeof name);
+    else
+        nib_place_gguf_name(p, name, sizeof name);
+    if (!nib_place_parse(name, hf ? a : NULL, &back))
+        fail_msg("%s: %s is not known", a->name, name);
+    if (nib_role_is_expert(r) && !hf) p.expert = NIB_EXPERTS_ALL;
+    if (back.role != r || back.layer != p.layer || back.bias || back.expert != p.expert)
+        fail_msg("%s: %s is role %d, not %d", a->name, name, back.role, r);
+    assert_false(nib_place_parse(name, hf ? NULL : a, &back));
+}
+
+/* All that blocks use, and what each model has. */
 static void names_there_and_back(void **state)
 {
-    const nib_arch *a = nib_arch_at(0);
-    for (size_t i = 0; i < nib_arch_count(); i++) /* one with every kind of norm */
-        if (!strcmp(nib_arch_at(i)->name, "gemma3")) a = nib_arch_at(i);
+    static const nib_role global[] = {NIB_ROLE_TOKEN_EMBD, NIB_ROLE_OUTPUT_NORM, NIB_ROLE_OUTPUT};
     (void)state;
-    for (nib_role r = NIB_ROLE_FIRST; r < NIB_ROLE_COUNT; r++)
+    for (size_t i = 0; i < nib_arch_count(); i++)
         for (int hf = 0; hf < 2; hf++) {
-            nib_place p = {.role = r, .layer = r < NIB_ROLE_FIRST_BLOCK ? 0 : 17}, back;
-            char name[96];
-            if (hf && r == NIB_ROLE_ROPE_FREQS) continue;
-            if (hf)
-                nib_place_hf_name(a, p, name, sizeof name);
-            else
-                nib_place_gguf_name(p, name, sizeof name);
-            if (!nib_place_parse(name, hf ? a : NULL, &back)) fail_msg("%s is not known", name);
-            assert_true(back.role == r && back.layer == p.layer && !back.bias);
-            assert_false(nib_place_parse(name, hf ? NULL : a, &back));
+            const nib_arch *a = nib_arch_at(i);
+            for (size_t k = 0; k < sizeof global / sizeof *global; k++)
+                there_and_back(a, global[k], hf);
+            for (nib_role r = NIB_ROLE_FIRST_BLOCK; r < NIB_ROLE_COUNT; r++)
+                if (nib_steps_find(&a->block, r) || nib_steps_find(&a->dense_block, r))
+                    there_and_back(a, r, hf);
         }
     nib_place p;
     assert_true(nib_place_parse("blk.0.attn_q.bias", NULL, &p) && p.bias);
@@ -328,10 +340,14 @@ static void wrong_metadata_is_named(void **state)
     expect_gguf(k, "'llama.rope.dimension_count' should be 4");
     nib_gguf_set_u32(k, "llama.rope.dimension_count", 4);
     nib_gguf_set_u32(k, "llama.expert_count", 8);
-    expect_gguf(k, "'llama.expert_count' should be 0");
+    expect_gguf(k, "key 'llama.expert_used_count' is missing");
     nib_gguf_del(k, "llama.expert_count");
-    nib_gguf_set_str(k, "llama.rope.scaling.type", "yarn", 4);
-    expect_gguf(k, "rope scaling 'yarn' is not supported");
+    nib_gguf_set_str(k, "llama.rope.scaling.type", "ntk", 3);
+    expect_gguf(k, "rope scaling 'ntk' is not supported");
+    nib_gguf_set_str(k, "llama.rope.scaling.type", "linear", 6);
+    nib_gguf_set_f32(k, "llama.rope.scaling.attn_factor", 1.2f);
+    expect_gguf(k, "'llama.rope.scaling.attn_factor' = 1.2 is not supported");
+    nib_gguf_del(k, "llama.rope.scaling.attn_factor");
     nib_gguf_del(k, "llama.rope.scaling.type");
     expect_gguf(k, "tensor 'output_norm.weight' is missing");
     nib_gguf_kvs_free(k);

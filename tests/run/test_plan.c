@@ -69,9 +69,9 @@ static void the_mix_and_its_reasons(void **state)
     expect_type(&p, "blk.1.ffn_down.weight", "q4_k", "base type");
     expect_type(&p, "blk.2.attn_v.weight", "q6_k", "more bits");
     expect_type(&p, "blk.3.ffn_down.weight", "q6_k", "more bits");
-    assert_int_equal(find_planned(&p, "blk.0.attn_q.weight")->rope_head, 64);
-    assert_int_equal(find_planned(&p, "blk.0.attn_k.weight")->rope_head, 64);
-    assert_int_equal(find_planned(&p, "blk.0.attn_v.weight")->rope_head, 0);
+    assert_int_equal(find_planned(&p, "blk.0.attn_q.weight")->order.head, 64);
+    assert_int_equal(find_planned(&p, "blk.0.attn_k.weight")->order.head, 64);
+    assert_int_equal(find_planned(&p, "blk.0.attn_v.weight")->order.head, 0);
     assert_int_not_equal(find_planned(&p, "blk.0.attn_v.weight")->action, NIB_ACTION_COPY);
     assert_int_equal(p.n_fallback, 0);
 
