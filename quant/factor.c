@@ -100,7 +100,7 @@ static nib_code fill_one(const preparing *p, size_t i, size_t j, nib_err *err)
     const nib_gptq *g = p->g;
     const size_t n = g->cols, a = g->outer[i], b = g->outer[j];
     const float x = a <= b ? p->h[a * n + b] : p->h[b * n + a];
-    g->h[i * n + j] = x;
+    g->h[i * n + j] = i == j ? x : g->keep * x;
     if (isfinite(x)) return NIB_OK;
     return nib_fail(err, NIB_ENUMERIC,
                     "the activations' second moments are not finite (channels %zu and %zu)", a, b);
@@ -191,9 +191,11 @@ static nib_code factor(nib_gptq *g, preparing *p, nib_err *err)
     return NIB_OK;
 }
 
-nib_code nib_gptq_prepare(nib_gptq *g, const float *h, size_t cols, nib_err *err)
+nib_code nib_gptq_prepare(nib_gptq *g, const float *h, size_t cols, size_t tokens, nib_err *err)
 {
     preparing p = {g, h, 0};
+    const double seen = (double)tokens;
+    g->keep = tokens ? (float)(seen / (seen + (double)NIB_GPTQ_PRIOR * (double)cols)) : 1;
     if (!reserve(g, cols)) return nib_fail_nomem(err, "a Hessian");
     choose_order(g, h);
     nib_code rc = nib_par_for(g->ctx.threads, cols, ROWS, fill_rows, &p, err);

@@ -21,6 +21,7 @@ struct nib_gptq {
     double *work;    /* [cols][cols] for the factorization, then home of                    */
     const float *r;  /* [cols][cols] R, upper triangle, rows and columns as in perm         */
     double damp;
+    float keep;        /* what h was multiplied by off the diagonal                         */
     nib_buf memory[6]; /* of the arrays above, kept from one Hessian to the next            */
     nib_chunk *chunk;  /* [threads] */
 };

@@ -164,7 +164,7 @@ static nib_code solve_input(solver *s, const nib_hessian *in, nib_err *err)
             if (clips(s, b)) rc = clip_weight(s, b, in, err);
             if (!rc) rc = round_weight(s, b, in, err);
         } else {
-            if (!prepared) rc = nib_gptq_prepare(s->gptq, in->h.p, in->cols, err);
+            if (!prepared) rc = nib_gptq_prepare(s->gptq, in->h.p, in->cols, in->rows, err);
             prepared = true;
             if (!rc && s->moments.drift)
                 rc = nib_retarget(b->v, (size_t)b->tensor->rows, in->d.p, s->opts->drift, s->gptq,
@@ -224,6 +224,7 @@ static nib_code read_moments(solver *s, uint32_t layer, nib_err *err)
         rc = nib_hessians_add(&s->moments, b.input[i].role, b.input[i].n_roles, b.input[i].cols,
                               &in, err);
         if (!rc) rc = nib_hessian_store_block_read(&b, i, in->h.p, err);
+        if (!rc) in->rows = (size_t)s->opts->stats->head.windows * s->opts->stats->head.n_ctx;
     }
     nib_hessian_store_block_close(&b);
     return rc;

@@ -27,6 +27,7 @@ typedef struct {
     nib_block_param *param;
     nib_gptq_report report;
     double damp;
+    size_t tokens; /* 0: h is exact */
 } layer;
 
 /* Inputs that lean on their neighbours and differ in size from channel to channel. */
@@ -61,7 +62,7 @@ static nib_code try_solve(layer *y, const nib_codec *c, const nib_gptq_opts *o, 
 {
     nib_gptq *g;
     nib_code rc = nib_gptq_new(&g, o, ctx, err);
-    if (!rc) rc = nib_gptq_prepare(g, y->h, COLS, err);
+    if (!rc) rc = nib_gptq_prepare(g, y->h, COLS, y->tokens, err);
     if (!rc) rc = nib_gptq_solve(g, c, y->w, rows, y->code, y->param, &y->report, err);
     if (!rc) y->damp = nib_gptq_damp(g);
     nib_gptq_free(g);
@@ -283,6 +284,23 @@ static void rows_are_independent(void **state)
 
 /* ---- awkward Hessians ---- */
 
+/* As many tokens as the prior counts: half of what is off the diagonal. */
+static void few_tokens_say_little_of_pairs(void **state)
+{
+    (void)state;
+    layer a = make_layer(8), b = make_layer(8), exact = make_layer(8);
+    const nib_codec *c = nib_codec_get(NIB_Q4_0);
+    const nib_gptq_opts o = nib_gptq_defaults();
+    a.tokens = (size_t)NIB_GPTQ_PRIOR * COLS;
+    for (size_t i = 0; i < COLS * COLS; i++) b.h[i] *= i % (COLS + 1) ? 0.5f : 1;
+    solve(&a, c, &o, 2, nib_cpu_detect());
+    solve(&b, c, &o, 2, nib_cpu_detect());
+    solve(&exact, c, &o, 2, nib_cpu_detect());
+    check_same(&a, &b, c, ROWS, "half");
+    assert_memory_not_equal(a.code, exact.code, ROWS * COLS);
+    free_layer(&a), free_layer(&b), free_layer(&exact);
+}
+
 static void dead_inputs_do_not_count(void **state)
 {
     (void)state;
@@ -442,6 +460,7 @@ int main(void)
         cmocka_unit_test_prestate(same_for_any_kernel, (void *)&test_cpus[1]),
         cmocka_unit_test_prestate(same_for_any_kernel, (void *)&test_cpus[2]),
         cmocka_unit_test(rows_are_independent),
+        cmocka_unit_test(few_tokens_say_little_of_pairs),
         cmocka_unit_test(dead_inputs_do_not_count),
         cmocka_unit_test(nothing_fired),
         cmocka_unit_test(weights_too_large),

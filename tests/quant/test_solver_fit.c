@@ -36,7 +36,7 @@ static void solve(const nib_codec *c, const nib_gptq_opts *o, uint32_t *outer)
     nib_err err = {0};
     const nib_ctx ctx = {.threads = 2, .cpu = nib_cpu_detect()};
     must(nib_gptq_new(&g, o, &ctx, &err), &err);
-    must(nib_gptq_prepare(g, h, COLS, &err), &err);
+    must(nib_gptq_prepare(g, h, COLS, 0, &err), &err);
     must(nib_gptq_solve(g, c, w, ROWS, code, param, NULL, &err), &err);
     for (uint32_t i = 0; i < COLS; i++) outer[i] = nib_gptq_outer(g) ? nib_gptq_outer(g)[i] : i;
     nib_gptq_free(g);
