@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* base/err.c - record errors and add context. */
+/* base/err.c - record errors and add context. Tests: tests/base/test_str.c. */
 #include "base/err.h"
 
 #include "base/str.h"

@@ -73,7 +73,7 @@ void nib_progress_begin(nib_progress *p, nib_log *log, const char *what, const c
 static void print_bar(double share)
 {
     int full = (int)(share * BAR_CELLS);
-    fputc('[', stderr);
+    fputs(" [", stderr);
     for (int i = 0; i < BAR_CELLS; i++) fputc(i < full ? '#' : '.', stderr);
     fputc(']', stderr);
 }
@@ -96,7 +96,7 @@ void nib_progress_at(nib_progress *p, double done)
     p->last_shown = now;
     double share = p->total > 0 ? done / p->total : 0, rate = done / (now - p->started);
     if (log->tty) fputs("\r\033[K", stderr);
-    fprintf(stderr, "%s ", p->what);
+    fputs(p->what, stderr);
     if (log->tty) print_bar(share);
     fprintf(stderr, " %3.0f%%, %.4g %s/s", share * 100, rate, p->unit);
     if (rate > 0) print_left((p->total - done) / rate);

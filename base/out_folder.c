@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* base/out_folder.c - see out_folder.h. */
+/* base/out_folder.c - see out_folder.h. Tests: tests/run/test_out_folder.c. */
 #define _GNU_SOURCE /* renameat2 */
 #include "base/out_folder.h"
 

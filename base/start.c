@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* base/start.c - see start.h. */
+/* base/start.c - see start.h. Tests: tests/cli/waiting.sh, tests/cli/kernels.sh. */
 #define _XOPEN_SOURCE 700 /* setenv, readlink */
 #include "base/start.h"
 

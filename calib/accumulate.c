@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* calib/accumulate.c - see accumulate.h. */
+/* calib/accumulate.c - see accumulate.h. Tests: tests/calib/test_hessian.c. */
 #include "calib/accumulate.h"
 #include "base/linalg.h"
 #include "base/par.h"

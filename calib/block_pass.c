@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* calib/block_pass.c - see block_pass.h. */
+/* calib/block_pass.c - see block_pass.h. Tests: tests/run/test_solve_dir.c. */
 #include "calib/block_pass.h"
 
 #include "calib/pass.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* calib/checkpoint.c - see checkpoint.h. */
+/* calib/checkpoint.c - see checkpoint.h. Tests: tests/calib/test_collect_importance.c. */
 #include "calib/checkpoint.h"
 #include "base/file.h"
 #include "calib/fingerprint.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* calib/collect_hessians.c - see collect_hessians.h. */
+/* calib/collect_hessians.c - see collect_hessians.h. Tests: tests/run/test_collect_hessians.c. */
 #include "calib/collect_hessians.h"
 
 #include "base/file.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* calib/conversation.c - see conversation.h. */
+/* calib/conversation.c - see conversation.h. Tests: tests/calib/test_text.c. */
 #include "calib/conversation.h"
 
 #include <string.h>

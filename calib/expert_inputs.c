@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* calib/expert_inputs.c - see expert_inputs.h. */
+/* calib/expert_inputs.c - see expert_inputs.h. Tests: tests/e2e/experts.sh. */
 #include "calib/expert_inputs.h"
 
 nib_code nib_expert_inputs_new(nib_expert_inputs *e, const nib_hparams *hp, size_t rows,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* calib/imatrix_legacy.c - see imatrix_legacy.h. */
+/* calib/imatrix_legacy.c - see imatrix_legacy.h. Tests: tests/calib/test_imatrix.c. */
 #include "calib/imatrix_legacy.h"
 
 #include "base/rd.h"

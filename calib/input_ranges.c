@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* calib/input_ranges.c - see input_ranges.h. */
+/* calib/input_ranges.c - see input_ranges.h. Tests: tests/calib/test_ranges.c. */
 #include "calib/input_ranges.h"
 #include "base/par.h"
 #include "calib/fingerprint.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* calib/pass.c - see pass.h. */
+/* calib/pass.c - see pass.h. Tests: tests/calib/test_ranges.c. */
 #include "calib/pass.h"
 #include "base/mem.h"
 

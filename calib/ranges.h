@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* calib/ranges.h - ranges of the activations that the linear weights of a model's blocks read:
- * measured (activations.h), kept in a JSON file, looked up by layer and role.
+ * measured (input_ranges.h), kept in a JSON file, looked up by layer and role.
  *
  *     {"format": "nibble activation ranges", "version": 1,
  *      "model": "0123456789abcdef",                           nib_model_fingerprint()

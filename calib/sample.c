@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* calib/sample.c - see sample.h. */
+/* calib/sample.c - see sample.h. Tests: tests/run/test_job.c, tests/cases/commands. */
 #include "calib/sample.h"
 
 size_t nib_sample_ctx(const nib_sample *s, const nib_model *m, size_t usual_ctx)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* cli/cmd_calibrate.c - collect statistics of a model on sample text: the importance matrix, or
- * ranges of activations, or second moments. */
+ * ranges of activations, or second moments. Tests: tests/cases/commands. */
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/utf8.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/cmd_compare.c - how far models' predictions are from those of the model they come from. */
+/* cli/cmd_compare.c - how far models' predictions are from those of the model they come from.
+ * Tests: tests/cases/commands. */
 #include "base/mem.h"
 #include "cli/io.h"
 #include "cli/opened.h"

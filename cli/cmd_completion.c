@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/cmd_completion.c - shell completion, generated from the rows of all commands. */
+/* cli/cmd_completion.c - shell completion, generated from the rows of all commands.
+ * Tests: tests/cli/completion.sh. */
 #include "base/name.h"
 #include "cli/opts.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/cmd_inspect.c - list what is in a model or an importance matrix. */
+/* cli/cmd_inspect.c - list what is in a model or an importance matrix.
+ * Tests: tests/cases/commands. */
 #include "cli/io.h"
 #include "cli/opts.h"
 #include "run/inspect.h"

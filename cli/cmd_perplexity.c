@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/cmd_perplexity.c - measure a model on a text, by a named protocol. */
+/* cli/cmd_perplexity.c - measure a model on a text, by a named protocol.
+ * Tests: tests/cases/commands. */
 #include "base/mem.h"
 #include "cli/io.h"
 #include "cli/opened.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* cli/cmd_quantize.c - write a smaller model: options in, a job (run/job.h), and what became of it.
- */
+ * Tests: tests/cases/commands. */
 #include "base/mem.h"
 #include "cli/io.h"
 #include "cli/method_opts.h"

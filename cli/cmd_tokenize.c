@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/cmd_tokenize.c - text to tokens and back, with a model's own tokenizer. */
+/* cli/cmd_tokenize.c - text to tokens and back, with a model's own tokenizer.
+ * Tests: tests/cases/commands. */
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/utf8.h"

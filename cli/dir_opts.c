@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/dir_opts.c - see dir_opts.h. */
+/* cli/dir_opts.c - see dir_opts.h. Tests: tests/cases/commands. */
 #include "cli/dir_opts.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/help.c - help texts, made from the rows of a command. */
+/* cli/help.c - help texts, made from the rows of a command. Tests: tests/cli/help.sh. */
 #include "cli/opts.h"
 
 #include <stdio.h>

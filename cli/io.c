@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/io.c - see io.h. */
+/* cli/io.c - see io.h. Tests: tests/cases/commands. */
 #include "cli/io.h"
 
 #include "base/mem.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/main.c - the table of commands, and what holds for the whole program. */
+/* cli/main.c - the table of commands, and what holds for the whole program.
+ * Tests: tests/cases/options. */
 #include "base/linalg.h"
 #include "base/log.h"
 #include "base/name.h"

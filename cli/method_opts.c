@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/method_opts.c - see method_opts.h. */
+/* cli/method_opts.c - see method_opts.h. Tests: tests/cases/commands. */
 #include "cli/method_opts.h"
 
 #include "base/name.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/opened.c - see opened.h. */
+/* cli/opened.c - see opened.h. Tests: tests/cases/inputs. */
 #include "cli/opened.h"
 
 void nib_warn_odd_model(const nib_model *m, nib_log *log)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/opts.c - parse a command line by its rows; messages for mistakes. */
+/* cli/opts.c - parse a command line by its rows; messages for mistakes.
+ * Tests: tests/cases/options. */
 #include "cli/opts.h"
 
 #include "base/cpu.h"

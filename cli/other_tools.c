@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/other_tools.c - see other_tools.h. */
+/* cli/other_tools.c - see other_tools.h. Tests: tests/cli/other_tools.sh, tests/cases/options. */
 #include "cli/other_tools.h"
 
 #include "base/name.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/quantize_print.c - see quantize_print.h. */
+/* cli/quantize_print.c - see quantize_print.h. Tests: tests/cases/commands. */
 #include "cli/quantize_print.h"
 
 #include "cli/io.h"

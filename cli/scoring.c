@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/scoring.c - see scoring.h. */
+/* cli/scoring.c - see scoring.h. Tests: tests/cases/commands. */
 #include "cli/scoring.h"
 
 #include "calib/text.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/windows.c - see windows.h. */
+/* cli/windows.c - see windows.h. Tests: tests/cases/commands. */
 #include "cli/windows.h"
 
 #include "base/file.h"
@@ -32,7 +32,11 @@ nib_code nib_window_sample(nib_sample *s, nib_arena *keep, const nib_window_opts
     nib_text_spec *text = nib_arena_alloc(keep, n ? n : 1, sizeof *text, _Alignof(nib_text_spec));
     nib_code rc = text ? NIB_OK : nib_fail_nomem(err, "a list of texts");
     for (size_t i = 0; i < n && !rc; i++) rc = parse_text(&text[i], keep, o->texts.v[i], err);
-    *s = (nib_sample){
-        .text = text, .n_texts = n, .chat = o->chat, .n_ctx = o->ctx, .samples = o->samples, .seed = o->seed};
+    *s = (nib_sample){.text = text,
+                      .n_texts = n,
+                      .chat = o->chat,
+                      .n_ctx = o->ctx,
+                      .samples = o->samples,
+                      .seed = o->seed};
     return rc;
 }

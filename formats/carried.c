@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* formats/carried.c - see carried.h. */
+/* formats/carried.c - see carried.h. Tests: tests/run/test_write_folder.c. */
 #include "formats/carried.h"
 
 #include "base/file.h"

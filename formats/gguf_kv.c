@@ -2,7 +2,8 @@
 /* formats/gguf_kv.c - an ordered set of GGUF key/value records in memory; see gguf.h.
  *
  * Records keep their order; a second list of indices, sorted by key, finds them. Values live in an
- * arena: what a replaced or deleted record held is freed with the set. */
+ * arena: what a replaced or deleted record held is freed with the set.
+ * Tests: tests/formats/test_gguf.c. */
 #include "formats/gguf_int.h"
 
 #include <string.h>

@@ -3,7 +3,7 @@
  *
  * Joining split files is the source's business. A file is read front to back through one buffer;
  * every length is compared with the bytes that are left before it is used, and with a cap before
- * memory is taken. */
+ * memory is taken. Tests: tests/formats/test_gguf.c, tests/formats/test_gguf_bad.c. */
 #include "formats/gguf_int.h"
 
 #include <string.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* formats/gguf_types.c - GGUF's ids of tensor types, and which of our number formats they are. */
+/* formats/gguf_types.c - GGUF's ids of tensor types, and which of our number formats they are.
+ * Tests: tests/formats/test_gguf_bad.c. */
 #include "formats/gguf_int.h"
 
 enum { UNREAD = -1, REMOVED = -2, RUNTIME = -3 };

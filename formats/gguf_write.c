@@ -3,7 +3,7 @@
  *
  * Version 3, alignment 32. The same function counts the head's bytes for the plan and writes them,
  * so the two cannot differ. Keys that describe the layout are never copied from the caller's set:
- * a split file gets its own. */
+ * a split file gets its own. Tests: tests/formats/test_gguf.c. */
 #include "base/str.h"
 #include "formats/gguf_int.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* formats/hf_weights.c - see hf_weights.h. */
+/* formats/hf_weights.c - see hf_weights.h. Tests: tests/formats/test_hf.c. */
 #include "formats/hf_weights.h"
 
 #include "base/file.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* formats/packed_awq.c - AWQ folders in the GEMM layout (AutoAWQ), one kind of layout.h.
+/* formats/packed_awq.c - AWQ folders in the GEMM layout (AutoAWQ), one kind of packed_format.h.
  *
  *   X.qweight  I32 [in, out/8]      4-bit codes, along the rows of the file
  *   X.qzeros   I32 [groups, out/8]  zero points

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* formats/packed_ct.c - compressed-tensors folders (llm-compressor) of integers: two kinds of
- * layout.h.
+ * packed_format.h.
  *
  * pack-quantized, weights only:
  *   X.weight_packed      I32 [out, in*b/32]     codes, each row a stream of b-bit fields

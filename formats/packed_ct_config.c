@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* formats/packed_ct_config.c - the configuration of compressed-tensors folders: see dir_ct.h.
+/* formats/packed_ct_config.c - the configuration of compressed-tensors folders: see packed_ct.h.
  *
  * Groups of settings, "config_groups": {"group_0": ...}, each for the layers of its "targets":
  * names, "re:" and a regular expression that matches from the start of the name on, or "Linear",
  * the class of them all. Names win over expressions, these over the class; of several expressions
  * the first in the order of their letters wins, as the library has it. Which layers are packed is
- * seen from the tensors, so "ignore" is written but not read. */
+ * seen from the tensors, so "ignore" is written but not read.
+ * Tests: tests/formats/test_packed_config.c. */
 #include "formats/packed_ct.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* formats/packed_folder.c - see packed_folder.h. */
+/* formats/packed_folder.c - see packed_folder.h. Tests: tests/run/test_folder_foreign.c. */
 #include "formats/packed_folder.h"
 
 #include "base/str.h"

@@ -27,8 +27,8 @@ NIB_MUST_USE nib_code nib_packed_fold(nib_packed_set *set, nib_tensors *ts,
                                       const nib_hf_files *side, const nib_file *file, nib_err *err);
 void nib_packed_free(nib_packed_set *set);
 
-/* The method by which the folder says it is quantized when it is none of layout.h's ("fp8"); NULL:
- * it is one of them, or none. */
+/* The method by which the folder says it is quantized, where packed_format.h has no such method
+ * ("fp8"); NULL: it has, or the folder says none. */
 const char *nib_packed_unknown(const nib_hf_files *side);
 
 #endif

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* formats/packed_format.c - see packed_format.h: the table of checkpoint formats, and what they
- * share. */
+ * share.
+ * Tests: tests/formats/test_packed_gptq.c, tests/formats/test_packed_awq.c,
+ * tests/formats/test_packed_ct.c. */
 #include "formats/packed_format.h"
 
 #include "base/half.h"

@@ -2,9 +2,9 @@
 /* formats/packed_format.h - how packed folders hold a linear layer.
  *
  * The weight X.weight[out][in] becomes several tensors, its parts: codes, scales, zero points and
- * whatever else the checkpoint format has. To everybody but the format's own file (dir_gptq.c ...)
- * a layout is data: parts with a suffix, a dtype and a shape that lie one after the other. What the
- * numbers mean is the same for all:
+ * whatever else the checkpoint format has. To everybody but the format's own file (packed_gptq.c
+ * ...) a layout is data: parts with a suffix, a dtype and a shape that lie one after the other.
+ * What the numbers mean is the same for all:
  *
  *   value[r][c] = scale[r][g] * (code[r][c] - zero[r][g]),  g the group of column c
  *

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* formats/packed_format_impl.h - inside formats/: what a checkpoint format provides to layout.c,
- * and what the formats share. */
+/* formats/packed_format_impl.h - inside formats/: what a checkpoint format provides to
+ * packed_format.c, and what the formats share. */
 #ifndef NIB_FORMATS_PACKED_FORMAT_IMPL_H
 #define NIB_FORMATS_PACKED_FORMAT_IMPL_H
 
@@ -12,7 +12,7 @@ enum {
     NIB_LAYER_REGEX_MAX = 320,
 };
 
-/* One kind of layout; see the functions of the same names in layout.h and layout_config.h. */
+/* One kind of layout; see the functions of packed_format.h and packed_config.h. */
 typedef struct {
     const char *method, *config_file;
     bool config_twice;

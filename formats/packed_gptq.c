@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* formats/packed_gptq.c - GPTQ folders (AutoGPTQ, GPTQModel), one kind of layout.h.
+/* formats/packed_gptq.c - GPTQ folders (AutoGPTQ, GPTQModel), one kind of packed_format.h.
  *
  *   X.qweight  I32 [in*b/32, out]      codes; down each column a stream of b-bit fields, first
  *                                      field in the lowest bits, fields may cross words (b = 3)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* formats/packed_weight.c - see packed_weight.h. */
+/* formats/packed_weight.c - see packed_weight.h. Tests: tests/run/test_folder_kinds.c. */
 #include "formats/packed_weight.h"
 
 #include "base/rd.h"

@@ -2,7 +2,8 @@
 /* formats/safetensors_write.c - writes one safetensors file; see safetensors.h.
  *
  * The header is what the reference writer makes: metadata {"format":"pt"} first, entries in the
- * order of the data, padded with spaces to a multiple of 8. */
+ * order of the data, padded with spaces to a multiple of 8.
+ * Tests: tests/formats/test_safetensors.c. */
 #include "base/utf8.h"
 #include "formats/safetensors.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* formats/source.c - opens whatever a model is stored in; see source.h. The layouts themselves are
- * read by safetensors.c and gguf_read.c, the index and side files of a folder by hf.c. */
+ * read by safetensors.c and gguf_read.c, the index and side files of a folder by hf.c.
+ * Tests: tests/formats/test_hf.c, tests/formats/test_gguf.c. */
 #include "base/str.h"
 #include "formats/gguf_int.h"
 #include "formats/hf.h"

@@ -2,11 +2,11 @@
 /* formats/source.h - an opened model, whatever it is stored in: named tensors, read on demand.
  *
  * A source is a Hugging Face folder (safetensors, one file or sharded), a single .safetensors file,
- * or a GGUF file (one or split). In folders of a packed checkpoint format (layout.h) each group of
- * tensors that holds one weight is presented as that weight. Opening reads and checks all headers,
- * so that what follows can trust them; weights are read later, by rows, with pread into the
- * caller's memory. After opening nothing in a source changes: any number of threads may read from
- * it. */
+ * or a GGUF file (one or split). In folders of a packed checkpoint format (packed_format.h) each
+ * group of tensors that holds one weight is presented as that weight. Opening reads and checks all
+ * headers, so that what follows can trust them; weights are read later, by rows, with pread into
+ * the caller's memory. After opening nothing in a source changes: any number of threads may read
+ * from it. */
 #ifndef NIB_FORMATS_SOURCE_H
 #define NIB_FORMATS_SOURCE_H
 
@@ -37,7 +37,7 @@ typedef struct nib_tensor {
     const struct nib_tensor
         *part;      /* [n_parts] views: a stack, the rows of all parts one below the  */
     size_t n_parts; /* other; all of the same shape. Has no offset or file of its own */
-    const struct nib_packed *packed; /* NULL, or what several stored tensors make up (packed.h): */
+    const struct nib_packed *packed; /* NULL, or what several tensors make up: packed_weight.h;  */
                                      /* offset and file are the first's, bytes those of all      */
 } nib_tensor;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* formats/target.c - see target.h. What it finds may change until the files are written; writing
- * checks for itself. */
+ * checks for itself. Tests: tests/run/test_target.c. */
 #include "formats/target.h"
 #include "base/file.h"
 #include "base/mem.h"

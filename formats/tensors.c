@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* formats/tensors.c - see tensors.h; also the small questions about one tensor of source.h. */
+/* formats/tensors.c - see tensors.h; also the small questions about one tensor of source.h.
+ * Tests: tests/formats/test_gguf_bad.c, tests/formats/test_hf.c. */
 #include "formats/tensors.h"
 
 #include <stdio.h>

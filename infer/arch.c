@@ -3,7 +3,8 @@
  * names and keys.
  *
  * A kind of step that none of them has yet is an operation more in step.h and graph.c. Tensor names
- * that many have are in names.c, reading hyper-parameters is config.c, finding tensors model.c. */
+ * that many have are in names.c, reading hyper-parameters is config.c, finding tensors model.c.
+ * Tests: tests/infer/test_step.c, tests/run/test_arch_golden.c. */
 #include "infer/model.h"
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])

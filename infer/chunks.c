@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/chunks.c - see chunks.h. */
+/* infer/chunks.c - see chunks.h. Tests: tests/infer/test_ppl.c. */
 #include "infer/chunks.h"
 
 #include "base/mem.h"

@@ -2,7 +2,7 @@
 /* infer/config_hf.c - hyper-parameters as a config.json: the way back from GGUF.
  *
  * GGUF's architectures are fewer than the classes: one is chosen that computes the same. What no
- * class can be told is an error. */
+ * class can be told is an error. Tests: tests/run/test_write_plain.c. */
 #include "infer/model.h"
 
 #include <math.h>

@@ -6,7 +6,7 @@
  * without effect: of training, of generation, of other engines. Those are listed here. A key of a
  * later architecture, or of somebody's own code, does have an effect, and to ignore it would be to
  * compute another model. What is in no list is judged by its name: is it of the parts that a model
- * computes with? */
+ * computes with? Tests: tests/infer/test_config.c. */
 #include "infer/config_int.h"
 
 #include "base/str.h"

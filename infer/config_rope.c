@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/config_rope.c - what configurations say of the rotary embedding; see config_int.h. */
+/* infer/config_rope.c - what configurations say of the rotary embedding; see config_int.h.
+ * Tests: tests/infer/test_config.c. */
 #include "infer/config_int.h"
 
 #include "base/str.h"

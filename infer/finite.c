@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/finite.c - see finite.h. */
+/* infer/finite.c - see finite.h. Tests: tests/run/test_solve.c, tests/cases/inputs. */
 #include "infer/finite.h"
 
 #include "base/mem.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/graph_state.c - see graph_state.h: made, changed by the caller, released. */
+/* infer/graph_state.c - see graph_state.h: made, changed by the caller, released.
+ * Tests: tests/infer/test_graph.c, tests/infer/test_branch.c. */
 #include "infer/graph_state.h"
 
 #include <assert.h>

@@ -4,7 +4,7 @@
  * Processors multiply 16-bit integers in pairs: each 32-bit lane holds two neighbouring columns,
  * and one instruction adds both products. Unlike the instructions for unsigned by signed bytes
  * before VNNI these do not saturate. A product keeps ROWS x 2 registers of sums and goes through
- * the columns once; a pair of a row is broadcast and meets 2 registers of outputs. */
+ * the columns once; a broadcast pair meets 2 of outputs. Tests: tests/infer/test_int8.c. */
 #include "infer/int8.h"
 #include "infer/vec.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/jinja_call.c - functions, methods of collections, and arguments; see jinja_impl.h. */
+/* infer/jinja_call.c - functions, methods of collections, and arguments; see jinja_impl.h.
+ * Tests: tests/infer/test_jinja_golden.c. */
 #include "infer/jinja_impl.h"
 
 #include <string.h>

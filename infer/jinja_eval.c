@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/jinja_eval.c - expressions; see jinja_impl.h. */
+/* infer/jinja_eval.c - expressions; see jinja_impl.h. Tests: tests/infer/test_jinja_golden.c. */
 #include "infer/jinja_impl.h"
 
 #include <math.h>

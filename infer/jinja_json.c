@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/jinja_json.c - values of templates from JSON and back; see jinja_impl.h. */
+/* infer/jinja_json.c - values of templates from JSON and back; see jinja_impl.h.
+ * Tests: tests/infer/test_jinja_golden.c. */
 #include "infer/jinja_impl.h"
 
 #include "base/mem.h"

@@ -4,7 +4,8 @@
  * White space around tags, as Jinja has it with trim_blocks and lstrip_blocks: '-' takes all of it
  * on its side; without a sign a block or comment takes the blanks between it and the start of its
  * line, unless there is '+', and one line break behind it; outputs take none. Line breaks of all
- * kinds count as '\n', and one at the end of the template goes away. */
+ * kinds count as '\n', and one at the end of the template goes away.
+ * Tests: tests/infer/test_jinja_golden.c. */
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "infer/jinja_impl.h"

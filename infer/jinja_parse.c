@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/jinja_parse.c - tokens to a tree; see jinja_impl.h. A descent by precedence, loosest first:
  * choice, or, and, not, comparisons and in, + -, ~, * / // %, **, signs; filters, tests, calls and
- * subscripts bind tightest. */
+ * subscripts bind tightest. Tests: tests/infer/test_jinja_golden.c. */
 #include "infer/jinja_impl.h"
 
 #include <stdarg.h>

@@ -4,7 +4,8 @@
  * Scopes: `for`, macros, blocks that are set or filtered, and `generation` have one of their own,
  * which ends with them; `if` has none. A macro sees what was where it was made. (Jinja decides
  * where a name belongs before it runs: a variable that it is given, that loops or macros read, and
- * that is only set behind them, is undefined there until then. Here it has the given value.) */
+ * that is only set behind them, is undefined there until then. Here it has the given value.)
+ * Tests: tests/infer/test_jinja_golden.c. */
 #include "infer/jinja_impl.h"
 
 #include "base/mem.h"

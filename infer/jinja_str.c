@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/jinja_str.c - strings of templates: they are UTF-8 here and characters to the template; see
  * jinja_impl.h. Methods are those of Python's str. Letters change their case by Unicode's simple
- * mappings (and the sharp s, to two). */
+ * mappings (and the sharp s, to two). Tests: tests/infer/test_jinja_golden.c. */
 #include "infer/jinja_impl.h"
 
 #include <string.h>

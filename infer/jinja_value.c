@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/jinja_value.c - values of templates: truth, equality, order, and how they are written, as
- * Python's of the same kinds; see jinja_impl.h. */
+ * Python's of the same kinds; see jinja_impl.h. Tests: tests/infer/test_jinja_golden.c. */
 #include "infer/jinja_impl.h"
 
 #include "base/mem.h"

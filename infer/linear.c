@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/linear.c - see linear.h. All tile sizes depend on the data alone, so the result does not
- * depend on the number of threads. */
+ * depend on the number of threads.
+ * Tests: tests/infer/test_graph.c, tests/infer/test_linear_int8.c. */
 #include "infer/linear.h"
 
 #include "base/linalg.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/loss.c - see loss.h. */
+/* infer/loss.c - see loss.h. Tests: tests/infer/test_compare.c, tests/infer/test_ppl.c. */
 #include "infer/loss.h"
 
 #include <math.h>

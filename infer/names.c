@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/names.c - tensor names as a table: the one place that knows both spellings. Names that one
- * architecture alone has in checkpoints are in its row in arch.c. */
+ * architecture alone has in checkpoints are in its row in arch.c.
+ * Tests: tests/infer/test_model.c. */
 #include "infer/model.h"
 
 #include <stdio.h>

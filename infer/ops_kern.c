@@ -3,7 +3,7 @@
  *
  * Written on the vectors of vec.h, without intrinsics. Sums have 16 lanes whatever the width,
  * combined in a fixed order. The compiler may not fuse or reorder floats, so all builds agree bit
- * for bit. */
+ * for bit. Tests: tests/infer/test_ops.c. */
 #include "infer/ops.h"
 #include "infer/vec.h"
 

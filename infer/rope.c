@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/rope.c - angles of the rotary embedding under the scalings of longer contexts; the pairs'
- * divisors of Llama 3 are model.c's. Formulas: Transformers' modeling_rope_utils.py. */
+ * divisors of Llama 3 are model.c's. Formulas: Transformers' modeling_rope_utils.py.
+ * Tests: tests/run/test_arch_golden.c. */
 #include "infer/model.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/row_order.c - rows of attention's matrices, which folders and GGUF have in different
- * orders. */
+ * orders. Tests: tests/infer/test_model.c. */
 #include "infer/model.h"
 
 uint64_t nib_rope_source_row(uint64_t row, uint32_t head_dim)

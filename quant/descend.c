@@ -10,7 +10,7 @@
  * and before a block's sub-blocks it refits the super-scales d and dmin by least squares. Every
  * step is accepted by its exact decrease, so the error never grows. g is computed where it is
  * looked at and not before: for a stretch of columns by one matrix product, inside the stretch by
- * adding what has moved since. */
+ * adding what has moved since. Tests: tests/quant/test_solver.c. */
 #include "quant/chunk.h"
 
 #include "base/linalg.h"

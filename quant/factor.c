@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* quant/factor.c - the half of gptq.h that takes a Hessian: columns put in order, damped, factored.
- */
+ * Tests: tests/quant/test_solver.c, tests/quant/test_gptq.c. */
 #include "base/linalg.h"
 #include "base/par.h"
 #include "quant/solver.h"

@@ -5,7 +5,7 @@
  * of weights that share a scale, and whose importances are all zero, gets the smallest positive
  * importance of its block, or 1 where the whole block has none. Groups are sub-blocks; in formats
  * with minimums, whose search finds a scale without weights too, they are blocks. Everything else
- * is the reference's to the byte. */
+ * is the reference's to the byte. Tests: tests/quant/test_codec.c, tests/quant/test_golden.c. */
 #include "quant/ggml_block.h"
 
 #include "base/cpu.h"

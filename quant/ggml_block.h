@@ -3,7 +3,7 @@
  * them.
  *
  * Private to quant/. All fields are bytes, so that a block may stand at any address; 16-bit fields
- * are little-endian. What the bytes mean: pack.c. */
+ * are little-endian. What the bytes mean: ggml_pack.c. */
 #ifndef NIB_QUANT_GGML_BLOCK_H
 #define NIB_QUANT_GGML_BLOCK_H
 
@@ -85,7 +85,7 @@ static inline uint8_t nib_get_iq4(const nib_iq4_xs *b, int j)
     return (uint8_t)(low | (nib_get16(b->scales_h) >> 2 * j & 3) << 4);
 }
 
-/* pack.c: one block, see nib_codec. */
+/* ggml_pack.c: one block, see nib_codec. */
 #define NIB_PACK(name)                                                                             \
     void nib_pack_##name(uint8_t *dst, const nib_block_param *p, const uint8_t *code);             \
     void nib_unpack_##name(nib_block_param *p, uint8_t *code, const uint8_t *src)
@@ -115,7 +115,7 @@ typedef struct {
 /* Parameters p[lane] as they are stored, and codes code[lane][block], as the reference has them. */
 typedef void nib_lane_search(nib_block_param *p, uint8_t *code, const nib_lane_in *in);
 
-/* encode.c, once per instruction set. */
+/* ggml_encode.c, once per instruction set. */
 typedef struct {
     size_t lanes;
     nib_lane_search *search[NIB_TYPE_COUNT];
@@ -126,7 +126,7 @@ typedef struct {
     size_t (*find_nonfinite)(const float *x, size_t n);
 } nib_encode_kern;
 
-/* decode.c, once per instruction set. */
+/* ggml_decode.c, once per instruction set. */
 typedef struct {
     void (*decode[NIB_TYPE_COUNT])(float *dst, const uint8_t *src, size_t n_blocks);
 } nib_decode_kern;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* quant/ggml_decode.c - packed blocks to f32.
  *
- * Compiled once per instruction set (NIB_ISA); the loops are plain C that compilers turn into
- * vector code. Values are bit for bit those of ggml's decoder: the order of operations is
- * D = d*sc, B = dmin*mn, y = D*q - B, each rounded. */
+ * Compiled once per instruction set (NIB_ISA); compilers turn loops into vector code. Values are
+ * bit for bit those of ggml's decoder: D = d*sc, B = dmin*mn, y = D*q - B in this order, each
+ * rounded. Tests: tests/quant/test_golden.c, tests/quant/test_kernels.c. */
 #include "quant/ggml_block.h"
 
 #include "base/half.h"

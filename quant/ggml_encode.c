@@ -2,8 +2,8 @@
 /* quant/ggml_encode.c - the reference's quantizers, one block per lane.
  *
  * Compiled once per instruction set (NIB_ISA). Bytes equal those of ggml's reference quantizers,
- * with and without importances; sums run in the order of the elements. A search fills parameters
- * and codes; pack.c makes the bytes. */
+ * with and without importances; sums run in the order of the elements. ggml_pack.c makes bytes
+ * of what they find. Tests: tests/quant/test_golden.c, tests/quant/test_kernels.c. */
 #include "quant/ggml_block.h"
 #include "quant/ggml_search.h"
 

@@ -2,7 +2,7 @@
 /* quant/ggml_pack.c - block formats: parameters and codes of one block <-> bytes.
  *
  * Codes count from 0 in the order of the format's levels (see nib_codec); only q8_0 stores them
- * otherwise, as signed bytes. */
+ * otherwise, as signed bytes. Tests: tests/quant/test_codec.c, tests/quant/test_golden.c. */
 #include "quant/ggml_block.h"
 
 #include "base/half.h"

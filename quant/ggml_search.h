@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* quant/ggml_search.h - the reference's searches for scales, one block per lane.
  *
- * Private to encode.c. Each function is the scalar procedure of ggml's quantizers with every
+ * Private to ggml_encode.c. Each function is the scalar procedure of ggml's quantizers with every
  * operation and its order kept, carried out on LANES blocks at once; where a block would stop early
  * or branch, its lane is masked. Arrays are transposed: x[i] holds element i of every block. No
  * search stores the codes of its best trial: it returns what makes them, and they are made again.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* quant/hist.c - see hist.h. */
+/* quant/hist.c - see hist.h. Tests: tests/quant/test_range.c. */
 #include "quant/hist.h"
 #include "base/cpu.h"
 #include "base/par.h"

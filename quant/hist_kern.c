@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* quant/hist_kern.c - the loops of hist.h, compiled once per instruction set (NIB_ISA). */
+/* quant/hist_kern.c - hist.h's loops, once per NIB_ISA. Tests: tests/quant/test_range.c. */
 #include "quant/hist.h"
 #include "quant/vec.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* quant/int_kern.c - see int_kern.h. Compiled once per instruction set (NIB_ISA). */
+/* quant/int_kern.c - see int_kern.h. Tests: tests/quant/test_codec_int.c. */
 #include "quant/int_kern.h"
 
 #include "quant/vec.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* quant/lanes.c - see lanes.h. Compiled once per instruction set; NIB_ISA is its name, c for
- * plain C. The loops over lanes are written for the compiler to vectorize. */
+/* quant/lanes.c - see lanes.h. Compiled once per instruction set, NIB_ISA; the loops over lanes
+ * are written for the compiler to vectorize. Tests: tests/quant/test_solver.c. */
 #include "quant/lanes.h"
 
 #include "quant/vec.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* quant/levels.c - what the solvers' loops need to know of a codec, and which loops this processor
- * runs. */
+ * runs. Tests: tests/quant/test_solver.c. */
 #include "quant/int_kern.h"
 #include "quant/lanes.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* quant/round.c - see round.h. */
+/* quant/round.c - see round.h. Tests: tests/quant/test_awq.c. */
 #include "quant/round.h"
 
 #include "base/par.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* quant/smooth.c - see smooth.h. */
+/* quant/smooth.c - see smooth.h. Tests: tests/quant/test_awq.c. */
 #include "quant/smooth.h"
 
 #include <math.h>

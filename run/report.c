@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* run/report.c - a plan, and what the solver says of it, as JSON. */
+/* run/report.c - a plan, and what the solver says of it, as JSON.
+ * Tests: tests/run/test_plan.c, tests/run/test_job.c. */
 #include "run/plan/plan.h"
 #include "run/solve/solve.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* run/plan/folder_layers.c - see folder_layers.h. */
+/* run/plan/folder_layers.c - see folder_layers.h. Tests: tests/run/test_folder_mixed.c. */
 #include "run/plan/folder_layers.h"
 
 #include <stdio.h>

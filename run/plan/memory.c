@@ -3,7 +3,8 @@
  * shapes alone.
  *
  * Roles that are not solved are counted as if they were. tests/e2e/memory.sh holds the sum against
- * what runs really take. */
+ * what runs really take.
+ * Tests: tests/run/test_target.c, tests/run/test_job.c, tests/e2e/memory.sh. */
 #include "run/plan/memory.h"
 
 #include "calib/block_pass.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* run/plan/plan_folder.c - the plan of a packed folder: linear weights of the blocks are packed, as
- * run/plan/folder_layers.h has it, everything else is copied under its name. */
+ * run/plan/folder_layers.h has it, everything else is copied under its name.
+ * Tests: tests/run/test_write_folder.c, tests/run/test_folder_mixed.c. */
 #include "base/file.h"
 #include "base/out_folder.h"
 #include "formats/target.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* run/plan/plan_importance.c - which tensors of a plan are rounded with importances from a matrix.
- */
+ * Tests: tests/run/test_plan.c, tests/cases/inputs. */
 #include "base/mem.h"
 #include "base/str.h"
 #include "run/plan/file_type.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* run/plan/plan_plain.c - the plan of a plain folder: every tensor of the model under its Hugging
- * Face name, in one dtype, whatever it was stored in. */
+ * Face name, in one dtype, whatever it was stored in. Tests: tests/run/test_write_plain.c. */
 #include "base/file.h"
 #include "infer/tokenizer.h"
 #include "run/plan/plan.h"

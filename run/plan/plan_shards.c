@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* run/plan/plan_shards.c - the order of a folder's tensors, and which file holds which. */
+/* run/plan/plan_shards.c - the order of a folder's tensors, and which file holds which.
+ * Tests: tests/run/test_write_folder.c. */
 #include "run/plan/plan.h"
 
 #include <stdio.h>

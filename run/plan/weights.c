@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* run/plan/weights.c - see weights.h. */
+/* run/plan/weights.c - see weights.h. Tests: tests/run/test_write_gguf.c. */
 #include "run/plan/weights.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* run/solve/commit.c - see commit.h. */
+/* run/solve/commit.c - see commit.h. Tests: tests/run/test_folder_kinds.c. */
 #include "run/solve/commit.h"
 
 #include "base/par.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* run/solve/divergence.c - see divergence.h. */
+/* run/solve/divergence.c - see divergence.h. Tests: tests/run/test_solve_dir.c. */
 #include "run/solve/divergence.h"
 
 #include "base/mem.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* run/solve/fingerprint.c - a fingerprint of all that decides what solving makes. */
+/* run/solve/fingerprint.c - a fingerprint of all that decides what solving makes.
+ * Tests: tests/run/test_solve_opts.c. */
 #include "run/solve/solve.h"
 
 #include "calib/fingerprint.h"

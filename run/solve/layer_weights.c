@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* run/solve/layer_weights.c - see layer_weights.h. */
+/* run/solve/layer_weights.c - see layer_weights.h. Tests: tests/run/test_steps.c. */
 #include "run/solve/layer_weights.h"
 
 #include "run/plan/weights.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* run/solve/rescale_choose.c - scales by AWQ's search or SmoothQuant's formula; see rescale.h. */
+/* run/solve/rescale_choose.c - scales by AWQ's search or SmoothQuant's formula; see rescale.h.
+ * Tests: tests/run/test_rescale_choice.c. */
 #include "run/solve/rescale_int.h"
 
 #include "infer/int8.h"

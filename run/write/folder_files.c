@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* run/write/folder_files.c - see folder_files.h. */
+/* run/write/folder_files.c - see folder_files.h. Tests: tests/run/test_write_folder.c. */
 #include "run/write/folder_files.h"
 
 #include "base/file.h"

@@ -3,7 +3,7 @@
  *
  * From a Hugging Face folder: everything that a client needs to run the model with this file alone.
  * From GGUF: a copy, with what quantizing changes. No dates, no machine's paths but the importance
- * matrix's as the user gave it: equal input gives equal bytes. */
+ * matrix's as the user gave it: equal input gives equal bytes. Tests: tests/run/test_plan.c. */
 #define _XOPEN_SOURCE 700 /* realpath */
 #include "base/file.h"
 #include "base/mem.h"
