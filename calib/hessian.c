@@ -48,14 +48,27 @@ static nib_code meet(nib_hessians *m, const nib_role *roles, size_t n_roles, siz
     return *out ? NIB_OK : nib_hessians_add(m, roles, n_roles, cols, out, err);
 }
 
+/* Those of an input's readers that are solved with its moments: no routers, no gates of shared
+ * experts; experts have moments of their own. */
+static size_t solved_roles(nib_role out[NIB_READERS_MAX], const nib_linear_input *seen)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < seen->n_roles; i++)
+        if (nib_role_is_linear(seen->role[i]) && !nib_role_is_expert(seen->role[i]))
+            out[n++] = seen->role[i];
+    return n;
+}
+
 static nib_code on_original(void *arg, const nib_linear_input *seen, nib_err *err)
 {
     nib_hessian *in;
     const nib_hessians *m = arg;
     const float *x = seen->x;
     const size_t rows = seen->rows, cols = seen->cols;
-    if (!nib_role_is_linear(seen->role[0]) || nib_role_is_expert(seen->role[0])) return NIB_OK;
-    nib_code rc = meet(arg, seen->role, seen->n_roles, cols, &in, err);
+    nib_role role[NIB_READERS_MAX];
+    const size_t n_roles = solved_roles(role, seen);
+    if (!n_roles) return NIB_OK;
+    nib_code rc = meet(arg, role, n_roles, cols, &in, err);
     if (rc || (m->only && in != m->only)) return rc;
     float *to = nib_buf_reserve(&in->original, rows, cols * sizeof *to);
     if (!to) return nib_fail_nomem(err, "activations");
@@ -71,8 +84,10 @@ static nib_code on_input(void *arg, const nib_linear_input *seen, nib_err *err)
     nib_hessian *in;
     const float *x = seen->x;
     const size_t rows = seen->rows, cols = seen->cols;
-    if (!nib_role_is_linear(seen->role[0]) || nib_role_is_expert(seen->role[0])) return NIB_OK;
-    nib_code rc = meet(m, seen->role, seen->n_roles, cols, &in, err);
+    nib_role role[NIB_READERS_MAX];
+    const size_t n_roles = solved_roles(role, seen);
+    if (!n_roles) return NIB_OK;
+    nib_code rc = meet(m, role, n_roles, cols, &in, err);
     if (rc || (m->only && in != m->only)) return rc;
     in->rows += rows;
     if (m->drift) rc = nib_accumulate_drift(in->d.p, in->original.p, x, rows, cols, m->ctx, err);

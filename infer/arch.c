@@ -482,6 +482,21 @@ static const nib_role_stem phi2_stems[] = {
     {NIB_ROLE_FFN_DOWN, "mlp.fc2"},
 };
 
+/* ---- the text part of models that see ---- */
+
+static const char *const vl_gguf_keys[] = {"rope.dimension_sections", "n_deepstack_layers",
+                                           "expert_used_count", "expert_feed_forward_length", NULL};
+/* The class's values: published configurations leave out what is as there. */
+static const nib_arch_number gemma3_numbers[] = {
+    NUMBER(n_head, "num_attention_heads", NULL, 8, NIB_HEADS_MAX),
+    NUMBER(n_head_kv, "num_key_value_heads", NULL, 4, NIB_HEADS_MAX),
+    NUMBER(n_ctx_train, "max_position_embeddings", NULL, 131072, INT32_MAX),
+    NUMBER(n_vocab, "vocab_size", NULL, 262208, NIB_WIDTH_MAX),
+    NUMBER(n_layer, "num_hidden_layers", NULL, 26, NIB_LAYERS_MAX),
+    NUMBER(n_embd, "hidden_size", NULL, 2304, NIB_WIDTH_MAX),
+    NUMBER(n_ff, "intermediate_size", NULL, 9216, NIB_WIDTH_MAX),
+};
+
 static const char *const smollm3_config_keys[] = {"no_rope_layers", "no_rope_layer_interval", NULL};
 
 #define BLOCK(list)                                                                                \
@@ -806,7 +821,7 @@ static const nib_arch archs[] = {
         .hf_classes = {"GPT2LMHeadModel"},
         .hf_blocks = "transformer.h",
         STEMS(gpt2_stems),
-        .hf_prefix = {"h.", "transformer.h."},
+        .hf_prefix = {{"h.", "transformer.h."}},
         .act = NIB_ACT_GELU_TANH,
         .layer_norm = true,
         .hf_by_input = true,
@@ -929,6 +944,68 @@ static const nib_arch archs[] = {
         .rope_part = 0.5f,
         .writes_rope_dim = true,
         .block = BLOCK(phi2),
+    },
+    {
+        .name = "qwen2vl",
+        .hf_classes = {"Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"},
+        .hf_skip = {"visual.", "model.visual."},
+        .text_part = true,
+        .hf_prefix = {{"model.language_model.", "model."},
+                      {"language_model.model.", "model."},
+                      {"language_model.lm_head.", "lm_head."}},
+        .gguf_keys = vl_gguf_keys,
+        .block = BLOCK(qwen2),
+    },
+    {
+        .name = "qwen3vl",
+        .hf_classes = {"Qwen3VLForConditionalGeneration"},
+        .hf_skip = {"visual.", "model.visual."},
+        .text_part = true,
+        .hf_prefix = {{"model.language_model.", "model."},
+                      {"language_model.model.", "model."},
+                      {"language_model.lm_head.", "lm_head."}},
+        .gguf_keys = vl_gguf_keys,
+        .deepstack = true,
+        .rope_base = 500000,
+        .block = BLOCK(qwen3),
+    },
+    {
+        .name = "qwen3vlmoe",
+        .hf_classes = {"Qwen3VLMoeForConditionalGeneration"},
+        .hf_skip = {"visual.", "model.visual."},
+        .text_part = true,
+        .hf_prefix = {{"model.language_model.", "model."},
+                      {"language_model.model.", "model."},
+                      {"language_model.lm_head.", "lm_head."}},
+        .config_keys = qwen3moe_config_keys,
+        .gguf_keys = vl_gguf_keys,
+        FUSED(stacked_experts),
+        .deepstack = true,
+        .rope_base = 500000,
+        .experts = true,
+        .share_norm = true,
+        .gguf_share_norm = true,
+        .block = BLOCK(qwen3moe),
+        .dense_block = BLOCK(qwen3),
+    },
+    {
+        .name = "gemma3",
+        .hf_classes = {"Gemma3ForConditionalGeneration"},
+        .hf_skip = {"vision_tower.", "model.vision_tower.", "multi_modal_projector.",
+                    "model.multi_modal_projector."},
+        .text_part = true,
+        .hf_prefix = {{"model.language_model.", "model."},
+                      {"language_model.model.", "model."},
+                      {"language_model.lm_head.", "lm_head."}},
+        .block = BLOCK(gemma3),
+        SETTINGS(gemma3_settings),
+        NUMBERS(gemma3_numbers),
+        .norm_eps = 1e-6f,
+        .rope_base = 1000000,
+        .rope_base_sliding = 10000,
+        .sliding_period = 6,
+        .wide_layers = 62,
+        GEMMA,
     },
 };
 

@@ -355,6 +355,11 @@ static nib_code check_model_type(const nib_json *cfg, const char *hf_class, nib_
         {"GPTNeoXForCausalLM", "gpt_neox"},
         {"Starcoder2ForCausalLM", "starcoder2"},
         {"PhiForCausalLM", "phi"},
+        {"Qwen2VLForConditionalGeneration", "qwen2_vl"},
+        {"Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl"},
+        {"Qwen3VLForConditionalGeneration", "qwen3_vl"},
+        {"Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe"},
+        {"Gemma3ForConditionalGeneration", "gemma3"},
     };
     const char *type = "";
     if (!nib_json_str(nib_json_get(cfg, "model_type"), &type)) return NIB_OK;
@@ -467,24 +472,31 @@ static nib_code hf_read(nib_hparams *hp, const nib_arch **arch, const nib_json *
         return nib_fail(err, NIB_EFORMAT, "key 'architectures' with a class name is missing");
     if (!(*arch = nib_arch_of_config(cfg))) return unknown_arch(hf_class, false, err);
     if ((rc = check_model_type(cfg, hf_class, err))) return rc;
+    const nib_json *top = cfg, *text = nib_json_get(cfg, "text_config");
+    if ((*arch)->text_part && nib_json_is_object(text)) cfg = text;
+    if ((*arch)->deepstack)
+        hp->n_deepstack = (uint32_t)nib_json_count(
+            nib_json_get(nib_json_get(top, "vision_config"), "deepstack_visual_indexes"));
     if ((rc = nib_config_check_keys(cfg, *arch, err))) return rc;
     if ((rc = hf_numbers(hp, *arch, cfg, err))) return rc;
     if ((rc = hf_experts(hp, *arch, cfg, err))) return rc;
     if ((rc = nib_sliding_from_hf(hp, hf_class, cfg, err))) return rc;
-    if (!nib_json_u64(nib_json_get(cfg, "vocab_size"), &n_vocab) || !n_vocab ||
-        n_vocab > NIB_WIDTH_MAX)
+    n_vocab = hp->n_vocab; /* the class's own */
+    nib_json_u64(nib_json_get(cfg, "vocab_size"), &n_vocab);
+    if (!n_vocab || n_vocab > NIB_WIDTH_MAX)
         return nib_fail(err, NIB_EFORMAT, "key 'vocab_size' should be a number from 1 to %d",
                         NIB_WIDTH_MAX);
     hp->n_vocab = (uint32_t)n_vocab;
     if ((rc = hf_activation(hp, *arch, cfg, err))) return rc;
     if ((rc = hf_settings(hp, *arch, cfg, err))) return rc;
     key = eps[0];
-    hp->norm_eps = 1e-5f; /* of norms with a mean everywhere */
-    if (!nib_config_first(cfg, eps, &key) && !(*arch)->layer_norm)
+    hp->norm_eps = (*arch)->norm_eps > 0 ? (*arch)->norm_eps : 1e-5f; /* norms with a mean's */
+    if (!nib_config_first(cfg, eps, &key) && !(*arch)->layer_norm && !((*arch)->norm_eps > 0))
         return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
     if ((rc = nib_config_real(cfg, key, &hp->norm_eps, err))) return rc;
     hp->tied = (*arch)->tied;
     j = nib_json_get(cfg, "tie_word_embeddings");
+    if (!j) j = nib_json_get(top, "tie_word_embeddings");
     if (j && !nib_json_is_null(j) && !nib_json_bool(j, &hp->tied))
         return nib_fail(err, NIB_EFORMAT, "'tie_word_embeddings' should be true or false");
     if ((rc = nib_rope_from_hf(hp, *arch, cfg, err))) return rc;
@@ -769,6 +781,12 @@ static void put_rope(to_gguf *w, const nib_hparams *hp)
         if (log) put_f32(w, "rope.scaling.yarn_log_multiplier", y->mscale_all);
         if (by != 1) put_f32(w, "rope.scaling.attn_factor", by);
     }
+    if (hp->sections[0]) {
+        char b[NIB_CONFIG_KEY_MAX];
+        w->ok = w->ok && nib_gguf_set_arr(w->kvs, key_of(w, b, "rope.dimension_sections"),
+                                          NIB_GGUF_I32, hp->sections, 4);
+    }
+    if (w->a->deepstack) put_u32(w, "n_deepstack_layers", hp->n_deepstack);
     if (hp->temper > 0) put_f32(w, "attention.temperature_scale", hp->temper);
     put_f32(w, "rope.freq_base", hp->rope_base);
 }

@@ -98,7 +98,6 @@ static nib_code read_longrope(rope *r, const nib_json *cfg, const nib_json *obj,
 {
     nib_code rc;
     r->scaling = NIB_ROPE_LONGROPE;
-    r->object = obj;
     if ((rc = read_original(&r->yarn.n_ctx_orig, cfg, obj, err))) return rc;
     if ((rc = read_factor(r, cfg, obj, err))) return rc;
     return nib_config_real(obj, "attention_factor", &r->yarn.attn_factor, err);
@@ -166,6 +165,8 @@ static const char *const object_keys[] = {
     "rope_theta",
     "partial_rotary_factor",
     "original_max_position_embeddings",
+    "mrope_section",
+    "mrope_interleaved",
     "rope_type",
     "type",
     "finetuned",
@@ -182,7 +183,7 @@ static const char *const object_keys[] = {
     "long_factor",
     "llama_4_scaling_beta",
 };
-enum { SCALING = 6 };
+enum { SCALING = 8 };
 
 static nib_code check_object_keys(const nib_json *obj, bool typed, nib_err *err)
 {
@@ -207,6 +208,7 @@ static nib_code read_object(rope *r, const nib_json *cfg, const nib_json *obj, n
     *r = (rope){.factor = 1};
     if ((rc = read_type(obj, &type, err))) return rc;
     if ((rc = check_object_keys(obj, *type, err))) return rc;
+    r->object = obj;
     if ((rc = nib_config_real(obj, "rope_theta", &r->base, err))) return rc;
     if ((rc = nib_config_real(obj, "partial_rotary_factor", &r->partial, err))) return rc;
     if (!*type || !strcmp(type, "default") || !strcmp(type, "mrope")) return NIB_OK;
@@ -346,6 +348,28 @@ static nib_code read_part(nib_hparams *hp, const nib_arch *a, const nib_json *cf
     return NIB_OK;
 }
 
+/* Models that see turn parts of a head by other positions than a text's, which are all the same. */
+static nib_code read_sections(nib_hparams *hp, const nib_arch *a, const nib_json *obj, nib_err *err)
+{
+    const nib_json *list = nib_json_get(obj, "mrope_section");
+    uint64_t v, sum = 0;
+    size_t n = 0;
+    if (!list) return NIB_OK;
+    if (!a->text_part)
+        return nib_fail(err, NIB_EFORMAT, "key 'mrope_section' of rope scaling is not supported");
+    if (!nib_json_is_array(list) || nib_json_count(list) > 4)
+        return nib_fail(err, NIB_EFORMAT, "'mrope_section' should be a list of numbers");
+    for (const nib_json *j = nib_json_first(list); j; j = nib_json_next(j)) {
+        if (!nib_json_u64(j, &v) || v > hp->rope_dim)
+            return nib_fail(err, NIB_EFORMAT, "'mrope_section' should hold whole numbers");
+        sum += v;
+        hp->sections[n++] = (int32_t)v;
+    }
+    if (sum == hp->rope_dim / 2) return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT, "'mrope_section' has %llu pairs, the rotation %u",
+                    (unsigned long long)sum, hp->rope_dim / 2);
+}
+
 nib_code nib_rope_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
 {
     static const char *const names[] = {"rope_parameters", "rope_scaling"};
@@ -376,6 +400,7 @@ nib_code nib_rope_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json *cf
     hp->temper_floor = (float)r->yarn.n_ctx_orig;
     if (a->sliding_unscaled && hp->window) hp->rope_base_sliding = hp->rope_base;
     if ((rc = read_part(hp, a, cfg, r->partial, err))) return rc;
+    if ((rc = read_sections(hp, a, r->object, err))) return rc;
     if (hp->rope_scaling != NIB_ROPE_LONGROPE) return NIB_OK;
     rc = read_divisors(hp->rope_long, hp, r->object, "long_factor", err);
     return rc ? rc : read_divisors(hp->rope_short, hp, r->object, "short_factor", err);

@@ -454,6 +454,21 @@ nib_code nib_graph_expert(nib_graph *g, uint32_t layer, uint32_t expert, const f
     return rc ? nib_wrap(err, "block %u, expert %u", layer, expert) : NIB_OK;
 }
 
+/* Where a branch from step `first` ends: behind the step that adds it to the residual stream, or
+ * before one that reads what came about before it. */
+static size_t end_of_branch(const nib_steps *s, size_t first, size_t last)
+{
+    bool there[NIB_REG_COUNT] = {[NIB_REG_X] = true};
+    there[s->step[first].a] = true;
+    for (size_t i = first; i < s->n; i++) {
+        const nib_step *t = &s->step[i];
+        if (nib_step_reads_other(t, there)) return i;
+        there[t->to] = true;
+        if (i >= last && t->to == NIB_REG_X) return i + 1;
+    }
+    return s->n;
+}
+
 nib_code nib_graph_branch(nib_graph *g, uint32_t layer, nib_role role, const float *x, size_t n_seq,
                           size_t n_tok, float *y, nib_err *err)
 {
@@ -461,11 +476,12 @@ nib_code nib_graph_branch(nib_graph *g, uint32_t layer, nib_role role, const flo
     const nib_steps *steps = nib_model_steps(g->m, layer);
     block s = {.g = g, .steps = steps, .layer = layer, .n_seq = n_seq, .n_tok = n_tok};
     const size_t first = nib_steps_first_reader(steps, role);
-    size_t last = nib_steps_last_reader(steps, role);
-    while (steps->step[last].to != NIB_REG_X) last++;
+    const size_t end = end_of_branch(steps, first, nib_steps_last_reader(steps, role));
     nib_code rc = bind(&s, first, y, (float *)x, err);
-    if (!rc) memset(y, 0, s.rows * s.width[NIB_REG_X] * sizeof *y);
-    if (!rc) rc = run(&s, first, last + 1, err);
+    const size_t n = s.rows * s.width[NIB_REG_X];
+    if (!rc) memset(y, 0, n * sizeof *y);
+    if (!rc) rc = run(&s, first, end, err);
+    if (!rc && steps->step[end - 1].to != NIB_REG_X) memcpy(y, s.at[end - 1].to, n * sizeof *y);
     return rc ? nib_wrap(err, "block %u", layer) : NIB_OK;
 }
 

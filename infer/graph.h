@@ -87,8 +87,8 @@ NIB_MUST_USE nib_code nib_graph_expert(nib_graph *g, uint32_t layer, uint32_t ex
 
 /* The rest of a branch of block `layer`, attention or feed-forward, from the input of the linear
  * `role` on: y[rows][n_embd] is what the branch adds to the residual when x[rows][in] is what role,
- * and the linears that share its input, are given. Whole sequences from position 0; not for a graph
- * with a cache. y is not x. */
+ * and the linears that share its input, are given; without the gate of a shared expert. Whole
+ * sequences from position 0; not for a graph with a cache. y is not x. */
 NIB_MUST_USE nib_code nib_graph_branch(nib_graph *g, uint32_t layer, nib_role role, const float *x,
                                        size_t n_seq, size_t n_tok, float *y, nib_err *err);
 

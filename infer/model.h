@@ -86,6 +86,8 @@ typedef struct nib_arch {
     bool ff_of_width;        /* the feed-forward width is 4 times the width by default  */
     bool no_gguf;            /* llama.cpp does not know it                              */
     bool sliding_unscaled;   /* sliding layers turn without the scaling of the others   */
+    bool text_part;          /* config.json has the text model's keys in "text_config"  */
+    bool deepstack;          /* features of images go into so many blocks               */
     bool yarn_not_truncated; /* its rotation's corner pairs are no whole numbers        */
     bool sliding_turn;       /* sliding layers alone are turned                         */
     bool no_head_dim_key;    /* GGUF has no key for the size of a head                  */
@@ -100,8 +102,8 @@ typedef struct nib_arch {
     bool when_standard; /* where the key is absent                                              */
     const nib_arch_number *numbers; /* [n_numbers] */
     size_t n_numbers;
-    const char *hf_prefix[2]; /* NULL, or in place of names' first part, which is the other one  */
-    const char *hf_skip[3]; /* tensors of other parts of the model: their names begin so         */
+    const char *hf_prefix[3][2]; /* first parts of names, and what stands for them */
+    const char *hf_skip[4]; /* tensors of other parts of the model: their names begin so         */
     bool hf_attention_bias, hf_mlp_bias; /* flags that the first of hf_classes has in config.json */
     bool writes_hf;       /* infer/config_hf.c knows its keys                                    */
     bool writes_rope_dim; /* GGUF key rope.dimension_count, vocab_size                          */
@@ -112,6 +114,8 @@ typedef struct nib_arch {
     bool query_scale;     /* scores have a scale of their own (query_pre_attn_scalar)           */
     const nib_arch_setting *settings; /* [n_settings] */
     size_t n_settings;
+    float norm_eps; /* of configurations that do not say; 0: they have to, or 1e-5 of norms     */
+                    /* with a mean                                                             */
     uint32_t head_dim; /* the same; 0: the width's share of a head                           */
     float rope_base, rope_base_sliding; /* the same; 0: 10000, and the same for all layers       */
     uint32_t wide_layers; /* llama.cpp scales scores of a model of so many blocks by the root of */
@@ -178,6 +182,8 @@ typedef struct {
     nib_rope_yarn yarn;
     uint32_t rope_dim; /* columns of a head that are turned                        */
     float rope_long[NIB_ROPE_PAIRS_MAX], rope_short[NIB_ROPE_PAIRS_MAX]; /* longrope's divisors */
+    int32_t sections[4]; /* pairs that turn by time, height, width of an image: equal in text */
+    uint32_t n_deepstack;
     float temper, temper_floor; /* TEMPER: queries times 1 + temper ln(1 + floor(p / floor))    */
     bool chunked;               /* a window is a chunk: tokens see their own, from its first on */
     bool layer_norm, alibi;

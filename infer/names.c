@@ -153,10 +153,13 @@ static const char *in_block(const char *name, const char *prefix, uint32_t *laye
 /* The name as most models have it, where this one's has another first part. */
 static const char *usual_name(const nib_arch *a, const char *name, char *buf, size_t size)
 {
-    const size_t n = a->hf_prefix[0] ? strlen(a->hf_prefix[0]) : 0;
-    if (!n || strncmp(name, a->hf_prefix[0], n)) return name;
-    snprintf(buf, size, "%s%s", a->hf_prefix[1], name + n);
-    return buf;
+    for (size_t i = 0; i < sizeof a->hf_prefix / sizeof *a->hf_prefix; i++) {
+        const size_t n = a->hf_prefix[i][0] ? strlen(a->hf_prefix[i][0]) : 0;
+        if (!n || strncmp(name, a->hf_prefix[i][0], n)) continue;
+        snprintf(buf, size, "%s%s", a->hf_prefix[i][1], name + n);
+        return buf;
+    }
+    return name;
 }
 
 const nib_fused *nib_place_fused(const nib_arch *a, const char *name, nib_place *first)

@@ -30,6 +30,13 @@ static bool writes(const nib_step *s, nib_reg r)
     return s->to == r && !adjusts(s);
 }
 
+bool nib_step_reads_other(const nib_step *s, const bool there[NIB_REG_COUNT])
+{
+    for (nib_reg r = 0; r < NIB_REG_COUNT; r++)
+        if (!there[r] && reads(s, r)) return true;
+    return false;
+}
+
 /* The last step before `end` that gave the register its value; s->n: it came from outside. */
 static size_t writer_before(const nib_steps *s, nib_reg r, size_t end)
 {

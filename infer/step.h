@@ -159,6 +159,9 @@ void nib_steps_inputs(nib_inputs *out, const nib_steps *s);
 size_t nib_steps_first_reader(const nib_steps *s, nib_role linear);
 size_t nib_steps_last_reader(const nib_steps *s, nib_role linear);
 
+/* Does the step read a register that is not there? */
+bool nib_step_reads_other(const nib_step *s, const bool there[NIB_REG_COUNT]);
+
 /* What becomes of the output of a linear. */
 typedef struct {
     bool scores; /* a query or a key: what counts is their product        */

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Models of tests/golden/arch (NIB_GOLDEN) that Transformers computed: from the folder, and from
- * the F32 GGUF file made of it, the forward pass has the reference's logits. The arguments are the
- * names of the folders; their README says what is in them. */
+ * the F32 GGUF file made of it, the forward pass has the reference's logits. With --solve as the
+ * first argument: rescaled and solved, as a GGUF file and as a GPTQ folder, they are about what
+ * they were. The arguments are the names of the folders; their README says what is in them. */
 #include "base/cpu.h"
 #include "infer/graph.h"
 #include "infer/loss.h"
-#include "tests/run/fixture.h"
+#include "tests/run/solving.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -108,6 +109,26 @@ static double mean_loss(const float *logits, size_t n_vocab, const int32_t *ids)
     return sum / (ROWS - SEQS);
 }
 
+/* By how much of their size the logits are off. */
+static double distance(const char *path, const reference *r)
+{
+    opened o;
+    open_model(&o, path);
+    const size_t n = ROWS * (size_t)o.model.hp.n_vocab;
+    double off = 0, size = 0;
+    float *logits = nib_alloc(n, sizeof *logits);
+    assert_non_null(logits);
+    forward(&o.model, r->ids, logits);
+    for (size_t i = 0; i < n; i++) {
+        const double expected = (double)r->logits[i], d = (double)logits[i] - expected;
+        off += d * d;
+        size += expected * expected;
+    }
+    nib_free(logits);
+    close_model(&o);
+    return sqrt(off / size);
+}
+
 static void compare(const char *path, const reference *r)
 {
     opened o;
@@ -159,28 +180,88 @@ static bool is_known_to_llamacpp(const char *dir)
     return known;
 }
 
-/* The export wants a tokenizer beside the weights. */
-static void from_a_gguf(void **state)
+/* The folder with a tokenizer beside the weights; NAME in the scratch folder. */
+static const char *with_tokenizer(const char *folder)
 {
-    const char *folder = *state;
-    const char *dir = scratch(folder), *gguf = scratch("out.gguf");
-    reference r;
+    const char *dir = scratch(folder);
     assert_int_equal(mkdir(dir, 0777), 0);
     link_to(dir, folder, "config.json");
     link_to(dir, folder, "model.safetensors");
     link_to(dir, "tokenizer-256", "tokenizer.json");
     link_to(dir, "tokenizer-256", "tokenizer_config.json");
+    return dir;
+}
+
+static void from_a_gguf(void **state)
+{
+    const char *folder = *state;
+    const char *dir = with_tokenizer(folder), *gguf = scratch("out.gguf");
+    const nib_recipe f32 = {.out = gguf, .type = "f32", .force = true};
+    reference r;
     if (!is_known_to_llamacpp(dir)) {
         nib_err err = {0};
-        const nib_recipe f32 = {.out = gguf, .type = "f32", .force = true};
         assert_int_equal(quantize(dir, &f32, NULL, 2, NULL, &err), NIB_EINVAL);
         assert_non_null(strstr(err.msg, "llama.cpp does not know"));
         return;
     }
-    quantize_ok(dir, &(nib_recipe){.out = gguf, .type = "f32", .force = true}, NULL);
+    quantize_ok(dir, &f32, NULL);
     open_reference(&r, folder);
     compare(gguf, &r);
     close_reference(&r);
+}
+
+/* ---- solved ---- */
+
+/* How far the logits of these models, whose weights are random, may go: five bits change them by
+ * less than a third of their size, four by up to 0.8. Those of another model are off by the root
+ * of 2. */
+static const double FIVE_BITS = 0.5, FOUR_BITS = 1;
+
+static void solved(const char *model, const char *out, const char *folder,
+                   const nib_packing *packing)
+{
+    nib_err err = {0};
+    nib_solve_report report = {0};
+    reference r;
+    const variation v = {.model = model,
+                         .type = "q4_k_m", /* rows are short: q5_0 stands in */
+                         .windows = 8,
+                         .folder = packing,
+                         .transform = NIB_TRANSFORM_AWQ};
+    must(solve(out, &v, &report, &err), &err);
+    nib_solve_report_free(&report);
+    open_reference(&r, folder);
+    const double off = distance(out, &r);
+    if (!(off < (packing ? FOUR_BITS : FIVE_BITS)))
+        fail_msg("%s: logits are off by %.3f of their size", out, off);
+    close_reference(&r);
+}
+
+/* Scores with a scale that GGUF has no key for go into a file of floats first. */
+static bool has_own_scale(const char *dir)
+{
+    opened o;
+    open_model(&o, dir);
+    const bool own = o.model.hp.attn_scale != nib_usual_attn_scale(&o.model.hp, o.model.arch);
+    close_model(&o);
+    return own;
+}
+
+static void solved_gguf(void **state)
+{
+    const char *model = with_tokenizer(*state);
+    if (!is_known_to_llamacpp(model)) return;
+    if (has_own_scale(model)) {
+        quantize_ok(model, &(nib_recipe){.out = scratch("f32.gguf"), .type = "f32"}, NULL);
+        model = scratch("f32.gguf");
+    }
+    solved(model, scratch("solved.gguf"), *state, NULL);
+}
+
+static void solved_folder(void **state)
+{
+    const nib_packing gptq = {.kind = NIB_PACKING_GPTQ, .bits = 4, .group = 32, .sym = true};
+    solved(scratch(*state), scratch("solved"), *state, &gptq);
 }
 
 int main(int argc, char **argv)
@@ -189,11 +270,15 @@ int main(int argc, char **argv)
     struct CMUnitTest tests[2 * FOLDERS_MAX];
     char name[2 * FOLDERS_MAX][64];
     size_t n = 0;
-    for (int i = 1; i < argc && i <= FOLDERS_MAX; i++)
-        for (int gguf = 0; gguf < 2; gguf++, n++) {
-            snprintf(name[n], sizeof name[n], "%s %s", argv[i], gguf ? "gguf" : "folder");
-            tests[n] = (struct CMUnitTest){name[n], gguf ? from_a_gguf : from_the_folder, NULL,
-                                           NULL, argv[i]};
+    const bool solves = argc > 1 && !strcmp(argv[1], "--solve");
+    for (int i = 1 + solves; i < argc && i <= FOLDERS_MAX; i++)
+        for (int second = 0; second < 2; second++, n++) {
+            snprintf(name[n], sizeof name[n], "%s %s", argv[i],
+                     solves ? (second ? "solved folder" : "solved gguf")
+                            : (second ? "gguf" : "folder"));
+            CMUnitTestFunction f = solves ? (second ? solved_folder : solved_gguf)
+                                          : (second ? from_a_gguf : from_the_folder);
+            tests[n] = (struct CMUnitTest){name[n], f, NULL, NULL, argv[i]};
         }
     return _cmocka_run_group_tests("arch_golden", tests, n, scratch_make, scratch_remove);
 }
