@@ -3,7 +3,8 @@
 # tests/style/check.sh - do the rules of the house hold? Prints every breach; fails when there is one.
 #   check.sh ROOT COMPILER...
 # Rules: a folder includes only itself and those before it; paths of includes start at the root; each header compiles
-# alone; the first line is the licence; no file speaks of places on somebody's machine, or leaves work undone.
+# alone; the first line is the licence; a source file FOLDER/.../NAME.c is tested by tests/FOLDER/test_NAME.c, or test_PART.c
+# where NAME is PART_more, or its first comment says by what: "Tests: PATH, PATH."; no file speaks of places on somebody's machine, or leaves work undone.
 set -u
 root=$1
 shift
@@ -36,6 +37,27 @@ done
 # shellcheck disable=SC2086
 awk 'FNR == 1 && $0 != "/* SPDX-License-Identifier: MIT */" { print FILENAME ":1: the licence line is missing" }' \
     $sources >>"$breaches"
+
+# tests: a file of that name, or files and folders that are there
+find base quant formats infer calib run cli -name '*.c' 2>/dev/null | sort | xargs awk '
+    FNR == 1 { head = ""; within = 1; next }
+    !within { next }
+    { line = $0; sub(/^ \* ?/, " ", line); head = head line }
+    /\*\// {
+        within = 0
+        sub(/\. *\*\/.*/, "", head)
+        print FILENAME, sub(/.* Tests: /, "", head) ? head : ""
+    }' | while read -r f paths; do
+    own=tests/${f%%/*}/test_${f##*/}
+    part=${f##*/}
+    part=tests/${f%%/*}/test_${part%%_*}.c
+    [ -f "$own" ] || [ -f "$part" ] || [ -n "$paths" ] ||
+        echo "$f: there is no $own, and the first comment does not end with 'Tests: PATH, PATH.'"
+    for path in $(echo "$paths" | tr ',' ' '); do
+        [ -e "$path" ] || echo "$f: its tests are not there: $path"
+    done
+done >>"$breaches"
+
 # The words are put together here, so that this file does not find itself.
 places="/wo""rk/|/ho""me/|/ro""ot/|/Use""rs/"
 marks="TO""DO|FIX""ME|XX""X:|HA""CK"
