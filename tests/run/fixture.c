@@ -83,6 +83,8 @@ const char *random_model(const char *name, const gen_family *family, uint32_t hi
                      .kv_heads = 2,
                      .head_dim = hidden / 4,
                      .vocab = 2100,
+                     .experts = 8,
+                     .experts_used = 2,
                      .dtype = dtype,
                      .shards = 2,
                      .seed = 11,
