@@ -95,12 +95,40 @@ nib_imatrix_entry *nib_imatrix_find(const nib_imatrix *m, const char *name)
     return m->n ? bsearch(name, m->entry, m->n, sizeof *m->entry, compare_key) : NULL;
 }
 
+size_t nib_imatrix_few(const nib_imatrix_entry *e)
+{
+    size_t n = 0;
+    for (size_t i = 0; e->n_mat > 1 && i < e->n_mat; i++) n += e->counts[i] < NIB_IMATRIX_FEW;
+    return n;
+}
+
+/* The sums of channel j and the rows of all matrices. */
+static double sum_of_all(const nib_imatrix_entry *e, size_t j, double *rows)
+{
+    double sum = 0;
+    *rows = 0;
+    for (size_t i = 0; i < e->n_mat; i++) {
+        if (!(e->counts[i] > 0)) continue;
+        sum += e->in_sum2[i * e->cols + j];
+        *rows += e->counts[i];
+    }
+    return sum;
+}
+
 void nib_imatrix_values(const nib_imatrix_entry *e, size_t first, size_t n, float *importance)
 {
-    const double *sum = e->in_sum2 + first * e->cols;
-    for (size_t i = 0; i < n * e->cols; i++) {
-        const double count = e->counts[first + i / e->cols];
-        importance[i] = count > 0 ? (float)(sum[i] / count) : 1.0f;
+    for (size_t i = first; i < first + n; i++) {
+        const double seen = e->counts[i] > 0 ? e->counts[i] : 0;
+        const bool few = e->n_mat > 1 && seen < NIB_IMATRIX_FEW;
+        for (size_t j = 0; j < e->cols; j++, importance++) {
+            double sum = seen > 0 ? e->in_sum2[i * e->cols + j] : 0, rows = seen, all_rows = 0;
+            const double all = few ? sum_of_all(e, j, &all_rows) : 0;
+            if (all_rows > 0) {
+                sum += NIB_IMATRIX_FEW * (all / all_rows);
+                rows += NIB_IMATRIX_FEW;
+            }
+            *importance = rows > 0 ? (float)(sum / rows) : 1.0f;
+        }
     }
 }
 

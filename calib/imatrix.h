@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { NIB_IMATRIX_FEW = 16 };
 enum { NIB_IMATRIX_LEGACY_CHUNK = 512 }; /* llama.cpp's default chunk; the file does not say */
 
 typedef struct {
@@ -60,10 +61,15 @@ NIB_MUST_USE nib_code nib_imatrix_add_dataset(nib_imatrix *m, const char *name, 
 /* Put entries in order; a name that appears twice is an error. */
 NIB_MUST_USE nib_code nib_imatrix_sort(nib_imatrix *m, nib_err *err);
 
+/* Matrices of the entry that saw fewer than NIB_IMATRIX_FEW rows, where it has several. */
+size_t nib_imatrix_few(const nib_imatrix_entry *e);
+
 /* Entry of a weight; NULL when there is none. */
 nib_imatrix_entry *nib_imatrix_find(const nib_imatrix *m, const char *name);
-/* importance[n][cols] = in_sum2 / counts of matrices [first, first + n); all 1 where the count is
- * <= 0. */
+/* importance[n][cols] = in_sum2 / counts of matrices [first, first + n); all 1 where the entry has
+ * no counts at all. A matrix of several (an expert) that saw fewer than NIB_IMATRIX_FEW rows has
+ * the mean of all mixed in, as if it had seen it NIB_IMATRIX_FEW times; the reference takes such
+ * sums as they are, and all 1 for none. */
 void nib_imatrix_values(const nib_imatrix_entry *e, size_t first, size_t n, float *importance);
 
 #endif

@@ -85,6 +85,28 @@ static nib_code add_names(nib_imatrix *m, const nib_sample *s, nib_err *err)
     return rc;
 }
 
+/* How many tokens the experts saw, block by block where some saw few. */
+static void say_experts(const nib_imatrix *m, nib_log *log)
+{
+    for (size_t i = 0; i < m->n; i++) {
+        const nib_imatrix_entry *e = &m->entry[i];
+        size_t none = 0;
+        double least = e->counts[0], sum = 0;
+        if (!nib_imatrix_few(e)) continue;
+        for (size_t k = 0; k < e->n_mat; k++) {
+            none += !(e->counts[k] > 0);
+            least = e->counts[k] < least ? e->counts[k] : least;
+            sum += e->counts[k];
+        }
+        nib_info(
+            log,
+            "%s: %zu of %zu experts saw no token and %zu fewer than %d (least %.0f, mean %.0f); "
+            "more text, or more kinds of it, reaches more of them",
+            e->name, none, e->n_mat, nib_imatrix_few(e), NIB_IMATRIX_FEW, least,
+            sum / (double)e->n_mat);
+    }
+}
+
 static nib_code write_importances(const nib_model *m, const nib_sample *s, const nib_windows *w,
                                   const char *partial, const nib_ctx *ctx, nib_err *err)
 {
@@ -100,6 +122,7 @@ static nib_code write_importances(const nib_model *m, const nib_sample *s, const
     if (!rc) rc = add_names(&stats, s, err);
     if (!rc) rc = nib_imatrix_save(&stats, opt.out, opt.force, err);
     if (!rc) {
+        say_experts(&stats, ctx->log);
         remove(partial); /* mostly there is none */
         printf("%s: %zu weights, from %zu windows of %zu tokens\n", opt.out, stats.n, w->n,
                w->n_ctx);

@@ -51,7 +51,7 @@ static nib_code find_importance(const nib_plan *p, const nib_plan_tensor *t, con
 
 static nib_code attach(nib_plan *p, const nib_imatrix *im, nib_log *log, nib_err *err)
 {
-    size_t total = 0, at = 0;
+    size_t total = 0, at = 0, few = 0, experts = 0;
     nib_code rc;
     const nib_imatrix_entry *e;
     for (size_t i = 0; i < p->n; i++) {
@@ -66,6 +66,8 @@ static nib_code attach(nib_plan *p, const nib_imatrix *im, nib_log *log, nib_err
         if (e) {
             const size_t n = nib_plan_matrices(t), first = n < e->n_mat ? t->place.expert : 0;
             nib_imatrix_values(e, first, n, p->importance + at);
+            if (n > 1 || !t->place.expert) few += nib_imatrix_few(e);
+            if (n > 1 || !t->place.expert) experts += e->n_mat > 1 ? e->n_mat : 0;
             t->importance = p->importance + at;
             at += n * e->cols;
         }
@@ -75,6 +77,11 @@ static nib_code attach(nib_plan *p, const nib_imatrix *im, nib_log *log, nib_err
             nib_debug(log, "no importances for %s", t->name);
         }
     }
+    if (few)
+        nib_info(log,
+                 "%zu of %zu importances of experts are of fewer than %d tokens: the mean of their "
+                 "block's experts is mixed in",
+                 few, experts, NIB_IMATRIX_FEW);
     return NIB_OK;
 }
 
