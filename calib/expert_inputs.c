@@ -41,14 +41,20 @@ static nib_code add_rows(nib_expert_inputs *e, const nib_linear_input *in, nib_e
     return NIB_OK;
 }
 
-nib_code nib_expert_inputs_see(nib_expert_inputs *e, const nib_linear_input *in, nib_err *err)
+static nib_code on_input(void *arg, const nib_linear_input *in, nib_err *err)
 {
+    nib_expert_inputs *e = arg;
     if (in->role[0] == NIB_ROLE_FFN_ROUTER) {
         e->before = e->rows;
         e->rows += in->rows;
         return nib_activation_store_put(&e->x, e->before, in->rows, in->x, err);
     }
     return in->role[0] == NIB_ROLE_FFN_GATE_EXPS ? add_rows(e, in, err) : NIB_OK;
+}
+
+nib_observer nib_expert_inputs_observer(nib_expert_inputs *e)
+{
+    return (nib_observer){on_input, e};
 }
 
 nib_code nib_expert_inputs_get(const nib_expert_inputs *e, uint32_t expert, size_t first, size_t n,

@@ -32,9 +32,9 @@ void nib_expert_inputs_free(nib_expert_inputs *e); /* accepts {0} */
 
 /* Before a pass through a block. */
 void nib_expert_inputs_start(nib_expert_inputs *e);
-/* What routers and experts read, in a pass over whole windows; other inputs are passed over. */
-NIB_MUST_USE nib_code nib_expert_inputs_see(nib_expert_inputs *e, const nib_linear_input *in,
-                                            nib_err *err);
+/* What routers and experts read, in a pass over whole windows; other inputs are passed over. Keeps a
+ * pointer to e. */
+nib_observer nib_expert_inputs_observer(nib_expert_inputs *e);
 /* Rows [first, first + n) of what the expert read into x[n][n_embd]. */
 NIB_MUST_USE nib_code nib_expert_inputs_get(const nib_expert_inputs *e, uint32_t expert,
                                             size_t first, size_t n, float *x, nib_err *err);

@@ -36,6 +36,16 @@ typedef struct {
     void *arg;
 } nib_observer;
 
+/* Several that watch one pass, in this order; start with {.n = 0}. */
+typedef struct {
+    nib_observer of[4];
+    size_t n;
+} nib_observers;
+
+void nib_observers_add(nib_observers *all, nib_observer one);
+/* Keeps a pointer to all. */
+nib_observer nib_observers_watch(nib_observers *all);
+
 /* max_seq: most sequences of a batch; max_ctx: most positions of a sequence, cache included.
  * cache: keep keys and values of every layer for later calls with pos > 0; without it every batch
  * is of whole sequences, pos = 0, and they live for the length of one block. Memory is taken as

@@ -169,6 +169,28 @@ void nib_graph_free(nib_graph *g)
     nib_free(g);
 }
 
+/* ---- observers ---- */
+
+static nib_code watch_all(void *arg, const nib_linear_input *in, nib_err *err)
+{
+    const nib_observers *all = arg;
+    nib_code rc = NIB_OK;
+    for (size_t i = 0; i < all->n && !rc; i++)
+        rc = all->of[i].linear_input(all->of[i].arg, in, err);
+    return rc;
+}
+
+void nib_observers_add(nib_observers *all, nib_observer one)
+{
+    assert(all->n < sizeof all->of / sizeof *all->of);
+    all->of[all->n++] = one;
+}
+
+nib_observer nib_observers_watch(nib_observers *all)
+{
+    return (nib_observer){watch_all, all};
+}
+
 const nib_model *nib_graph_model(const nib_graph *g)
 {
     return g->m;

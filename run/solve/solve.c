@@ -192,20 +192,17 @@ static nib_code gather_original(solver *s, uint32_t layer, size_t from, size_t e
 
 /* Batch by batch through the block: with drift the original model's activations, which move on if
  * nothing is gathered from this block again (`last`), then those of the quantized blocks, which
- * move on if they are to (`keep`). */
-static nib_code on_input(void *arg, const nib_linear_input *in, nib_err *err)
+ * move on if they are to (`keep`); `ranges` of these too. */
+static nib_code gather(solver *s, uint32_t layer, bool last, bool keep, bool ranges, nib_err *err)
 {
-    solver *s = arg;
-    const nib_observer moments = nib_hessians_observer(&s->moments);
-    nib_code rc = s->experts.of ? nib_expert_inputs_see(&s->experts, in, err) : NIB_OK;
-    return rc ? rc : moments.linear_input(moments.arg, in, err);
-}
-
-static nib_code gather(solver *s, uint32_t layer, bool last, bool keep, nib_err *err)
-{
-    const nib_observer obs = {on_input, s};
+    nib_observers all = {.n = 0};
+    if (s->experts.of) nib_observers_add(&all, nib_expert_inputs_observer(&s->experts));
+    nib_observers_add(&all, nib_hessians_observer(&s->moments));
+    if (ranges) nib_observers_add(&all, nib_input_ranges_observer(&s->activations));
+    const nib_observer obs = nib_observers_watch(&all);
     nib_code rc = NIB_OK;
     nib_expert_inputs_start(&s->experts);
+    if (ranges) nib_input_ranges_free(&s->activations);
     for (size_t i = 0; i < s->n_calib && !rc; i += s->runner.batch) {
         const size_t end = s->n_calib - i < s->runner.batch ? s->n_calib : i + s->runner.batch;
         if (s->moments.drift) rc = gather_original(s, layer, i, end, last, err);
@@ -255,18 +252,21 @@ static nib_code observe_ranges(solver *s, uint32_t layer, bool keep, nib_err *er
     return nib_block_pass_run(&s->x, &s->runner, layer, 0, s->n_calib, keep, &obs, err);
 }
 
-/* Moments of the loaded block's inputs; the block is rescaled by them; ranges of the new inputs.
- * Without propagation the windows move on in the last pass: the block still computes the same. */
+/* Moments of the loaded block's inputs, and their ranges; where the block is rescaled, by these
+ * moments, ranges are those of the new inputs. Without propagation the windows move on in the last
+ * pass: the block still computes the same. */
 static nib_code study_block(solver *s, uint32_t layer, nib_err *err)
 {
-    const bool ranges = nib_plan_measures_ranges(s->p), move = !s->opts->propagate;
+    const bool ranges = nib_plan_measures_ranges(s->p), move = !s->opts->propagate,
+               again = ranges && s->rescaler; /* inputs change */
     nib_code rc = NIB_OK;
     if (s->opts->stats) return read_moments(s, layer, err);
     if (s->rescaler) rc = nib_rescale_begin(s->rescaler, &s->block, &s->x, s->n_calib, err);
     nib_hessians_start(&s->moments);
-    if (!rc) rc = gather(s, layer, !s->opts->true_sequential, move && !ranges, err);
+    if (!rc)
+        rc = gather(s, layer, !s->opts->true_sequential, move && !again, ranges && !again, err);
     if (!rc && s->rescaler) rc = rescale_block(s, err);
-    return rc || !ranges ? rc : observe_ranges(s, layer, move, err);
+    return rc || !again ? rc : observe_ranges(s, layer, move, err);
 }
 
 /* ---- experts ---- */
@@ -379,7 +379,7 @@ static nib_code renew(solver *s, uint32_t layer, size_t i, nib_err *err)
 {
     const size_t last = s->moments.n - !has_experts(s, layer);
     nib_hessians_renew(&s->moments, i < s->moments.n ? i : i - 1);
-    return gather(s, layer, i == last, false, err);
+    return gather(s, layer, i == last, false, false, err);
 }
 
 static nib_code solve_block(solver *s, uint32_t layer, nib_err *err)
@@ -517,8 +517,8 @@ static double windows_of_block(const solver *s)
     nib_inputs inputs;
     nib_steps_inputs(&inputs, nib_model_steps(s->m, 0));
     const size_t rounds = s->opts->true_sequential ? inputs.n : 1,
-                 passes = rounds * (1u + s->moments.drift) + nib_plan_measures_ranges(s->p) +
-                          s->opts->propagate,
+                 passes = rounds * (1u + s->moments.drift) +
+                          (s->rescaler && nib_plan_measures_ranges(s->p)) + s->opts->propagate,
                  held = s->original.n;
     return (double)(passes * s->n_calib + 2 * held + s->plain.n + s->rescaled.n);
 }
