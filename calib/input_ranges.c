@@ -44,7 +44,7 @@ static nib_code new_input(nib_input_ranges *a, uint32_t layer, const nib_role *r
         a->input = grown;
         a->room = room;
     }
-    assert(n_roles <= NIB_INPUT_ROLES);
+    assert(n_roles <= NIB_READERS_MAX);
     nib_input_histogram *in = *out = &a->input[a->n++];
     *in = (nib_input_histogram){.layer = layer, .n_roles = n_roles};
     memcpy(in->role, roles, n_roles * sizeof *roles);

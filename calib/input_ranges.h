@@ -14,7 +14,7 @@
 /* One input: the weights that read it, and what was seen. */
 typedef struct {
     uint32_t layer;
-    nib_role role[NIB_INPUT_ROLES];
+    nib_role role[NIB_READERS_MAX];
     size_t n_roles;
     nib_hist hist;
 } nib_input_histogram;

@@ -143,9 +143,9 @@ static nib_code read_weight(nib_ranges *r, nib_input_range *in, const nib_json *
                         gguf, expected, hf);
     if (p.layer != in->layer)
         return nib_fail(err, NIB_EFORMAT, "'%s' is not of layer %u", gguf, in->layer);
-    if (in->n_roles == NIB_INPUT_ROLES || nib_ranges_find(r, p.layer, p.role))
+    if (in->n_roles == NIB_READERS_MAX || nib_ranges_find(r, p.layer, p.role))
         return nib_fail(err, NIB_EFORMAT, "'%s' is listed twice, or with more than %d others", gguf,
-                        NIB_INPUT_ROLES - 1);
+                        NIB_READERS_MAX - 1);
     in->role[in->n_roles++] = p.role;
     return NIB_OK;
 }

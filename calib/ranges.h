@@ -23,11 +23,10 @@
 #include "infer/model.h"
 #include "quant/range.h"
 
-enum { NIB_INPUT_ROLES = 3 }; /* weights that share an input, at most: q, k, v */
 
 typedef struct {
     uint32_t layer;
-    nib_role role[NIB_INPUT_ROLES]; /* of the weights that read it */
+    nib_role role[NIB_READERS_MAX]; /* of the weights that read it */
     size_t n_roles;
     uint64_t values, batches;
     float min, max; /* extremes that were seen */

@@ -433,6 +433,9 @@ static nib_code set_up_rescaling(solver *s, nib_err *err)
     s->report->rescaled = nib_calloc(most, sizeof *s->report->rescaled);
     if (!s->report->rescaled) return nib_fail_nomem(err, "a report");
     nib_code rc = nib_rescaler_new(&s->rescaler, s->p, &s->opts->rescale, &s->runner, s->ctx, err);
+    if (s->m->hp.n_expert)
+        nib_info(s->ctx->log,
+                 "channels of what experts read are not rescaled, those of attention are");
     if (!rc) rc = nib_block_pass_open(&s->plain, &s->runner, 0, windows, UINT64_MAX, NULL, err);
     if (!rc) rc = nib_block_pass_open(&s->rescaled, &s->runner, 0, windows, UINT64_MAX, NULL, err);
     return rc;
