@@ -239,7 +239,7 @@ static void solving_beats_rounding(void **state)
     v.no_propagate = true;
     solve_ok(scratch("solved.gguf"), &v);
     const double solved = error_of(scratch("solved.gguf"));
-    print_message("error of experts: rounded %.4f, solved %.4f\n", rounded, solved);
+    print_message("# error of experts: rounded %.4f, solved %.4f\n", rounded, solved);
     assert_true(solved < 0.6 * rounded);
 }
 
