@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* cli/cmd_compare.c - how far models' predictions are from those of the model they come from.
  * Tests: tests/cases/commands. */
+#include "base/file.h"
 #include "base/mem.h"
+#include "cli/gates.h"
 #include "cli/io.h"
 #include "cli/opened.h"
 #include "cli/opts.h"
@@ -15,19 +17,30 @@
 
 static struct {
     nib_scoring scoring;
-    double max_kl;
-    bool json;
-} opt = {.scoring = NIB_SCORING_DEFAULT, .max_kl = -1};
+    nib_gates gates;
+    const char *junit, *markdown;
+    bool json, force;
+} opt = {.scoring = NIB_SCORING_DEFAULT};
 
 static const nib_opt rows[] = {
     NIB_SCORING_OPTS(opt.scoring),
-    {.name = "max-kl",
-     .kind = NIB_OPT_NUM,
-     .target = &opt.max_kl,
-     .max = 1e9,
-     .metavar = "X",
-     .help = "exit with status 3 when a mean divergence is above X"},
     {.name = "json", .kind = NIB_OPT_FLAG, .target = &opt.json, .help = "print the result as JSON"},
+    {.name = "junit",
+     .kind = NIB_OPT_STR,
+     .target = &opt.junit,
+     .metavar = "FILE",
+     .help = "also write the verdicts as JUnit's XML"},
+    {.name = "markdown",
+     .kind = NIB_OPT_STR,
+     .target = &opt.markdown,
+     .metavar = "FILE",
+     .help = "also write a table in Markdown"},
+    {.name = "force",
+     .letter = 'f',
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.force,
+     .help = "replace these files if they exist"},
+    NIB_GATE_OPTS(opt.gates),
     {0}};
 
 typedef struct {
@@ -101,6 +114,7 @@ static bool add_model(nib_json *models, const job *k, size_t i)
             nib_json_add_num(j, "kl", l->kl) && nib_json_add_num(j, "kl_error", l->kl_error) &&
             nib_json_add_num(j, "kl_max", l->kl_max) &&
             nib_json_add_num(j, "kl_p99.9", l->kl_999) && nib_json_add_num(j, "kl_p99", l->kl_99) &&
+            nib_json_add_num(j, "kl_p90", l->kl_90) && nib_json_add_num(j, "rms_dp", l->rms_dp) &&
             nib_json_add_num(j, "kl_median", l->kl_median) &&
             nib_json_add_num(j, "same_top", l->same_top) &&
             nib_json_add_num(j, "same_top_error", l->same_top_error));
@@ -150,31 +164,60 @@ static void print_table(const job *k)
     }
 }
 
-/* The exit status that --max-kl asks for. */
-static int judge(const job *k, nib_log *log)
+/* ---- limits ---- */
+
+/* What all tensors of a model take, and how many weights they are. */
+static void measure_size(const nib_source *s, uint64_t *bytes, double *bits)
 {
-    int status = NIB_EXIT_OK;
-    for (size_t i = 1; i < k->n && opt.max_kl >= 0; i++)
-        if (!(k->l[i].kl <= opt.max_kl)) {
-            nib_warn(log, "%s: divergence %.6f is above --max-kl %g", k->path[i], k->l[i].kl,
-                     opt.max_kl);
-            status = NIB_EXIT_THRESHOLD;
-        }
-    return status;
+    uint64_t weights = 0;
+    *bytes = 0;
+    for (size_t i = 0; i < nib_source_count(s); i++) {
+        const nib_tensor *t = nib_source_at(s, i);
+        *bytes += t->bytes;
+        weights += nib_tensor_elems(t);
+    }
+    *bits = weights ? 8.0 * (double)*bytes / (double)weights : 0;
+}
+
+/* The files that were asked for, then the verdict. */
+static nib_code conclude(const job *k, int *status, nib_log *log, nib_err *err)
+{
+    double *bits = nib_calloc(k->n, sizeof *bits);
+    uint64_t *bytes = nib_calloc(k->n, sizeof *bytes);
+    nib_code rc = bits && bytes ? NIB_OK : nib_fail_nomem(err, "a report");
+    for (size_t i = 0; i < k->n && !rc; i++) measure_size(k->o[i].src, &bytes[i], &bits[i]);
+    const nib_comparison c = {&k->r, k->l, k->path, bits, bytes, k->n};
+    if (!rc && opt.junit) rc = nib_gates_junit(&opt.gates, &c, opt.junit, opt.force, err);
+    if (!rc && opt.markdown) rc = nib_gates_markdown(&opt.gates, &c, opt.markdown, opt.force, err);
+    if (!rc) *status = nib_gates_judge(&opt.gates, &c, log) ? NIB_EXIT_THRESHOLD : NIB_EXIT_OK;
+    nib_free(bits);
+    nib_free(bytes);
+    return rc;
+}
+
+/* Reports that cannot be written are told of before the work. */
+static nib_code check_files(nib_err *err)
+{
+    const char *const path[] = {opt.junit, opt.markdown};
+    for (size_t i = 0; i < 2; i++)
+        if (path[i] && !opt.force && nib_file_exists(path[i]))
+            return nib_fail(err, NIB_EIO, "%s: exists already; --force replaces it", path[i]);
+    return NIB_OK;
 }
 
 static int run(const nib_opt_list *operands, const nib_ctx *ctx)
 {
     nib_err err;
     job k = {.n = operands->n, .path = operands->v};
-    int status;
+    int status = NIB_EXIT_OK;
     if (!opt.scoring.text) return nib_usage(&nib_cmd_compare, "compare: --text FILE is missing");
-    if (compare(&k, ctx, &err) || (opt.json && print_json(&k, &err))) {
-        status = nib_report(&err);
-    } else {
-        if (!opt.json) print_table(&k);
-        status = judge(&k, ctx->log);
-    }
+    if (nib_gates_read(&opt.gates, &err)) return nib_usage(&nib_cmd_compare, err.msg);
+    nib_code rc = check_files(&err);
+    if (!rc) rc = compare(&k, ctx, &err);
+    if (!rc && opt.json) rc = print_json(&k, &err);
+    if (!rc && !opt.json) print_table(&k);
+    if (!rc) rc = conclude(&k, &status, ctx->log, &err);
+    if (rc) status = nib_report(&err);
     close_models(&k);
     return status;
 }

@@ -16,7 +16,7 @@ typedef struct {
     nib_graph *graph;
     float *x;  /* [batch * n_ctx][n_embd]     */
     float *kl; /* [all scored]; NULL: the base */
-    double nll, nll2, change, change2, kl_sum, kl2;
+    double nll, nll2, change, change2, kl_sum, kl2, dp2;
     size_t same;
 } stream;
 
@@ -67,6 +67,8 @@ static nib_code add(run *p, size_t model, size_t n, nib_err *err)
         s->kl[p->scored + i] = (float)kl;
         s->kl_sum += kl;
         s->kl2 += kl * kl;
+        const double dp = exp(-p->nll[i]) - exp(-p->base_nll[i]);
+        s->dp2 += dp * dp;
         s->same += p->same[i];
     }
     return NIB_OK;
@@ -190,6 +192,8 @@ static void summarize(stream *s, size_t n_scored, nib_compare_line *l)
     l->kl_max = s->kl[n_scored - 1];
     l->kl_999 = percentile(s->kl, n_scored, 0.999);
     l->kl_99 = percentile(s->kl, n_scored, 0.99);
+    l->kl_90 = percentile(s->kl, n_scored, 0.9);
+    l->rms_dp = sqrt(s->dp2 / n);
     l->kl_median = percentile(s->kl, n_scored, 0.5);
     l->same_top = (double)s->same / n;
     l->same_top_error = mean_error(l->same_top, l->same_top, n);

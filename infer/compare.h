@@ -21,7 +21,8 @@ typedef struct {
      * f (n - 1) of the sorted values. */
     double change, change_error; /* of nll against the base's, over the same tokens          */
     double kl, kl_error; /* mean divergence from the base's predictions, its standard error */
-    double kl_max, kl_999, kl_99, kl_median;
+    double kl_max, kl_999, kl_99, kl_90, kl_median;
+    double rms_dp; /* root mean square of what the next token's probability changed by       */
     double same_top, same_top_error; /* share of positions with the same most likely token */
 } nib_compare_line;
 
