@@ -66,7 +66,7 @@ static const struct {
     [NIB_GATE_KL_MEDIAN] = {"max-kl-median", "median divergence", get_kl_median, false, false},
     [NIB_GATE_KL_90] = {"max-kl-90", "divergence at 90 %", get_kl_90, false, false},
     [NIB_GATE_KL_99] = {"max-kl-99", "divergence at 99 %", get_kl_99, false, false},
-    [NIB_GATE_KL_999] = {"max-kl-99.9", "divergence at 99.9 %", get_kl_999, false, false},
+    [NIB_GATE_KL_999] = {"max-kl-999", "divergence at 99.9 %", get_kl_999, false, false},
     [NIB_GATE_KL_MAX] = {"max-kl-max", "largest divergence", get_kl_max, false, false},
     [NIB_GATE_PPL] = {"max-ppl-increase", "increase of perplexity", get_ppl, true, false},
     [NIB_GATE_RMS_DP] = {"max-rms-dp", "change of probability", get_rms_dp, true, false},

@@ -40,11 +40,11 @@ typedef struct {
      .target = &(g).text[NIB_GATE_KL],                                                             \
      .metavar = "X",                                                                               \
      .help = "mean divergence, nats",                                                              \
-     .heading = "Limits (exit status 3 beyond them, after everything is printed)"},                \
+     .heading = "Limits"},                                                                         \
         NIB_GATE_ROW(g, NIB_GATE_KL_MEDIAN, "max-kl-median", "X", "median divergence"),            \
         NIB_GATE_ROW(g, NIB_GATE_KL_90, "max-kl-90", "X", "divergence at 90 % of the tokens"),     \
         NIB_GATE_ROW(g, NIB_GATE_KL_99, "max-kl-99", "X", "divergence at 99 %"),                   \
-        NIB_GATE_ROW(g, NIB_GATE_KL_999, "max-kl-99.9", "X", "divergence at 99.9 %"),              \
+        NIB_GATE_ROW(g, NIB_GATE_KL_999, "max-kl-999", "X", "divergence at 99.9 %"),               \
         NIB_GATE_ROW(g, NIB_GATE_KL_MAX, "max-kl-max", "X", "largest divergence"),                 \
         NIB_GATE_ROW(g, NIB_GATE_PPL, "max-ppl-increase", "P",                                     \
                      "increase of perplexity, 2% or 0.02"),                                        \
