@@ -6,10 +6,10 @@
 #
 #   past.sh SOURCE_ROOT BUILD_ROOT [COMMIT]
 #
-# COMMIT: 78bcefc by default, the last one before blocks became lists of steps.
+# COMMIT: by default the last one that changed bytes on purpose.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-commit=${3:-78bcefc}
+commit=${3:-481f496}
 git -C "$src" cat-file -e "$commit^{commit}" 2>/dev/null || skip "commit $commit is not in this clone"
 past=${XDG_CACHE_HOME:-$HOME/.cache}/nibble/past-$commit
 if [ ! -x "$past/build/nibble" ]; then
