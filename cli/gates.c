@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/gates.c - see gates.h. */
+/* cli/gates.c - see gates.h.
+ * Tests: tests/cases/commands. */
 #include "cli/gates.h"
 
 #include "base/file.h"
