@@ -471,10 +471,28 @@ void nib_plan_add_up(nib_plan *p)
     if (inner_weights) p->bits_per_weight_inner = 8.0 * (double)inner_bytes / (double)inner_weights;
 }
 
+/* Where llama.cpp computes something else with the file than Transformers with the folder. */
+static void warn_differences(const nib_plan *p, nib_log *log)
+{
+    const nib_model *m = p->model;
+    if (from_gguf(p)) return;
+    if (m->hp.rope_scaling == NIB_ROPE_DYNAMIC)
+        nib_warn(log,
+                 "llama.cpp knows no dynamic rope scaling: texts of more than %u tokens are "
+                 "computed without it",
+                 m->hp.n_ctx_train);
+    if (m->hp.rope_scaling == NIB_ROPE_YARN && m->hp.yarn.not_truncated)
+        nib_warn(log, "llama.cpp rounds the corners of YaRN's ramp, which 'truncate': false does "
+                      "not: its logits differ a little");
+    if (m->hp.act == NIB_ACT_GELU)
+        nib_warn(log, "llama.cpp computes GELU in its tanh form: its logits differ a little");
+}
+
 static void warn_odd(const chooser *c, nib_log *log)
 {
     const nib_plan *p = c->p;
     nib_overrides_warn_unused(c->overrides, log);
+    warn_differences(p, log);
     if (p->requantized)
         nib_warn(log, "%s is quantized already: quantizing it again adds to its errors",
                  nib_source_path(p->model->src));

@@ -95,6 +95,17 @@ static void norm_gate_and_sums_equal_f64(void **state)
         op->rmsnorm(y, x, w, n, 1e-5f);
         for (size_t i = 0; i < n; i++)
             assert_true(fabs(y[i] - x[i] / sqrt(squares / (double)n + 1e-5) * w[i]) < 1e-6);
+        double sum = 0, spread = 0;
+        for (size_t i = 0; i < n; i++) sum += (double)x[i];
+        const double mean = sum / (double)n;
+        for (size_t i = 0; i < n; i++) spread += ((double)x[i] - mean) * ((double)x[i] - mean);
+        for (int bias = 0; bias < 2; bias++) {
+            op->layernorm(y, x, w, bias ? x : NULL, n, 1e-5f);
+            for (size_t i = 0; i < n; i++) {
+                const double v = (x[i] - mean) / sqrt(spread / (double)n + 1e-5) * w[i];
+                assert_true(fabs(y[i] - v - (bias ? (double)x[i] : 0)) < 4e-6);
+            }
+        }
         memcpy(y, x, n * sizeof *y);
         op->swiglu(y, w, n);
         for (size_t i = 0; i < n; i++)

@@ -102,6 +102,44 @@ static void nothing_absorbs_the_residual_stream(void **state)
     assert_false(nib_steps_output(&LIST(olmo2), NIB_ROLE_ATTN_Q).turned);
 }
 
+/* What lies between two linears decides: a maximum with 0 commutes with scales, GELU and gpt-oss's
+ * clamped gate do not; and of a joint linear no part is divided. */
+static void activations_that_absorb_no_scale(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *arch;
+        nib_role reader, producer;
+    } of[] = {
+        {"opt", NIB_ROLE_FFN_DOWN, NIB_ROLE_FFN_UP},
+        {"opt", NIB_ROLE_ATTN_OUTPUT, NIB_ROLE_ATTN_V},
+        {"gpt2", NIB_ROLE_FFN_DOWN, NIB_ROLE_NONE},
+        {"gpt2", NIB_ROLE_ATTN_OUTPUT, NIB_ROLE_NONE},
+        {"gpt-oss", NIB_ROLE_FFN_DOWN_EXPS, NIB_ROLE_NONE},
+        {"gpt-oss", NIB_ROLE_ATTN_OUTPUT, NIB_ROLE_ATTN_V},
+        {"phi3", NIB_ROLE_FFN_DOWN, NIB_ROLE_NONE},
+        {"phi3", NIB_ROLE_ATTN_QKV, NIB_ROLE_ATTN_NORM},
+        {"qwen2moe", NIB_ROLE_FFN_DOWN_SHEXP, NIB_ROLE_FFN_UP_SHEXP},
+        {"olmo2", NIB_ROLE_ATTN_Q, NIB_ROLE_NONE},
+        {"olmo2", NIB_ROLE_FFN_DOWN, NIB_ROLE_FFN_UP},
+        {"stablelm", NIB_ROLE_FFN_UP, NIB_ROLE_FFN_NORM},
+        {"command-r", NIB_ROLE_FFN_UP, NIB_ROLE_ATTN_NORM},
+    };
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        nib_inputs in;
+        size_t found = 0;
+        nib_steps_inputs(&in, &find_arch(of[i].arch)->block);
+        for (size_t k = 0; k < in.n; k++)
+            for (size_t r = 0; r < in.input[k].n_readers; r++) {
+                if (in.input[k].reader[r] != of[i].reader) continue;
+                found++;
+                if (in.input[k].producer != of[i].producer)
+                    fail_msg("%s: %s", of[i].arch, nib_role_name(of[i].reader));
+            }
+        assert_int_equal(found, 1);
+    }
+}
+
 /* Cohere: one norm feeds both branches, and one scale serves all five. */
 static void parallel_branches_share_a_norm(void **state)
 {
@@ -188,6 +226,7 @@ int main(void)
         cmocka_unit_test(norm_attention_norm_gated_layer),
         cmocka_unit_test(experts_are_apart),
         cmocka_unit_test(nothing_absorbs_the_residual_stream),
+        cmocka_unit_test(activations_that_absorb_no_scale),
         cmocka_unit_test(parallel_branches_share_a_norm),
         cmocka_unit_test(what_is_not_only_scaled_absorbs_nothing),
         cmocka_unit_test(values_do_not_lie_on_each_other),

@@ -82,6 +82,21 @@ for method in awq awq+gptq; do
     done
 done
 
+# Models that Transformers made, with a tokenizer of bytes; without those that llama.cpp does not load, or computes in another way.
+golden=$src/tests/golden/arch
+for name in cohere cohere2 gemma glm glm4_moe granite llama_rope_llama3 llama_rope_yarn ministral3 mixtral olmo2 phi3_longrope_long \
+    qwen2_moe qwen3_moe qwen3_vl qwen3_vl_moe smollm3 stablelm bloom falcon_7b_form gpt2 gpt_neox phi2; do
+    mkdir "$work/tf-$name"
+    cp "$golden/$name"/{config.json,model.safetensors} "$golden"/tokenizer-256/tokenizer*.json "$work/tf-$name"
+    quantize "g-$name" "$work/tf-$name" f32
+    "$build/tests/interop/logprobs" "$work/g-$name.gguf" "$src/data/eval.txt" 48 "$here/strings.json" >"$work/g-$name.json"
+    case $name in
+    gemma | bloom | falcon* | gpt* | phi2) within=$(bound f32-gelu) ;;
+    *) within=$(bound f32) ;;
+    esac
+    printf '%s\t%s\t%s\t%s\n' "g-$name" "$work/g-$name.gguf" "$work/g-$name.json" "$within" >>"$work/cases"
+done
+
 quantize split "$tiny" q8_0 --split-max-size 1M
 check split "$(ls "$work"/split-00001-of-*.gguf)" q8_0
 quantize again "$work/tiny-f16.gguf" q4_k_m
