@@ -77,8 +77,7 @@ static nib_code read_yarn(rope *r, const nib_json *cfg, const nib_json *obj, nib
                 {"beta_slow", &r->yarn.beta_slow},
                 {"mscale", &r->yarn.mscale},
                 {"mscale_all_dim", &r->yarn.mscale_all},
-                {"attention_factor", &r->yarn.attn_factor},
-                {"llama_4_scaling_beta", &r->temper}};
+                {"attention_factor", &r->yarn.attn_factor}};
     const nib_json *truncate = nib_json_get(obj, "truncate");
     bool yes = true;
     r->scaling = NIB_ROPE_YARN;
@@ -211,6 +210,8 @@ static nib_code read_object(rope *r, const nib_json *cfg, const nib_json *obj, n
     r->object = obj;
     if ((rc = nib_config_real(obj, "rope_theta", &r->base, err))) return rc;
     if ((rc = nib_config_real(obj, "partial_rotary_factor", &r->partial, err))) return rc;
+    if ((rc = nib_config_real(obj, "llama_4_scaling_beta", &r->temper, err))) return rc;
+    if (r->temper > 0 && (rc = read_original(&r->yarn.n_ctx_orig, cfg, obj, err))) return rc;
     if (!*type || !strcmp(type, "default") || !strcmp(type, "mrope")) return NIB_OK;
     if (!strcmp(type, "llama3")) return read_llama3(r, cfg, obj, err);
     /* Phi-3's older files call it other names */

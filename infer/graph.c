@@ -169,6 +169,7 @@ static void temper(const block *s, float *to, size_t width, size_t row)
 {
     const nib_hparams *hp = &s->g->m->hp;
     const double pos = (double)(s->pos + row % s->n_tok);
+    if (!(hp->temper > 0)) return;
     const float by = (float)(1 + (double)hp->temper * log1p(floor(pos / (double)hp->temper_floor)));
     for (size_t j = 0; j < width; j++) to[j] *= by;
 }

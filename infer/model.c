@@ -570,6 +570,9 @@ static nib_code set_long_factors(nib_model *m, nib_err *err)
         const nib_tensor *t = m->global[role[i]].weight, *other = m->global[role[!i]].weight;
         if (!t && other)
             return nib_fail(err, NIB_EFORMAT, "tensor '%s' is there alone", other->name);
+        if (t && m->hp.rope_dim / 2 > NIB_ROPE_PAIRS_MAX)
+            return nib_fail(err, NIB_EFORMAT, "tensor '%s': %u divisors, at most %d are read",
+                            t->name, m->hp.rope_dim / 2, NIB_ROPE_PAIRS_MAX);
         if (t) rc = read_factors(m, t, to[i], err);
         if (t) m->hp.rope_scaling = NIB_ROPE_LONGROPE;
     }
