@@ -194,8 +194,8 @@ static nib_code factor(nib_gptq *g, preparing *p, nib_err *err)
 nib_code nib_gptq_prepare(nib_gptq *g, const float *h, size_t cols, size_t tokens, nib_err *err)
 {
     preparing p = {g, h, 0};
-    const double seen = (double)tokens;
-    g->keep = tokens ? (float)(seen / (seen + (double)NIB_GPTQ_PRIOR * (double)cols)) : 1;
+    const double seen = (double)tokens, few = (double)NIB_GPTQ_FEW * (double)cols;
+    g->keep = tokens ? (float)(seen * seen / (seen * seen + few * few)) : 1;
     if (!reserve(g, cols)) return nib_fail_nomem(err, "a Hessian");
     choose_order(g, h);
     nib_code rc = nib_par_for(g->ctx.threads, cols, ROWS, fill_rows, &p, err);

@@ -34,8 +34,8 @@ typedef enum {
 
 #define NIB_GPTQ_DAMP 0.01
 enum { NIB_GPTQ_SWEEPS = 8 };
-/* What the diagonal of a Hessian weighs against the sums off it: so many tokens for each column. */
-enum { NIB_GPTQ_PRIOR = 3 };
+/* From so many tokens for each column what is off a Hessian's diagonal counts half. */
+enum { NIB_GPTQ_FEW = 8 };
 
 typedef struct {
     double damp;          /* share of the mean diagonal added to it; default NIB_GPTQ_DAMP  */
@@ -61,8 +61,8 @@ void nib_gptq_free(nib_gptq *g); /* accepts NULL */
 /* Take a Hessian, h[cols][cols]: X'X or any multiple, symmetric, upper triangle read; it may be
  * thrown away afterwards. It was summed over so many tokens; 0: it is exact. What is off the
  * diagonal is an estimate from them and counts the less the fewer they are for each column: it is
- * multiplied by tokens / (tokens + NIB_GPTQ_PRIOR * cols), which is the mean under a prior of
- * uncorrelated inputs that counts as much as NIB_GPTQ_PRIOR * cols tokens. Inputs that never fired
+ * multiplied by t^2 / (t^2 + NIB_GPTQ_FEW^2) for t = tokens / cols, shrunk towards uncorrelated
+ * inputs; docs/gptq.md has what it was chosen by. Inputs that never fired
  * (zero diagonal) are dead: their weights count as 0. When the factorization fails, damping is
  * raised and tried again with a warning. NIB_ENUMERIC: not finite, or no damping helps. */
 NIB_MUST_USE nib_code nib_gptq_prepare(nib_gptq *g, const float *h, size_t cols, size_t tokens,

@@ -284,14 +284,14 @@ static void rows_are_independent(void **state)
 
 /* ---- awkward Hessians ---- */
 
-/* As many tokens as the prior counts: half of what is off the diagonal. */
+/* So many tokens for each column that half of what is off the diagonal. */
 static void few_tokens_say_little_of_pairs(void **state)
 {
     (void)state;
     layer a = make_layer(8), b = make_layer(8), exact = make_layer(8);
     const nib_codec *c = nib_codec_get(NIB_Q4_0);
     const nib_gptq_opts o = nib_gptq_defaults();
-    a.tokens = (size_t)NIB_GPTQ_PRIOR * COLS;
+    a.tokens = (size_t)NIB_GPTQ_FEW * COLS;
     for (size_t i = 0; i < COLS * COLS; i++) b.h[i] *= i % (COLS + 1) ? 0.5f : 1;
     solve(&a, c, &o, 2, nib_cpu_detect());
     solve(&b, c, &o, 2, nib_cpu_detect());
