@@ -131,8 +131,8 @@ static nib_code check_keys(const cJSON *item, nib_err *err)
     return rc;
 }
 
-/* What the library lets through: bytes that are not UTF-8, control characters, and an escaped NUL,
- * which would cut a string short. NULL, or what is wrong at *pos. */
+/* What the library lets through: bytes that are not UTF-8, and control characters. NULL, or what is
+ * wrong at *pos. */
 static const char *find_fault(const char *text, size_t n, size_t *pos)
 {
     bool in_string = false;
@@ -143,7 +143,6 @@ static const char *find_fault(const char *text, size_t n, size_t *pos)
             return c ? "a control character" : "a NUL character";
         if (c == '"') in_string = !in_string;
         if (c != '\\' || !in_string) continue;
-        if (n - i >= 6 && !memcmp(text + i, "\\u0000", 6)) return "a NUL character";
         i++;
         if (i < n && (unsigned char)text[i] < 0x20) return "a control character";
     }
@@ -163,10 +162,13 @@ static size_t non_finite(const char *text, size_t n, size_t i)
     return 0;
 }
 
-/* A copy in which these stand as a number that is not finite either, for the caller to free; *copy
- * stays NULL where there is none. */
-static nib_code spell_non_finite(char **copy, size_t *n_copy, const char *text, size_t n,
-                                 nib_err *err)
+/* An escaped NUL, which would cut a string short, and what stands for it in the tree. */
+static const char NUL_ESCAPE[] = "\\u0000", NUL_BYTES[] = "\xC0\x80";
+enum { NUL_ESCAPE_LEN = 6, NUL_BYTES_LEN = 2 };
+
+/* A copy in which these stand as a number that is not finite either, and an escaped NUL as C0 80,
+ * for the caller to free; *copy stays NULL where there is neither. */
+static nib_code respell(char **copy, size_t *n_copy, const char *text, size_t n, nib_err *err)
 {
     static const char LARGE[] = " 1e999 "; /* as long as an Infinity at most, 4 more than a NaN */
     size_t found = 0, to = 0, k;
@@ -178,11 +180,15 @@ static nib_code spell_non_finite(char **copy, size_t *n_copy, const char *text, 
             k = c == '\\' && in_string && i + 1 < n ? 2 : 1;
             if (c == '"') in_string = !in_string;
             const size_t word = in_string || c == '"' ? 0 : non_finite(text, n, i);
-            if (word) k = word;
-            if (word && !writing) found++;
+            const bool nul =
+                k == 2 && n - i >= NUL_ESCAPE_LEN && !memcmp(text + i, NUL_ESCAPE, NUL_ESCAPE_LEN);
+            if (word || nul) k = word ? word : NUL_ESCAPE_LEN;
+            if ((word || nul) && !writing) found++;
             if (!writing) continue;
-            const char *from = word ? LARGE + (i && text[i - 1] == '-') : text + i;
-            const size_t size = word ? strlen(from) : k;
+            const char *from = word  ? LARGE + (i && text[i - 1] == '-')
+                               : nul ? NUL_BYTES
+                                     : text + i;
+            const size_t size = word || nul ? strlen(from) : k;
             memcpy(*copy + to, from, size);
             to += size;
         }
@@ -231,7 +237,7 @@ nib_code nib_json_parse(nib_json **out, const char *text, size_t n, nib_err *err
     *out = NULL;
     const char *fault = find_fault(text, n, &pos);
     if (fault) return fail_at(err, text, n, pos, fault);
-    nib_code rc = spell_non_finite(&copy, &n_copy, text, n, err);
+    nib_code rc = respell(&copy, &n_copy, text, n, err);
     if (!rc) rc = parse(out, copy ? copy : text, copy ? n_copy : n, err);
     nib_free(copy);
     return rc;
@@ -306,9 +312,28 @@ bool nib_json_is_real(const nib_json *j)
 
 bool nib_json_str(const nib_json *j, const char **out)
 {
+    const char *s;
+    if (!nib_json_text(j, &s) || strstr(s, NUL_BYTES)) return false;
+    *out = s;
+    return true;
+}
+
+bool nib_json_text(const nib_json *j, const char **out)
+{
     if (!cJSON_IsString(j)) return false;
     *out = j->valuestring;
     return true;
+}
+
+size_t nib_json_bytes(char *dst, const char *s)
+{
+    size_t n = 0;
+    for (; *s; n++) {
+        const bool nul = !strncmp(s, NUL_BYTES, NUL_BYTES_LEN);
+        if (dst) dst[n] = nul ? 0 : *s;
+        s += nul ? NUL_BYTES_LEN : 1;
+    }
+    return n;
 }
 
 bool nib_json_u64(const nib_json *j, uint64_t *out)
@@ -369,6 +394,28 @@ static bool keep_points(cJSON *j)
     return j->valuestring;
 }
 
+/* `text`, or a copy in place of it in which C0 80 is the escape for NUL again; NULL: no memory. */
+static char *escape_nul(char *text)
+{
+    size_t found = 0, n;
+    for (const char *p = text; p && (p = strstr(p, NUL_BYTES)); p += NUL_BYTES_LEN) found++;
+    if (!found) return text;
+    char *copy = nib_alloc(strlen(text) + 4 * found + 1, 1), *to = copy;
+    for (const char *p = text; copy && *p; p += n) {
+        const char *at = strstr(p, NUL_BYTES);
+        n = at ? (size_t)(at - p) : strlen(p);
+        memcpy(to, p, n);
+        to += n;
+        if (!at) continue;
+        memcpy(to, NUL_ESCAPE, NUL_ESCAPE_LEN);
+        to += NUL_ESCAPE_LEN;
+        n += NUL_BYTES_LEN;
+    }
+    if (copy) *to = 0;
+    nib_free(text);
+    return copy;
+}
+
 char *nib_json_print(const nib_json *j, bool indent)
 {
     once();
@@ -379,7 +426,7 @@ char *nib_json_print(const nib_json *j, bool indent)
     if (!points || (copy && keep_points(copy)))
         text = indent ? cJSON_Print(from) : cJSON_PrintUnformatted(from);
     cJSON_Delete(copy);
-    return text;
+    return escape_nul(text);
 }
 
 nib_code nib_json_save(nib_json *root, bool ok, const char *path, bool force, nib_err *err)
@@ -396,20 +443,38 @@ nib_code nib_json_save(nib_json *root, bool ok, const char *path, bool force, ni
 
 /* ---- building ---- */
 
-static cJSON *attach(cJSON *parent, const char *key, cJSON *item)
+/* Under `name`, which it takes; an array's item goes by none, which `named` tells from no memory.
+ */
+static cJSON *attach_under(cJSON *parent, bool named, char *name, cJSON *item)
 {
-    if (!item || !parent) {
-        cJSON_Delete(item);
-        return NULL;
-    }
-    char *name = key ? nib_utf8_replace(key) : NULL;
-    bool ok = !key   ? cJSON_AddItemToArray(parent, item)
-              : name ? cJSON_AddItemToObject(parent, name, item)
-                     : false;
+    const bool ok =
+        item && parent && (!named || name) &&
+        (named ? cJSON_AddItemToObject(parent, name, item) : cJSON_AddItemToArray(parent, item));
     nib_free(name);
     if (ok) return item;
     cJSON_Delete(item);
     return NULL;
+}
+
+static cJSON *attach(cJSON *parent, const char *key, cJSON *item)
+{
+    return attach_under(parent, key, key ? nib_utf8_replace(key) : NULL, item);
+}
+
+/* A copy of s[n] as the tree has it. */
+static char *tree_text(const char *s, size_t n)
+{
+    size_t room;
+    if (!nib_mul(n, NUL_BYTES_LEN, &room) || !nib_add(room, 1, &room)) return NULL;
+    char *text = nib_alloc(room, 1), *to = text;
+    for (size_t i = 0; text && i < n; i++) {
+        if (s[i])
+            *to++ = s[i];
+        else
+            to = (char *)memcpy(to, NUL_BYTES, NUL_BYTES_LEN) + NUL_BYTES_LEN;
+    }
+    if (text) *to = 0;
+    return text;
 }
 
 nib_json *nib_json_new_object(void)
@@ -438,6 +503,17 @@ bool nib_json_add_str(nib_json *parent, const char *key, const char *value)
     cJSON *item = text ? cJSON_CreateString(text) : NULL;
     nib_free(text);
     return attach(parent, key, item);
+}
+bool nib_json_add_text(nib_json *parent, const char *key, const char *value, size_t n)
+{
+    char *text = tree_text(value, n);
+    cJSON *item = text ? cJSON_CreateString(text) : NULL;
+    nib_free(text);
+    return attach(parent, key, item);
+}
+bool nib_json_add_num_under(nib_json *parent, const char *key, size_t n_key, double value)
+{
+    return attach_under(parent, true, tree_text(key, n_key), cJSON_CreateNumber(value));
 }
 bool nib_json_add_num(nib_json *parent, const char *key, double value)
 {

@@ -6,7 +6,10 @@
  * 2^53; larger ones are refused, not rounded). More lenient in one thing: NaN, Infinity and
  * -Infinity, which Python writes, are numbers that no typed read gives, so they are harmless where
  * nobody asks for them. A tree is owned by its root; values are borrowed
- * from it. Lookup by key is linear: walk children in order where there are many. */
+ * from it. Lookup by key is linear: walk children in order where there are many.
+ *
+ * A NUL in a string or key (\u0000) stands in the tree as the two bytes C0 80, which no UTF-8 text
+ * has; see nib_json_text(). */
 #ifndef NIB_BASE_JSON_H
 #define NIB_BASE_JSON_H
 
@@ -31,8 +34,9 @@ const nib_json *nib_json_get(const nib_json *j, const char *key);
 /* Walk an array's or object's children: first, then next; NULL at the end. */
 const nib_json *nib_json_first(const nib_json *j);
 const nib_json *nib_json_next(const nib_json *child);
-const char *nib_json_key(const nib_json *child); /* key of an object's child, borrowed */
-size_t nib_json_count(const nib_json *j);        /* number of children; linear */
+const char *
+nib_json_key(const nib_json *child);      /* key of an object's child, borrowed; NUL as C0 80 */
+size_t nib_json_count(const nib_json *j); /* number of children; linear */
 
 bool nib_json_is_object(const nib_json *j); /* these accept NULL: false */
 bool nib_json_is_array(const nib_json *j);
@@ -41,11 +45,16 @@ bool nib_json_is_null(const nib_json *j);
 bool nib_json_is_real(const nib_json *j); /* a number written with a point or an exponent */
 
 /* Typed reads: true and *out set when j is exactly that; j may be NULL (false). */
-bool nib_json_str(const nib_json *j, const char **out); /* borrowed */
-bool nib_json_u64(const nib_json *j, uint64_t *out);    /* integers 0..2^53 */
-bool nib_json_i64(const nib_json *j, int64_t *out);     /* integers -2^53..2^53 */
-bool nib_json_num(const nib_json *j, double *out);      /* finite */
+bool nib_json_str(const nib_json *j,
+                  const char **out); /* borrowed; false for one with a NUL in it */
+bool nib_json_text(const nib_json *j, const char **out); /* any string, NUL as C0 80 */
+bool nib_json_u64(const nib_json *j, uint64_t *out);     /* integers 0..2^53 */
+bool nib_json_i64(const nib_json *j, int64_t *out);      /* integers -2^53..2^53 */
+bool nib_json_num(const nib_json *j, double *out);       /* finite */
 bool nib_json_bool(const nib_json *j, bool *out);
+
+/* The bytes of such a text or key, NUL for C0 80, into dst[strlen(s)] (NULL: nowhere); how many. */
+size_t nib_json_bytes(char *dst, const char *s);
 
 /* Compact or indented text; caller frees with nib_free; NULL when memory is short. A number that
  * was parsed from a text with a point or an exponent, or added as a real one, has one again: some
@@ -63,6 +72,9 @@ nib_json *nib_json_new_array(void);
 nib_json *nib_json_add_object(nib_json *parent, const char *key); /* key NULL: parent is an array */
 nib_json *nib_json_add_array(nib_json *parent, const char *key);
 bool nib_json_add_str(nib_json *parent, const char *key, const char *value);
+/* The same of n bytes of UTF-8 that may hold NUL, and a number under a key of that kind. */
+bool nib_json_add_text(nib_json *parent, const char *key, const char *value, size_t n);
+bool nib_json_add_num_under(nib_json *parent, const char *key, size_t n_key, double value);
 bool nib_json_add_num(nib_json *parent, const char *key, double value);
 /* A real number, by the shortest decimal that reads as this f32: 1e-05 and 10000.0. */
 bool nib_json_add_real(nib_json *parent, const char *key, float value);

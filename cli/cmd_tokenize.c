@@ -77,7 +77,7 @@ static nib_code print_table(const nib_tokenizer *tok, const nib_ids *ids, nib_er
     for (size_t i = 0; i < ids->n; i++) {
         char *piece;
         size_t n;
-        nib_code rc = nib_tokenizer_decode(tok, &ids->id[i], 1, false, &piece, &n, err);
+        nib_code rc = nib_tokenizer_piece(tok, ids->id[i], &piece, &n, err);
         if (rc) return rc;
         printf("%d\t", (int)ids->id[i]);
         print_quoted(piece, n, nib_utf8_bad(piece, n) == n);
@@ -95,9 +95,11 @@ static nib_code print_json(const nib_tokenizer *tok, const nib_ids *ids, nib_err
     nib_json *id = ok ? nib_json_add_array(j, "ids") : NULL;
     nib_json *token = ok ? nib_json_add_array(j, "tokens") : NULL;
     ok = id && token;
-    for (size_t i = 0; ok && i < ids->n; i++)
+    for (size_t i = 0; ok && i < ids->n; i++) {
+        const nib_str text = nib_tokenizer_token(tok, ids->id[i]);
         ok = nib_json_add_num(id, NULL, ids->id[i]) &&
-             nib_json_add_str(token, NULL, nib_tokenizer_token(tok, ids->id[i]).p);
+             nib_json_add_text(token, NULL, text.p, text.n);
+    }
     return nib_print_json(j, ok, err);
 }
 

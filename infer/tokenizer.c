@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/tokenizer.c - see tokenizer.h: encoding, decoding, and what the tokenizer knows.
  *
- * The way of a text: added tokens are cut out; what stands between them is normalized (where the
- * model does that), searched for added tokens again (those that are matched after normalization),
- * split into words, and each word merged. Bytes that are not UTF-8 are words of their own: each
- * run of them goes to the merges as it is, so that decoding gives it back. (Hugging Face, which
- * takes only valid text, would have seen U+FFFD in its place, and so would llama.cpp's splitter.)
- */
+ * The way of a text: added tokens are cut out; what stands between them is normalized, searched for
+ * added tokens again (those that are matched after normalization), split into words, and each word
+ * turned into tokens by the model. Bytes that are not UTF-8 are words of their own: each run of
+ * them goes to the model as it is, so that decoding gives it back where the vocabulary has all
+ * bytes. (Hugging Face, which takes only valid text, would have seen U+FFFD in its place, and so
+ * would llama.cpp's splitter.) */
 #include "base/utf8.h"
 #include "infer/tokenizer_impl.h"
 
@@ -20,7 +20,7 @@ void nib_ids_free(nib_ids *v)
     *v = (nib_ids){0};
 }
 
-static nib_code ids_add(nib_ids *v, const int32_t *id, size_t n, nib_err *err)
+nib_code nib_ids_add(nib_ids *v, const int32_t *id, size_t n, nib_err *err)
 {
     size_t need, cap;
     if (!nib_add(v->n, n, &need) || !nib_add(need, need / 2 + 16, &cap))
@@ -66,8 +66,13 @@ void nib_tokenizer_close(nib_tokenizer *t)
     nib_added_fini(&t->added);
     nib_added_fini(&t->added_norm);
     nib_free(t->norm_text.p);
-    nib_pretok_free(t->pre);
-    nib_bpe_fini(&t->bpe);
+    nib_normalizer_fini(&t->normalizer);
+    nib_splitter_fini(&t->splitter);
+    nib_decoder_fini(&t->decoder);
+    nib_free(t->pre);
+    nib_ids_free(&t->front);
+    nib_ids_free(&t->back);
+    if (t->model) t->model->free(t->model);
     nib_vocab_fini(&t->vocab);
     nib_free(t);
 }
@@ -82,107 +87,88 @@ nib_code nib_tokenizer_add_template(nib_tokenizer *t, nib_str name, nib_str text
     return one->name && one->text ? NIB_OK : nib_fail_nomem(err, "chat template");
 }
 
+/* The spelling that a token has in normalized text, appended with a NUL behind it. */
+static nib_code add_normalized(nib_tokenizer *t, nib_str text, nib_regex_run *run, nib_err *err)
+{
+    nib_text a = {0}, b = {0};
+    nib_code rc = nib_utf8_bad(text.p, text.n) < text.n
+                      ? nib_text_add(&a, text.p, text.n, err)
+                      : nib_normalize(&t->normalizer, run, true, text.p, text.n, &a, &b, err);
+    if (!rc) rc = nib_text_add(&t->norm_text, a.p, a.n, err);
+    if (!rc) rc = nib_text_add(&t->norm_text, "", 1, err);
+    nib_free(a.p);
+    nib_free(b.p);
+    return rc;
+}
+
+nib_code nib_tokenizer_set_added(nib_tokenizer *t, const nib_added_token *a, size_t n, nib_err *err)
+{
+    nib_regex_run *run = NULL;
+    size_t *end = nib_alloc(n, sizeof *end); /* of each spelling */
+    nib_code rc = end ? nib_regex_run_new(&run, err) : nib_fail_nomem(err, "added tokens");
+    /* Normalized spellings first: the buffer that holds them moves while it grows. */
+    for (size_t i = 0; i < n && !rc; i++) {
+        if (a[i].normalized) rc = add_normalized(t, a[i].text, run, err);
+        end[i] = t->norm_text.n;
+    }
+    for (size_t i = 0, from = 0; i < n && !rc; from = end[i++]) {
+        const bool normalized = a[i].normalized;
+        const nib_str text = normalized ? (nib_str){t->norm_text.p + from, end[i] - from - 1}
+                                        : t->vocab.text[a[i].id];
+        if (!text.n) continue; /* normalized away */
+        rc = nib_added_push(normalized ? &t->added_norm : &t->added,
+                            (nib_added){.text = text,
+                                        .id = a[i].id,
+                                        .control = a[i].control,
+                                        .lstrip = a[i].lstrip,
+                                        .rstrip = a[i].rstrip,
+                                        .single_word = a[i].single_word},
+                            err);
+    }
+    nib_added_sort(&t->added);
+    nib_added_sort(&t->added_norm);
+    nib_free(end);
+    nib_regex_run_free(run);
+    return rc;
+}
+
 /* ---- encoding ---- */
-
-/* Words met before and their ids: most words of a text are repeats. One slot per hash; only words
- * of at most 16 bytes that come to at most three tokens. */
-enum { CACHE_WORD_MAX = 16, CACHE_IDS_MAX = 3, CACHE_MIN = 64, CACHE_MAX = 1 << 15 };
-
-typedef struct {
-    uint64_t head, tail; /* with the length they tell words apart, see word_key */
-    int32_t id[CACHE_IDS_MAX];
-    uint16_t len, n; /* bytes, 0 in an empty slot; ids */
-} cached;
 
 typedef struct {
     const nib_tokenizer *t;
     nib_ids *out;
     bool control;
-    nib_pretok_run *run;
-    nib_bpe_work work;
-    nib_text norm, prefixed;
-    cached *cache;
-    size_t cache_mask;
+    bool first, begins; /* the text at hand begins where the input, where a stretch does */
+    nib_split_run split;
+    nib_word_work work;
+    nib_text norm, other;
 } encoder;
-
-/* First and last bytes of a word, overlapping: reads of fixed sizes are what makes this cheap. */
-static void word_key(const char *p, size_t n, uint64_t *head, uint64_t *tail)
-{
-    if (n >= 8) {
-        memcpy(head, p, 8);
-        memcpy(tail, p + n - 8, 8);
-    } else if (n >= 4) {
-        uint32_t a, b;
-        memcpy(&a, p, 4);
-        memcpy(&b, p + n - 4, 4);
-        *head = a;
-        *tail = b;
-    } else {
-        *head = (unsigned char)p[0] | (uint64_t)(unsigned char)p[n / 2] << 8;
-        *tail = (unsigned char)p[n - 1];
-    }
-}
-
-static cached *cache_slot(const encoder *e, uint64_t head, uint64_t tail)
-{
-    uint64_t h = (head ^ tail * 0xFF51AFD7ED558CCDu) * 0x9E3779B97F4A7C15u;
-    return &e->cache[(size_t)(h >> 40) & e->cache_mask];
-}
-
-static nib_code merge_word(encoder *e, const char *p, size_t n, nib_err *err)
-{
-    if (e->t->ignore_merges) {
-        int32_t id = nib_vocab_find_raw(&e->t->vocab, p, n);
-        if (id >= 0) return ids_add(e->out, &id, 1, err);
-    }
-    size_t n_ids;
-    nib_code rc = nib_bpe_encode(&e->t->bpe, &e->work, p, n, &n_ids, err);
-    return rc ? rc : ids_add(e->out, e->work.id, n_ids, err);
-}
 
 static nib_code add_word(void *arg, const char *p, size_t n, nib_err *err)
 {
     encoder *e = arg;
-    if (n > CACHE_WORD_MAX) return merge_word(e, p, n, err);
-    uint64_t head, tail;
-    word_key(p, n, &head, &tail);
-    cached *c = cache_slot(e, head, tail);
-    if (c->len == n && c->head == head && c->tail == tail) return ids_add(e->out, c->id, c->n, err);
-    size_t at = e->out->n;
-    nib_code rc = merge_word(e, p, n, err);
-    size_t n_ids = e->out->n - at;
-    if (rc || n_ids > CACHE_IDS_MAX) return rc;
-    *c = (cached){.head = head, .tail = tail, .len = (uint16_t)n, .n = (uint16_t)n_ids};
-    if (n_ids) memcpy(c->id, e->out->id + at, n_ids * sizeof *c->id);
-    return NIB_OK;
+    return nib_word_encode(e->t->model, &e->work, p, n, e->out, err);
 }
 
 static nib_code add_token(void *arg, int32_t id, nib_err *err)
 {
     encoder *e = arg;
-    return ids_add(e->out, &id, 1, err);
+    return nib_ids_add(e->out, &id, 1, err);
 }
 
-/* Valid text without added tokens. */
-static nib_code add_plain(void *arg, const char *p, size_t n, nib_err *err)
+/* Valid, normalized text without added tokens. */
+static nib_code add_plain(void *arg, const char *p, size_t n, bool first, nib_err *err)
 {
     encoder *e = arg;
-    if (e->t->prefix_space && p[0] != ' ') {
-        e->prefixed.n = 0;
-        nib_code rc = nib_text_add(&e->prefixed, " ", 1, err);
-        if (!rc) rc = nib_text_add(&e->prefixed, p, n, err);
-        if (rc) return rc;
-        p = e->prefixed.p;
-        n = e->prefixed.n;
-    }
-    return nib_pretok_split(e->t->pre, e->run, p, n, add_word, e, err);
+    return nib_split(&e->t->splitter, &e->split, first && e->first, e->begins || !first, p, n,
+                     add_word, e, err);
 }
 
 static nib_code add_valid(encoder *e, const char *p, size_t n, nib_err *err)
 {
-    if (e->t->nfc) {
-        e->norm.n = 0;
-        nib_code rc = nib_text_add_nfc(&e->norm, p, n, err);
+    if (e->t->normalizer.n) {
+        nib_code rc = nib_normalize(&e->t->normalizer, e->split.regex, e->begins, p, n, &e->norm,
+                                    &e->other, err);
         if (rc) return rc;
         p = e->norm.p;
         n = e->norm.n;
@@ -190,52 +176,42 @@ static nib_code add_valid(encoder *e, const char *p, size_t n, nib_err *err)
     return nib_added_cut(&e->t->added_norm, e->control, p, n, add_plain, add_token, e, err);
 }
 
-/* Text between added tokens: valid stretches and runs of bytes that are not. */
-static nib_code add_stretch(void *arg, const char *p, size_t n, nib_err *err)
+/* Text between the added tokens that are found in it as it is. */
+static nib_code add_stretch(void *arg, const char *p, size_t n, bool first, nib_err *err)
 {
     encoder *e = arg;
     nib_code rc = NIB_OK;
-    while (n && !rc) {
+    for (e->first = first, e->begins = true; n && !rc; e->first = e->begins = false) {
         size_t good = nib_utf8_bad(p, n), bad = 0;
         uint32_t cp;
         while (good + bad < n && !nib_utf8_get(p + good + bad, n - good - bad, &cp)) bad++;
         if (good) rc = add_valid(e, p, good, err);
-        if (bad && !rc) rc = merge_word(e, p + good, bad, err);
+        if (bad && !rc) rc = e->t->model->encode(e->t->model, &e->work, p + good, bad, e->out, err);
         p += good + bad;
         n -= good + bad;
     }
     return rc;
 }
 
-static nib_code encoder_init(encoder *e, size_t n, nib_err *err)
-{
-    size_t slots = CACHE_MIN;
-    while (slots < n / 8 && slots < CACHE_MAX) slots *= 2;
-    e->cache_mask = slots - 1;
-    e->cache = nib_calloc(slots, sizeof *e->cache);
-    return e->cache ? nib_pretok_run_new(&e->run, err) : nib_fail_nomem(err, "cache of words");
-}
-
 static void encoder_fini(encoder *e)
 {
-    nib_free(e->cache);
     nib_free(e->norm.p);
-    nib_free(e->prefixed.p);
-    nib_bpe_work_fini(&e->work);
-    nib_pretok_run_free(e->run);
+    nib_free(e->other.p);
+    nib_word_work_fini(&e->work);
+    nib_split_run_fini(&e->split);
 }
 
 nib_code nib_tokenizer_encode(const nib_tokenizer *t, const char *text, size_t n, unsigned flags,
                               nib_ids *out, nib_err *err)
 {
     encoder e = {.t = t, .out = out, .control = flags & NIB_TOK_PARSE_SPECIAL};
+    const bool around = flags & NIB_TOK_ADD_SPECIAL;
     size_t n_before = out->n;
-    nib_code rc = encoder_init(&e, n, err);
-    if (!rc && (flags & NIB_TOK_ADD_SPECIAL) && t->add_bos)
-        rc = ids_add(out, &t->special[NIB_BOS], 1, err);
+    nib_code rc = nib_word_work_init(&e.work, n, err);
+    if (!rc) rc = nib_split_run_init(&e.split, err);
+    if (!rc && around) rc = nib_ids_add(out, t->front.id, t->front.n, err);
     if (!rc) rc = nib_added_cut(&t->added, e.control, text, n, add_stretch, add_token, &e, err);
-    if (!rc && (flags & NIB_TOK_ADD_SPECIAL) && t->add_eos)
-        rc = ids_add(out, &t->special[NIB_EOS], 1, err);
+    if (!rc && around) rc = nib_ids_add(out, t->back.id, t->back.n, err);
     if (rc) out->n = n_before;
     encoder_fini(&e);
     return rc;
@@ -251,31 +227,45 @@ static bool is_visible(const nib_tokenizer *t, int32_t id, bool skip_special)
     return type != NIB_TOKEN_UNUSED && type != NIB_TOKEN_UNDEFINED;
 }
 
+static nib_code decode(const nib_tokenizer *t, const int32_t *id, size_t n, bool skip_special,
+                       bool whole, char **text, size_t *n_text, nib_err *err)
+{
+    nib_text out = {0};
+    size_t k = 0;
+    *text = NULL;
+    *n_text = 0;
+    nib_str *token = nib_alloc(n, sizeof *token);
+    const nib_str *from = nib_decoder_wants_bytes(&t->decoder) ? t->vocab.raw : t->vocab.text;
+    nib_code rc = token ? NIB_OK : nib_fail_nomem(err, "decoded text");
+    for (size_t i = 0; i < n && !rc; i++) {
+        if (id[i] < 0 || (size_t)id[i] >= t->vocab.n)
+            rc = nib_fail(err, NIB_EINVAL, "token id %d; the vocabulary has 0 to %zu", id[i],
+                          t->vocab.n - 1);
+        else if (is_visible(t, id[i], skip_special))
+            token[k++] = from[id[i]];
+    }
+    if (!rc) rc = nib_decode(&t->decoder, token, k, whole, &out, err);
+    if (!rc) rc = nib_text_add(&out, "", 1, err);
+    nib_free(token);
+    if (rc) {
+        nib_free(out.p);
+        return rc;
+    }
+    *text = out.p;
+    *n_text = out.n - 1;
+    return NIB_OK;
+}
+
 nib_code nib_tokenizer_decode(const nib_tokenizer *t, const int32_t *id, size_t n,
                               bool skip_special, char **text, size_t *n_text, nib_err *err)
 {
-    size_t total = 1;
-    *text = NULL;
-    *n_text = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (id[i] < 0 || (size_t)id[i] >= t->vocab.n)
-            return nib_fail(err, NIB_EINVAL, "token id %d; the vocabulary has 0 to %zu", id[i],
-                            t->vocab.n - 1);
-        if (!nib_add(total, t->vocab.raw[id[i]].n, &total))
-            return nib_fail_nomem(err, "decoded text");
-    }
-    char *p = nib_alloc(total, 1), *at = p;
-    if (!p) return nib_fail_nomem(err, "decoded text");
-    for (size_t i = 0; i < n; i++) {
-        nib_str raw = t->vocab.raw[id[i]];
-        if (!is_visible(t, id[i], skip_special)) continue;
-        memcpy(at, raw.p, raw.n);
-        at += raw.n;
-    }
-    *at = 0;
-    *text = p;
-    *n_text = (size_t)(at - p);
-    return NIB_OK;
+    return decode(t, id, n, skip_special, true, text, n_text, err);
+}
+
+nib_code nib_tokenizer_piece(const nib_tokenizer *t, int32_t id, char **text, size_t *n_text,
+                             nib_err *err)
+{
+    return decode(t, &id, 1, false, false, text, n_text, err);
 }
 
 /* ---- questions ---- */
@@ -303,17 +293,17 @@ int32_t nib_tokenizer_eos(const nib_tokenizer *t)
 
 bool nib_tokenizer_adds_bos(const nib_tokenizer *t)
 {
-    return t->add_bos;
+    return t->front.n && t->front.id[0] == t->special[NIB_BOS];
 }
 
 bool nib_tokenizer_adds_eos(const nib_tokenizer *t)
 {
-    return t->add_eos;
+    return t->back.n && t->back.id[t->back.n - 1] == t->special[NIB_EOS];
 }
 
 const char *nib_tokenizer_pre(const nib_tokenizer *t)
 {
-    return nib_pretok_name(t->pre);
+    return t->pre ? t->pre : "";
 }
 
 const char *nib_tokenizer_template(const nib_tokenizer *t, const char *name)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/tokenizer.h - text <-> token ids, byte-level BPE.
+/* infer/tokenizer.h - text <-> token ids: byte-level BPE, SentencePiece's BPE, Unigram, WordPiece.
  *
- * Built from a Hugging Face tokenizer.json, or from GGUF metadata alone; both give the same ids.
- * The pre-tokenizer is recognised by its own description, not by the model's name; one that is not
- * known is an error that prints it. Text may hold any bytes: what is not UTF-8 passes through as
- * bytes where the vocabulary has them all. A tokenizer does not change after opening and may be
- * shared by threads. */
+ * Built from a Hugging Face folder (tokenizer.json; where there is none, tokenizer.model,
+ * tekken.json or tiktoken's ranks), or from GGUF metadata alone; both give the same ids. What is
+ * done to a text is a list of steps, as tokenizer.json describes it. Text may hold any bytes: what
+ * is not UTF-8 passes through as bytes where the vocabulary has them all. A tokenizer does not
+ * change after opening and may be shared by threads. */
 #ifndef NIB_INFER_TOKENIZER_H
 #define NIB_INFER_TOKENIZER_H
 
@@ -40,6 +40,10 @@ NIB_MUST_USE nib_code nib_tokenizer_decode(const nib_tokenizer *t, const int32_t
                                            bool skip_special, char **text, size_t *n_text,
                                            nib_err *err);
 
+/* Bytes of one token as it stands in the midst of a text. */
+NIB_MUST_USE nib_code nib_tokenizer_piece(const nib_tokenizer *t, int32_t id, char **text,
+                                          size_t *n_text, nib_err *err);
+
 size_t nib_tokenizer_n_vocab(const nib_tokenizer *t);
 /* The token as it is stored in the vocabulary (byte alphabet); borrowed. */
 nib_str nib_tokenizer_token(const nib_tokenizer *t, int32_t id);
@@ -51,12 +55,13 @@ bool nib_tokenizer_adds_bos(const nib_tokenizer *t);
 bool nib_tokenizer_adds_eos(const nib_tokenizer *t);
 /* The chat template of that name, "default" being the one without a name; borrowed, NULL: none. */
 const char *nib_tokenizer_template(const nib_tokenizer *t, const char *name);
-/* GGUF's name of the pre-tokenizer: "llama-bpe". */
+/* GGUF's name of the pre-tokenizer: "llama-bpe"; "" where it has none. */
 const char *nib_tokenizer_pre(const nib_tokenizer *t);
 
 /* All tokenizer.* keys of a GGUF file, chat template included. The token list is padded with unused
- * tokens up to n_vocab (rows of the embedding). */
-NIB_MUST_USE nib_code nib_tokenizer_to_gguf(const nib_tokenizer *t, size_t n_vocab,
+ * tokens up to n_vocab (rows of the embedding). pre: the name to write for the pre-tokenizer of a
+ * byte-level one; NULL: the one that fits, NIB_EFORMAT where none does. */
+NIB_MUST_USE nib_code nib_tokenizer_to_gguf(const nib_tokenizer *t, size_t n_vocab, const char *pre,
                                             nib_gguf_kvs *kvs, nib_err *err);
 
 /* The members of a tokenizer.json and a tokenizer_config.json, chat template included, into two

@@ -125,9 +125,9 @@ nib_code nib_added_cut(const nib_added_set *s, bool control, const char *text, s
         if (a->single_word && !stands_alone(text, n, begin, end)) continue;
         if (a->lstrip) begin = strip_left(text, done, begin);
         if (a->rstrip) i = end = strip_right(text, end, n);
-        if (begin > done && (rc = stretch(arg, text + done, begin - done, err))) return rc;
+        if (begin > done && (rc = stretch(arg, text + done, begin - done, !done, err))) return rc;
         if ((rc = token(arg, a->id, err))) return rc;
         done = end;
     }
-    return done < n ? stretch(arg, text + done, n - done, err) : NIB_OK;
+    return done < n ? stretch(arg, text + done, n - done, !done, err) : NIB_OK;
 }

@@ -1,33 +1,183 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/tokenizer_gguf.c - a tokenizer from GGUF metadata, and back.
- *
- * GGUF has no word for some things that tokenizer.json says: white space that added tokens take
- * with them, and normalization. The first is lost. The second goes with the pre-tokenizer's name
- * ("qwen2" normalizes); where a model differs from its name, a key of nibble's own says so. */
-#include "infer/tokenizer_impl.h"
+/* infer/tokenizer_gguf.c - a tokenizer from GGUF metadata; see tokenizer_gguf.h. Byte-level BPE
+ * ("gpt2"), SentencePiece's BPE ("llama") and Unigram ("t5"). */
+#include "infer/tokenizer_gguf.h"
+#include "base/arena.h"
+#include "infer/tokenizer_hf.h"
 
 #include <stdio.h>
-#include <string.h>
 
-#define KEY_NORMALIZER "nibble.tokenizer.normalizer"
-
-static const char *const SPECIAL_KEY[NIB_N_SPECIAL] = {
+const char *const nib_gguf_special_key[NIB_N_SPECIAL] = {
     [NIB_BOS] = "tokenizer.ggml.bos_token_id",     [NIB_EOS] = "tokenizer.ggml.eos_token_id",
     [NIB_UNK] = "tokenizer.ggml.unknown_token_id", [NIB_SEP] = "tokenizer.ggml.seperator_token_id",
     [NIB_PAD] = "tokenizer.ggml.padding_token_id", [NIB_CLS] = "tokenizer.ggml.cls_token_id",
     [NIB_MASK] = "tokenizer.ggml.mask_token_id"};
 
+/* ---- what the words mean ---- */
+
+#define BAR "\u2581"
+#define STRING(S) "{\"String\":\"" S "\"}"
+#define REPLACE(PATTERN, CONTENT)                                                                  \
+    "{\"type\":\"Replace\",\"pattern\":" PATTERN ",\"content\":\"" CONTENT "\"}"
+#define CHARSMAP "{\"type\":\"Precompiled\",\"longest\":true}"
+#define FEWER_SPACES                                                                               \
+    REPLACE("{\"Regex\":\" {2,}\"}", " ") "," REPLACE("{\"Regex\":\"\\\\A | \\\\z\"}", "")
+#define PREPEND "{\"type\":\"Prepend\",\"prepend\":\"" BAR "\"}"
+#define APPEND REPLACE("{\"Regex\":\"(?<=.)\\\\z\"}", BAR)
+
+/* A step list's JSON text, read by `read`. */
+static nib_code parse(nib_json **j, const char *text, size_t n, const char *what, nib_err *err)
+{
+    nib_code rc = nib_json_parse(j, text, n, err);
+    return rc ? nib_wrap(err, "%s", what) : NIB_OK;
+}
+
+static nib_code read_normalizer(nib_normalizer *z, const char *text, size_t n,
+                                const nib_gguf_words *w, nib_err *err)
+{
+    nib_json *j;
+    nib_code rc = parse(&j, text, n, NIB_KEY_NORMALIZER, err);
+    if (!rc) rc = nib_normalizer_read(z, j, w->map, w->n_map, err);
+    nib_json_free(j);
+    return rc;
+}
+
+static nib_code read_splitter(nib_splitter *s, const char *text, size_t n, nib_err *err)
+{
+    nib_json *j;
+    nib_code rc = parse(&j, text, n, NIB_KEY_PRE, err);
+    if (!rc) rc = nib_splitter_read(s, j, err);
+    nib_json_free(j);
+    return rc;
+}
+
+static nib_code read_decoder(nib_decoder *d, const char *text, size_t n, nib_err *err)
+{
+    nib_json *j;
+    nib_code rc = parse(&j, text, n, NIB_KEY_DECODER, err);
+    if (!rc) rc = nib_decoder_read(d, j, err);
+    nib_json_free(j);
+    return rc || d->n ? rc : nib_decoder_add(d, NIB_DECODE_SPACES, err);
+}
+
+nib_code nib_gguf_normalizer(nib_normalizer *z, const nib_gguf_words *w, nib_err *err)
+{
+    char text[600];
+    if (w->model == NIB_WORDS_GPT2) {
+        snprintf(text, sizeof text, "%s", w->nfc ? "{\"type\":\"NFC\"}" : "null");
+    } else {
+        snprintf(text, sizeof text, "{\"type\":\"Sequence\",\"normalizers\":[%s%s%s%s]}",
+                 w->model == NIB_WORDS_T5 && w->map ? CHARSMAP "," : "",
+                 w->remove_spaces ? FEWER_SPACES "," : "",
+                 !w->space_prefix ? ""
+                 : w->suffix      ? APPEND ","
+                                  : PREPEND ",",
+                 REPLACE(STRING(" "), BAR));
+    }
+    return read_normalizer(z, text, strlen(text), w, err);
+}
+
+nib_code nib_gguf_splitter(nib_splitter *s, const nib_gguf_words *w, nib_err *err)
+{
+    return w->model == NIB_WORDS_GPT2 ? nib_pre_splitter(s, w->rule, w->space_prefix, err) : NIB_OK;
+}
+
+nib_code nib_gguf_decoder(nib_decoder *d, const nib_gguf_words *w, nib_err *err)
+{
+    if (w->model == NIB_WORDS_GPT2) return nib_decoder_add(d, NIB_DECODE_BYTE_LEVEL, err);
+    char text[400];
+    const char *strip = !w->space_prefix ? ""
+                        : w->suffix
+                            ? ",{\"type\":\"Strip\",\"content\":\" \",\"start\":0,\"stop\":1}"
+                            : ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}";
+    snprintf(text, sizeof text,
+             "{\"type\":\"Sequence\",\"decoders\":[" REPLACE(
+                 STRING(BAR), " ") ",{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}%s]}",
+             strip);
+    return read_decoder(d, text, strlen(text), err);
+}
+
 /* ---- reading ---- */
 
-static nib_code check_model(const nib_gguf_kvs *kvs, nib_err *err)
+static bool is(nib_str s, const char *text)
 {
-    nib_str model;
+    return s.n == strlen(text) && !memcmp(s.p, text, s.n);
+}
+
+static nib_code read_charsmap(nib_gguf_words *w, const nib_gguf_kvs *kvs, nib_err *err)
+{
+    static const char key[] = "tokenizer.ggml.precompiled_charsmap";
+    if (!nib_gguf_kvs_find(kvs, key) ||
+        nib_gguf_get_arr(kvs, key, NIB_GGUF_U8, &w->map, &w->n_map) ||
+        nib_gguf_get_arr(kvs, key, NIB_GGUF_I8, &w->map, &w->n_map)) {
+        if (!w->n_map) w->map = NULL;
+        return NIB_OK;
+    }
+    return nib_fail(err, NIB_EFORMAT, "%s is no array of bytes", key);
+}
+
+static nib_code read_words(nib_gguf_words *w, nib_tokenizer *t, const nib_gguf_kvs *kvs,
+                           nib_err *err)
+{
+    nib_str model, pre = {"default", 7};
+    nib_code rc;
+    *w = (nib_gguf_words){0};
     if (!nib_gguf_get_str(kvs, "tokenizer.ggml.model", &model))
         return nib_fail(err, NIB_EFORMAT, "the file has no tokenizer (key tokenizer.ggml.model)");
-    if (model.n == 4 && !memcmp(model.p, "gpt2", 4)) return NIB_OK;
-    return nib_fail(err, NIB_EFORMAT,
-                    "tokenizer.ggml.model is '%.40s'; supported is 'gpt2', byte-level BPE",
-                    model.p);
+    if (is(model, "gpt2")) {
+        nib_gguf_get_str(kvs, "tokenizer.ggml.pre", &pre);
+        if ((rc = nib_pre_by_name(&w->rule, pre.p, pre.n, err))) return rc;
+        w->nfc = w->rule->nfc;
+        t->rule = w->rule;
+        t->pre = nib_strndup(pre.p, pre.n);
+        if (!t->pre) return nib_fail_nomem(err, "pre-tokenizer");
+    } else if (is(model, "llama") || is(model, "t5")) {
+        w->model = is(model, "t5") ? NIB_WORDS_T5 : NIB_WORDS_LLAMA;
+        w->space_prefix = true;
+        if (w->model == NIB_WORDS_T5) {
+            w->remove_spaces = false;
+            nib_gguf_get_bool(kvs, "tokenizer.ggml.remove_extra_whitespaces", &w->remove_spaces);
+            nib_gguf_get_bool(kvs, "tokenizer.ggml.treat_whitespace_as_suffix", &w->suffix);
+            if ((rc = read_charsmap(w, kvs, err))) return rc;
+        }
+    } else {
+        return nib_fail(err, NIB_EFORMAT,
+                        "tokenizer.ggml.model is '%.40s'; supported are 'gpt2', 'llama' and 't5'",
+                        model.p);
+    }
+    nib_gguf_get_bool(kvs, "tokenizer.ggml.add_space_prefix", &w->space_prefix);
+    return NIB_OK;
+}
+
+static nib_code read_steps(nib_tokenizer *t, nib_gguf_words *w, const nib_gguf_kvs *kvs,
+                           nib_err *err)
+{
+    nib_str text;
+    nib_code rc;
+    bool own = nib_gguf_get_str(kvs, NIB_KEY_NORMALIZER, &text);
+    if (own && w->model == NIB_WORDS_GPT2 && (is(text, "nfc") || is(text, "none"))) {
+        w->nfc = is(text, "nfc");
+        own = false;
+    } else if (own && w->model == NIB_WORDS_GPT2 && text.n && text.p[0] != '{') {
+        return nib_fail(err, NIB_EFORMAT,
+                        NIB_KEY_NORMALIZER " is '%.40s'; supported are 'nfc', 'none' and a "
+                                           "description as in tokenizer.json",
+                        text.p);
+    }
+    rc = own ? read_normalizer(&t->normalizer, text.p, text.n, w, err)
+             : nib_gguf_normalizer(&t->normalizer, w, err);
+    if (rc) return rc;
+    rc = nib_gguf_get_str(kvs, NIB_KEY_PRE, &text)
+             ? read_splitter(&t->splitter, text.p, text.n, err)
+             : nib_gguf_splitter(&t->splitter, w, err);
+    if (rc) return rc;
+    if (w->model == NIB_WORDS_GPT2 && !nib_splitter_has(&t->splitter, NIB_SPLIT_BYTES))
+        return nib_fail(err, NIB_EFORMAT, NIB_KEY_PRE " has no ByteLevel");
+    if (w->model != NIB_WORDS_GPT2 && nib_splitter_has(&t->splitter, NIB_SPLIT_BYTES))
+        return nib_fail(err, NIB_EFORMAT, NIB_KEY_PRE " has a ByteLevel");
+    return nib_gguf_get_str(kvs, NIB_KEY_DECODER, &text)
+               ? read_decoder(&t->decoder, text.p, text.n, err)
+               : nib_gguf_decoder(&t->decoder, w, err);
 }
 
 static nib_code read_types(uint8_t *type, size_t n, const nib_gguf_kvs *kvs, nib_err *err)
@@ -53,74 +203,241 @@ static nib_code read_types(uint8_t *type, size_t n, const nib_gguf_kvs *kvs, nib
     return NIB_OK;
 }
 
-static nib_code read_tokens(nib_tokenizer *t, const nib_gguf_kvs *kvs, nib_err *err)
+/* What the keys have of the tokens, until the vocabulary is built. */
+typedef struct {
+    nib_str *text;          /* [n] */
+    nib_added_token *added; /* [n] id -1: not an added one */
+    size_t n;
+    nib_json *own; /* of NIB_KEY_ADDED; NULL: none */
+    nib_arena arena;
+} gguf_tokens;
+
+static bool flag(const nib_json *j, const char *key, bool otherwise)
+{
+    nib_json_bool(nib_json_get(j, key), &otherwise);
+    return otherwise;
+}
+
+/* One entry of NIB_KEY_ADDED. */
+static nib_code read_own(gguf_tokens *g, const nib_json *j, nib_err *err)
+{
+    uint64_t id;
+    const char *content;
+    if (!nib_json_u64(nib_json_get(j, "id"), &id) || id >= g->n)
+        return nib_fail(err, NIB_EFORMAT, NIB_KEY_ADDED " names a token that is not there");
+    nib_added_token *a = &g->added[id];
+    if (!flag(j, "added", true)) {
+        a->id = -1;
+        return NIB_OK;
+    }
+    if (nib_json_text(nib_json_get(j, "content"), &content)) {
+        const size_t n = nib_json_bytes(NULL, content);
+        char *p = nib_arena_alloc(&g->arena, n + 1, 1, 1);
+        if (!p) return nib_fail_nomem(err, "added tokens");
+        p[nib_json_bytes(p, content)] = 0;
+        g->text[id] = (nib_str){p, n};
+    }
+    a->id = (int32_t)id;
+    a->text = g->text[id];
+    a->control = flag(j, "special", a->control);
+    a->normalized = flag(j, "normalized", false);
+    a->lstrip = flag(j, "lstrip", false);
+    a->rstrip = flag(j, "rstrip", false);
+    a->single_word = flag(j, "single_word", false);
+    return NIB_OK;
+}
+
+/* Added tokens are those of certain types, but for what our own key says. */
+static nib_code read_added(gguf_tokens *g, const uint8_t *type, const nib_gguf_kvs *kvs,
+                           nib_err *err)
+{
+    nib_str text;
+    nib_code rc = NIB_OK;
+    for (size_t i = 0; i < g->n; i++) {
+        const bool control = type[i] == NIB_TOKEN_CONTROL || type[i] == NIB_TOKEN_UNKNOWN;
+        g->added[i] =
+            (nib_added_token){.id = control || type[i] == NIB_TOKEN_USER ? (int32_t)i : -1,
+                              .text = g->text[i],
+                              .control = control};
+    }
+    if (!nib_gguf_get_str(kvs, NIB_KEY_ADDED, &text)) return NIB_OK;
+    if ((rc = parse(&g->own, text.p, text.n, NIB_KEY_ADDED, err))) return rc;
+    for (const nib_json *c = nib_json_first(g->own); c && !rc; c = nib_json_next(c))
+        rc = read_own(g, c, err);
+    return rc;
+}
+
+static nib_code read_tokens(nib_tokenizer *t, gguf_tokens *g, bool alphabet,
+                            const nib_gguf_kvs *kvs, nib_err *err)
 {
     const void *data;
-    size_t n;
-    if (!nib_gguf_get_arr(kvs, "tokenizer.ggml.tokens", NIB_GGUF_STR, &data, &n))
+    if (!nib_gguf_get_arr(kvs, "tokenizer.ggml.tokens", NIB_GGUF_STR, &data, &g->n))
         return nib_fail(err, NIB_EFORMAT, "no array of strings tokenizer.ggml.tokens");
-    uint8_t *type = nib_alloc(n, 1);
-    if (!type) return nib_fail_nomem(err, "vocabulary");
-    nib_code rc = read_types(type, n, kvs, err);
-    if (!rc) rc = nib_vocab_build(&t->vocab, data, type, n, err);
+    uint8_t *type = nib_alloc(g->n, 1);
+    g->text = nib_alloc(g->n, sizeof *g->text);
+    g->added = nib_alloc(g->n, sizeof *g->added);
+    nib_code rc = type && g->text && g->added ? NIB_OK : nib_fail_nomem(err, "vocabulary");
+    if (!rc && g->n) memcpy(g->text, data, g->n * sizeof *g->text);
+    if (!rc) rc = read_types(type, g->n, kvs, err);
+    if (!rc) rc = read_added(g, type, kvs, err);
+    if (!rc) rc = nib_vocab_build(&t->vocab, g->text, type, g->n, alphabet, err);
     nib_free(type);
     return rc;
 }
 
-static nib_code read_merges(nib_tokenizer *t, const nib_gguf_kvs *kvs, nib_err *err)
+static nib_code set_added(nib_tokenizer *t, gguf_tokens *g, nib_err *err)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < g->n; i++)
+        if (g->added[i].id >= 0) {
+            g->added[n] = g->added[i];
+            g->added[n].text = t->vocab.text[g->added[n].id]; /* that of an empty one has a name */
+            n++;
+        }
+    return nib_tokenizer_set_added(t, g->added, n, err);
+}
+
+static nib_code make_bytes(nib_tokenizer *t, const nib_gguf_kvs *kvs, nib_err *err)
 {
     const void *data;
     size_t n;
+    nib_bpe b = {0};
     if (!nib_gguf_get_arr(kvs, "tokenizer.ggml.merges", NIB_GGUF_STR, &data, &n))
         return nib_fail(err, NIB_EFORMAT, "no array of strings tokenizer.ggml.merges");
-    nib_code rc = nib_bpe_init(&t->bpe, n, err);
-    if (rc) return rc;
-    nib_vocab_bytes(&t->vocab, t->bpe.byte_id);
+    nib_code rc = nib_bpe_init(&b, n, err);
     const nib_str *merge = data;
     for (size_t i = 0; i < n && !rc; i++) {
         nib_str m = merge[i];
         const char *gap = m.n > 1 ? memchr(m.p + 1, ' ', m.n - 1) : NULL;
-        if (!gap)
-            return nib_fail(err, NIB_EFORMAT, "merge %zu, '%.80s', is not 'left right'", i, m.p);
-        size_t left = (size_t)(gap - m.p);
-        rc = nib_vocab_add_merge(&t->vocab, &t->bpe, (nib_str){m.p, left},
-                                 (nib_str){gap + 1, m.n - left - 1}, err);
+        size_t left = gap ? (size_t)(gap - m.p) : 0;
+        rc = gap ? nib_merges_add(&t->vocab, &b, (nib_str){m.p, left},
+                                  (nib_str){gap + 1, m.n - left - 1}, err)
+                 : nib_fail(err, NIB_EFORMAT, "merge %zu, '%.80s', is not 'left right'", i, m.p);
     }
+    if (!rc) rc = nib_word_bytes_new(&t->model, &t->vocab, &b, t->rule->ignore_merges, err);
+    nib_bpe_fini(&b);
     return rc;
 }
 
-static nib_code read_added(nib_tokenizer *t, nib_err *err)
+/* tokenizer.ggml.scores, or zeros. */
+static nib_code read_scores(float **out, size_t n, const nib_gguf_kvs *kvs, nib_err *err)
+{
+    const void *data;
+    size_t k;
+    static const char key[] = "tokenizer.ggml.scores";
+    *out = nib_calloc(n, sizeof **out);
+    if (!*out) return nib_fail_nomem(err, "scores");
+    if (!nib_gguf_kvs_find(kvs, key)) return NIB_OK;
+    if (!nib_gguf_get_arr(kvs, key, NIB_GGUF_F32, &data, &k) || k < n)
+        return nib_fail(err, NIB_EFORMAT,
+                        "%s is not an array of f32 as long as tokenizer.ggml.tokens (%zu)", key, n);
+    memcpy(*out, data, n * sizeof **out);
+    for (size_t i = 0; i < n; i++)
+        if ((*out)[i] != (*out)[i])
+            return nib_fail(err, NIB_EFORMAT, "the score of token %zu is no number", i);
+    return NIB_OK;
+}
+
+static nib_code make_chars(nib_tokenizer *t, const float *score, nib_err *err)
+{
+    nib_bpe b = {0};
+    const nib_word_chars_opts opts = {
+        .unk = t->special[NIB_UNK], .fuse_unk = true, .byte_fallback = true, .by_score = true};
+    nib_code rc = nib_merges_from_scores(&t->vocab, &b, score, err);
+    if (!rc) rc = nib_word_chars_new(&t->model, &t->vocab, &b, &opts, score, err);
+    nib_bpe_fini(&b);
+    return rc;
+}
+
+static nib_code make_unigram(nib_tokenizer *t, const float *score, nib_err *err)
+{
+    double *s = nib_alloc(t->vocab.n, sizeof *s);
+    int32_t byte_id[256];
+    if (!s) return nib_fail_nomem(err, "scores");
+    for (size_t i = 0; i < t->vocab.n; i++)
+        s[i] = t->vocab.type[i] == NIB_TOKEN_USER ? 0 : (double)score[i];
+    nib_vocab_bytes(&t->vocab, byte_id);
+    nib_code rc = nib_word_unigram_new(
+        &t->model, &t->vocab, s, t->special[NIB_UNK],
+        byte_id[0] >= 0 && t->vocab.type[byte_id[0]] == NIB_TOKEN_BYTE, false, err);
+    nib_free(s);
+    return rc;
+}
+
+static nib_code make_model(nib_tokenizer *t, const nib_gguf_words *w, const nib_gguf_kvs *kvs,
+                           nib_err *err)
+{
+    float *score = NULL;
+    if (w->model == NIB_WORDS_GPT2) return make_bytes(t, kvs, err);
+    nib_code rc = read_scores(&score, t->vocab.n, kvs, err);
+    if (!rc)
+        rc = w->model == NIB_WORDS_T5 ? make_unigram(t, score, err) : make_chars(t, score, err);
+    nib_free(score);
+    return rc;
+}
+
+/* ---- the rest ---- */
+
+/* Ids where no key says them, by model. */
+static const int32_t special_default[][NIB_N_SPECIAL] = {
+    [NIB_WORDS_GPT2] = {-1, -1, -1, -1, -1, -1, -1},
+    [NIB_WORDS_LLAMA] = {[NIB_BOS] = 1,
+                         [NIB_EOS] = 2,
+                         [NIB_UNK] = 0,
+                         [NIB_SEP] = -1,
+                         [NIB_PAD] = -1,
+                         [NIB_CLS] = -1,
+                         [NIB_MASK] = -1},
+    [NIB_WORDS_T5] = {[NIB_BOS] = -1,
+                      [NIB_EOS] = 1,
+                      [NIB_UNK] = 2,
+                      [NIB_SEP] = -1,
+                      [NIB_PAD] = 0,
+                      [NIB_CLS] = -1,
+                      [NIB_MASK] = -1}};
+
+static void read_specials(nib_tokenizer *t, const nib_gguf_words *w, const nib_gguf_kvs *kvs)
+{
+    for (int i = 0; i < NIB_N_SPECIAL; i++) {
+        uint64_t id;
+        const int32_t other = special_default[w->model][i];
+        const bool there = nib_gguf_get_u64(kvs, nib_gguf_special_key[i], &id);
+        t->special[i] = there && id < t->vocab.n                ? (int32_t)id
+                        : !there && other < (int32_t)t->vocab.n ? other
+                                                                : -1;
+    }
+}
+
+/* Ids around a text by our own key; false: there is none. */
+static bool own_around(nib_ids *to, const char *key, size_t n_vocab, const nib_gguf_kvs *kvs,
+                       nib_code *rc, nib_err *err)
+{
+    const void *data;
+    size_t n;
+    if (!nib_gguf_get_arr(kvs, key, NIB_GGUF_I32, &data, &n)) return false;
+    for (size_t i = 0; i < n && !*rc; i++) {
+        int32_t id;
+        memcpy(&id, (const char *)data + 4 * i, 4);
+        *rc = id >= 0 && (size_t)id < n_vocab
+                  ? nib_ids_add(to, &id, 1, err)
+                  : nib_fail(err, NIB_EFORMAT, "%s names a token that is not there", key);
+    }
+    return true;
+}
+
+static nib_code read_around(nib_tokenizer *t, const nib_gguf_words *w, const nib_gguf_kvs *kvs,
+                            nib_err *err)
 {
     nib_code rc = NIB_OK;
-    for (size_t i = 0; i < t->vocab.n && !rc; i++) {
-        uint8_t type = t->vocab.type[i];
-        bool control = type == NIB_TOKEN_CONTROL || type == NIB_TOKEN_UNKNOWN;
-        if (control || type == NIB_TOKEN_USER)
-            rc = nib_added_push(
-                &t->added,
-                (nib_added){.text = t->vocab.text[i], .id = (int32_t)i, .control = control}, err);
-    }
-    nib_added_sort(&t->added);
+    bool bos = w->model == NIB_WORDS_LLAMA || (w->rule && w->rule->add_bos);
+    bool eos = w->model == NIB_WORDS_T5;
+    nib_gguf_get_bool(kvs, "tokenizer.ggml.add_bos_token", &bos);
+    nib_gguf_get_bool(kvs, "tokenizer.ggml.add_eos_token", &eos);
+    if (!own_around(&t->front, NIB_KEY_FRONT, t->vocab.n, kvs, &rc, err))
+        rc = nib_ids_add(&t->front, &t->special[NIB_BOS], bos && t->special[NIB_BOS] >= 0, err);
+    if (!rc && !own_around(&t->back, NIB_KEY_BACK, t->vocab.n, kvs, &rc, err))
+        rc = nib_ids_add(&t->back, &t->special[NIB_EOS], eos && t->special[NIB_EOS] >= 0, err);
     return rc;
-}
-
-static nib_code read_pre(nib_tokenizer *t, const nib_gguf_kvs *kvs, nib_err *err)
-{
-    nib_str pre = {"default", 7}, normalizer;
-    nib_gguf_get_str(kvs, "tokenizer.ggml.pre", &pre);
-    nib_code rc = nib_pretok_from_name(&t->pre, pre.p, pre.n, err);
-    if (rc) return rc;
-    t->ignore_merges = nib_pretok_rule_of(t->pre)->ignore_merges;
-    t->nfc = nib_pretok_rule_of(t->pre)->nfc;
-    t->add_bos = nib_pretok_rule_of(t->pre)->add_bos;
-    if (nib_gguf_get_str(kvs, KEY_NORMALIZER, &normalizer)) {
-        t->nfc = !strcmp(normalizer.p, "nfc");
-        if (!t->nfc && strcmp(normalizer.p, "none"))
-            return nib_fail(err, NIB_EFORMAT,
-                            KEY_NORMALIZER " is '%.40s'; supported are 'nfc' and 'none'",
-                            normalizer.p);
-    }
-    return NIB_OK;
 }
 
 static nib_code read_template(nib_tokenizer *t, const nib_gguf_kvs *kvs, nib_str name, nib_err *err)
@@ -147,183 +464,18 @@ static nib_code read_templates(nib_tokenizer *t, const nib_gguf_kvs *kvs, nib_er
 
 nib_code nib_tokenizer_from_gguf(nib_tokenizer *t, const nib_gguf_kvs *kvs, nib_err *err)
 {
-    nib_code rc;
-    if ((rc = check_model(kvs, err))) return rc;
-    if ((rc = read_pre(t, kvs, err))) return rc;
-    if ((rc = read_tokens(t, kvs, err))) return rc;
-    if ((rc = read_merges(t, kvs, err))) return rc;
-    if ((rc = read_added(t, err))) return rc;
-    for (int i = 0; i < NIB_N_SPECIAL; i++) {
-        uint64_t id;
-        bool ok = nib_gguf_get_u64(kvs, SPECIAL_KEY[i], &id) && id < t->vocab.n;
-        t->special[i] = ok ? (int32_t)id : -1;
-    }
-    nib_gguf_get_bool(kvs, "tokenizer.ggml.add_bos_token", &t->add_bos);
-    nib_gguf_get_bool(kvs, "tokenizer.ggml.add_eos_token", &t->add_eos);
-    nib_gguf_get_bool(kvs, "tokenizer.ggml.add_space_prefix", &t->prefix_space);
-    t->add_bos = t->add_bos && t->special[NIB_BOS] >= 0;
-    t->add_eos = t->add_eos && t->special[NIB_EOS] >= 0;
-    return read_templates(t, kvs, err);
-}
-
-/* ---- writing ---- */
-
-/* The name of a pre-tokenizer says whether merges are ignored for whole words. Where the model
- * says otherwise, that must make no difference: every token is what its own bytes merge to. */
-static nib_code check_ignore_merges(const nib_tokenizer *t, nib_err *err)
-{
-    nib_code rc = NIB_OK;
-    nib_bpe_work w = {0};
-    if (t->ignore_merges == nib_pretok_rule_of(t->pre)->ignore_merges) return NIB_OK;
-    for (size_t i = 0; i < t->vocab.n && !rc; i++) {
-        size_t n = 0;
-        nib_str raw = t->vocab.raw[i];
-        if (t->vocab.type[i] != NIB_TOKEN_NORMAL) continue;
-        rc = nib_bpe_encode(&t->bpe, &w, raw.p, raw.n, &n, err);
-        if (!rc && (n != 1 || w.id[0] != (int32_t)i))
-            rc = nib_fail(err, NIB_EFORMAT,
-                          "ignore_merges is %s, which GGUF's pre-tokenizer '%s' does not mean, and "
-                          "token %zu '%.80s' depends on it",
-                          t->ignore_merges ? "true" : "false", nib_pretok_name(t->pre), i,
-                          t->vocab.text[i].p);
-    }
-    nib_bpe_work_fini(&w);
-    return rc;
-}
-
-/* A user-defined token's text with U+2581 turned into spaces, into *text; `at` has room. */
-static char *respell(nib_str *text, char *at)
-{
-    const char *p = text->p, *end = p + text->n;
-    text->p = at;
-    while (p < end) {
-        bool bar = end - p >= 3 && !memcmp(p, "\xE2\x96\x81", 3);
-        *at++ = bar ? ' ' : *p;
-        p += bar ? 3 : 1;
-    }
-    *at = 0;
-    text->n = (size_t)(at - text->p);
-    return at + 1;
-}
-
-typedef struct {
-    nib_str *text; /* [n] */
-    int32_t *type; /* [n] */
-    char *blob;
-} token_arrays;
-
-static nib_code fill_tokens(token_arrays *a, const nib_tokenizer *t, size_t n, nib_err *err)
-{
-    const nib_vocab *v = &t->vocab;
-    size_t room = 24 * (n - v->n) + 1;
-    for (size_t i = 0; i < v->n; i++)
-        if (v->type[i] == NIB_TOKEN_USER) room += v->text[i].n + 1;
-    a->text = nib_alloc(n, sizeof *a->text);
-    a->type = nib_alloc(n, sizeof *a->type);
-    a->blob = nib_alloc(room, 1);
-    if (!a->text || !a->type || !a->blob) return nib_fail_nomem(err, "vocabulary");
-    char *at = a->blob;
-    for (size_t i = 0; i < v->n; i++) {
-        a->text[i] = v->text[i];
-        a->type[i] = v->type[i];
-        if (v->type[i] == NIB_TOKEN_USER) at = respell(&a->text[i], at);
-    }
-    for (size_t i = v->n; i < n; i++) {
-        int k = snprintf(at, 24, "[PAD%zu]", i);
-        if (nib_vocab_find(v, at, (size_t)k) >= 0)
-            return nib_fail(err, NIB_EFORMAT, "token '%s' is in the way of a padding token", at);
-        a->text[i] = (nib_str){at, (size_t)k};
-        a->type[i] = NIB_TOKEN_UNUSED;
-        at += k + 1;
-    }
-    return NIB_OK;
-}
-
-static nib_code write_tokens(const nib_tokenizer *t, size_t n, nib_gguf_kvs *kvs, nib_err *err)
-{
-    token_arrays a = {0};
-    nib_code rc = fill_tokens(&a, t, n, err);
-    if (!rc && (!nib_gguf_set_arr(kvs, "tokenizer.ggml.tokens", NIB_GGUF_STR, a.text, n) ||
-                !nib_gguf_set_arr(kvs, "tokenizer.ggml.token_type", NIB_GGUF_I32, a.type, n)))
-        rc = nib_fail_nomem(err, "vocabulary");
-    nib_free(a.text);
-    nib_free(a.type);
-    nib_free(a.blob);
-    return rc;
-}
-
-static nib_code write_merges(const nib_tokenizer *t, nib_gguf_kvs *kvs, nib_err *err)
-{
-    const nib_bpe *b = &t->bpe;
-    size_t room = 1;
-    for (size_t i = 0; i <= b->mask; i++)
-        if (b->slot[i].left >= 0)
-            room += t->vocab.text[b->slot[i].left].n + t->vocab.text[b->slot[i].right].n + 2;
-    nib_str *line = nib_calloc(b->n, sizeof *line);
-    char *blob = nib_alloc(room, 1), *at = blob;
-    bool ok = line && blob;
-    for (size_t i = 0; ok && i <= b->mask; i++) {
-        const nib_bpe_merge *m = &b->slot[i];
-        if (m->left < 0) continue;
-        nib_str l = t->vocab.text[m->left], r = t->vocab.text[m->right];
-        line[m->rank] = (nib_str){at, l.n + 1 + r.n};
-        memcpy(at, l.p, l.n);
-        at[l.n] = ' ';
-        memcpy(at + l.n + 1, r.p, r.n + 1);
-        at += l.n + r.n + 2;
-    }
-    ok = ok && nib_gguf_set_arr(kvs, "tokenizer.ggml.merges", NIB_GGUF_STR, line, b->n);
-    nib_free(line);
-    nib_free(blob);
-    return ok ? NIB_OK : nib_fail_nomem(err, "merges");
-}
-
-static nib_code write_templates(const nib_tokenizer *t, nib_gguf_kvs *kvs, nib_err *err)
-{
-    nib_str *name = nib_alloc(t->n_tmpl, sizeof *name);
-    size_t n = 0;
-    bool ok = name;
-    for (size_t i = 0; ok && i < t->n_tmpl; i++) {
-        const nib_template *m = &t->tmpl[i];
-        char key[256] = "tokenizer.chat_template";
-        if (strcmp(m->name, "default")) {
-            snprintf(key, sizeof key, "tokenizer.chat_template.%.200s", m->name);
-            name[n++] = (nib_str){m->name, strlen(m->name)};
-        }
-        ok = nib_gguf_set_str(kvs, key, m->text, strlen(m->text));
-    }
-    if (ok && n) ok = nib_gguf_set_arr(kvs, "tokenizer.chat_templates", NIB_GGUF_STR, name, n);
-    nib_free(name);
-    return ok ? NIB_OK : nib_fail_nomem(err, "chat template");
-}
-
-static bool set_text(nib_gguf_kvs *kvs, const char *key, const char *text)
-{
-    return nib_gguf_set_str(kvs, key, text, strlen(text));
-}
-
-nib_code nib_tokenizer_to_gguf(const nib_tokenizer *t, size_t n_vocab, nib_gguf_kvs *kvs,
-                               nib_err *err)
-{
-    nib_code rc;
-    if (n_vocab < t->vocab.n)
-        return nib_fail(err, NIB_EFORMAT,
-                        "the tokenizer has %zu tokens, the embedding only %zu rows", t->vocab.n,
-                        n_vocab);
-    if ((rc = check_ignore_merges(t, err))) return rc;
-    if (!set_text(kvs, "tokenizer.ggml.model", "gpt2") ||
-        !set_text(kvs, "tokenizer.ggml.pre", nib_pretok_name(t->pre)))
-        return nib_fail_nomem(err, "metadata");
-    if ((rc = write_tokens(t, n_vocab, kvs, err))) return rc;
-    if ((rc = write_merges(t, kvs, err))) return rc;
-    bool ok = true;
-    for (int i = 0; i < NIB_N_SPECIAL; i++)
-        if (t->special[i] >= 0)
-            ok = ok && nib_gguf_set_u32(kvs, SPECIAL_KEY[i], (uint32_t)t->special[i]);
-    ok = ok && nib_gguf_set_bool(kvs, "tokenizer.ggml.add_bos_token", t->add_bos) &&
-         nib_gguf_set_bool(kvs, "tokenizer.ggml.add_eos_token", t->add_eos);
-    if (t->prefix_space) ok = ok && nib_gguf_set_bool(kvs, "tokenizer.ggml.add_space_prefix", true);
-    if (t->nfc != nib_pretok_rule_of(t->pre)->nfc)
-        ok = ok && set_text(kvs, KEY_NORMALIZER, t->nfc ? "nfc" : "none");
-    return ok ? write_templates(t, kvs, err) : nib_fail_nomem(err, "metadata");
+    nib_gguf_words w;
+    gguf_tokens g = {0};
+    nib_code rc = read_words(&w, t, kvs, err);
+    if (!rc) rc = read_steps(t, &w, kvs, err);
+    if (!rc) rc = read_tokens(t, &g, w.model == NIB_WORDS_GPT2, kvs, err);
+    if (!rc) read_specials(t, &w, kvs);
+    if (!rc) rc = make_model(t, &w, kvs, err);
+    if (!rc) rc = set_added(t, &g, err);
+    nib_free(g.text);
+    nib_free(g.added);
+    nib_json_free(g.own);
+    nib_arena_free(&g.arena);
+    if (!rc) rc = read_around(t, &w, kvs, err);
+    return rc ? rc : read_templates(t, kvs, err);
 }

@@ -12,11 +12,11 @@ static nib_code no_memory(nib_err *err)
     return nib_fail_nomem(err, "tokenizer.json");
 }
 
-/* JSON holds text: no other bytes, and in this program no NUL. */
+/* JSON holds text: no other bytes. */
 static nib_code check_text(const nib_tokenizer *t, int32_t id, nib_err *err)
 {
     const nib_str s = t->vocab.text[id];
-    if (nib_utf8_bad(s.p, s.n) == s.n && !memchr(s.p, 0, s.n)) return NIB_OK;
+    if (nib_utf8_bad(s.p, s.n) == s.n) return NIB_OK;
     return nib_fail(err, NIB_EFORMAT, "token %d '%.80s' is no text that tokenizer.json can hold",
                     (int)id, s.p);
 }
@@ -54,18 +54,6 @@ static nib_code list_tokens(listing *l, const nib_tokenizer *t, nib_err *err)
     return NIB_OK;
 }
 
-static nib_code add_vocab(nib_json *model, const nib_tokenizer *t, const listing *l, nib_err *err)
-{
-    nib_json *vocab = nib_json_add_object(model, "vocab");
-    nib_code rc = vocab ? NIB_OK : no_memory(err);
-    for (size_t i = 0; i < l->n && !rc; i++) {
-        rc = check_text(t, (int32_t)i, err);
-        if (!rc && i < l->n_vocab && !nib_json_add_num(vocab, t->vocab.text[i].p, (double)i))
-            rc = no_memory(err);
-    }
-    return rc;
-}
-
 static nib_code add_added(nib_json *root, const nib_tokenizer *t, const listing *l, nib_err *err)
 {
     nib_json *list = nib_json_add_array(root, "added_tokens");
@@ -75,7 +63,7 @@ static nib_code add_added(nib_json *root, const nib_tokenizer *t, const listing 
         if (!a) continue;
         nib_json *j = nib_json_add_object(list, NULL);
         ok = j && nib_json_add_num(j, "id", (double)i) &&
-             nib_json_add_str(j, "content", t->vocab.text[i].p) &&
+             nib_json_add_text(j, "content", t->vocab.text[i].p, t->vocab.text[i].n) &&
              nib_json_add_bool(j, "single_word", a->single_word) &&
              nib_json_add_bool(j, "lstrip", a->lstrip) &&
              nib_json_add_bool(j, "rstrip", a->rstrip) &&
@@ -85,53 +73,14 @@ static nib_code add_added(nib_json *root, const nib_tokenizer *t, const listing 
     return ok ? NIB_OK : no_memory(err);
 }
 
-/* ---- merges ---- */
-
-/* "left right", which all readers know. */
-static nib_code add_merge(nib_json *list, const nib_tokenizer *t, const nib_bpe_merge *m,
-                          nib_text *line, nib_err *err)
-{
-    const nib_str left = t->vocab.text[m->left], right = t->vocab.text[m->right];
-    if (memchr(left.p, ' ', left.n) || memchr(right.p, ' ', right.n))
-        return nib_fail(err, NIB_EFORMAT,
-                        "merge %u, '%.80s' with '%.80s', has a space in it, which tokenizer.json "
-                        "cannot tell from the one between the two",
-                        m->rank, left.p, right.p);
-    line->n = 0;
-    nib_code rc = nib_text_add(line, left.p, left.n, err);
-    if (!rc) rc = nib_text_add(line, " ", 1, err);
-    if (!rc) rc = nib_text_add(line, right.p, right.n + 1, err);
-    if (!rc && !nib_json_add_str(list, NULL, line->p)) rc = no_memory(err);
-    return rc;
-}
-
-static nib_code add_merges(nib_json *model, const nib_tokenizer *t, nib_err *err)
-{
-    const nib_bpe *b = &t->bpe;
-    nib_json *list = nib_json_add_array(model, "merges");
-    const nib_bpe_merge **by_rank = nib_alloc(b->n, sizeof *by_rank);
-    nib_text line = {0};
-    nib_code rc = list && by_rank ? NIB_OK : no_memory(err);
-    for (size_t i = 0; i <= b->mask && !rc; i++)
-        if (b->slot[i].left >= 0) by_rank[b->slot[i].rank] = &b->slot[i];
-    for (size_t i = 0; i < b->n && !rc; i++) rc = add_merge(list, t, by_rank[i], &line, err);
-    nib_free(line.p);
-    nib_free(by_rank);
-    return rc;
-}
-
 static nib_code add_model(nib_json *root, const nib_tokenizer *t, const listing *l, nib_err *err)
 {
-    nib_json *model = nib_json_add_object(root, "model");
-    bool ok = model && nib_json_add_str(model, "type", "BPE") &&
-              nib_json_add_null(model, "dropout") && nib_json_add_null(model, "unk_token") &&
-              nib_json_add_null(model, "continuing_subword_prefix") &&
-              nib_json_add_null(model, "end_of_word_suffix") &&
-              nib_json_add_bool(model, "fuse_unk", false) &&
-              nib_json_add_bool(model, "byte_fallback", false) &&
-              nib_json_add_bool(model, "ignore_merges", t->ignore_merges);
-    nib_code rc = ok ? add_vocab(model, t, l, err) : no_memory(err);
-    return rc ? rc : add_merges(model, t, err);
+    nib_code rc = NIB_OK;
+    for (size_t i = 0; i < l->n && !rc; i++) rc = check_text(t, (int32_t)i, err);
+    nib_json *model = rc ? NULL : nib_json_add_object(root, "model");
+    if (rc) return rc;
+    if (!model || !nib_json_add_str(model, "type", t->model->json)) return no_memory(err);
+    return t->model->save_json(t->model, model, l->n_vocab, err);
 }
 
 /* ---- what goes around a text ---- */
@@ -146,12 +95,18 @@ static bool add_piece(nib_json *list, const nib_tokenizer *t, int32_t id, const 
            nib_json_add_num(piece, "type_id", type);
 }
 
+static bool add_pieces(nib_json *list, const nib_tokenizer *t, const nib_ids *ids, int type)
+{
+    bool ok = true;
+    for (size_t i = 0; i < ids->n && ok; i++) ok = add_piece(list, t, ids->id[i], NULL, type);
+    return ok;
+}
+
 /* One text with what goes before and behind it. */
 static bool add_around(nib_json *list, const nib_tokenizer *t, const char *sequence, int type)
 {
-    return (!t->add_bos || add_piece(list, t, t->special[NIB_BOS], NULL, type)) &&
-           add_piece(list, t, -1, sequence, type) &&
-           (!t->add_eos || add_piece(list, t, t->special[NIB_EOS], NULL, type));
+    return add_pieces(list, t, &t->front, type) && add_piece(list, t, -1, sequence, type) &&
+           add_pieces(list, t, &t->back, type);
 }
 
 static bool add_special(nib_json *map, const nib_tokenizer *t, int32_t id)
@@ -173,8 +128,10 @@ static bool add_template(nib_json *root, const nib_tokenizer *t)
     nib_json *pair = single && add_around(single, t, "A", 0) ? nib_json_add_array(j, "pair") : NULL;
     ok = pair && add_around(pair, t, "A", 0) && add_around(pair, t, "B", 1);
     nib_json *map = ok ? nib_json_add_object(j, "special_tokens") : NULL;
-    return map && (!t->add_bos || add_special(map, t, t->special[NIB_BOS])) &&
-           (!t->add_eos || add_special(map, t, t->special[NIB_EOS]));
+    ok = map;
+    for (size_t i = 0; i < t->front.n && ok; i++) ok = add_special(map, t, t->front.id[i]);
+    for (size_t i = 0; i < t->back.n && ok; i++) ok = add_special(map, t, t->back.id[i]);
+    return ok;
 }
 
 static bool add_byte_level(nib_json *root, const char *key)
@@ -185,24 +142,25 @@ static bool add_byte_level(nib_json *root, const char *key)
            nib_json_add_bool(j, "trim_offsets", false) && nib_json_add_bool(j, "use_regex", false);
 }
 
-static bool add_normalizer(nib_json *root, const nib_tokenizer *t)
-{
-    nib_json *j = t->nfc ? nib_json_add_object(root, "normalizer") : NULL;
-    return t->nfc ? j && nib_json_add_str(j, "type", "NFC") : nib_json_add_null(root, "normalizer");
-}
-
 static nib_code write_tokenizer(nib_json *root, const nib_tokenizer *t, const listing *l,
                                 nib_err *err)
 {
     bool ok = nib_json_add_str(root, "version", "1.0") && nib_json_add_null(root, "truncation") &&
               nib_json_add_null(root, "padding");
     nib_code rc = ok ? add_added(root, t, l, err) : no_memory(err);
-    if (!rc && !add_normalizer(root, t)) rc = no_memory(err);
-    if (!rc) rc = nib_pretok_to_json(root, t->pre, t->prefix_space, err);
+    const char *own = nib_splitter_own(&t->splitter);
+    if (!rc && own)
+        rc = nib_fail(err, NIB_EFORMAT, "%s as '%s' does, which tokenizer.json cannot say", own,
+                      t->pre ? t->pre : "it");
+    if (!rc && (!nib_normalizer_write(root, &t->normalizer, true) ||
+                !nib_splitter_write(root, &t->splitter)))
+        rc = no_memory(err);
     if (rc) return rc;
-    ok = (t->add_bos || t->add_eos ? add_template(root, t)
-                                   : add_byte_level(root, "post_processor")) &&
-         add_byte_level(root, "decoder");
+    const bool bytes = nib_splitter_has(&t->splitter, NIB_SPLIT_BYTES);
+    ok = (t->front.n || t->back.n ? add_template(root, t)
+          : bytes                 ? add_byte_level(root, "post_processor")
+                                  : nib_json_add_null(root, "post_processor")) &&
+         nib_decoder_write(root, &t->decoder);
     return ok ? add_model(root, t, l, err) : no_memory(err);
 }
 
@@ -240,8 +198,8 @@ static bool write_config(nib_json *config, const nib_tokenizer *t, size_t n_ctx)
     bool ok = nib_json_add_str(config, "tokenizer_class", "PreTrainedTokenizerFast") &&
               nib_json_add_num(config, "model_max_length", (double)n_ctx) &&
               nib_json_add_bool(config, "clean_up_tokenization_spaces", false) &&
-              nib_json_add_bool(config, "add_bos_token", t->add_bos) &&
-              nib_json_add_bool(config, "add_eos_token", t->add_eos);
+              nib_json_add_bool(config, "add_bos_token", nib_tokenizer_adds_bos(t)) &&
+              nib_json_add_bool(config, "add_eos_token", nib_tokenizer_adds_eos(t));
     return ok && nib_tokenizer_add_specials(config, t) && add_templates(config, t);
 }
 

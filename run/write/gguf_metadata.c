@@ -73,7 +73,7 @@ static nib_code from_folder(nib_gguf_kvs *k, const nib_plan *p, nib_err *err)
         return no_memory(err);
     nib_code rc = nib_model_to_gguf(m, k, err);
     if (!rc) rc = nib_tokenizer_open(&tok, m->src, err);
-    if (!rc) rc = nib_tokenizer_to_gguf(tok, m->hp.n_vocab, k, err);
+    if (!rc) rc = nib_tokenizer_to_gguf(tok, m->hp.n_vocab, NULL, k, err);
     nib_tokenizer_close(tok);
     return rc;
 }

@@ -33,7 +33,6 @@ static void refuses_what_is_not_one_document(void **state)
     refuses("{\"a\":1,}", "not valid");
     refuses("{\n \"a\": 1\n \"b\": 2}", "line 3");
     refuses("{\"a\":1,\"b\":{\"c\":0,\"c\":1}}", "'c' appears twice");
-    refuses("[\"x\\u0000y\"]", "NUL");
     refuses("[\"x\xC0\xAF\"]", "column 4: not UTF-8");
     refuses("[\"\xED\xA0\x80\"]", "not UTF-8");
     refuses("[\"a\nb\"]", "control character");
@@ -210,9 +209,47 @@ static void real_numbers_keep_their_point(void **state)
     nib_json_free(j);
 }
 
+static void a_nul_is_a_character(void **state)
+{
+    (void)state;
+    nib_json *j;
+    nib_err err = {0};
+    const char *s = "-";
+    char bytes[16];
+    static const char text[] = "{\"a\\u0000b\":[\"\\u0000\",\"\\\\u0000\",\"x\\u00000\"]}";
+    assert_int_equal(parse(&j, text, &err), NIB_OK);
+    const nib_json *list = nib_json_first(j), *c = nib_json_first(list);
+    assert_int_equal(nib_json_bytes(bytes, nib_json_key(list)), 3);
+    assert_memory_equal(bytes, "a\0b", 3);
+    assert_false(nib_json_str(c, &s)); /* would be cut short */
+    assert_string_equal(s, "-");
+    assert_true(nib_json_text(c, &s));
+    assert_int_equal(nib_json_bytes(NULL, s), 1);
+    c = nib_json_next(c);
+    assert_true(nib_json_str(c, &s));
+    assert_string_equal(s, "\\u0000"); /* an escaped backslash */
+    assert_true(nib_json_text(nib_json_next(c), &s));
+    assert_int_equal(nib_json_bytes(bytes, s), 3);
+    assert_memory_equal(bytes,
+                        "x\0"
+                        "0",
+                        3);
+    char *out = nib_json_print(j, false);
+    assert_string_equal(out, text);
+    nib_free(out);
+    nib_json_free(j);
+    j = nib_json_new_object();
+    assert_true(nib_json_add_text(j, "k", "\0y\0", 3) && nib_json_add_num_under(j, "\0", 1, 7));
+    out = nib_json_print(j, false);
+    assert_string_equal(out, "{\"k\":\"\\u0000y\\u0000\",\"\\u0000\":7}");
+    nib_free(out);
+    nib_json_free(j);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_nul_is_a_character),
         cmocka_unit_test(refuses_what_is_not_one_document),
         cmocka_unit_test(integers_are_exact),
         cmocka_unit_test(words_behind_an_open_string_need_no_room),

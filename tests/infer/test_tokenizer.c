@@ -51,7 +51,7 @@ static void whole_words_may_go_before_merges(void **unused)
     /* "gpt-2" in a GGUF file means that merges count, which would give other ids. */
     nib_err err = {0};
     nib_gguf_kvs *kvs = nib_gguf_kvs_new();
-    assert_int_equal(nib_tokenizer_to_gguf(t, 4, kvs, &err), NIB_EFORMAT);
+    assert_int_equal(nib_tokenizer_to_gguf(t, 4, NULL, kvs, &err), NIB_EFORMAT);
     tmp_expect(err.msg, "token 3 'bc' depends on it");
     nib_gguf_kvs_free(kvs);
     nib_tokenizer_close(t);
@@ -283,7 +283,7 @@ static void special_ids_come_from_the_first_that_has_them(void **unused)
     nib_gguf_kvs *kvs = nib_gguf_kvs_new();
     t = must_load(s);
     assert_int_equal(nib_tokenizer_bos(t), 9);
-    assert_int_equal(nib_tokenizer_to_gguf(t, 10, kvs, &err), NIB_OK);
+    assert_int_equal(nib_tokenizer_to_gguf(t, 10, NULL, kvs, &err), NIB_OK);
     assert_true(nib_gguf_get_u64(kvs, "tokenizer.ggml.padding_token_id", &pad));
     assert_int_equal(pad, 7); /* only generation_config.json has it */
     nib_gguf_kvs_free(kvs);
@@ -425,9 +425,9 @@ static void every_key_is_written(void **unused)
         "{'bos_token':'<s>','eos_token':'</s>','pad_token':'</s>','chat_template':["
         "{'name':'default','template':'D'},{'name':'tool_use','template':'T'}]}");
     nib_gguf_kvs *kvs = nib_gguf_kvs_new();
-    assert_int_equal(nib_tokenizer_to_gguf(t, 12, kvs, &err), NIB_EFORMAT);
+    assert_int_equal(nib_tokenizer_to_gguf(t, 12, NULL, kvs, &err), NIB_EFORMAT);
     tmp_expect(err.msg, "13 tokens, the embedding only 12 rows");
-    assert_int_equal(nib_tokenizer_to_gguf(t, 14, kvs, &err), NIB_OK);
+    assert_int_equal(nib_tokenizer_to_gguf(t, 14, NULL, kvs, &err), NIB_OK);
     assert_true(nib_gguf_get_str(kvs, "tokenizer.ggml.model", &s));
     assert_string_equal(s.p, "gpt2");
     assert_true(nib_gguf_get_str(kvs, "tokenizer.ggml.pre", &s));
@@ -460,7 +460,7 @@ static void every_key_is_written(void **unused)
     /* Once more from the file: the same records. */
     nib_tokenizer *back = through_gguf(t, 14);
     nib_gguf_kvs *again = nib_gguf_kvs_new();
-    assert_int_equal(nib_tokenizer_to_gguf(back, 14, again, &err), NIB_OK);
+    assert_int_equal(nib_tokenizer_to_gguf(back, 14, NULL, again, &err), NIB_OK);
     assert_int_equal(nib_gguf_kvs_count(again), nib_gguf_kvs_count(kvs));
     for (size_t i = 0; i < nib_gguf_kvs_count(kvs); i++) {
         const nib_gguf_kv *x = nib_gguf_kvs_at(kvs, i), *y = nib_gguf_kvs_find(again, x->key);
@@ -483,7 +483,7 @@ static void a_template_may_have_a_file_of_its_own(void **unused)
         by_hand(TOKENIZER(SPECIALS, ""), "{'bos_token':'<s>','chat_template':'another'}");
     unlink(tmp_path("chat_template.jinja"));
     nib_gguf_kvs *kvs = nib_gguf_kvs_new();
-    assert_int_equal(nib_tokenizer_to_gguf(t, 10, kvs, &err), NIB_OK);
+    assert_int_equal(nib_tokenizer_to_gguf(t, 10, NULL, kvs, &err), NIB_OK);
     assert_true(nib_gguf_get_str(kvs, "tokenizer.chat_template", &s));
     assert_string_equal(s.p, "{{ messages }}");
     nib_gguf_kvs_free(kvs);

@@ -27,32 +27,36 @@ static void other_kinds_are_refused(void **unused)
 {
     (void)unused;
     check_refused(NULL, NULL, "there is no tokenizer.json");
-    check_refused("{'model':{'type':'Unigram'}}", NULL,
-                  "model of type 'Unigram'; supported is byte-level BPE");
-    check_refused("{'model':{'type':'WordPiece'}}", NULL, "'WordPiece'");
+    check_refused("{'model':{'type':'WordLevel'}}", NULL,
+                  "model of type 'WordLevel'; supported are BPE, Unigram and WordPiece");
+    check_refused("{'model':{'type':'WordPiece','vocab':{'a':0}}}", NULL, "without an unknown");
+    check_refused("{'model':{'type':'Unigram','vocab':[['a']]}}", NULL, "piece 0 is no pair");
+    check_refused("{'model':{'type':'Unigram','vocab':[['a',-1.5]],'unk_id':1}}", NULL,
+                  "unk_id 1 in a vocabulary of 1");
+    check_refused("{'pre_tokenizer':" BYTE_LEVEL ",'model':{'type':'Unigram','vocab':[['a',0]]}}",
+                  NULL, "ByteLevel with a model of type 'Unigram'");
+    check_refused("{'model':{'type':'BPE','vocab':{'a':0},'merges':[],'unk_token':'b'}}", NULL,
+                  "unknown token 'b' is not in the vocabulary");
     check_refused("{}", NULL, "no model");
-    check_refused(BPE("{'a':0}", "[]", ",'byte_fallback':true"), NULL, "byte_fallback");
     check_refused(BPE("{'a':0}", "[]", ",'end_of_word_suffix':'</w>'"), NULL, "suffix");
     check_refused(BPE("{'a':0}", "[]", ",'dropout':0.1"), NULL, "dropout 0.1");
     check_refused(BPE("{'a':0}", "[]", ",'unk_token':'a'"), NULL, "no token for byte 0x00");
-    check_refused("{'normalizer':{'type':'Lowercase'}," MODEL "}", NULL,
-                  "normalizer of type 'Lowercase'");
-    check_refused("{'decoder':{'type':'Metaspace'}," MODEL "}", NULL,
-                  "decoder of type 'Metaspace'");
-    check_refused("{" MODEL "}", NULL, "no pre_tokenizer");
+    check_refused("{'normalizer':{'type':'ByteLevel'}," MODEL "}", NULL,
+                  "normalizer of type 'ByteLevel'");
+    check_refused("{'normalizer':{'type':'Precompiled'}," MODEL "}", NULL, "has no table");
+    check_refused("{'normalizer':{'type':'Precompiled','precompiled_charsmap':'AAAA'}," MODEL "}",
+                  NULL, "table of characters of 3 bytes");
+    check_refused("{'decoder':{'type':'CTC'}," MODEL "}", NULL, "decoder of type 'CTC'");
     check_refused(TOKENIZER(SPECIALS, "'post_processor':{'type':'BertProcessing'},"), NULL,
-                  "'BertProcessing'");
-    check_refused(TOKENIZER(SPECIALS, TEMPLATE(SPECIAL("<s>") "," SPECIAL("</s>") "," TEXT)),
-                  "{'bos_token':'<s>'}", "adds 2 tokens");
-    check_refused(TOKENIZER(SPECIALS, TEMPLATE(SPECIAL("</s>") "," TEXT)), "{'bos_token':'<s>'}",
-                  "the BOS token 8");
+                  "not known");
+    check_refused(TOKENIZER(SPECIALS, "'post_processor':{'type':'Other'},"), NULL, "'Other'");
     check_refused(TOKENIZER(SPECIALS, TEMPLATE(SPECIAL("?") "," TEXT)), NULL, "not known");
 }
 
 static void broken_vocabularies_are_refused(void **unused)
 {
     (void)unused;
-    check_refused(BPE("[]", "[]", ""), NULL, "no vocab object");
+    check_refused(BPE("1", "[]", ""), NULL, "no vocab object");
     check_refused(BPE("{}", "[]", ""), NULL, "vocabulary of 0 tokens");
     check_refused(BPE("{'a':0}", "{}", ""), NULL, "no merges");
     check_refused(BPE("{'a':-1}", "[]", ""), NULL, "'a' has no id");
@@ -111,7 +115,8 @@ static void broken_gguf_metadata_is_refused(void **unused)
     assert_true(nib_gguf_set_str(k, "general.architecture", "llama", 5));
     check_gguf(k, "no tokenizer");
     assert_true(nib_gguf_set_str(k, "tokenizer.ggml.model", "llama", 5));
-    check_gguf(k, "tokenizer.ggml.model is 'llama'; supported is 'gpt2'");
+    assert_true(nib_gguf_set_str(k, "tokenizer.ggml.model", "rwkv", 4));
+    check_gguf(k, "tokenizer.ggml.model is 'rwkv'; supported are 'gpt2', 'llama' and 't5'");
     assert_true(nib_gguf_set_str(k, "tokenizer.ggml.model", "gpt2", 4));
     assert_true(nib_gguf_set_str(k, "tokenizer.ggml.pre", "who", 3));
     check_gguf(k, "pre-tokenizer 'who' is not known");

@@ -78,7 +78,7 @@ nib_tokenizer *through_gguf(const nib_tokenizer *t, size_t n_vocab)
     char path[256];
     snprintf(path, sizeof path, "%s", tmp_path("t.gguf"));
     assert_true(nib_gguf_set_str(kvs, "general.architecture", "llama", 5));
-    if (nib_tokenizer_to_gguf(t, n_vocab, kvs, &err)) fail_msg("%s", err.msg);
+    if (nib_tokenizer_to_gguf(t, n_vocab, NULL, kvs, &err)) fail_msg("%s", err.msg);
     assert_int_equal(nib_gguf_begin(&w, path, kvs, NULL, 0, 0, true, &err), NIB_OK);
     assert_int_equal(nib_gguf_end(w, &err), NIB_OK);
     nib_gguf_kvs_free(kvs);

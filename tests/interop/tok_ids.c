@@ -38,7 +38,7 @@ static nib_code write_gguf(const nib_tokenizer *t, const char *path, nib_err *er
     nib_gguf_kvs *kvs = nib_gguf_kvs_new();
     if (!kvs || !nib_gguf_set_str(kvs, "general.architecture", "llama", 5))
         return nib_fail_nomem(err, path);
-    nib_code rc = nib_tokenizer_to_gguf(t, nib_tokenizer_n_vocab(t) + 3, kvs, err);
+    nib_code rc = nib_tokenizer_to_gguf(t, nib_tokenizer_n_vocab(t) + 3, NULL, kvs, err);
     if (!rc) rc = nib_gguf_begin(&w, path, kvs, NULL, 0, 0, true, err);
     if (!rc) rc = nib_gguf_end(w, err);
     nib_gguf_kvs_free(kvs);

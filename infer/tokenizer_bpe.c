@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/bpe.c - see bpe.h. Two ways to the same result: short words rescan an array, which is
- * quickest for the few symbols that nearly all words have; long ones keep a heap of pairs and a
- * linked list of symbols, so that a megabyte without a space takes no quadratic time. */
-#include "infer/bpe.h"
+/* infer/tokenizer_bpe.c - see tokenizer_bpe.h. Two ways to the same result: short words rescan an
+ * array, which is quickest for the few symbols that nearly all words have; long ones keep a heap of
+ * pairs and a linked list of symbols, so that a megabyte without a space takes no quadratic time.
+ */
+#include "infer/tokenizer_bpe.h"
 
 #include <string.h>
 
@@ -15,7 +16,6 @@ static const uint32_t NONE = UINT32_MAX; /* no neighbour */
 nib_code nib_bpe_init(nib_bpe *b, size_t n_merges, nib_err *err)
 {
     *b = (nib_bpe){0};
-    memset(b->byte_id, -1, sizeof b->byte_id);
     if (n_merges > INT32_MAX)
         return nib_fail(err, NIB_EFORMAT, "%zu merges; at most %d are possible", n_merges,
                         INT32_MAX);
@@ -31,6 +31,7 @@ nib_code nib_bpe_init(nib_bpe *b, size_t n_merges, nib_err *err)
 void nib_bpe_fini(nib_bpe *b)
 {
     nib_free(b->slot);
+    nib_free(b->edge);
     *b = (nib_bpe){0};
 }
 
@@ -43,12 +44,43 @@ static nib_bpe_merge *find(const nib_bpe *b, int32_t left, int32_t right)
     }
 }
 
-bool nib_bpe_add(nib_bpe *b, int32_t left, int32_t right, int32_t result)
+bool nib_bpe_add(nib_bpe *b, int32_t left, int32_t right, int32_t result, uint32_t rank)
 {
     nib_bpe_merge *m = find(b, left, right);
     if (m->left >= 0) return false;
-    *m = (nib_bpe_merge){left, right, result, b->n++};
+    *m = (nib_bpe_merge){left, right, result, rank};
+    b->n++;
     return true;
+}
+
+const nib_bpe_merge *nib_bpe_find(const nib_bpe *b, int32_t left, int32_t right)
+{
+    const nib_bpe_merge *m = find(b, left, right);
+    return m->left < 0 ? NULL : m;
+}
+
+/* A merge goes across the last symbol of its left part and the first of its right one. */
+nib_code nib_bpe_find_edges(nib_bpe *b, nib_bpe_ends_fn *ends, const void *arg, nib_err *err)
+{
+    uint64_t *edge = nib_calloc(NIB_BPE_EDGE_WORDS, sizeof *edge);
+    if (!edge) return nib_fail_nomem(err, "merges of the tokenizer");
+    bool known = true;
+    for (size_t i = 0; i <= b->mask && known; i++) {
+        const nib_bpe_merge *m = &b->slot[i];
+        int32_t first, last, left, right;
+        if (m->left < 0) continue;
+        ends(arg, m->left, &first, &left);
+        ends(arg, m->right, &right, &last);
+        known = left >= 0 && right >= 0;
+        if (!known) break;
+        const size_t bit = nib_bpe_edge_bit(left, right);
+        edge[bit >> 6] |= UINT64_C(1) << (bit & 63);
+    }
+    if (known)
+        b->edge = edge;
+    else
+        nib_free(edge);
+    return NIB_OK;
 }
 
 static uint32_t rank_of(const nib_bpe *b, int32_t left, int32_t right)
@@ -127,7 +159,8 @@ static size_t merge_long(const nib_bpe *b, nib_bpe_work *w, size_t n)
         w->heap[0] = w->heap[--n_heap];
         sift_down(w->heap, n_heap, 0);
         uint32_t i = (uint32_t)top, j = w->next[i];
-        /* A rank names its pair, so an entry is stale exactly when the rank here is another. */
+        /* Stale, unless the pair that starts here now has this very rank: then it is its turn,
+         * whichever entry it was. */
         if (w->rank[i] != top >> 32) continue;
         w->id[i] = find(b, w->id[i], w->id[j])->result;
         w->rank[j] = NO_RANK;
@@ -153,9 +186,11 @@ void nib_bpe_work_fini(nib_bpe_work *w)
     *w = (nib_bpe_work){0};
 }
 
-static nib_code reserve(nib_bpe_work *w, size_t n, nib_err *err)
+nib_code nib_bpe_reserve(nib_bpe_work *w, size_t n, nib_err *err)
 {
     if (n <= w->cap) return NIB_OK;
+    if (n >= NONE)
+        return nib_fail(err, NIB_EINVAL, "a word of %zu bytes; at most 4294967294 are possible", n);
     size_t cap = n < SHORT_WORD ? SHORT_WORD : n + n / 4;
     nib_bpe_work_fini(w);
     w->id = nib_alloc(cap, sizeof *w->id);
@@ -171,20 +206,8 @@ static nib_code reserve(nib_bpe_work *w, size_t n, nib_err *err)
     return NIB_OK;
 }
 
-nib_code nib_bpe_encode(const nib_bpe *b, nib_bpe_work *w, const char *word, size_t n,
-                        size_t *n_ids, nib_err *err)
+size_t nib_bpe_merge_all(const nib_bpe *b, nib_bpe_work *w, size_t n)
 {
-    *n_ids = 0;
-    if (n >= NONE)
-        return nib_fail(err, NIB_EINVAL, "a word of %zu bytes; at most 4294967294 are possible", n);
-    nib_code rc = reserve(w, n, err);
-    if (rc) return rc;
-    size_t k = 0;
-    for (size_t i = 0; i < n; i++) {
-        w->id[k] = b->byte_id[(unsigned char)word[i]];
-        if (w->id[k] >= 0) k++;
-    }
-    if (k > 1) k = k <= SHORT_WORD ? merge_short(b, w->id, w->rank, k) : merge_long(b, w, k);
-    *n_ids = k;
-    return NIB_OK;
+    if (n < 2) return n;
+    return n <= SHORT_WORD ? merge_short(b, w->id, w->rank, n) : merge_long(b, w, n);
 }
