@@ -12,7 +12,7 @@
 #include <stdio.h>
 
 static struct {
-    const char *out, *type, *imatrix, *output_type, *embedding_type;
+    const char *out, *type, *imatrix, *output_type, *embedding_type, *pre;
     nib_opt_list overrides, tensor_types;
     const char *protect_blocks;
     uint64_t split_max;
@@ -77,6 +77,11 @@ static const nib_opt rows[] = {
      .kind = NIB_OPT_FLAG,
      .target = &opt.pure,
      .help = "every matrix in the base format, without the mix"},
+    {.name = "pre",
+     .kind = NIB_OPT_STR,
+     .target = &opt.pre,
+     .metavar = "NAME",
+     .help = "name of the pre-tokenizer (found from the tokenizer)"},
     {.name = "split-max-size",
      .kind = NIB_OPT_SIZE,
      .target = &opt.split_max,
@@ -123,6 +128,7 @@ static nib_recipe make_recipe(void)
                         .protect_blocks = opt.protect_blocks,
                         .output_type = opt.output_type,
                         .embedding_type = opt.embedding_type,
+                        .pre = opt.pre,
                         .method = nib_method_opts_method(&opt.how),
                         .transform = nib_method_opts_transform(&opt.how),
                         .scales = nib_dir_opts_scales(&opt.dir),

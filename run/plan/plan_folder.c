@@ -38,6 +38,7 @@ static nib_code check_recipe(const nib_plan *p, nib_err *err)
         return nib_fail(err, NIB_EINVAL,
                         "--activations: inputs of experts have no ranges yet; leave the option out "
                         "for 8-bit inputs with a range for each token");
+    if (r->pre) return refuse(r, "--pre", err);
     if (r->layout.desc_act && r->method == NIB_METHOD_RTN)
         return nib_fail(err, NIB_EINVAL,
                         "--desc-act needs --method gptq: rounding to nearest sees no activations");

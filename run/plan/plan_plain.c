@@ -30,6 +30,7 @@ static nib_code check_recipe(const nib_recipe *r, nib_err *err)
     if (r->embedding_type) return refuse("--embedding-type", err);
     if (r->pure) return refuse("--pure", err);
     if (r->leave_output) return refuse("--leave-output", err);
+    if (r->pre) return refuse("--pre", err);
     return NIB_OK;
 }
 

@@ -47,6 +47,7 @@ typedef struct {
     const char *protect_blocks; /* "K" or "K:HOW": the same; NULL: none                         */
     const char *output_type;    /* format of the output matrix; NULL: as the file type has it   */
     const char *embedding_type; /* format of the token embedding; NULL: as the file type has it */
+    const char *pre; /* GGUF's name of the pre-tokenizer; NULL: the one that fits                 */
     nib_method method;
     nib_transform transform;
     /* Of this model's inputs, borrowed, for a layout with NIB_ACT_TENSOR and without a transform;

@@ -73,7 +73,7 @@ static nib_code from_folder(nib_gguf_kvs *k, const nib_plan *p, nib_err *err)
         return no_memory(err);
     nib_code rc = nib_model_to_gguf(m, k, err);
     if (!rc) rc = nib_tokenizer_open(&tok, m->src, err);
-    if (!rc) rc = nib_tokenizer_to_gguf(tok, m->hp.n_vocab, NULL, k, err);
+    if (!rc) rc = nib_tokenizer_to_gguf(tok, m->hp.n_vocab, p->recipe.pre, k, err);
     nib_tokenizer_close(tok);
     return rc;
 }
@@ -97,6 +97,10 @@ static bool set_requantized(nib_gguf_kvs *k, const nib_plan *p)
 static nib_code from_gguf(nib_gguf_kvs *k, const nib_plan *p, nib_err *err)
 {
     const nib_gguf_kvs *in = nib_source_kvs(p->model->src);
+    if (p->recipe.pre)
+        return nib_fail(err, NIB_EINVAL,
+                        "--pre names the pre-tokenizer of a folder's tokenizer; a GGUF file has "
+                        "its name already");
     for (size_t i = 0; i < nib_gguf_kvs_count(in); i++) {
         const nib_gguf_kv *kv = nib_gguf_kvs_at(in, i);
         if (!strncmp(kv->key, "split.", 6) || !strcmp(kv->key, "general.alignment")) continue;
