@@ -182,7 +182,10 @@ static nib_code put_member(sink *s, const nib_json *v, const char *key, bool mes
     const char *text;
     if (messages && nib_json_is_array(v)) return put_messages(s, v, err);
     if (messages || !nib_json_str(v, &text))
-        return nib_fail(err, NIB_EFORMAT, "'%s' is not a %s", key, messages ? "list" : "string");
+        return nib_fail(err, NIB_EFORMAT, "'%s' is not a %s", key,
+                        messages                ? "list"
+                        : nib_json_is_string(v) ? "string without a NUL"
+                                                : "string");
     put(s, text);
     return NIB_OK;
 }

@@ -106,7 +106,7 @@ static nib_code count(void *arg, const char *piece, size_t n, nib_err *err)
 static void long_runs_are_split_in_time(void **unused)
 {
     (void)unused;
-    enum { N = 1 << 20 };
+    enum { N = 1 << 17 };
     nib_err err = {0};
     char *text = nib_alloc(N, 1);
     nib_split_run run;
