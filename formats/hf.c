@@ -10,12 +10,17 @@
 enum { JSON_MAX = 256 << 20, TEXT_MAX = 16 << 20 };
 
 static const char *const json_names[NIB_HF_JSON_COUNT] = {
-    "config.json",        "generation_config.json", "tokenizer.json",    "tokenizer_config.json",
-    "chat_template.json", "quantize_config.json",   "quant_config.json", "hf_quant_config.json",
-    "added_tokens.json",  "special_tokens_map.json"};
+    "config.json",        "generation_config.json",  "tokenizer.json",    "tokenizer_config.json",
+    "chat_template.json", "quantize_config.json",    "quant_config.json", "hf_quant_config.json",
+    "added_tokens.json",  "special_tokens_map.json", "tekken.json"};
 static const char *const text_names[NIB_HF_TEXT_COUNT] = {
-    "chat_template.jinja", "additional_chat_templates/tool_use.jinja",
-    "additional_chat_templates/rag.jinja"};
+    "chat_template.jinja",
+    "additional_chat_templates/tool_use.jinja",
+    "additional_chat_templates/rag.jinja",
+    "tokenizer.model",
+    "tiktoken.model",
+    "qwen.tiktoken",
+    "hy.tiktoken"};
 
 /* As nib_json_load, but says so when it finds a git-lfs pointer. */
 static nib_code load_json(nib_json **out, const char *path, nib_err *err)
@@ -48,7 +53,6 @@ nib_code nib_hf_files_load(nib_hf_files *x, const char *dir, nib_err *err)
 {
     nib_code rc = NIB_OK;
     char *path;
-    size_t n;
     *x = (nib_hf_files){0};
     for (int i = 0; i < NIB_HF_JSON_COUNT && !rc; i++) {
         rc = find_file(&path, dir, json_names[i], err);
@@ -57,7 +61,7 @@ nib_code nib_hf_files_load(nib_hf_files *x, const char *dir, nib_err *err)
     }
     for (int i = 0; i < NIB_HF_TEXT_COUNT && !rc; i++) {
         rc = find_file(&path, dir, text_names[i], err);
-        if (!rc && path) rc = nib_file_slurp(&x->text[i], &n, path, TEXT_MAX, err);
+        if (!rc && path) rc = nib_file_slurp(&x->text[i], &x->n_text[i], path, TEXT_MAX, err);
         nib_free(path);
     }
     if (rc) nib_hf_files_free(x);
@@ -78,10 +82,13 @@ const nib_json *nib_hf_files_json(const nib_hf_files *x, const char *name)
     return NULL;
 }
 
-const char *nib_hf_files_text(const nib_hf_files *x, const char *name)
+const char *nib_hf_files_text(const nib_hf_files *x, const char *name, size_t *n)
 {
     for (int i = 0; i < NIB_HF_TEXT_COUNT; i++)
-        if (!strcmp(text_names[i], name)) return x->text[i];
+        if (!strcmp(text_names[i], name)) {
+            *n = x->n_text[i];
+            return x->text[i];
+        }
     return NULL;
 }
 

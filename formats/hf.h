@@ -27,16 +27,18 @@ NIB_MUST_USE nib_code nib_hf_index_check(const nib_hf_index *x, const nib_tensor
                                          nib_err *err);
 
 /* The small files beside the weights that the source offers. */
-enum { NIB_HF_JSON_COUNT = 10, NIB_HF_TEXT_COUNT = 3 };
+enum { NIB_HF_JSON_COUNT = 11, NIB_HF_TEXT_COUNT = 7 };
 typedef struct {
     nib_json *json[NIB_HF_JSON_COUNT]; /* NULL: not there */
     char *text[NIB_HF_TEXT_COUNT];
+    size_t n_text[NIB_HF_TEXT_COUNT];
 } nib_hf_files;
 
 /* Read those that are there. */
 NIB_MUST_USE nib_code nib_hf_files_load(nib_hf_files *x, const char *dir, nib_err *err);
 void nib_hf_files_free(nib_hf_files *x);
 const nib_json *nib_hf_files_json(const nib_hf_files *x, const char *name);
-const char *nib_hf_files_text(const nib_hf_files *x, const char *name);
+/* *n: its bytes, which may be any. */
+const char *nib_hf_files_text(const nib_hf_files *x, const char *name, size_t *n);
 
 #endif

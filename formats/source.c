@@ -306,7 +306,13 @@ const nib_json *nib_source_json(const nib_source *s, const char *name)
 
 const char *nib_source_text(const nib_source *s, const char *name)
 {
-    return nib_hf_files_text(&s->side, name);
+    size_t n;
+    return nib_hf_files_text(&s->side, name, &n);
+}
+
+const char *nib_source_bytes(const nib_source *s, const char *name, size_t *n)
+{
+    return nib_hf_files_text(&s->side, name, n);
 }
 
 const nib_gguf_kvs *nib_source_kvs(const nib_source *s)

@@ -115,12 +115,15 @@ NIB_MUST_USE nib_code nib_source_read_codes(const nib_source *s, const nib_tenso
 
 /* Hugging Face folders: the parsed JSON file of that name ("config.json", "tokenizer.json",
  * "tokenizer_config.json", "generation_config.json", "chat_template.json", "quantize_config.json",
- * "quant_config.json", "hf_quant_config.json"), owned by the source and parsed on first use at
- * open; NULL when the folder has none or the source is of another kind. */
+ * "quant_config.json", "hf_quant_config.json", "tekken.json"), owned by the source and parsed on
+ * first use at open; NULL when the folder has none or the source is of another kind. */
 const nib_json *nib_source_json(const nib_source *s, const char *name);
-/* Hugging Face folders: text of a small file beside the weights: "chat_template.jinja", and tool_use
- * and rag in "additional_chat_templates/NAME.jinja"; borrowed; NULL when there is none. */
+/* Hugging Face folders: text of a small file beside the weights: "chat_template.jinja", and
+ * tool_use and rag in "additional_chat_templates/NAME.jinja"; borrowed; NULL when there is none. */
 const char *nib_source_text(const nib_source *s, const char *name);
+/* The same of files that hold any bytes: "tokenizer.model", "tiktoken.model", "qwen.tiktoken",
+ * "hy.tiktoken"; *n of them. */
+const char *nib_source_bytes(const nib_source *s, const char *name, size_t *n);
 
 /* GGUF sources: the metadata; NULL for other kinds. See formats/gguf.h. */
 struct nib_gguf_kvs;

@@ -88,10 +88,11 @@ nib_code nib_tokenizer_add_template(nib_tokenizer *t, nib_str name, nib_str text
 }
 
 /* The spelling that a token has in normalized text, appended with a NUL behind it. */
-static nib_code add_normalized(nib_tokenizer *t, nib_str text, nib_regex_run *run, nib_err *err)
+static nib_code add_normalized(nib_tokenizer *t, nib_str text, bool spelled, nib_regex_run *run,
+                               nib_err *err)
 {
     nib_text a = {0}, b = {0};
-    nib_code rc = nib_utf8_bad(text.p, text.n) < text.n
+    nib_code rc = spelled || nib_utf8_bad(text.p, text.n) < text.n
                       ? nib_text_add(&a, text.p, text.n, err)
                       : nib_normalize(&t->normalizer, run, true, text.p, text.n, &a, &b, err);
     if (!rc) rc = nib_text_add(&t->norm_text, a.p, a.n, err);
@@ -108,7 +109,7 @@ nib_code nib_tokenizer_set_added(nib_tokenizer *t, const nib_added_token *a, siz
     nib_code rc = end ? nib_regex_run_new(&run, err) : nib_fail_nomem(err, "added tokens");
     /* Normalized spellings first: the buffer that holds them moves while it grows. */
     for (size_t i = 0; i < n && !rc; i++) {
-        if (a[i].normalized) rc = add_normalized(t, a[i].text, run, err);
+        if (a[i].normalized) rc = add_normalized(t, a[i].text, a[i].spelled, run, err);
         end[i] = t->norm_text.n;
     }
     for (size_t i = 0, from = 0; i < n && !rc; from = end[i++]) {

@@ -35,11 +35,8 @@ static nib_code parse(nib_json **j, const char *text, size_t n, const char *what
 static nib_code read_normalizer(nib_normalizer *z, const char *text, size_t n,
                                 const nib_gguf_words *w, nib_err *err)
 {
-    nib_json *j;
-    nib_code rc = parse(&j, text, n, NIB_KEY_NORMALIZER, err);
-    if (!rc) rc = nib_normalizer_read(z, j, w->map, w->n_map, err);
-    nib_json_free(j);
-    return rc;
+    nib_code rc = nib_normalizer_parse(z, text, n, w->map, w->n_map, err);
+    return rc ? nib_wrap(err, NIB_KEY_NORMALIZER) : NIB_OK;
 }
 
 static nib_code read_splitter(nib_splitter *s, const char *text, size_t n, nib_err *err)
@@ -244,6 +241,7 @@ static nib_code read_own(gguf_tokens *g, const nib_json *j, nib_err *err)
     a->lstrip = flag(j, "lstrip", false);
     a->rstrip = flag(j, "rstrip", false);
     a->single_word = flag(j, "single_word", false);
+    a->spelled = flag(j, "spelled", false);
     return NIB_OK;
 }
 

@@ -275,18 +275,18 @@ static nib_code decide(nib_ids *to, int32_t *special, const nib_json *said, bool
     return nib_ids_add(to, special, add && *special >= 0, err);
 }
 
-nib_code nib_hf_around(nib_tokenizer *t, const nib_source *src, const nib_json *post,
-                       bool bos_otherwise, nib_err *err)
+nib_code nib_hf_around(nib_tokenizer *t, const nib_source *src, const nib_json *post, bool bos,
+                       bool eos, nib_err *err)
 {
     around a = {0};
     const nib_json *config = nib_source_json(src, "tokenizer_config.json");
     nib_code rc = read_post(&a, t, post, err);
     if (!rc)
         rc = decide(&t->front, &t->special[NIB_BOS], nib_json_get(config, "add_bos_token"), a.given,
-                    &a.front, bos_otherwise, err);
+                    &a.front, bos, err);
     if (!rc)
         rc = decide(&t->back, &t->special[NIB_EOS], nib_json_get(config, "add_eos_token"), a.given,
-                    &a.back, false, err);
+                    &a.back, eos, err);
     nib_ids_free(&a.front);
     nib_ids_free(&a.back);
     return rc;
@@ -304,8 +304,7 @@ static nib_code read_additional(nib_tokenizer *t, const nib_source *src, nib_err
     nib_code rc = NIB_OK;
     for (size_t i = 0; i < sizeof file / sizeof *file && !rc; i++) {
         const char *text = nib_source_text(src, file[i][1]);
-        if (text)
-            rc = nib_tokenizer_add_template(t, nib_str_of(file[i][0]), nib_str_of(text), err);
+        if (text) rc = nib_tokenizer_add_template(t, nib_str_of(file[i][0]), nib_str_of(text), err);
     }
     return rc;
 }
@@ -336,8 +335,7 @@ nib_code nib_hf_templates(nib_tokenizer *t, const nib_source *src, nib_err *err)
 
 /* ---- all of it ---- */
 
-/* The name of the splitter, where it has one. */
-static nib_code find_name(nib_tokenizer *t, bool ignore_merges, nib_err *err)
+nib_code nib_hf_name(nib_tokenizer *t, bool ignore_merges, nib_err *err)
 {
     nib_code rc = nib_pre_of_splitter(&t->rule, &t->splitter, ignore_merges, err);
     if (rc || !t->rule) return rc;
@@ -364,22 +362,62 @@ static nib_code from_json(nib_tokenizer *t, nib_token_list *l, const nib_source 
     if ((rc = read_steps(t, tj, err))) return rc;
     l->alphabet =
         nib_splitter_has(&t->splitter, NIB_SPLIT_BYTES) || nib_decoder_wants_bytes(&t->decoder);
-    if ((rc = find_name(t, flag(model, "ignore_merges"), err))) return rc;
+    if ((rc = nib_hf_name(t, flag(model, "ignore_merges"), err))) return rc;
     if ((rc = nib_list_json(l, tj, err))) return rc;
     if ((rc = nib_list_vocab(t, l, src, err))) return rc;
     if ((rc = make_model(t, l, model, err))) return rc;
     if ((rc = nib_list_set_added(t, l, err))) return rc;
     nib_list_specials(t, src);
     return nib_hf_around(t, src, nib_json_get(tj, "post_processor"), t->rule && t->rule->add_bos,
-                         err);
+                         false, err);
+}
+
+/* A SentencePiece model begins with its first field, a piece; tiktoken's ranks are text. */
+static bool is_spm(const char *data, size_t n)
+{
+    return n && data[0] == 0x0A;
+}
+
+/* Where tokenizer.json has SentencePiece's merges: the scores that its own file has, for GGUF. */
+static nib_code add_scores(nib_tokenizer *t, const nib_source *src, nib_err *err)
+{
+    size_t n;
+    bool found = false;
+    const char *data = nib_source_bytes(src, "tokenizer.model", &n);
+    if (!data || !is_spm(data, n) || !t->model->gguf || strcmp(t->model->gguf, "llama"))
+        return NIB_OK;
+    float *score = nib_alloc(t->vocab.n, sizeof *score);
+    if (!score) return nib_fail_nomem(err, "scores");
+    nib_code rc = nib_spm_scores(&t->vocab, data, n, score, &found, err);
+    if (!rc && found) rc = nib_word_chars_set_scores(t->model, score, err);
+    nib_free(score);
+    return rc ? nib_wrap(err, "tokenizer.model") : NIB_OK;
+}
+
+static nib_code from_other(nib_tokenizer *t, const nib_source *src, nib_err *err)
+{
+    static const char *const files[] = {"tokenizer.model", "tiktoken.model", "qwen.tiktoken",
+                                        "hy.tiktoken"};
+    const nib_json *tekken = nib_source_json(src, "tekken.json");
+    if (tekken) return nib_tokenizer_from_tekken(t, src, tekken, err);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        size_t n;
+        const char *data = nib_source_bytes(src, files[i], &n);
+        if (!data) continue;
+        return is_spm(data, n) ? nib_tokenizer_from_spm(t, src, data, n, err)
+                               : nib_tokenizer_from_ranks(t, src, files[i], data, n, err);
+    }
+    return nib_fail(err, NIB_EFORMAT,
+                    "there is no tokenizer.json, nor tokenizer.model, tekken.json or tiktoken's "
+                    "ranks in its place");
 }
 
 nib_code nib_tokenizer_from_hf(nib_tokenizer *t, const nib_source *src, nib_err *err)
 {
     const nib_json *tj = nib_source_json(src, "tokenizer.json");
-    if (!tj) return nib_fail(err, NIB_EFORMAT, "there is no tokenizer.json");
     nib_token_list l = {0};
-    nib_code rc = from_json(t, &l, src, tj, err);
+    nib_code rc = tj ? from_json(t, &l, src, tj, err) : from_other(t, src, err);
     nib_list_fini(&l);
+    if (!rc && tj) rc = add_scores(t, src, err);
     return rc ? rc : nib_hf_templates(t, src, err);
 }

@@ -19,7 +19,8 @@ typedef struct {
     nib_str text; /* p NULL: there is none */
     uint64_t id;  /* NIB_NO_ID: not given  */
     bool special, normalized, lstrip, rstrip, single_word;
-    bool older; /* of added_tokens.json: found in normalized text unless it is special */
+    bool spelled; /* see nib_added_token */
+    bool older;   /* of added_tokens.json: found in normalized text unless it is special */
 } nib_listed_added;
 
 typedef struct {
@@ -54,10 +55,11 @@ NIB_MUST_USE nib_code nib_list_set_added(nib_tokenizer *t, const nib_token_list 
 /* Special tokens by name, of the configuration files. */
 void nib_list_specials(nib_tokenizer *t, const nib_source *src);
 
-/* What goes around a text and the chat templates; `post` may be NULL. otherwise: a BOS where
- * nothing says so. */
+/* What goes around a text; `post` may be NULL. bos, eos: where nothing says so. */
 NIB_MUST_USE nib_code nib_hf_around(nib_tokenizer *t, const nib_source *src, const nib_json *post,
-                                    bool bos_otherwise, nib_err *err);
+                                    bool bos, bool eos, nib_err *err);
+/* The name of the splitter, where it has one. */
+NIB_MUST_USE nib_code nib_hf_name(nib_tokenizer *t, bool ignore_merges, nib_err *err);
 NIB_MUST_USE nib_code nib_hf_templates(nib_tokenizer *t, const nib_source *src, nib_err *err);
 
 /* From a SentencePiece model (tokenizer.model), from tekken.json, from tiktoken's ranks. */

@@ -309,7 +309,8 @@ nib_code nib_list_set_added(nib_tokenizer *t, const nib_token_list *l, nib_err *
                                    .normalized = x->older ? !is_control(t, id) : x->normalized,
                                    .lstrip = x->lstrip,
                                    .rstrip = x->rstrip,
-                                   .single_word = x->single_word};
+                                   .single_word = x->single_word,
+                                   .spelled = x->spelled};
     }
     nib_code rc = nib_tokenizer_set_added(t, a, n, err);
     nib_free(a);

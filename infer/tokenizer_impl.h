@@ -98,6 +98,7 @@ typedef struct {
     int32_t id;
     nib_str text; /* borrowed while this runs */
     bool control, normalized, lstrip, rstrip, single_word;
+    bool spelled; /* text is in normalized form: SentencePiece's user-defined pieces */
 } nib_added_token;
 NIB_MUST_USE nib_code nib_tokenizer_set_added(nib_tokenizer *t, const nib_added_token *a, size_t n,
                                               nib_err *err);

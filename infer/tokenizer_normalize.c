@@ -133,6 +133,16 @@ nib_code nib_normalizer_read(nib_normalizer *z, const nib_json *j, const void *m
     return read_step(&z->step[z->n++], type, j, map, n, err);
 }
 
+nib_code nib_normalizer_parse(nib_normalizer *z, const char *text, size_t n_text, const void *map,
+                              size_t n, nib_err *err)
+{
+    nib_json *j;
+    nib_code rc = nib_json_parse(&j, text, n_text, err);
+    if (!rc) rc = nib_normalizer_read(z, j, map, n, err);
+    nib_json_free(j);
+    return rc;
+}
+
 void nib_normalizer_fini(nib_normalizer *z)
 {
     for (size_t i = 0; i < z->n; i++) {

@@ -43,6 +43,9 @@ typedef struct {
  * known. */
 NIB_MUST_USE nib_code nib_normalizer_read(nib_normalizer *z, const nib_json *j, const void *map,
                                           size_t n, nib_err *err);
+/* The same from text[n], JSON. */
+NIB_MUST_USE nib_code nib_normalizer_parse(nib_normalizer *z, const char *text, size_t n_text,
+                                           const void *map, size_t n, nib_err *err);
 /* As the member "normalizer" of an object. foreign: as others read it, with the table of a
  * charsmap; else without, and with what only nibble says of it. False: no memory. */
 NIB_MUST_USE bool nib_normalizer_write(nib_json *parent, const nib_normalizer *z, bool foreign);

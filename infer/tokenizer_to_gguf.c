@@ -213,7 +213,9 @@ static bool add_entry(nib_json *list, const nib_tokenizer *t, const cut_list *l,
            nib_json_add_bool(j, "special", a->control) &&
            nib_json_add_bool(j, "normalized", l->normalized[i]) &&
            nib_json_add_bool(j, "lstrip", a->lstrip) && nib_json_add_bool(j, "rstrip", a->rstrip) &&
-           nib_json_add_bool(j, "single_word", a->single_word);
+           nib_json_add_bool(j, "single_word", a->single_word) &&
+           (!l->normalized[i] || a->text.n != text.n || memcmp(a->text.p, text.p, text.n) ||
+            nib_json_add_bool(j, "spelled", true));
 }
 
 static bool set_json(nib_gguf_kvs *kvs, const char *key, const nib_json *j)

@@ -40,7 +40,7 @@ static nib_code encode(const nib_word_model *base, nib_word_work *w, const char 
     size_t chars = 0, len;
     nib_code rc = NIB_OK;
     for (size_t i = 0; i < n; i++) chars += ((unsigned char)word[i] & 0xC0) != 0x80;
-    if (chars > m->max_chars) return nib_ids_add(out, &m->unk, 1, err);
+    if (chars > m->max_chars || n > 4 * m->max_chars) return nib_ids_add(out, &m->unk, 1, err);
     char *text = nib_buf_reserve(&w->piece, m->n_prefix + n, 1);
     if (!text) return nib_fail_nomem(err, "a word to tokenize");
     memcpy(text, m->prefix, m->n_prefix);
