@@ -72,7 +72,7 @@ static void use(const nib_tokenizer *t)
     nib_ids_free(&ids);
 }
 
-static void write(const nib_tokenizer *t)
+static void write_all(const nib_tokenizer *t)
 {
     nib_err err = {0};
     const size_t n = nib_tokenizer_n_vocab(t);
@@ -104,7 +104,7 @@ void fuzz_tokenizer(const char *name, const uint8_t *data, size_t n)
     if (!rc != !!t) abort();
     if (t) {
         use(t);
-        write(t);
+        write_all(t);
     }
     nib_tokenizer_close(t);
     nib_source_close(s);

@@ -2,9 +2,10 @@
 /* Tokenizers of many kinds against the ids and texts that Hugging Face's library gave: from
  * tokenizer.json, and once more from the GGUF file that is written from it.
  *
- * Each folder of NIB_GOLDEN holds a tokenizer.json and vectors.jsonl, one string a line: `ids` and
- * `ids_special` without and with what the post-processor adds, special tokens in the text parsed;
- * `decoded` and `decoded_skip` with special tokens and without. See the README there. */
+ * Each folder of those that are named on the command line and in NIB_TOKENIZERS holds a
+ * tokenizer.json and vectors.jsonl, one string a line: `ids` and `ids_special` without and with
+ * what the post-processor adds, special tokens in the text parsed; `decoded` and `decoded_skip`
+ * with special tokens and without. See the README there. */
 #include "base/file.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -20,7 +21,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { KINDS_MAX = 64, SHOWN = 5, FILE_MAX = 64 << 20, STRINGS = 254 };
+enum { KINDS_MAX = 64, SHOWN = 5, FILE_MAX = 64 << 20 };
 
 static char kinds[KINDS_MAX][320];
 static size_t n_kinds;
@@ -157,7 +158,7 @@ static void the_library_says_the_same(void **state)
     const tally a = check_all(t, dir);
     fprintf(stderr, "# %s: %zu of %zu strings\n", nib_path_base(dir), a.strings - a.wrong,
             a.strings);
-    assert_int_equal(a.strings, STRINGS);
+    assert_true(a.strings > 0);
     assert_int_equal(a.wrong, 0);
     if (has_gguf(dir)) {
         nib_tokenizer *back = through_gguf(t, nib_tokenizer_n_vocab(t) + 2);
@@ -192,6 +193,7 @@ int main(int argc, char **argv)
 {
     struct CMUnitTest tests[KINDS_MAX];
     for (int i = 1; i < argc; i++) find_kinds(argv[i]);
+    if (getenv("NIB_TOKENIZERS")) find_kinds(getenv("NIB_TOKENIZERS"));
     for (size_t i = 0; i < n_kinds; i++)
         tests[i] = (struct CMUnitTest){.name = nib_path_base(kinds[i]),
                                        .test_func = the_library_says_the_same,
