@@ -3,7 +3,8 @@
  *
  * The tokens are kept sorted; at a byte that one of them begins with, the range of candidates is
  * narrowed byte by byte with binary searches, so that neither many tokens nor long ones cost much.
- */
+ *
+ * Tests: tests/infer/test_tokenizer.c. */
 #include "infer/tokenizer_impl.h"
 
 #include <stdlib.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/tokenizer_alphabet.c - see tokenizer_alphabet.h. */
+/* infer/tokenizer_alphabet.c - see tokenizer_alphabet.h.
+ *
+ * Tests: tests/infer/test_tokenizer.c. */
 #include "infer/tokenizer_alphabet.h"
 #include "infer/tokenizer_text.h"
 

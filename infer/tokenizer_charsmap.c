@@ -4,7 +4,9 @@
  * A unit of the trie: its children lie around offset(u) = (u >> 10) << ((u & 512) >> 6), the one of
  * byte c at that place xor c; the low byte and the top bit must then be c; bit 8 says that a value
  * hangs at offset(child) itself: 31 bits, where the replacement begins. The trie comes from a file:
- * every step is checked against its size. */
+ * every step is checked against its size.
+ *
+ * Tests: tests/infer/test_tokenizer_golden.c. */
 #include "infer/tokenizer_charsmap.h"
 #include "base/mem.h"
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/tokenizer_decode.c - see tokenizer_decode.h: reading, writing and running the steps. */
+/* infer/tokenizer_decode.c - see tokenizer_decode.h: reading, writing and running the steps.
+ *
+ * Tests: tests/infer/test_tokenizer_golden.c. */
 #include "infer/tokenizer_decode.h"
 #include "base/mem.h"
 

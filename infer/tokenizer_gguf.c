@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/tokenizer_gguf.c - a tokenizer from GGUF metadata; see tokenizer_gguf.h. Byte-level BPE
- * ("gpt2"), SentencePiece's BPE ("llama") and Unigram ("t5"). */
+ * ("gpt2"), SentencePiece's BPE ("llama") and Unigram ("t5").
+ *
+ * Tests: tests/infer/test_tokenizer.c, test_tokenizer_bad.c. */
 #include "infer/tokenizer_gguf.h"
 #include "base/arena.h"
 #include "infer/tokenizer_hf.h"

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/tokenizer_hf_tokens.c - the tokens of a folder: those of the vocabulary and those that are
- * added, from up to five files. */
+ * added, from up to five files.
+ *
+ * Tests: tests/infer/test_tokenizer.c. */
 #include "infer/tokenizer_hf.h"
 
 #include <stdlib.h>

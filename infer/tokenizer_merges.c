@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/tokenizer_merges.c - the merges of both kinds of BPE: made from lists, ranks and scores,
- * and written as lists. */
+ * and written as lists.
+ *
+ * Tests: tests/infer/test_tokenizer_bpe.c, test_tokenizer_to_hf.c. */
 #include "infer/tokenizer_text.h"
 #include "infer/tokenizer_word.h"
 

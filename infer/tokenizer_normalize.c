@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/tokenizer_normalize.c - see tokenizer_normalize.h: reading, writing and running the steps.
- */
+ *
+ * Tests: tests/infer/test_tokenizer_golden.c. */
 #include "infer/tokenizer_normalize.h"
 #include "base/mem.h"
 

@@ -4,7 +4,8 @@
  * Expressions stand as the models' tokenizer.json files spell them, in the canonical form that
  * canonical() brings equivalent spellings to. The order of rows matters twice: of rows with equal
  * steps the first with the wanted ignore_merges is chosen, and its first name is the one written.
- */
+ *
+ * Tests: tests/infer/test_tokenizer_split.c. */
 #include "infer/tokenizer_pre.h"
 #include "base/mem.h"
 #include "base/str.h"

@@ -4,7 +4,9 @@
  *
  * Such files have no merges: of all adjacent pairs whose bytes together are a token, the one of
  * lowest rank is joined, and a word that is a token is that token. tekken.json has its expression
- * for splitting; tiktoken's files have none, it goes with their name. */
+ * for splitting; tiktoken's files have none, it goes with their name.
+ *
+ * Tests: tests/infer/test_tokenizer_golden.c. */
 #include "infer/tokenizer_alphabet.h"
 #include "infer/tokenizer_hf.h"
 

@@ -9,7 +9,8 @@
  *   [A&&B]     (?:(?=[A])[B])
  *   [A[^B]]    (?:[A]|[^B])
  *   [^A&&B]    (?:(?!(?:(?=[A])[B]))(?s:.))
- */
+ *
+ * Tests: tests/infer/test_tokenizer_split.c. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "infer/tokenizer_regex.h"
 #include "base/mem.h"

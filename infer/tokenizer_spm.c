@@ -4,7 +4,9 @@
  * The file is a protocol buffer, sentencepiece_model.proto: fields of a number and a wire type
  * (0 a varint, 1 eight bytes, 2 a length and bytes, 5 four bytes). What is not listed below is
  * passed over. Pieces have scores; merges are made of those as SentencePiece merges: the best piece
- * first (tokenizer_merges.c). */
+ * first (tokenizer_merges.c).
+ *
+ * Tests: tests/infer/test_tokenizer_golden.c. */
 #include "infer/tokenizer_gguf.h"
 #include "infer/tokenizer_hf.h"
 

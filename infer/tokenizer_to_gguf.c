@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/tokenizer_to_gguf.c - a tokenizer as GGUF metadata; see tokenizer_gguf.h. What its words
  * cannot say goes into keys of nibble's own where other programs come near it without, and is an
- * error where they would not. */
+ * error where they would not.
+ *
+ * Tests: tests/infer/test_tokenizer.c. */
 #include "infer/tokenizer_gguf.h"
 
 #include <stdio.h>

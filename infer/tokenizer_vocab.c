@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/tokenizer_vocab.c - tokens as strings and as bytes, and how to find them. */
+/* infer/tokenizer_vocab.c - tokens as strings and as bytes, and how to find them.
+ *
+ * Tests: tests/infer/test_tokenizer.c. */
 #include "infer/tokenizer_alphabet.h"
 #include "infer/tokenizer_word.h"
 

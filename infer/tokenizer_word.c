@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/tokenizer_word.c - see tokenizer_word.h: words met before, and their tokens. Most words of
  * a text are repeats. One slot per hash; only words of at most 16 bytes that come to at most three
- * tokens. */
+ * tokens.
+ *
+ * Tests: tests/infer/test_tokenizer.c. */
 #include "infer/tokenizer_word.h"
 #include "infer/tokenizer_impl.h"
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* infer/tokenizer_word_bytes.c - byte-level BPE: the symbols of a word are its bytes. */
+/* infer/tokenizer_word_bytes.c - byte-level BPE: the symbols of a word are its bytes.
+ *
+ * Tests: tests/infer/test_tokenizer.c. */
 #include "infer/tokenizer_alphabet.h"
 #include "infer/tokenizer_impl.h"
 

@@ -3,7 +3,9 @@
  *
  * Such models split nothing, so a word is all the text between two added tokens. It is cut where no
  * merge can go across (before most words, since few tokens hold a space in their midst), which
- * changes nothing and makes short words of it that repeat. */
+ * changes nothing and makes short words of it that repeat.
+ *
+ * Tests: tests/infer/test_tokenizer_golden.c. */
 #include "infer/tokenizer_impl.h"
 
 #include <string.h>

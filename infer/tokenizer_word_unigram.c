@@ -9,7 +9,8 @@
  * reach; of each place what piece ended there.
  *
  * Pieces are found in a trie, whose nodes lie breadth first: the children of one lie side by side.
- */
+ *
+ * Tests: tests/infer/test_tokenizer_golden.c. */
 #include "infer/tokenizer_impl.h"
 
 #include <math.h>

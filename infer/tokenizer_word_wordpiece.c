@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* infer/tokenizer_word_wordpiece.c - WordPiece: the longest piece of the vocabulary that a word
- * begins with, then that of the rest, whose pieces are marked. */
+ * begins with, then that of the rest, whose pieces are marked.
+ *
+ * Tests: tests/infer/test_tokenizer_golden.c. */
 #include "infer/tokenizer_impl.h"
 
 #include <string.h>
