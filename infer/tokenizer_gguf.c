@@ -2,7 +2,7 @@
 /* infer/tokenizer_gguf.c - a tokenizer from GGUF metadata; see tokenizer_gguf.h. Byte-level BPE
  * ("gpt2"), SentencePiece's BPE ("llama") and Unigram ("t5").
  *
- * Tests: tests/infer/test_tokenizer.c, test_tokenizer_bad.c. */
+ * Tests: tests/infer/test_tokenizer.c, tests/infer/test_tokenizer_bad.c. */
 #include "infer/tokenizer_gguf.h"
 #include "base/arena.h"
 #include "infer/tokenizer_hf.h"

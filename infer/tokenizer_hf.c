@@ -6,7 +6,7 @@
  * Any part of the description that would change ids and that nibble does not carry out is an error,
  * never passed over.
  *
- * Tests: tests/infer/test_tokenizer.c, test_tokenizer_bad.c. */
+ * Tests: tests/infer/test_tokenizer.c, tests/infer/test_tokenizer_bad.c. */
 #include "infer/tokenizer_hf.h"
 
 static bool is_type(const nib_json *j, const char *type)

@@ -2,7 +2,7 @@
 /* infer/tokenizer_merges.c - the merges of both kinds of BPE: made from lists, ranks and scores,
  * and written as lists.
  *
- * Tests: tests/infer/test_tokenizer_bpe.c, test_tokenizer_to_hf.c. */
+ * Tests: tests/infer/test_tokenizer_bpe.c, tests/infer/test_tokenizer_to_hf.c. */
 #include "infer/tokenizer_text.h"
 #include "infer/tokenizer_word.h"
 
