@@ -211,7 +211,7 @@ static int run(const nib_opt_list *operands, const nib_ctx *ctx)
     job k = {.n = operands->n, .path = operands->v};
     int status = NIB_EXIT_OK;
     if (!opt.scoring.text) return nib_usage(&nib_cmd_compare, "compare: --text FILE is missing");
-    if (nib_gates_read(&opt.gates, &err)) return nib_usage(&nib_cmd_compare, err.msg);
+    if (nib_gates_read(&opt.gates, &err)) return nib_usage(&nib_cmd_compare, "compare: %s", err.msg);
     nib_code rc = check_files(&err);
     if (!rc) rc = compare(&k, ctx, &err);
     if (!rc && opt.json) rc = print_json(&k, &err);

@@ -13,7 +13,7 @@ const fs = require('fs');
 const path = require('path');
 
 const VERSION = '3.7.2';
-const MODELS = ['llama3', 'qwen3', 'deepseek_v3'];
+const MODELS = ['llama2', 'gemma3', 'llama3', 'qwen3', 'deepseek_v3'];
 const [TOK_IDS, DATA, CACHE] = process.argv.slice(2);
 const TINY = path.join(DATA, 'tiny-llama');
 const MAX_SHOWN = 5;
