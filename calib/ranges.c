@@ -128,6 +128,13 @@ static nib_code read_hex(uint64_t *out, const nib_json *j, const char *key, nib_
                     NIB_HASH_DIGITS);
 }
 
+/* The first step that reads what the weight of that role reads. */
+static const nib_step *first_reader(const nib_arch *a, nib_role r)
+{
+    const nib_steps *s = nib_steps_find(&a->block, r) ? &a->block : &a->dense_block;
+    return s->step + nib_steps_first_reader(s, r);
+}
+
 static nib_code read_weight(nib_ranges *r, nib_input_range *in, const nib_json *j, nib_err *err)
 {
     const char *gguf, *hf;
@@ -146,6 +153,9 @@ static nib_code read_weight(nib_ranges *r, nib_input_range *in, const nib_json *
     if (in->n_roles == NIB_READERS_MAX || nib_ranges_find(r, p.layer, p.role))
         return nib_fail(err, NIB_EFORMAT, "'%s' is listed twice, or with more than %d others", gguf,
                         NIB_READERS_MAX - 1);
+    if (in->n_roles && first_reader(r->arch, p.role) != first_reader(r->arch, in->role[0]))
+        return nib_fail(err, NIB_EFORMAT, "'%s' does not read the same as the weight before it",
+                        gguf);
     in->role[in->n_roles++] = p.role;
     return NIB_OK;
 }

@@ -331,7 +331,7 @@ static void wrong_lists_are_refused(void **state)
         {"\"weights\":[",
          "\"weights\":[{\"hf\":\"model.layers.0.self_attn.o_proj.weight\","
          "\"gguf\":\"blk.0.attn_output.weight\"},",
-         "'blk.0.attn_v.weight' is listed twice, or with more than 2 others"},
+         "'blk.0.attn_q.weight' does not read the same as the weight before it"},
         {"\"layer\":1", "\"layer\":0", "is not of layer 0"},
         {"\"layer\":2", "\"layer\":0", "'inputs', entry 8: 'layer' should be"},
         {"\"windows\"", "\"pictures\"", "'windows': 'count'"},
