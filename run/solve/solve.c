@@ -342,6 +342,7 @@ static nib_code solve_expert_input(solver *s, nib_hessian *in, nib_err *err)
     const float more = in->rows ? (float)(s->opts->gptq.damp * sum / (double)in->rows)
                                 : 0; /* mean x cols / rows */
     for (size_t i = 0; i < cols; i++) h[i * cols + i] += in->rows ? more : 1;
+    in->rows = 0; /* the few tokens are seen to */
     return solve_input(s, in, err);
 }
 
