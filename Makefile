@@ -75,7 +75,7 @@ format:
 lint:
 	@git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
 	@cppcheck --quiet --enable=warning,portability --inline-suppr --error-exitcode=1 -I. \
-	    base quant formats infer calib run cli
+	    base quant formats infer calib run report cli
 
 install: build
 	@meson install -C $(BUILD)

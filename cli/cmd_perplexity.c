@@ -19,6 +19,7 @@ static struct {
 } opt = {.scoring = NIB_SCORING_DEFAULT};
 
 static const nib_opt rows[] = {
+    NIB_SCORING_TEXT_OPT(opt.scoring),
     NIB_SCORING_OPTS(opt.scoring),
     {.name = "max-ppl",
      .kind = NIB_OPT_NUM,

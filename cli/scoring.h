@@ -24,14 +24,16 @@ extern const char *const nib_scoring_protocols[];
 
 enum { NIB_SCORING_CTX_MIN = 16, NIB_SCORING_CTX_MAX = 1 << 20 };
 
-/* The rows, for a command's table; `o` is a static nib_scoring. */
+/* The row of --text, where there is one text; `o` is a static nib_scoring. */
+#define NIB_SCORING_TEXT_OPT(o)                                                                    \
+    {                                                                                              \
+        .name = "text", .kind = NIB_OPT_STR, .target = &(o).text, .metavar = "FILE",               \
+        .help = "the text to measure on; - is standard input"                                      \
+    }
+
+/* The rows of the others, for a command's table. */
 #define NIB_SCORING_OPTS(o)                                                                        \
-    {.name = "text",                                                                               \
-     .kind = NIB_OPT_STR,                                                                          \
-     .target = &(o).text,                                                                          \
-     .metavar = "FILE",                                                                            \
-     .help = "the text to measure on; - is standard input"},                                       \
-        NIB_CHAT_OPT((o).chat),                                                                    \
+    NIB_CHAT_OPT((o).chat),                                                                        \
         {.name = "protocol",                                                                       \
          .kind = NIB_OPT_CHOICE,                                                                   \
          .target = &(o).protocol,                                                                  \

@@ -2,8 +2,11 @@
 /* infer/chunks.c - see chunks.h. Tests: tests/infer/test_ppl.c. */
 #include "infer/chunks.h"
 
+#include "base/half.h"
 #include "base/mem.h"
 #include "infer/chat.h"
+
+#include <string.h>
 
 enum { BATCH_ROWS = 2048 }; /* tokens that go through the model together: decoding is shared */
 
@@ -26,13 +29,24 @@ const char *nib_ppl_protocol_name(nib_ppl_protocol p)
     return protocols[p].name;
 }
 
+void nib_chunks_scored(nib_ppl_protocol p, size_t n_ctx, size_t *first, size_t *n)
+{
+    *first = protocols[p].second_half ? n_ctx / 2 : 0;
+    *n = n_ctx - 1 - *first;
+}
+
+/* BOS as it is put in front of every chunk; -1: it is not. */
+static int32_t bos_of(nib_ppl_protocol p, const nib_tokenizer *tok)
+{
+    return protocols[p].bos && nib_tokenizer_adds_bos(tok) ? nib_tokenizer_bos(tok) : -1;
+}
+
 /* Token list. The llama.cpp protocol has BOS in front even of a model that adds an EOS, which it
  * leaves out. */
 static nib_code tokenize(nib_chunks *c, const nib_tokenizer *tok, const char *text, size_t n,
                          bool chat, nib_err *err)
 {
-    const bool bos = protocols[c->protocol].bos && nib_tokenizer_adds_bos(tok);
-    c->bos = bos ? nib_tokenizer_bos(tok) : -1;
+    c->bos = bos_of(c->protocol, tok);
     if (protocols[c->protocol].drop_newline && n && text[n - 1] == '\n') n--;
     if (c->bos >= 0) {
         c->ids.id = nib_alloc(1, sizeof *c->ids.id);
@@ -50,9 +64,9 @@ static nib_code set_sizes(nib_chunks *c, const nib_ppl_opts *opts, size_t traine
     const size_t least = protocols[c->protocol].min_chunks;
     c->n_ctx = opts->n_ctx ? opts->n_ctx : protocols[c->protocol].n_ctx;
     if (!opts->n_ctx && c->n_ctx > trained) c->n_ctx = trained;
-    if (c->n_ctx < 4)
-        return nib_fail(err, NIB_EINVAL, "a context of %zu is too short to score, at least 4",
-                        c->n_ctx);
+    if (c->n_ctx < NIB_CHUNK_MIN)
+        return nib_fail(err, NIB_EINVAL, "a context of %zu is too short to score, at least %d",
+                        c->n_ctx, NIB_CHUNK_MIN);
     if (c->n_ctx > trained)
         nib_warn(log, "context %zu is longer than the %zu the model was made for", c->n_ctx,
                  trained);
@@ -64,15 +78,15 @@ static nib_code set_sizes(nib_chunks *c, const nib_ppl_opts *opts, size_t traine
                         c->n_tokens, nib_ppl_protocol_name(c->protocol), least * c->n_ctx, least,
                         c->n_ctx);
     if (opts->max_chunks && c->n_chunks > opts->max_chunks) c->n_chunks = opts->max_chunks;
-    c->first = protocols[c->protocol].second_half ? c->n_ctx / 2 : 0;
-    c->per_chunk = c->n_ctx - 1 - c->first;
-    c->batch = c->n_ctx < BATCH_ROWS ? BATCH_ROWS / c->n_ctx : 1;
-    if (c->batch > c->n_chunks) c->batch = c->n_chunks;
     return NIB_OK;
 }
 
+/* What follows from the number of chunks and their length. */
 static nib_code allocate(nib_chunks *c, nib_err *err)
 {
+    nib_chunks_scored(c->protocol, c->n_ctx, &c->first, &c->per_chunk);
+    c->batch = c->n_ctx < BATCH_ROWS ? BATCH_ROWS / c->n_ctx : 1;
+    if (c->batch > c->n_chunks) c->batch = c->n_chunks;
     const size_t scored = c->batch * c->per_chunk;
     c->in = nib_alloc(c->batch * c->n_ctx, sizeof *c->in);
     c->row = nib_alloc(scored, sizeof *c->row);
@@ -89,6 +103,24 @@ nib_code nib_chunks_open(nib_chunks *c, const nib_hparams *hp, const nib_tokeniz
     if (!rc) rc = set_sizes(c, opts, hp->n_ctx_train, log, err);
     if (!rc) rc = allocate(c, err);
     if (rc) nib_chunks_free(c);
+    return rc;
+}
+
+nib_code nib_chunks_take(nib_chunks *c, nib_ppl_protocol protocol, size_t n_ctx, size_t n_chunks,
+                         const int32_t *id, const nib_tokenizer *tok, nib_err *err)
+{
+    const size_t n = n_chunks * n_ctx;
+    *c = (nib_chunks){.protocol = protocol,
+                      .n_ctx = n_ctx,
+                      .n_tokens = n,
+                      .n_chunks = n_chunks,
+                      .bos = bos_of(protocol, tok)};
+    c->ids = (nib_ids){.id = nib_alloc(n, sizeof *id), .n = n, .cap = n};
+    nib_code rc = c->ids.id ? allocate(c, err) : nib_fail_nomem(err, "tokens");
+    if (rc)
+        nib_chunks_free(c);
+    else
+        memcpy(c->ids.id, id, n * sizeof *id);
     return rc;
 }
 
@@ -120,10 +152,22 @@ nib_code nib_chunks_fill(nib_chunks *c, size_t first, size_t n, uint32_t n_vocab
     return NIB_OK;
 }
 
-nib_code nib_chunks_run(const nib_chunks *c, nib_graph *g, size_t n, float *x, nib_err *err)
+/* As it would be after it was stored in BF16. */
+static void round_bf16(float *x, size_t n)
 {
+    for (size_t i = 0; i < n; i++) x[i] = nib_bf16_to_f32(nib_f32_to_bf16(x[i]));
+}
+
+nib_code nib_chunks_run(const nib_chunks *c, nib_graph *g, size_t n, bool bf16, float *x,
+                        nib_err *err)
+{
+    const nib_hparams *hp = &nib_graph_model(g)->hp;
+    const size_t values = n * c->n_ctx * hp->n_embd;
     nib_code rc = nib_graph_embed(g, c->in, n * c->n_ctx, x, err);
-    for (uint32_t layer = 0; layer < nib_graph_model(g)->hp.n_layer && !rc; layer++)
+    for (uint32_t layer = 0; layer < hp->n_layer && !rc; layer++) {
+        if (bf16) round_bf16(x, values);
         rc = nib_graph_block(g, layer, x, n, c->n_ctx, 0, NULL, err);
+    }
+    if (bf16 && !rc) round_bf16(x, values);
     return rc;
 }

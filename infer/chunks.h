@@ -22,7 +22,12 @@ typedef struct {
     bool chat;         /* the text is chats as infer/chat.h has them: special tokens are spelled */
 } nib_ppl_opts;
 
+enum { NIB_CHUNK_MIN = 4 }; /* tokens of the shortest chunk */
+
 const char *nib_ppl_protocol_name(nib_ppl_protocol p); /* "llama.cpp", "window" */
+
+/* Positions of a chunk of n_ctx tokens that are scored: from *first on, *n of them. */
+void nib_chunks_scored(nib_ppl_protocol p, size_t n_ctx, size_t *first, size_t *n);
 
 typedef struct {
     nib_ppl_protocol protocol;
@@ -43,13 +48,19 @@ typedef struct {
 NIB_MUST_USE nib_code nib_chunks_open(nib_chunks *c, const nib_hparams *hp,
                                       const nib_tokenizer *tok, const char *text, size_t n_text,
                                       const nib_ppl_opts *opts, nib_log *log, nib_err *err);
+/* Chunks of a text that is tokens already, id[n_chunks * n_ctx], as the protocol would have cut it.
+ * BOS is put in as tok's model has it. On failure *c is empty. */
+NIB_MUST_USE nib_code nib_chunks_take(nib_chunks *c, nib_ppl_protocol protocol, size_t n_ctx,
+                                      size_t n_chunks, const int32_t *id, const nib_tokenizer *tok,
+                                      nib_err *err);
 void nib_chunks_free(nib_chunks *c);
 
 /* Make ready chunks [first, first + n), n at most the batch. A token beyond n_vocab is an error. */
 NIB_MUST_USE nib_code nib_chunks_fill(nib_chunks *c, size_t first, size_t n, uint32_t n_vocab,
                                       nib_err *err);
-/* Run the n chunks that are ready through all blocks of the graph's model: x[n * n_ctx][n_embd]. */
-NIB_MUST_USE nib_code nib_chunks_run(const nib_chunks *c, nib_graph *g, size_t n, float *x,
-                                     nib_err *err);
+/* Run the n chunks that are ready through all blocks of the graph's model: x[n * n_ctx][n_embd].
+ * bf16: x is rounded to BF16 after the embedding and after every block. */
+NIB_MUST_USE nib_code nib_chunks_run(const nib_chunks *c, nib_graph *g, size_t n, bool bf16,
+                                     float *x, nib_err *err);
 
 #endif

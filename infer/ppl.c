@@ -47,7 +47,7 @@ static nib_code run_batch(run *p, nib_graph *g, size_t chunk, size_t n, nib_err 
 {
     const size_t scored = n * p->chunks.per_chunk;
     nib_code rc = nib_chunks_fill(&p->chunks, chunk, n, nib_graph_model(g)->hp.n_vocab, err);
-    if (!rc) rc = nib_chunks_run(&p->chunks, g, n, p->x, err);
+    if (!rc) rc = nib_chunks_run(&p->chunks, g, n, false, p->x, err);
     if (!rc) rc = nib_graph_logits(g, p->x, p->chunks.row, scored, score, p, NULL, err);
     return rc ? rc : add_losses(p, scored, err);
 }

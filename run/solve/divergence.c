@@ -27,7 +27,10 @@ static void compare(void *arg, size_t row, const float *logits, size_t n_vocab)
 {
     pair *p = arg;
     const float *first = p->logits + row * n_vocab;
-    p->kl[row] = nib_loss_kl(p->ops, first, logits, n_vocab, &p->same[row]);
+    const nib_prediction ref = nib_prediction_of(p->ops, first, n_vocab);
+    const nib_loss_pair both = nib_loss_compare(p->ops, &ref, logits, n_vocab);
+    p->kl[row] = both.kl;
+    p->same[row] = both.same > 0;
     p->square[row] = p->difference[row] = 0;
     for (size_t i = 0; i < n_vocab; i++) {
         const double d = (double)logits[i] - first[i];

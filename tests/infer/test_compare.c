@@ -10,6 +10,7 @@
 #include "tests/infer/tiny.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -78,7 +79,8 @@ static int open_models(void **state)
         must(nib_model_open(&t.model[i], t.src[i], &err), &err);
         /* The generated tokenizer is of another family: both models get the demonstration's. */
         must(nib_tokenizer_open(&t.tok[i], t.src[0], &err), &err);
-        t.m[i] = (nib_compared){i ? "random" : "demo", &t.model[i], t.tok[i]};
+        t.m[i] =
+            (nib_compared){.name = i ? "random" : "demo", .model = &t.model[i], .tok = t.tok[i]};
         const nib_token_consumer see = {keep, t.logits + (size_t)i * N * VOCAB};
         must(nib_ppl_run(&r, &t.model[i], t.tok[i], t.text, TEXT, &how, &see, &ctx, &err), &err);
         assert_int_equal(r.n_scored, N);
@@ -108,11 +110,17 @@ static double log_sum(const float *x)
     return log(sum);
 }
 
-static int top(const float *x)
+/* The k-th likeliest, counted from 0; the lowest of equal ones first. */
+static int top(const float *x, int k)
 {
     int best = 0;
-    for (int i = 1; i < VOCAB; i++)
-        if (x[i] > x[best]) best = i;
+    bool taken[VOCAB] = {0};
+    for (; k >= 0; k--) {
+        for (best = 0; taken[best];) best++;
+        for (int i = best + 1; i < VOCAB; i++)
+            if (!taken[i] && x[i] > x[best]) best = i;
+        taken[best] = true;
+    }
     return best;
 }
 
@@ -123,8 +131,9 @@ static void figures(void **state)
     nib_compare_result r;
     nib_compare_line l[2];
     const nib_ctx ctx = tiny_ctx(2);
-    double kl[N], change[N], changes = 0, changes2 = 0, sum = 0, max = 0, spread = 0;
-    int same = 0;
+    double kl[N], change[N], changes = 0, changes2 = 0, sum = 0, max = 0, spread = 0, back = 0;
+    double sure_kl = 0;
+    int same = 0, sure = 0, sure_same = 0;
     for (int i = 0; i < N; i++) {
         const float *a = t.logits + (size_t)i * VOCAB, *b = a + (size_t)N * VOCAB;
         const double za = log_sum(a), zb = log_sum(b);
@@ -135,7 +144,13 @@ static void figures(void **state)
         changes2 += change[i] * change[i];
         sum += kl[i];
         max = fmax(max, kl[i]);
-        same += top(a) == top(b);
+        same += top(a, 0) == top(b, 0);
+        for (int k = 0; k < VOCAB; k++) back += exp(b[k] - zb) * ((b[k] - zb) - (a[k] - za));
+        if (exp(a[top(a, 0)] - za) >= 0.9) {
+            sure++;
+            sure_kl += kl[i];
+            sure_same += top(a, 0) == top(b, 0);
+        }
     }
     for (int i = 0; i < N; i++) spread += (kl[i] - sum / N) * (kl[i] - sum / N);
     must(nib_compare_run(&r, l, t.m, 2, t.text, TEXT, &how, &ctx, &err), &err);
@@ -151,6 +166,123 @@ static void figures(void **state)
                 l[1].kl_999 < l[1].kl_max);
     assert_true(fabs(l[1].same_top - (double)same / N) < 1e-12);
     assert_true(l[0].kl == 0 && l[0].same_top == 1);
+    assert_true(fabs(l[1].kl_back / (back / N) - 1) < 1e-5);
+    assert_int_equal(l[1].sure[4].n, sure);
+    if (sure) {
+        assert_true(fabs(l[1].sure[4].kl / (sure_kl / sure) - 1) < 1e-5);
+        assert_true(fabs(l[1].sure[4].same_top - (double)sure_same / sure) < 1e-12);
+    }
+    size_t all = 0;
+    for (int b = 0; b < NIB_SURE_BINS; b++) all += l[1].sure[b].n;
+    assert_int_equal(all, N);
+    /* What is said of a token: its context, and who found which likeliest. */
+    for (int i = 0; i < N; i++) {
+        const float *a = t.logits + (size_t)i * VOCAB, *b = a + (size_t)N * VOCAB;
+        assert_int_equal(r.token[0][i].top, top(a, 0));
+        assert_int_equal(r.token[1][i].top, top(b, 0));
+        assert_int_equal(
+            r.id[(size_t)i / r.per_chunk * CTX + r.first + (size_t)i % r.per_chunk + 1],
+            t.target[i]);
+    }
+    nib_compare_free(&r);
+}
+
+/* Two models that are near each other, so that several of their likeliest tokens agree: the
+ * demonstration model and itself with its residual stream rounded. */
+static void tops_and_noise_floor(void **state)
+{
+    (void)state;
+    nib_err err = {0};
+    nib_compare_result r;
+    nib_compare_line l[2];
+    const nib_ctx ctx = tiny_ctx(1);
+    nib_compared m[2] = {t.m[0], t.m[0]};
+    m[1].bf16 = true;
+    must(nib_compare_run(&r, l, m, 2, t.text, TEXT, &how, &ctx, &err), &err);
+    /* 8 bits of mantissa: what engines that keep it in BF16 do to a model is little, but there. */
+    assert_true(l[1].kl > 1e-7 && l[1].kl < 1e-2);
+    assert_true(l[1].same_top > 0.9);
+    size_t firsts[NIB_TOPS] = {0};
+    for (size_t i = 0; i < N; i++)
+        for (int k = 0; k < r.token[1][i].same; k++) firsts[k]++;
+    for (int k = 0; k < NIB_TOPS; k++)
+        assert_true(fabs(l[1].same_first[k] - (double)firsts[k] / N) < 1e-12);
+    assert_true(l[1].same_first[0] == l[1].same_top);
+    nib_compare_free(&r);
+}
+
+/* Rows whose order is known: the first three likeliest agree, the fourth does not. */
+static void same_tops_in_order(void **state)
+{
+    (void)state;
+    const nib_ops *ops = nib_ops_get(0);
+    const float a[7] = {1, 9, 8, 7, 6, 5, 0}, b[7] = {0, 12, 11, 7, 5, 6, 9 - 8};
+    const float c[7] = {3, 3, 3, 3, 3, 3, 3};
+    nib_prediction p = nib_prediction_of(ops, a, 7);
+    nib_loss_pair d = nib_loss_compare(ops, &p, b, 7);
+    assert_int_equal(d.same, 3);
+    assert_int_equal(d.top, 1);
+    assert_true(fabs(d.p_top - exp(12 - log(1 + exp(12.) + exp(11.) + exp(7.) + exp(5.) + exp(6.) +
+                                            exp(1.)))) < 1e-6);
+    assert_int_equal(nib_loss_compare(ops, &p, a, 7).same, NIB_TOPS);
+    assert_int_equal(nib_loss_compare(ops, &p, c, 7).same, 0); /* 0 first on ties, not 1 */
+    /* Fewer tokens than are looked at: all agree, or none. */
+    p = nib_prediction_of(ops, a + 1, 3);
+    assert_int_equal(nib_loss_compare(ops, &p, a + 1, 3).same, NIB_TOPS);
+}
+
+/* A base that is a file says what the model said. */
+static void base_files(void **state)
+{
+    (void)state;
+    nib_err err = {0};
+    nib_compare_line l[2], k[2];
+    const nib_ctx ctx = tiny_ctx(2);
+    nib_compare_result r;
+    /* All tokens in steps of 16 / 65535, the largest K and the rest, every token exactly. */
+    const struct {
+        size_t top;
+        double within;
+    } form[] = {{0, 2e-3}, {64, 0}, {VOCAB, 2e-6}};
+    for (size_t i = 0; i < sizeof form / sizeof form[0]; i++) {
+        char path[64];
+        nib_base_file file;
+        nib_base_writer save;
+        nib_compared m[2] = {t.m[0], t.m[1]};
+        snprintf(path, sizeof path, "%s/%zu.kld", t.dir, form[i].top);
+        must(nib_base_writer_open(&save, path, false, form[i].top, &err), &err);
+        m[0].save = &save;
+        must(nib_compare_run(&r, l, m, 2, t.text, TEXT, &how, &ctx, &err), &err);
+        must(nib_base_writer_commit(&save, &err), &err);
+        nib_compare_free(&r);
+        assert_true(nib_base_file_is(path));
+        must(nib_base_file_open(&file, path, &err), &err);
+        m[0] = (nib_compared){.name = path, .file = &file};
+        /* With the text, and with the tokens of the file alone. */
+        const nib_ppl_opts any = {0};
+        must(nib_compare_run(&r, k, m, 2, t.text, TEXT, &how, &ctx, &err), &err);
+        nib_compare_free(&r);
+        must(nib_compare_run(&r, k, m, 2, NULL, 0, &any, &ctx, &err), &err);
+        nib_compare_free(&r);
+        assert_true(fabs(k[0].nll - l[0].nll) < 2e-4);
+        assert_true(k[1].nll == l[1].nll && k[1].same_top == l[1].same_top);
+        if (form[i].within) {
+            assert_true(fabs(k[1].kl / l[1].kl - 1) < form[i].within);
+            assert_true(fabs(k[1].kl_back / l[1].kl_back - 1) < 0.02 + form[i].within);
+        } else { /* joining tokens never adds to a divergence */
+            assert_true(k[1].kl < l[1].kl && k[1].kl > 0.5 * l[1].kl);
+            assert_true(k[1].kl_back < l[1].kl_back);
+        }
+        /* Another text, another context: refused. */
+        nib_ppl_opts other = how;
+        other.n_ctx = CTX / 2;
+        assert_int_equal(nib_compare_run(&r, k, m, 2, t.text, TEXT, &other, &ctx, &err),
+                         NIB_EINVAL);
+        assert_int_equal(nib_compare_run(&r, k, m, 2, t.text + 9, TEXT, &how, &ctx, &err),
+                         NIB_EINVAL);
+        nib_base_file_close(&file);
+        remove(path);
+    }
 }
 
 static void perplexities_are_those_of_the_other_command(void **state)
@@ -168,6 +300,7 @@ static void perplexities_are_those_of_the_other_command(void **state)
         assert_true(fabs(l[i].ppl / p.ppl - 1) < 1e-6);
         assert_true(fabs(l[i].ppl_error / p.error - 1) < 1e-6);
     }
+    nib_compare_free(&r);
 }
 
 static void a_model_beside_itself(void **state)
@@ -181,6 +314,7 @@ static void a_model_beside_itself(void **state)
     must(nib_compare_run(&r, l, m, 3, t.text, TEXT, &how, &ctx, &err), &err);
     assert_true(l[2].kl == 0 && l[2].kl_max == 0 && l[2].same_top == 1);
     assert_true(l[1].kl > 1);
+    nib_compare_free(&r);
 }
 
 /* KL(a || b) of two outcomes by hand: 0.75 ln 1.5 + 0.25 ln 0.5, and the other way round. */
@@ -189,10 +323,11 @@ static void direction(void **state)
     (void)state;
     const nib_ops *ops = nib_ops_get(0);
     const float a[2] = {(float)log(3.0), 0}, b[2] = {5, 5};
-    bool same;
-    assert_true(fabs(nib_loss_kl(ops, a, b, 2, &same) - 0.130812) < 1e-6);
-    assert_true(same); /* a tie goes to the lowest index */
-    assert_true(fabs(nib_loss_kl(ops, b, a, 2, &same) - 0.143841) < 1e-6);
+    const nib_prediction p = nib_prediction_of(ops, a, 2), q = nib_prediction_of(ops, b, 2);
+    const nib_loss_pair d = nib_loss_compare(ops, &p, b, 2), e = nib_loss_compare(ops, &q, a, 2);
+    assert_true(fabs(d.kl - 0.130812) < 1e-6 && fabs(e.kl_back - 0.130812) < 1e-6);
+    assert_true(d.same == NIB_TOPS); /* a tie goes to the lowest index */
+    assert_true(fabs(e.kl - 0.143841) < 1e-6 && fabs(d.kl_back - 0.143841) < 1e-6);
 }
 
 int main(void)
@@ -202,6 +337,9 @@ int main(void)
         cmocka_unit_test(perplexities_are_those_of_the_other_command),
         cmocka_unit_test(a_model_beside_itself),
         cmocka_unit_test(direction),
+        cmocka_unit_test(tops_and_noise_floor),
+        cmocka_unit_test(same_tops_in_order),
+        cmocka_unit_test(base_files),
     };
     return cmocka_run_group_tests(tests, open_models, close_models);
 }

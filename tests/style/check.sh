@@ -12,12 +12,12 @@ cd "$root" || exit 2
 breaches=$(mktemp)
 trap 'rm -f "$breaches"' EXIT
 
-sources=$(find base quant formats infer calib run cli tests bench include -name '*.[ch]' 2>/dev/null | sort)
+sources=$(find base quant formats infer calib run report cli tests bench include -name '*.[ch]' 2>/dev/null | sort)
 [ -n "$sources" ] || { echo "no sources under $root"; exit 2; }
 
 # include direction
 before=
-for folder in base quant formats infer calib run cli; do
+for folder in base quant formats infer calib run report cli; do
     before="$before $folder"
     grep -rHn --include='*.[ch]' '^#include "' "$folder" 2>/dev/null | while IFS= read -r line; do
         target=${line#*\"}
@@ -39,7 +39,7 @@ awk 'FNR == 1 && $0 != "/* SPDX-License-Identifier: MIT */" { print FILENAME ":1
     $sources >>"$breaches"
 
 # tests: a file of that name, or files and folders that are there
-find base quant formats infer calib run cli -name '*.c' 2>/dev/null | sort | xargs awk '
+find base quant formats infer calib run report cli -name '*.c' 2>/dev/null | sort | xargs awk '
     FNR == 1 { head = ""; within = 1; next }
     !within { next }
     { line = $0; sub(/^ \* ?/, " ", line); head = head line }
