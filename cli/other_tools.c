@@ -158,7 +158,7 @@ static const struct {
     {"imatrix llama-imatrix", "calibrate", {{"output", "imatrix.gguf"}}},
     {"llama-perplexity ppl eval", "perplexity", {{NULL, NULL}}},
     {"llama-tokenize", "tokenize", {{NULL, NULL}}},
-    {"convert convert-hf-to-gguf convert-hf-to-gguf.py", "quantize", {{"type", "bf16"}}},
+    {"convert-hf-to-gguf convert-hf-to-gguf.py", "quantize", {{"type", "bf16"}}},
     {"gguf-dump gguf-dump.py info show", "inspect", {{NULL, NULL}}},
     {"kld kl-divergence", "compare", {{NULL, NULL}}},
     {"gptq auto-gptq gptqmodel", "quantize", {{"format", "gptq"}, {"method", "gptq"}}},

@@ -301,14 +301,19 @@ nib_code nib_packed_read(const nib_packed *p, const nib_file *file, uint64_t off
     return NIB_OK;
 }
 
+nib_code nib_packed_read_ints(nib_packing_rows *r, const nib_packed *p, const nib_file *file,
+                              uint64_t row, uint64_t n, nib_buf *raw, nib_err *err)
+{
+    const in_files f = {p, file};
+    return nib_packing_read(r, &p->l, &(nib_packing_from){read_part, &f}, row, n, raw, err);
+}
+
 nib_code nib_packed_read_rows(const nib_packed *p, const nib_file *file, uint64_t row, uint64_t n,
                               float *dst, nib_buf *raw, nib_err *err)
 {
-    const in_files f = {p, file};
     nib_packing_rows rows;
     if (!n) return NIB_OK;
-    nib_code rc =
-        nib_packing_read(&rows, &p->l, &(nib_packing_from){read_part, &f}, row, n, raw, err);
+    nib_code rc = nib_packed_read_ints(&rows, p, file, row, n, raw, err);
     if (!rc) nib_packing_decode(dst, &p->l, &rows, p->g_idx);
     return rc;
 }
@@ -321,10 +326,9 @@ const nib_act_quant *nib_packed_act(const nib_packed *p)
 nib_code nib_packed_read_codes(const nib_packed *p, const nib_file *file, uint64_t row, uint64_t n,
                                int8_t *code, float *scale, nib_buf *raw, nib_err *err)
 {
-    const in_files f = {p, file};
     nib_packing_rows r;
     if (!n) return NIB_OK;
-    nib_code rc = nib_packing_read(&r, &p->l, &(nib_packing_from){read_part, &f}, row, n, raw, err);
+    nib_code rc = nib_packed_read_ints(&r, p, file, row, n, raw, err);
     if (rc) return rc;
     for (size_t i = 0; i < r.n * p->l.in; i++) code[i] = (int8_t)(r.code[i] - 128);
     for (size_t i = 0; i < r.n; i++) scale[i] = r.scale[i];

@@ -43,6 +43,10 @@ NIB_MUST_USE nib_code nib_packed_read(const nib_packed *p, const nib_file *file,
 /* Rows [row, row + n) of the weight as f32, within its rows. */
 NIB_MUST_USE nib_code nib_packed_read_rows(const nib_packed *p, const nib_file *file, uint64_t row,
                                            uint64_t n, float *dst, nib_buf *raw, nib_err *err);
+/* The same rows as integers, which point into `raw`. */
+NIB_MUST_USE nib_code nib_packed_read_ints(nib_packing_rows *r, const nib_packed *p,
+                                           const nib_file *file, uint64_t row, uint64_t n,
+                                           nib_buf *raw, nib_err *err);
 /* See nib_tensor_act() and nib_source_read_codes(). */
 const nib_act_quant *nib_packed_act(const nib_packed *p);
 NIB_MUST_USE nib_code nib_packed_read_codes(const nib_packed *p, const nib_file *file, uint64_t row,

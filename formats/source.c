@@ -386,6 +386,71 @@ nib_code nib_source_read_codes(const nib_source *s, const nib_tensor *t, uint64_
     return rc ? nib_wrap(err, "tensor '%.200s'", t->name) : NIB_OK;
 }
 
+bool nib_tensor_ints(const nib_tensor *t, nib_int_groups *g)
+{
+    const nib_codec *c = t->codec;
+    const uint64_t cols = nib_tensor_cols(t);
+    if (t->n_parts || t->row_step || t->plus != 0 || t->times != 0) return false;
+    if (t->packed) {
+        const nib_packed_parts *l = &t->packed->l;
+        *g = (nib_int_groups){l->group, l->groups, t->packed->g_idx, &l->format};
+        return true;
+    }
+    if (!c->quantized || !c->unpack || c->codebook || c->mn_max || !c->sub) return false;
+    *g = (nib_int_groups){c->sub, cols / c->sub, NULL, NULL};
+    return true;
+}
+
+/* Of n rows in `at`, whose blocks lie behind the results. */
+static void unpack_blocks(nib_packing_rows *r, const nib_codec *c, size_t blocks)
+{
+    const size_t subs = c->block / c->sub;
+    for (size_t b = 0; b < blocks; b++) {
+        nib_block_param p;
+        c->unpack(&p, r->code + b * c->block, r->bytes + b * c->bytes);
+        for (size_t i = 0; i < subs; i++) {
+            r->scale[b * subs + i] = p.d * (float)p.sc[i];
+            r->zero[b * subs + i] = -c->level0;
+        }
+    }
+}
+
+static nib_code read_block_ints(nib_packing_rows *r, const nib_source *s, const nib_tensor *t,
+                                uint64_t row, uint64_t n, nib_buf *raw, nib_err *err)
+{
+    const nib_codec *c = t->codec;
+    size_t blocks, groups, bytes, all;
+    uint8_t *at = NULL;
+    const uint64_t per_row = nib_tensor_cols(t) / c->block;
+    if (nib_mul((size_t)n, (size_t)per_row, &blocks) &&
+        nib_mul(blocks, c->block / c->sub, &groups) && nib_mul(blocks, c->bytes, &bytes) &&
+        nib_mul(blocks, c->block + c->bytes + 8 * (c->block / c->sub), &all))
+        at = nib_buf_reserve(raw, all, 1);
+    if (!at) return nib_fail_nomem(err, "packed rows");
+    *r = (nib_packing_rows){.n = (size_t)n,
+                            .scale = (float *)(void *)at,
+                            .zero = (int32_t *)(void *)(at + groups * 4),
+                            .bytes = at + groups * 8,
+                            .code = at + groups * 8 + bytes};
+    nib_code rc = nib_source_read(s, t, row * per_row * c->bytes, r->bytes, bytes, err);
+    if (!rc) unpack_blocks(r, c, blocks);
+    return rc;
+}
+
+nib_code nib_source_read_ints(nib_packing_rows *r, const nib_source *s, const nib_tensor *t,
+                              uint64_t row, uint64_t n, nib_buf *raw, nib_err *err)
+{
+    nib_int_groups g;
+    if (!nib_tensor_ints(t, &g))
+        return nib_fail(err, NIB_EINVAL, "tensor '%.200s' holds %s, not integers in groups",
+                        t->name, t->codec->name);
+    nib_code rc = check_rows(t, row, n, err);
+    if (rc) return rc;
+    if (!t->packed) return read_block_ints(r, s, t, row, n, raw, err);
+    rc = nib_packed_read_ints(r, t->packed, s->file, row, n, raw, err);
+    return rc ? nib_wrap(err, "tensor '%.200s'", t->name) : NIB_OK;
+}
+
 /* Elements that are read at once for n rows of a view: a row where its columns lie closer together
  * than its rows, otherwise a column of them. */
 static uint64_t strided_span(const nib_tensor *t, uint64_t n)

@@ -113,6 +113,23 @@ NIB_MUST_USE nib_code nib_source_read_codes(const nib_source *s, const nib_tenso
                                             uint64_t n, int8_t *code, float *scale, nib_buf *raw,
                                             nib_err *err);
 
+/* How a tensor that holds integers has its columns in groups. */
+typedef struct {
+    uint64_t group, groups; /* columns of a group; groups of a row                           */
+    const uint32_t *g_idx;  /* [cols] the group of each column, borrowed; NULL: c / group      */
+    const nib_packing *packing; /* of packed ones, borrowed; NULL: blocks of GGUF              */
+} nib_int_groups;
+
+/* Is every value of it scale * (code - zero), with a scale for some columns of a row: packed
+ * integers, and those of GGUF's formats without codebook and minimum? Not of stacks, whose parts
+ * are asked one by one. */
+bool nib_tensor_ints(const nib_tensor *t, nib_int_groups *g);
+
+/* Rows [row, row + n) of such a tensor as integers, codes counted from 0; *r points into `raw`. */
+NIB_MUST_USE nib_code nib_source_read_ints(nib_packing_rows *r, const nib_source *s,
+                                           const nib_tensor *t, uint64_t row, uint64_t n,
+                                           nib_buf *raw, nib_err *err);
+
 /* Hugging Face folders: the parsed JSON file of that name ("config.json", "tokenizer.json",
  * "tokenizer_config.json", "generation_config.json", "chat_template.json", "quantize_config.json",
  * "quant_config.json", "hf_quant_config.json", "tekken.json"), owned by the source and parsed on

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "infer/finite.h"
 #include "run/plan/memory.h"
+#include "run/write/write_carried.h"
 #include "run/write/write_folder.h"
 #include "run/write/write_plain.h"
 
@@ -97,24 +98,25 @@ static nib_code solve(nib_job *j, nib_solved_file *side, const nib_ctx *ctx, nib
     return rc;
 }
 
-/* The packed weights of a folder, and the folder. */
-static nib_code write_folder(nib_job *j, nib_solved_file *side, const nib_ctx *ctx, nib_err *err)
+/* What is staged and was not solved: carried over, and in folders rounded. */
+static nib_code stage(nib_job *j, nib_solved_file *side, const nib_ctx *ctx, nib_err *err)
 {
     nib_code rc = NIB_OK;
     const nib_plan *p = &j->plan;
-    const nib_packing_note note = {.damp = j->opts.solve.gptq.damp,
-                                   .true_sequential = j->opts.solve.true_sequential};
-    if (!p->n_solved) {
+    const bool rounds = p->recipe.format == NIB_FORMAT_DIR && !p->n_solved;
+    if (!p->n_solved && (rounds || p->n_carried))
         rc = nib_solved_file_open(side, p->recipe.out, 0, false, err);
-        if (!rc) rc = nib_folder_round(side, p, ctx, err);
-    }
-    return rc ? rc : nib_write_folder(&j->result, p, side, &note, ctx, err);
+    if (!rc && rounds) rc = nib_folder_round(side, p, ctx, err);
+    if (!rc && p->n_carried) rc = nib_write_carried(side, p, ctx, err);
+    return rc;
 }
 
 static nib_code write_output(nib_job *j, nib_solved_file *side, const nib_ctx *ctx, nib_err *err)
 {
+    const nib_packing_note note = {.damp = j->opts.solve.gptq.damp,
+                                   .true_sequential = j->opts.solve.true_sequential};
     switch (j->plan.recipe.format) {
-    case NIB_FORMAT_DIR: return write_folder(j, side, ctx, err);
+    case NIB_FORMAT_DIR: return nib_write_folder(&j->result, &j->plan, side, &note, ctx, err);
     case NIB_FORMAT_PLAIN: return nib_write_plain(&j->result, &j->plan, ctx, err);
     default: return nib_write_gguf(&j->result, &j->plan, side, ctx, err);
     }
@@ -144,6 +146,7 @@ nib_code nib_job_run(nib_job *j, const nib_ctx *ctx, nib_err *err)
         return nib_fail(err, NIB_EINVAL,
                         "--stats is of no use where no weight is solved: add --method gptq");
     nib_code rc = p->n_solved ? solve(j, &side, ctx, err) : NIB_OK;
+    if (!rc) rc = stage(j, &side, ctx, err);
     if (!rc) rc = write_output(j, &side, ctx, err);
     if (rc && p->n_solved && side.done && is_full(err->sys_errno)) say_resume(&side, p, err);
     nib_solved_file_close(&side, !rc || !side.done); /* a run that did not get far leaves nothing */

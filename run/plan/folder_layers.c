@@ -48,12 +48,14 @@ static size_t list_sets(set out[SETS_MAX], const nib_model *m, uint32_t layer)
 
 /* ---- one layer ---- */
 
-nib_code nib_folder_choose(nib_packing *f, bool *packed, nib_plan_tensor *t, const nib_recipe *r,
+nib_code nib_folder_choose(nib_packing *f, bool *packed, nib_plan_tensor *t, const nib_plan *p,
                            nib_overrides *o, nib_err *err)
 {
     const nib_override *wish;
+    const nib_recipe *r = &p->recipe;
+    const nib_tensor *named = nib_model_tensor(p->model, t->place);
     const char *uniform = nib_packing_uniform(r->layout.kind);
-    nib_code rc = nib_overrides_find(&wish, o, t->src, NIB_TYPE_COUNT, err);
+    nib_code rc = nib_overrides_find(&wish, o, named, NIB_TYPE_COUNT, err);
     *f = r->layout;
     *packed = true;
     snprintf(t->reason, sizeof t->reason, "%s", wish ? wish->why : "linear layer of a block");

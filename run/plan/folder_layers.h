@@ -14,7 +14,7 @@
 /* The format, method and reason of a linear weight of a block; *packed false: it stays as it was.
  * NIB_EINVAL: the folder cannot hold what is wanted. */
 NIB_MUST_USE nib_code nib_folder_choose(nib_packing *f, bool *packed, nib_plan_tensor *t,
-                                        const nib_recipe *r, nib_overrides *o, nib_err *err);
+                                        const nib_plan *p, nib_overrides *o, nib_err *err);
 
 /* NIB_EINVAL names two layers of a planned folder that should be alike. */
 NIB_MUST_USE nib_code nib_folder_check_fused(const nib_plan *p, nib_err *err);

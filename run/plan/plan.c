@@ -2,6 +2,7 @@
 /* run/plan/plan.c - see plan.h. */
 #include "run/plan/plan.h"
 #include "base/file.h"
+#include "run/plan/convert.h"
 #include "run/plan/override.h"
 #include "run/plan/memory.h"
 #include "formats/carried.h"
@@ -173,7 +174,8 @@ static nib_code list_tensors(nib_plan *p, nib_err *err)
         add_factors(p, NIB_ROLE_ROPE_LONG, p->model->hp.rope_long);
         add_factors(p, NIB_ROLE_ROPE_SHORT, p->model->hp.rope_short);
     }
-    qsort(p->tensor, p->n, sizeof *p->tensor, by_place);
+    if (!p->recipe.convert || !from_gguf(p)) /* a converted GGUF file keeps its order */
+        qsort(p->tensor, p->n, sizeof *p->tensor, by_place);
     return nib_plan_make_index(p, err);
 }
 
@@ -325,7 +327,7 @@ static nib_code choose_action(nib_plan *p, nib_plan_tensor *t, nib_err *err)
     if (!t->codec->encode)
         return nib_fail(err, NIB_EINVAL, "tensor '%s': %s cannot be written yet", t->name,
                         t->codec->name);
-    p->requantized |= from->quantized;
+    p->requantized |= from->quantized && !t->exact;
     return NIB_OK;
 }
 
@@ -358,16 +360,18 @@ static nib_code init_chooser(chooser *c, nib_plan *p, const nib_imatrix *im, nib
     return NIB_OK;
 }
 
-static nib_code choose_all(chooser *c, nib_err *err)
+static nib_code choose_all(chooser *c, const nib_ctx *ctx, nib_err *err)
 {
     nib_plan *p = c->p;
-    for (size_t i = 0; i < p->n; i++) {
+    const bool convert = p->recipe.convert;
+    nib_code rc = convert ? nib_convert_begin(p, err) : NIB_OK;
+    for (size_t i = 0; i < p->n && !rc; i++) {
         nib_plan_tensor *t = &p->tensor[i];
-        nib_code rc = choose_type(c, t, err);
-        if (!rc) rc = choose_action(p, t, err);
-        if (rc) return rc;
+        rc = convert ? nib_convert_choose(p, t, ctx, err) : choose_type(c, t, err);
+        if (!rc && !t->carried) rc = choose_action(p, t, err);
     }
-    return NIB_OK;
+    if (!rc && convert) nib_convert_label(p);
+    return rc;
 }
 
 bool nib_plan_rescales(const nib_plan *p, const nib_plan_tensor *t)
@@ -455,6 +459,7 @@ void nib_plan_add_up(nib_plan *p)
         if (t->action == NIB_ACTION_STAGE) {
             t->solved_at = solved;
             solved += t->bytes;
+            p->n_carried += t->carried;
         }
         by->tensors++;
         by->weights += weights;
@@ -518,7 +523,7 @@ static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_c
     if ((rc = list_tensors(p, err))) return rc;
     if ((rc = scale_queries(p, err))) return rc;
     if ((rc = init_chooser(c, p, im, err))) return rc;
-    if ((rc = choose_all(c, err))) return rc;
+    if ((rc = choose_all(c, ctx, err))) return rc;
     mark_solved(p);
     if ((rc = nib_plan_importances(p, im, ctx, err))) return rc;
     if ((rc = check_importances(c, err))) return rc;
@@ -566,6 +571,7 @@ void nib_plan_free(nib_plan *p)
     nib_free(p->group);
     nib_free(p->record);
     nib_free(p->view);
+    nib_arena_free(&p->memory);
     nib_free(p->tensor);
     nib_free(p->index);
     *p = (nib_plan){0};

@@ -7,6 +7,7 @@
 #ifndef NIB_RUN_PLAN_PLAN_H
 #define NIB_RUN_PLAN_PLAN_H
 
+#include "base/arena.h"
 #include "base/ctx.h"
 #include "calib/imatrix.h"
 #include "infer/model.h"
@@ -49,6 +50,11 @@ typedef struct {
     bool fallback;                    /* a stand-in for a format whose blocks do not fit    */
     bool embedding_or_output;         /* embedding or output matrix                         */
     nib_row_order order;
+    bool exact;   /* of convert: the values are the source's            */
+    bool carried; /* staged, but not solved or rounded: run/write/write_carried.h */
+    const uint32_t *row_from, *col_from; /* of carried ones: row (column) r is this one of the    */
+                                         /* source, before `order`; NULL: the same              */
+    const uint32_t *outer;   /* of carried ones: columns in the order of their groups; NULL      */
     nib_place place;         /* role and layer; none: a buffer that nobody reads   */
     nib_method method;       /* of a weight of the blocks                          */
     uint64_t solved_at;      /* staged: where in that file                         */
@@ -86,7 +92,8 @@ typedef struct {
     char label_text[32];            /* it points here when a folder is written: do not move */
     nib_int_codec *group;           /* [n] folders: formats of the tensors, where packed */
     nib_plan_tensor *tensor;        /* [n] in the order of the file */
-    nib_tensor *view; /* of weights that the file holds scaled                               */
+    nib_tensor *view; /* of weights that the file holds scaled, or under other names        */
+    nib_arena memory; /* of names and orders */
     nib_gguf_tensor *record; /* [n] the same for the writer, names borrowed from `tensor` */
     size_t n;
     nib_plan_index *index; /* [n_index] by place */
@@ -104,6 +111,7 @@ typedef struct {
     uint64_t disk_free;    /* where the output goes; UINT64_MAX: unknown */
     size_t n_fallback;
     size_t n_solved;             /* tensors that the solver makes */
+    size_t n_carried;            /* staged ones that are carried over */
     size_t n_with_importance;    /* tensors encoded with importances */
     size_t n_without_importance; /* could have used them, but the file has no entry */
     bool requantized;            /* some tensor was quantized before */

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/out_folder.h"
 #include "formats/target.h"
+#include "run/plan/convert.h"
 #include "run/plan/folder_layers.h"
 #include "run/plan/memory.h"
 #include "run/plan/plan.h"
@@ -23,11 +24,6 @@ static nib_code refuse(const nib_recipe *r, const char *option, nib_err *err)
 static nib_code check_recipe(const nib_plan *p, nib_err *err)
 {
     const nib_recipe *r = &p->recipe;
-    if (nib_source_get_kind(p->model->src) != NIB_SOURCE_HF)
-        return nib_fail(err, NIB_EINVAL,
-                        "%s: --format %s needs a Hugging Face folder to start from, because "
-                        "everything but the weights is carried along from it",
-                        nib_source_path(p->model->src), nib_packing_method(r->layout.kind));
     if (r->type) return refuse(r, "--type", err);
     if (r->n_tensor_types) return refuse(r, "--tensor-type", err);
     if (r->output_type) return refuse(r, "--output-type", err);
@@ -60,9 +56,11 @@ static nib_code check_group(const nib_plan_tensor *t, uint64_t group, nib_err *e
 
 /* Format and size of a weight that is packed. */
 static nib_code pack_tensor(nib_plan *p, nib_plan_tensor *t, nib_packing f, nib_int_codec *c,
-                            nib_err *err)
+                            const nib_ctx *ctx, nib_err *err)
 {
-    f.scale_type = nib_packing_scale_type(f.kind, t->src->codec->type);
+    const bool convert = p->recipe.convert;
+    if (!convert || !f.scale_type)
+        f.scale_type = nib_packing_scale_type(f.kind, t->src->codec->type);
     nib_code rc = check_group(t, f.group, err);
     if (rc) return rc;
     rc = nib_packing_make(&t->layout, &f, t->rows, t->cols, err);
@@ -77,35 +75,54 @@ static nib_code pack_tensor(nib_plan *p, nib_plan_tensor *t, nib_packing f, nib_
             nib_ranges_find(p->recipe.ranges, t->place.layer, t->place.role), f.act_sym);
     t->action = NIB_ACTION_STAGE;
     t->bytes = t->layout.bytes;
-    p->requantized |= t->src->codec->quantized;
-    return NIB_OK;
+    if (convert) rc = nib_convert_packed(p, t, ctx, err);
+    p->requantized |= (t->src->packed || t->src->codec->quantized) && !t->exact;
+    return rc;
 }
 
-/* What takes up what is rescaled is written anew. */
-static nib_code copy_tensor(const nib_plan *p, nib_plan_tensor *t, nib_err *err)
+/* What takes up what is rescaled is written anew; what a folder cannot hold as it is, in another
+ * dtype or order. */
+static nib_code copy_tensor(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx, nib_err *err)
 {
-    if (t->src->packed)
+    const bool quantized = t->src->packed || t->src->codec->quantized;
+    if (t->src->packed && !p->recipe.convert)
         return nib_fail(err, NIB_EINVAL,
                         "tensor '%s' is packed already, so it cannot be copied; start from the "
                         "original model",
                         t->src->name);
     t->codec = t->src->codec;
-    t->bytes = t->src->bytes;
-    t->action = nib_plan_rescales(p, t) ? NIB_ACTION_STAGE : NIB_ACTION_COPY;
+    if (p->recipe.convert || quantized) {
+        nib_code rc = nib_convert_plain(p, t, ctx, err);
+        if (rc) return rc;
+    }
+    t->bytes = t->rows * t->cols * t->codec->bytes;
+    t->carried = t->codec != t->src->codec || t->order.head;
+    const bool staged = t->carried || nib_plan_rescales(p, t);
+    t->action = staged ? NIB_ACTION_STAGE : NIB_ACTION_COPY;
+    if (!staged) t->bytes = t->src->bytes;
+    if (t->carried && nib_plan_rescales(p, t))
+        return nib_fail(err, NIB_EINVAL,
+                        "tensor '%s': --method %s changes it, and it cannot be written as it is "
+                        "stored; start from a Hugging Face folder",
+                        t->src->name,
+                        p->recipe.transform == NIB_TRANSFORM_AWQ ? "awq" : "smoothquant");
     if (!*t->reason)
         snprintf(t->reason, sizeof t->reason,
                  t->action == NIB_ACTION_COPY ? "copied as it is" : "takes up what is rescaled");
     return NIB_OK;
 }
 
-static nib_code plan_tensor(nib_plan *p, size_t i, nib_overrides *o, nib_err *err)
+static nib_code plan_tensor(nib_plan *p, size_t i, nib_overrides *o, const nib_ctx *ctx,
+                            nib_err *err)
 {
     nib_plan_tensor *t = &p->tensor[i];
     nib_packing f;
     bool packed = nib_role_is_linear(t->place.role) && !t->place.bias;
-    nib_code rc = packed ? nib_folder_choose(&f, &packed, t, &p->recipe, o, err) : NIB_OK;
+    nib_code rc = !packed             ? NIB_OK
+                  : p->recipe.convert ? nib_convert_packing(&f, &packed, p, t, err)
+                                      : nib_folder_choose(&f, &packed, t, p, o, err);
     if (rc) return rc;
-    return packed ? pack_tensor(p, t, f, &p->group[i], err) : copy_tensor(p, t, err);
+    return packed ? pack_tensor(p, t, f, &p->group[i], ctx, err) : copy_tensor(p, t, ctx, err);
 }
 
 static void add_tensor(nib_plan *p, nib_place place, const nib_tensor *src)
@@ -120,26 +137,74 @@ static void add_tensor(nib_plan *p, nib_place place, const nib_tensor *src)
     snprintf(t->name, sizeof t->name, "%.*s", NIB_PLAN_NAME_MAX, src->name);
 }
 
-static nib_code list_tensors(nib_plan *p, nib_overrides *o, nib_err *err)
+static void list_folder(nib_plan *p)
 {
     const nib_model *m = p->model;
-    const size_t n = m->n_placed + nib_source_count(m->src);
-    p->tensor = nib_calloc(n, sizeof *p->tensor);
-    p->record = nib_calloc(n, sizeof *p->record);
-    p->group = nib_calloc(n, sizeof *p->group);
-    if (!p->tensor || !p->record || !p->group) return nib_fail_nomem(err, "a plan");
     for (size_t i = 0; i < m->n_placed; i++) add_tensor(p, m->placed[i].place, m->placed[i].tensor);
     for (size_t i = 0; i < nib_source_count(m->src); i++) {
         nib_place place; /* buffers have none */
         const nib_tensor *t = nib_source_at(m->src, i);
         if (!nib_model_place(m, t, &place)) add_tensor(p, place, t);
     }
+}
+
+/* A tensor of a GGUF file under its name in folders, its rows in their order. */
+static bool add_renamed(nib_plan *p, nib_place place, const nib_tensor *src)
+{
+    char name[NIB_PLAN_NAME_MAX + 1];
+    const nib_model *m = p->model;
+    nib_tensor *view = &p->view[p->n];
+    nib_place_hf_name(m->arch, place, name, sizeof name);
+    *view = *src;
+    view->name = nib_arena_str(&p->memory, name, strlen(name));
+    if (!view->name) return false;
+    add_tensor(p, place, view);
+    if (m->rope_interleaved && m->arch->rope_interleaved &&
+        (place.role == NIB_ROLE_ATTN_Q || place.role == NIB_ROLE_ATTN_K))
+        p->tensor[p->n - 1].order = (nib_row_order){.head = m->hp.head_dim, .back = true};
+    return true;
+}
+
+/* Stacks are taken apart; the angles' divisors are the configuration's to say. */
+static bool list_gguf(nib_plan *p)
+{
+    const nib_model *m = p->model;
+    bool ok = true;
+    for (size_t i = 0; i < m->n_placed && ok; i++) {
+        nib_place at = m->placed[i].place;
+        const bool stack = nib_role_is_expert(at.role) && at.expert == NIB_EXPERTS_ALL && !at.bias;
+        if (at.role == NIB_ROLE_ROPE_FREQS || at.role == NIB_ROLE_ROPE_LONG ||
+            at.role == NIB_ROLE_ROPE_SHORT)
+            continue;
+        if (!stack) ok = add_renamed(p, at, m->placed[i].tensor);
+        for (at.expert = 0; stack && ok && at.expert < m->hp.n_expert; at.expert++)
+            ok = add_renamed(p, at, nib_model_tensor(m, at));
+    }
+    return ok;
+}
+
+static nib_code list_tensors(nib_plan *p, nib_overrides *o, const nib_ctx *ctx, nib_err *err)
+{
+    const nib_model *m = p->model;
+    const bool gguf = nib_source_get_kind(m->src) == NIB_SOURCE_GGUF;
+    const size_t n = gguf ? m->n_placed * (m->hp.n_expert ? m->hp.n_expert : 1)
+                          : m->n_placed + nib_source_count(m->src);
+    p->tensor = nib_calloc(n, sizeof *p->tensor);
+    p->record = nib_calloc(n, sizeof *p->record);
+    p->group = nib_calloc(n, sizeof *p->group);
+    p->view = nib_calloc(gguf ? n : 0, sizeof *p->view);
+    if (!p->tensor || !p->record || !p->group || !p->view) return nib_fail_nomem(err, "a plan");
+    if (!gguf)
+        list_folder(p);
+    else if (!list_gguf(p))
+        return nib_fail_nomem(err, "a plan");
     nib_plan_sort(p);
     nib_code rc = nib_plan_make_index(p, err);
+    if (!rc && p->recipe.convert) rc = nib_convert_layout(p, err);
     for (size_t i = 0; i < p->n && !rc; i++) {
         const nib_tensor *t = p->tensor[i].src;
         nib_gguf_tensor *r = &p->record[i];
-        if ((rc = plan_tensor(p, i, o, err))) break;
+        if ((rc = plan_tensor(p, i, o, ctx, err))) break;
         *r = (nib_gguf_tensor){.name = p->tensor[i].name, .type = t->codec->type};
         for (int d = 0; d < t->n_dims && r->n_dims < NIB_GGUF_DIMS_MAX; d++)
             r->shape[r->n_dims++] = t->shape[d];
@@ -168,8 +233,9 @@ static void count_solved(nib_plan *p)
     size_t n = 0;
     bool looks = p->recipe.transform || nib_plan_measures_ranges(p);
     for (size_t i = 0; i < p->n; i++) {
-        n += p->tensor[i].action == NIB_ACTION_STAGE;
-        looks |= p->tensor[i].action == NIB_ACTION_STAGE && p->tensor[i].method != NIB_METHOD_RTN;
+        const bool staged = p->tensor[i].action == NIB_ACTION_STAGE && !p->tensor[i].carried;
+        n += staged;
+        looks |= staged && p->tensor[i].method != NIB_METHOD_RTN;
     }
     p->n_solved = looks ? n : 0;
 }
@@ -178,7 +244,7 @@ static nib_code plan_tensors(nib_plan *p, const nib_ctx *ctx, nib_err *err)
 {
     nib_overrides *o;
     nib_code rc = nib_overrides_new(&o, &p->recipe, p->model, err);
-    if (!rc) rc = list_tensors(p, o, err);
+    if (!rc) rc = list_tensors(p, o, ctx, err);
     if (!rc) rc = nib_folder_check_fused(p, err);
     if (!rc) rc = check_any_packed(p, err);
     if (!rc) nib_overrides_warn_unused(o, ctx->log);
@@ -211,10 +277,10 @@ nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, ni
     const nib_recipe *r = &p->recipe;
     nib_code rc = check_recipe(p, err);
     if (rc) return rc;
+    if ((rc = plan_tensors(p, ctx, err))) return rc;
     nib_int_codec_name(p->label_text, sizeof p->label_text, r->layout.bits, r->layout.group,
                        r->layout.per_tensor);
     p->label = p->label_text;
-    if ((rc = plan_tensors(p, ctx, err))) return rc;
     if ((rc = nib_plan_importances(p, im, ctx, err))) return rc;
     if ((rc = nib_plan_shards(p, err))) return rc;
     nib_plan_add_up(p);

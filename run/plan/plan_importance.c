@@ -11,8 +11,8 @@
 /* Solved tensors have importances of their own, from the activations that are seen then. */
 static bool could_use(const nib_plan *p, const nib_plan_tensor *t)
 {
-    if (t->action == NIB_ACTION_COPY || !t->codec->quantized || !t->codec->uses_importance)
-        return false;
+    if (t->action == NIB_ACTION_COPY || t->carried) return false;
+    if (!t->codec->quantized || !t->codec->uses_importance) return false;
     return p->recipe.format == NIB_FORMAT_DIR ? !p->n_solved : t->action != NIB_ACTION_STAGE;
 }
 

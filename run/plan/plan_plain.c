@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "infer/tokenizer.h"
 #include "run/plan/plan.h"
+#include "run/plan/convert.h"
 #include "run/plan/memory.h"
 
 #include <stdio.h>
@@ -34,10 +35,14 @@ static nib_code check_recipe(const nib_recipe *r, nib_err *err)
     return NIB_OK;
 }
 
+/* *out NULL: each tensor its own. */
 static nib_code find_type(const nib_codec **out, nib_plan *p, nib_err *err)
 {
     const char *name = p->recipe.type;
     const nib_codec *c = name ? nib_codec_find(name) : NULL;
+    *out = NULL;
+    p->label = "safetensors";
+    if (!name && p->recipe.convert) return NIB_OK;
     if (!c || (c->type != NIB_F32 && c->type != NIB_F16 && c->type != NIB_BF16))
         return nib_fail(err, NIB_EINVAL,
                         "--format safetensors needs --type f32, f16 or bf16%s%.40s%s",
@@ -72,13 +77,40 @@ static bool place_tensor(const nib_plan *p, const nib_placed *placed, const nib_
         t->order = (nib_row_order){.head = m->hp.head_dim, .back = true};
     t->embedding_or_output =
         t->place.role == NIB_ROLE_TOKEN_EMBD || t->place.role == NIB_ROLE_OUTPUT;
-    if (src->codec == c && nib_tensor_is_plain(src) && !t->order.head) t->action = NIB_ACTION_COPY;
-    snprintf(t->reason, sizeof t->reason,
-             t->action == NIB_ACTION_COPY ? "copied as it is" : "as asked for");
     return true;
 }
 
-static nib_code list_tensors(nib_plan *p, const nib_codec *c, nib_err *err)
+static nib_code choose(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx, nib_err *err)
+{
+    const nib_codec *from = t->src->codec;
+    nib_code rc = p->recipe.convert ? nib_convert_plain(p, t, ctx, err) : NIB_OK;
+    const bool copied = t->codec == from && nib_tensor_is_plain(t->src) && !t->order.head;
+    t->action = copied ? NIB_ACTION_COPY : NIB_ACTION_ENCODE;
+    t->bytes = t->rows * t->cols * t->codec->bytes;
+    if (!*t->reason)
+        snprintf(t->reason, sizeof t->reason, copied ? "copied as it is" : "as asked for");
+    return rc;
+}
+
+/* Tensors of each file with the widest elements first, otherwise as they are. */
+static void align(nib_plan *p)
+{
+    nib_output_files *l = &p->layout;
+    for (size_t i = 1; i < p->n; i++)
+        for (size_t k = i; k && l->file_of[k] == l->file_of[k - 1] &&
+                           p->tensor[k].codec->bytes > p->tensor[k - 1].codec->bytes;
+             k--) {
+            const nib_plan_tensor t = p->tensor[k];
+            const nib_gguf_tensor r = p->record[k];
+            const uint64_t bytes = l->bytes[k];
+            p->tensor[k] = p->tensor[k - 1], p->tensor[k - 1] = t;
+            p->record[k] = p->record[k - 1], p->record[k - 1] = r;
+            l->bytes[k] = l->bytes[k - 1], l->bytes[k - 1] = bytes;
+        }
+    for (size_t i = 0; i < p->n; i++) p->record[i].name = p->tensor[i].name;
+}
+
+static nib_code list_tensors(nib_plan *p, const nib_codec *c, const nib_ctx *ctx, nib_err *err)
 {
     const nib_model *m = p->model;
     const size_t n = m->n_placed;
@@ -87,13 +119,12 @@ static nib_code list_tensors(nib_plan *p, const nib_codec *c, nib_err *err)
     if (!p->tensor || !p->record) return nib_fail_nomem(err, "a plan");
     for (size_t i = 0; i < n; i++) p->n += place_tensor(p, &m->placed[i], c, &p->tensor[p->n]);
     nib_plan_sort(p);
-    nib_code rc = nib_plan_make_index(p, err);
-    if (rc) return rc;
     for (size_t i = 0; i < p->n; i++) {
         nib_plan_tensor *t = &p->tensor[i];
         nib_gguf_tensor *r = &p->record[i];
-        t->bytes = t->rows * t->cols * c->bytes;
-        *r = (nib_gguf_tensor){.name = t->name, .type = c->type};
+        nib_code rc = choose(p, t, ctx, err);
+        if (rc) return rc;
+        *r = (nib_gguf_tensor){.name = t->name, .type = t->codec->type};
         for (int d = 0; d < t->src->n_dims && r->n_dims < NIB_GGUF_DIMS_MAX; d++)
             r->shape[r->n_dims++] = t->src->shape[d];
     }
@@ -124,10 +155,12 @@ nib_code nib_plan_plain(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, 
     nib_code rc = check_recipe(r, err);
     if (!rc && im) rc = refuse("--imatrix", err);
     if (!rc) rc = find_type(&c, p, err);
-    if (!rc) rc = list_tensors(p, c, err);
+    if (!rc) rc = list_tensors(p, c, ctx, err);
     if (!rc) rc = check_files(p, err);
     if (!rc) rc = nib_plan_shards(p, err);
     if (rc) return rc;
+    align(p);
+    if ((rc = nib_plan_make_index(p, err))) return rc;
     nib_plan_add_up(p);
     p->peak_memory = nib_mem_peak() + nib_quantize_memory(p, ctx->threads);
     p->disk_free = nib_disk_free(r->out ? r->out : ".");

@@ -58,6 +58,12 @@ typedef struct {
     bool leave_output;     /* output.weight keeps the format it has                        */
     bool force;            /* an existing target is replaced                               */
     uint64_t split_max;    /* bytes of tensors in one file; 0: one file, of folders 5 GB   */
+    /* Every tensor keeps its values, and the formats are those that hold them (run/plan/convert.h);
+     * method and transform are then not looked at, and `type` is the format of the weights that are
+     * quantized. */
+    bool convert;
+    bool requantize; /* of convert: what no format holds is rounded, which otherwise is an error */
+    bool bits_given, group_given, sym_given; /* of convert: in layout; others are the source's */
 } nib_recipe;
 
 #endif

@@ -4,12 +4,15 @@
 
 #include "base/par.h"
 
+#include <string.h>
+
 enum { PACK_ROWS = 32 };
 
 void nib_commit_free(nib_commit *k)
 {
     nib_buf_free(&k->packed);
     nib_buf_free(&k->raw);
+    nib_buf_free(&k->ordered);
 }
 
 /* ---- GGUF ---- */
@@ -102,11 +105,45 @@ nib_code nib_commit_round(nib_commit *k, const nib_plan_tensor *t, float *w, nib
 
 /* ---- folders ---- */
 
+/* Codes and parameters with rows in the output's order, which point into k->ordered. */
+static nib_code order_values(nib_commit *k, const nib_plan_tensor *t, nib_packing_values *v,
+                             nib_err *err)
+{
+    const size_t rows = (size_t)t->rows, cols = (size_t)t->cols;
+    const size_t groups = (size_t)t->layout.groups;
+    nib_block_param *param = nib_buf_reserve(&k->ordered, rows, groups * sizeof *param + cols);
+    if (!param) return nib_fail_nomem(err, "packed weights");
+    uint8_t *code = (uint8_t *)(param + rows * groups);
+    for (size_t r = 0; r < rows; r++) {
+        const size_t from = source_row(t, r);
+        memcpy(param + r * groups, v->param + from * groups, groups * sizeof *param);
+        memcpy(code + r * cols, v->code + from * cols, cols);
+    }
+    v->param = param;
+    v->code = code;
+    return NIB_OK;
+}
+
+/* The values of what was packed, rows in the source's order. */
+static nib_code unpack_folder(nib_commit *k, const nib_plan_tensor *t, float *w, nib_err *err)
+{
+    const size_t rows = (size_t)t->rows, cols = (size_t)t->cols;
+    float *x = w;
+    if (t->order.head && !(x = nib_buf_reserve(&k->ordered, rows * cols, sizeof *x)))
+        return nib_fail_nomem(err, "weights");
+    nib_code rc = nib_packing_unpack(x, &t->layout, k->packed.p, &k->raw, err);
+    for (size_t r = 0; r < rows && !rc && x != w; r++)
+        memcpy(w + source_row(t, r) * cols, x + r * cols, cols * sizeof *w);
+    return rc;
+}
+
 static nib_code write_folder(nib_commit *k, const nib_plan_tensor *t, const nib_packing_values *v,
                              float *w, nib_err *err)
 {
-    nib_code rc = nib_packing_pack(k->packed.p, &t->layout, v, err);
-    if (!rc && w) rc = nib_packing_unpack(w, &t->layout, k->packed.p, &k->raw, err);
+    nib_packing_values ordered = *v;
+    nib_code rc = t->order.head ? order_values(k, t, &ordered, err) : NIB_OK;
+    if (!rc) rc = nib_packing_pack(k->packed.p, &t->layout, &ordered, err);
+    if (!rc && w) rc = unpack_folder(k, t, w, err);
     return rc ? nib_wrap(err, "tensor '%s'", t->src->name) : NIB_OK;
 }
 
@@ -165,7 +202,7 @@ nib_code nib_commit_read(nib_commit *k, const nib_plan_tensor *t, float *w, nib_
         decode_plain(w, t, k->packed.p, stored_plus(k, t), k->ctx->cpu);
         return NIB_OK;
     }
-    if (is_folder(k)) return nib_packing_unpack(w, &t->layout, k->packed.p, &k->raw, err);
+    if (is_folder(k)) return unpack_folder(k, t, w, err);
     rows_job j = {.t = t, .packed = k->packed.p, .w = w, .cpu = k->ctx->cpu};
     return nib_par_for(k->ctx->threads, (size_t)t->rows, PACK_ROWS, unpack_rows, &j, err);
 }

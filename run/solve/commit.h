@@ -13,7 +13,7 @@ typedef struct {
     const nib_plan *p;
     nib_solved_file *side;
     const nib_ctx *ctx;
-    nib_buf packed, raw;
+    nib_buf packed, raw, ordered;
 } nib_commit;
 
 void nib_commit_free(nib_commit *k);

@@ -123,21 +123,29 @@ static nib_code extend_config(const char *to, const nib_source *s, const char *c
     return rc;
 }
 
+/* config.json with the description of the packing, from the source's, or rebuilt. */
+static nib_code describe_packing(const char *to, const nib_plan *p, const nib_packing_note *note,
+                                 const char *text, nib_err *err)
+{
+    const nib_source *s = p->model->src;
+    const nib_json *config = nib_source_json(s, "config.json");
+    const bool replaces = nib_json_get(config, "quantization_config") ||
+                          nib_json_get(config, "compression_config") || p->model->head_differs;
+    if (nib_source_get_kind(s) == NIB_SOURCE_GGUF)
+        return nib_folder_put_rebuilt(to, p, nib_folder_dtype(p), note, err);
+    return replaces ? replace_config(to, p->model, text, err) : extend_config(to, s, text, err);
+}
+
 static nib_code put_configs(const char *to, const nib_plan *p, const nib_packing_note *note,
                             nib_err *err)
 {
-    const nib_source *s = p->model->src;
     const nib_packing_kind kind = p->recipe.layout.kind;
     nib_json *root = nib_json_new_object();
     bool ok = root && nib_packed_config_write(root, &p->recipe.layout, note);
     char *text = ok ? nib_json_print(root, true) : NULL;
     nib_json_free(root);
     if (!text) return nib_fail_nomem(err, "config.json");
-    const nib_json *config = nib_source_json(s, "config.json");
-    const bool replaces = nib_json_get(config, "quantization_config") ||
-                          nib_json_get(config, "compression_config") || p->model->head_differs;
-    nib_code rc =
-        replaces ? replace_config(to, p->model, text, err) : extend_config(to, s, text, err);
+    nib_code rc = describe_packing(to, p, note, text, err);
     if (!rc && nib_packed_config_twice(kind))
         rc = put_file(to, nib_packed_config_file(kind), text, strlen(text), err);
     nib_free(text);
@@ -190,8 +198,24 @@ static bool add_generation(nib_json *j, const nib_tokenizer *tok, const nib_gguf
     return both && nib_json_add_num(both, NULL, eos) && nib_json_add_num(both, NULL, (double)turn);
 }
 
+nib_type nib_folder_dtype(const nib_plan *p)
+{
+    uint64_t weights[NIB_TYPE_COUNT] = {0};
+    for (size_t i = 0; i < p->n; i++)
+        weights[p->tensor[i].codec->type] += p->tensor[i].rows * p->tensor[i].cols;
+    const nib_type two = weights[NIB_BF16] > weights[NIB_F16] ? NIB_BF16 : NIB_F16;
+    const bool packed = p->recipe.format == NIB_FORMAT_DIR;
+    return weights[NIB_F32] > weights[two] && !packed ? NIB_F32 : two;
+}
+
+static bool add_packing(nib_json *config, const nib_plan *p, const nib_packing_note *note)
+{
+    nib_json *j = note ? nib_json_add_object(config, "quantization_config") : NULL;
+    return !note || (j && nib_packed_config_write(j, &p->recipe.layout, note));
+}
+
 static nib_code put_rebuilt(const char *to, const nib_plan *p, nib_type type,
-                            const nib_tokenizer *tok, nib_err *err)
+                            const nib_packing_note *note, const nib_tokenizer *tok, nib_err *err)
 {
     enum { CONFIG, TOKENIZER, TOKENIZER_CONFIG, GENERATION, N };
     static const char *const name[N] = {"config.json", "tokenizer.json", "tokenizer_config.json",
@@ -205,6 +229,7 @@ static nib_code put_rebuilt(const char *to, const nib_plan *p, nib_type type,
         rc = nib_tokenizer_to_hf(tok, m->hp.n_ctx_train, j[TOKENIZER], j[TOKENIZER_CONFIG], err);
     ok = !rc && nib_tokenizer_add_ids(j[CONFIG], tok) &&
          nib_json_add_str(j[CONFIG], "torch_dtype", torch_name(type)) &&
+         add_packing(j[CONFIG], p, note) &&
          add_generation(j[GENERATION], tok, nib_source_kvs(m->src));
     for (int i = 0; i < N; i++) {
         if (rc)
@@ -215,11 +240,12 @@ static nib_code put_rebuilt(const char *to, const nib_plan *p, nib_type type,
     return rc;
 }
 
-nib_code nib_folder_put_rebuilt(const char *to, const nib_plan *p, nib_type type, nib_err *err)
+nib_code nib_folder_put_rebuilt(const char *to, const nib_plan *p, nib_type type,
+                                const nib_packing_note *note, nib_err *err)
 {
     nib_tokenizer *tok;
     nib_code rc = nib_tokenizer_open(&tok, p->model->src, err);
-    if (!rc) rc = put_rebuilt(to, p, type, tok, err);
+    if (!rc) rc = put_rebuilt(to, p, type, note, tok, err);
     nib_tokenizer_close(tok);
     return rc;
 }

@@ -33,8 +33,11 @@ NIB_MUST_USE nib_code nib_folder_put_configs(const char *to, const nib_plan *p,
 NIB_MUST_USE nib_code nib_folder_put_plain_config(const char *to, const nib_plan *p, nib_type type,
                                                   nib_err *err);
 /* What a GGUF file says of its model as the files of a folder: config.json, tokenizer.json,
- * tokenizer_config.json, generation_config.json. */
+ * tokenizer_config.json, generation_config.json; with a note also how layers are packed. */
 NIB_MUST_USE nib_code nib_folder_put_rebuilt(const char *to, const nib_plan *p, nib_type type,
-                                             nib_err *err);
+                                             const nib_packing_note *note, nib_err *err);
+/* The dtype that engines compute in: that of most of what is not packed, in a packed folder f16 or
+ * bf16. */
+nib_type nib_folder_dtype(const nib_plan *p);
 
 #endif

@@ -49,7 +49,7 @@ nib_code nib_folder_round(nib_solved_file *side, const nib_plan *p, const nib_ct
     nib_code rc = NIB_OK;
     nib_progress_begin(&progress, ctx->log, "rounding", "tensors", (double)p->n);
     for (size_t i = 0; i < p->n && !rc; i++) {
-        if (p->tensor[i].action == NIB_ACTION_STAGE)
+        if (p->tensor[i].action == NIB_ACTION_STAGE && !p->tensor[i].carried)
             rc = round_tensor(&p->tensor[i], &keep, &m, err);
         nib_progress_at(&progress, (double)i + 1);
     }
@@ -89,8 +89,7 @@ typedef struct {
 static void add_plain(job *j, const nib_plan_tensor *t, uint32_t file)
 {
     nib_st_tensor *st = &j->st[j->n];
-    *st = (nib_st_tensor){
-        .name = t->src->name, .type = t->src->codec->type, .n_dims = t->src->n_dims};
+    *st = (nib_st_tensor){.name = t->src->name, .type = t->codec->type, .n_dims = t->src->n_dims};
     memcpy(st->shape, t->src->shape, sizeof st->shape);
     j->e[j->n++] = (entry){st->name, t, t->action == NIB_ACTION_STAGE ? t->solved_at : 0, file};
 }
@@ -242,7 +241,8 @@ nib_code nib_write_folder(nib_quantize_result *r, const nib_plan *p, const nib_s
     if (!rc) rc = write_files(&j, err);
     if (!rc) rc = put_index(&j, err);
     if (!rc) rc = nib_folder_put_configs(j.stage.dir, p, note, err);
-    if (!rc) rc = nib_carried_copy(j.stage.dir, p->model->src, err);
+    if (!rc && nib_source_get_kind(p->model->src) != NIB_SOURCE_GGUF)
+        rc = nib_carried_copy(j.stage.dir, p->model->src, err);
     if (!rc) rc = verify(&j, err);
     if (rc)
         nib_out_folder_abort(&j.stage);

@@ -13,8 +13,8 @@
 
 /* ---- tensors ---- */
 
-/* Files are written one after the other, in the order of the plan. All tensors have one dtype, so
- * in any order they are aligned. */
+/* Files are written one after the other, in the order of the plan, which has those with the widest
+ * elements of each first, so that all are aligned. */
 typedef struct {
     const nib_plan *p;
     const char *dir;
@@ -89,9 +89,9 @@ static nib_code put_index(const nib_plan *p, const char *dir, nib_err *err)
 static nib_code put_rest(const nib_plan *p, const char *dir, nib_err *err)
 {
     const nib_source *src = p->model->src;
-    const nib_type type = p->tensor[0].codec->type;
+    const nib_type type = nib_folder_dtype(p);
     if (nib_source_get_kind(src) == NIB_SOURCE_GGUF)
-        return nib_folder_put_rebuilt(dir, p, type, err);
+        return nib_folder_put_rebuilt(dir, p, type, NULL, err);
     nib_code rc = nib_folder_put_plain_config(dir, p, type, err);
     return rc ? rc : nib_carried_copy(dir, src, err);
 }

@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: MIT */
+/* run/plan/convert.c - see convert.h. Tests: tests/run/test_convert.c. */
+#include "run/plan/convert.h"
+
+#include "base/par.h"
+#include "formats/packed_config.h"
+#include "run/plan/carry.h"
+#include "run/plan/override.h"
+#include "run/plan/weights.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { ROWS = 64, MIDDLE_BITS = 4, USUAL_GROUP = 128 };
+
+static NIB_PRINTF(2, 3) void say_why(nib_plan_tensor *t, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(t->reason, sizeof t->reason, fmt, ap);
+    va_end(ap);
+}
+
+static bool from_gguf(const nib_plan *p)
+{
+    return nib_source_get_kind(p->model->src) == NIB_SOURCE_GGUF;
+}
+
+static bool is_float(const nib_codec *c)
+{
+    return c->type == NIB_F32 || c->type == NIB_F16 || c->type == NIB_BF16;
+}
+
+/* ---- what it costs to round ---- */
+
+typedef struct {
+    const nib_plan *p;
+    const nib_plan_tensor *t;
+    const nib_codec *to;
+    const nib_ctx *ctx;
+    nib_buf *memory;       /* [threads][4] */
+    double *diff, *weight; /* [chunks] the largest of either */
+} trial;
+
+static nib_code try_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    trial *j = arg;
+    nib_buf *m = j->memory + 4 * thread;
+    const size_t rows = end - begin, cols = (size_t)j->t->cols, n = rows * cols;
+    const size_t scratch = nib_encode_scratch(cols);
+    float *w = nib_buf_reserve(&m[0], 2 * n, sizeof *w), *v = w + n;
+    uint8_t *packed = nib_buf_reserve(&m[1], n / j->to->block, j->to->bytes);
+    void *work = scratch ? nib_buf_reserve(&m[2], scratch, 1) : NULL;
+    if (!w || !packed || !work) return nib_fail_nomem(err, "weights");
+    nib_code rc = nib_weights_read(j->p, j->t, begin, rows, w, &m[3], j->ctx->cpu, err);
+    if (rc) return rc;
+    j->to->encode(packed, w, NULL, rows, cols, j->ctx->cpu, work);
+    j->to->decode(v, packed, n / j->to->block, j->ctx->cpu);
+    double diff = 0, weight = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double d = fabs((double)w[i] - v[i]), a = fabs((double)w[i]);
+        if (!(d <= diff)) diff = isfinite(d) ? d : INFINITY;
+        if (a > weight) weight = a;
+    }
+    j->diff[begin / ROWS] = diff;
+    j->weight[begin / ROWS] = weight;
+    return NIB_OK;
+}
+
+/* The largest difference that writing the tensor in another format makes, and its largest weight.
+ */
+static nib_code try_codec(double *diff, double *weight, const nib_plan *p, const nib_plan_tensor *t,
+                          const nib_codec *to, const nib_ctx *ctx, nib_err *err)
+{
+    const size_t rows = (size_t)t->rows, chunks = (rows + ROWS - 1) / ROWS;
+    const size_t n_memory = 4 * (size_t)ctx->threads;
+    trial j = {.p = p, .t = t, .to = to, .ctx = ctx};
+    j.memory = nib_calloc(n_memory, sizeof *j.memory);
+    j.diff = nib_calloc(chunks, sizeof *j.diff);
+    j.weight = nib_calloc(chunks, sizeof *j.weight);
+    *diff = *weight = 0;
+    nib_code rc = j.memory && j.diff && j.weight
+                      ? nib_par_for(ctx->threads, rows, ROWS, try_rows, &j, err)
+                      : nib_fail_nomem(err, "weights");
+    for (size_t i = 0; i < chunks && !rc; i++) {
+        if (j.diff[i] > *diff) *diff = j.diff[i];
+        if (j.weight[i] > *weight) *weight = j.weight[i];
+    }
+    for (size_t i = 0; i < n_memory && j.memory; i++) nib_buf_free(&j.memory[i]);
+    nib_free(j.memory);
+    nib_free(j.diff);
+    nib_free(j.weight);
+    return rc;
+}
+
+/* `to` does not hold the tensor, and why: what rounding it costs, unless the user takes it. */
+static nib_code round_or_refuse(const nib_plan *p, nib_plan_tensor *t, const nib_codec *to,
+                                const char *why, const nib_ctx *ctx, nib_err *err)
+{
+    double diff, weight;
+    char cost[96] = "";
+    t->codec = to;
+    say_why(t, "rounded, --requantize");
+    if (p->recipe.requantize) return NIB_OK;
+    if (to->encode) {
+        nib_code rc = try_codec(&diff, &weight, p, t, to, ctx, err);
+        if (rc) return rc;
+        snprintf(cost, sizeof cost, ": values change by up to %.3g, of weights up to %.3g", diff,
+                 weight);
+    }
+    return nib_fail(err, NIB_EINVAL,
+                    "tensor '%s': %s does not hold its values%s%s; --requantize rounds them%s",
+                    t->src->name, to->name, *why ? ": " : "", why, cost);
+}
+
+/* ---- integers ---- */
+
+/* Is each matrix of the tensor held on the grid? */
+static nib_code look(nib_carry_fault *fault, const nib_plan *p, const nib_plan_tensor *t,
+                     const nib_grid *to, const uint32_t *columns, const nib_ctx *ctx, nib_err *err)
+{
+    const size_t n = nib_plan_matrices(t);
+    nib_code rc = NIB_OK;
+    *fault = (nib_carry_fault){0};
+    for (size_t e = 0; e < n && !rc && !fault->why; e++) {
+        nib_plan_tensor one = *t;
+        nib_place at = t->place;
+        at.expert = (uint32_t)e;
+        if (n > 1 && !nib_plan_expert(&one, p, at)) return nib_fail_nomem(err, "a plan");
+        const nib_carry k = {p->model->src, one.src, *to, columns, NULL};
+        rc = nib_carry_matrix(NULL, NULL, fault, &k, ctx, err);
+    }
+    return rc;
+}
+
+static bool has_ints(const nib_plan *p, const nib_plan_tensor *t)
+{
+    nib_int_groups g;
+    const nib_tensor *src = t->src;
+    if (!src) return false;
+    if (nib_plan_matrices(t) == 1) return nib_tensor_ints(src, &g);
+    if (!src->n_parts) { /* of a GGUF file: slices of one format */
+        const nib_param *par = nib_model_param(p->model, t->place.layer, t->place.role);
+        return par->expert && nib_tensor_ints(par->expert, &g);
+    }
+    for (size_t i = 0; i < src->n_parts; i++)
+        if (!nib_tensor_ints(&src->part[i], &g)) return false;
+    return true;
+}
+
+static void carry(nib_plan_tensor *t, const char *why)
+{
+    t->exact = t->carried = true;
+    t->action = NIB_ACTION_STAGE;
+    say_why(t, "%s", why);
+}
+
+/* Try one block format. */
+static nib_code try_blocks(bool *held, char *why, size_t n_why, const nib_plan *p,
+                           const nib_plan_tensor *t, const nib_codec *c, const nib_ctx *ctx,
+                           nib_err *err)
+{
+    nib_grid to;
+    nib_carry_fault fault;
+    *held = false;
+    if (t->cols % c->block) {
+        snprintf(why, n_why, "rows of %llu are no whole blocks", (unsigned long long)t->cols);
+        return NIB_OK;
+    }
+    if (!nib_grid_of_codec(&to, c)) {
+        snprintf(why, n_why, "its scales have scales of their own");
+        return NIB_OK;
+    }
+    nib_code rc = look(&fault, p, t, &to, t->col_from, ctx, err);
+    *held = !rc && !fault.why;
+    if (!*held && !rc) nib_carry_say(why, n_why, &fault, &to);
+    return rc;
+}
+
+/* The block format with the fewest bits that holds integers. */
+static nib_code smallest_blocks(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx, nib_err *err)
+{
+    static const nib_type types[] = {NIB_Q4_0, NIB_Q5_0, NIB_Q8_0};
+    char why[112] = "";
+    bool held = false;
+    nib_code rc = NIB_OK;
+    for (size_t i = 0; i < sizeof types / sizeof *types && !held && !rc; i++) {
+        t->codec = nib_codec_get(types[i]);
+        rc = try_blocks(&held, why, sizeof why, p, t, t->codec, ctx, err);
+    }
+    if (rc) return rc;
+    if (held) {
+        carry(t, "lossless: the same integers");
+        return NIB_OK;
+    }
+    return round_or_refuse(p, t, nib_codec_get(NIB_Q8_0), why, ctx, err);
+}
+
+/* ---- floating-point numbers ---- */
+
+/* Every value of the one is a value of the other. */
+static bool within(const nib_codec *from, nib_type to)
+{
+    const nib_type t = from->type;
+    if (t == to) return true;
+    if (to == NIB_F32) return t != NIB_F64; /* decoding is to f32 */
+    return t == NIB_F8_E4M3 || (t == NIB_F8_E5M2 && to == NIB_BF16);
+}
+
+static nib_code take_float(nib_plan *p, nib_plan_tensor *t, const nib_codec *to, const char *why,
+                           const nib_ctx *ctx, nib_err *err)
+{
+    double diff = 0, weight;
+    t->codec = to;
+    t->exact = t->src->times == 0 && within(t->src->codec, to->type);
+    say_why(t, "%s", why);
+    if (t->exact) return NIB_OK;
+    nib_code rc = try_codec(&diff, &weight, p, t, to, ctx, err);
+    if (rc) return rc;
+    t->exact = diff == 0;
+    return t->exact ? NIB_OK : round_or_refuse(p, t, to, "", ctx, err);
+}
+
+/* The dtype of most of what a model has in plain floats: that of its embedding. */
+static const nib_codec *model_dtype(const nib_plan *p)
+{
+    const nib_tensor *embd = nib_model_param(p->model, 0, NIB_ROLE_TOKEN_EMBD)->weight;
+    return embd && is_float(embd->codec) ? embd->codec : nib_codec_get(NIB_F32);
+}
+
+/* ---- GGUF files ---- */
+
+nib_code nib_convert_begin(nib_plan *p, nib_err *err)
+{
+    nib_type type;
+    return p->recipe.type ? nib_writable_type_find(&type, p->recipe.type, err) : NIB_OK;
+}
+
+/* A matrix in the format that the user names. */
+static nib_code take_type(nib_plan *p, nib_plan_tensor *t, const nib_codec *to, const nib_ctx *ctx,
+                          nib_err *err)
+{
+    char why[112] = "";
+    bool held;
+    if (is_float(to)) return take_float(p, t, to, "as asked for", ctx, err);
+    if (t->src->codec == to) {
+        t->codec = to;
+        t->exact = true;
+        say_why(t, "as it is");
+        return NIB_OK;
+    }
+    if (!has_ints(p, t)) return round_or_refuse(p, t, to, "", ctx, err);
+    nib_code rc = try_blocks(&held, why, sizeof why, p, t, to, ctx, err);
+    if (rc) return rc;
+    if (!held) return round_or_refuse(p, t, to, why, ctx, err);
+    t->codec = to;
+    carry(t, "lossless: the same integers");
+    return NIB_OK;
+}
+
+/* Does the format that the user names speak of this matrix? */
+static bool type_applies(const nib_plan_tensor *t, const nib_codec *to)
+{
+    const bool linear = nib_role_is_linear(t->place.role) && !t->place.bias;
+    return is_float(to) || linear || t->src->codec->quantized || t->src->packed;
+}
+
+nib_code nib_convert_choose(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx, nib_err *err)
+{
+    const nib_codec *from = t->src ? t->src->codec : nib_codec_get(NIB_F32);
+    const nib_codec *to = p->recipe.type ? nib_codec_find(p->recipe.type) : NULL;
+    const int n_dims = t->src && t->rows > 1 ? 2 : 1;
+    t->exact = true;
+    if (!t->src || !nib_file_type_quantizable(t->name, n_dims)) {
+        t->codec = from_gguf(p) ? from : nib_codec_get(NIB_F32);
+        say_why(t, !t->src ? "rotary frequencies" : from_gguf(p) ? "as it is" : "norms and biases");
+        return t->src && t->codec->type == NIB_F32 ? take_float(p, t, t->codec, t->reason, ctx, err)
+                                                   : NIB_OK;
+    }
+    if (to && type_applies(t, to)) return take_type(p, t, to, ctx, err);
+    if (from_gguf(p) || is_float(from)) {
+        t->codec = from;
+        say_why(t, "as it is");
+        return NIB_OK;
+    }
+    if (has_ints(p, t)) return smallest_blocks(p, t, ctx, err);
+    return take_float(p, t, nib_codec_get(from->type == NIB_F8_E4M3 ? NIB_BF16 : NIB_F32),
+                      "GGUF has no such dtype", ctx, err);
+}
+
+/* The file type whose base most weights have, among those that are no vectors. */
+static const nib_file_type *common_type(const nib_plan *p)
+{
+    uint64_t weights[NIB_TYPE_COUNT] = {0};
+    const nib_file_type *best = NULL;
+    for (size_t i = 0; i < p->n; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        if (nib_role_is_linear(t->place.role) && !t->place.bias)
+            weights[t->codec->type] += t->rows * t->cols;
+    }
+    for (size_t i = 0; i < nib_file_type_count(); i++) {
+        const nib_file_type *f = nib_file_type_at(i);
+        if (!best || weights[f->base] > weights[best->base]) best = f;
+    }
+    return best;
+}
+
+void nib_convert_label(nib_plan *p)
+{
+    uint64_t id;
+    bool same = from_gguf(p);
+    for (size_t i = 0; i < p->n && same; i++)
+        same = !p->tensor[i].src || p->tensor[i].src->codec == p->tensor[i].codec;
+    p->file_type = common_type(p);
+    if (same && nib_gguf_get_u64(nib_source_kvs(p->model->src), "general.file_type", &id))
+        for (size_t i = 0; i < nib_file_type_count(); i++)
+            if (nib_file_type_at(i)->id == id) p->file_type = nib_file_type_at(i);
+    p->label = p->file_type->name;
+}
+
+/* ---- folders ---- */
+
+/* How the source has a weight, in the words of folders; false: not as integers in groups. */
+static bool natural(nib_packing *f, const nib_plan *p, const nib_plan_tensor *t)
+{
+    nib_int_groups g;
+    if (!has_ints(p, t) || !nib_tensor_ints(t->src, &g)) return false;
+    if (g.packing) {
+        *f = *g.packing;
+        return true;
+    }
+    *f = (nib_packing){.bits = t->src->codec->n_codes <= 16 ? 4 : 8,
+                       .group = g.group,
+                       .sym = true,
+                       .scale_type = t->src->codec->sc_max == 1 ? NIB_F16 : NIB_F32};
+    return true;
+}
+
+/* The same in a folder of this kind. */
+static void adapt(nib_packing *f, const nib_recipe *r)
+{
+    const nib_packing from = *f;
+    const nib_packing_kind kind = r->layout.kind;
+    const unsigned bits = from.bits ? from.bits - 1 : 0;
+    f->kind = kind;
+    f->v2 = r->layout.v2;
+    f->act = NIB_ACT_NONE;
+    f->act_sym = f->per_tensor = false;
+    f->desc_act = from.desc_act && kind == NIB_PACKING_GPTQ;
+    f->bits = nib_packing_next_bits(kind, bits) ? nib_packing_next_bits(kind, bits) : from.bits;
+    if (kind == NIB_PACKING_CT_INT) f->act = from.act ? from.act : NIB_ACT_TOKEN;
+    if (r->bits_given) f->bits = r->layout.bits;
+    if (r->group_given) f->group = r->layout.group;
+    if (r->sym_given) f->sym = r->layout.sym;
+    if (kind == NIB_PACKING_AWQ) f->sym = false;
+    if (kind != NIB_PACKING_CT_PACKED) f->scale_type = NIB_F16;
+}
+
+/* Linear weights of the blocks that are quantized in the source. */
+static bool any_quantized(const nib_plan *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        if (t->src && nib_role_is_linear(t->place.role) && !t->place.bias &&
+            (t->src->packed || t->src->codec->quantized))
+            return true;
+    }
+    return false;
+}
+
+/* The packing of most weights; of those that come up, the first few count. */
+static nib_packing common_packing(const nib_plan *p)
+{
+    enum { KINDS = 16 };
+    nib_packing kind[KINDS] = {{.bits = MIDDLE_BITS, .group = USUAL_GROUP, .sym = true}};
+    uint64_t weights[KINDS] = {0};
+    size_t n = 1, best = 0;
+    adapt(&kind[0], &p->recipe);
+    for (size_t i = 0; i < p->n; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        size_t k = 0;
+        nib_packing f;
+        if (!nib_role_is_linear(t->place.role) || t->place.bias || !natural(&f, p, t)) continue;
+        adapt(&f, &p->recipe);
+        while (k < n && !nib_packing_same(&f, &kind[k])) k++;
+        if (k == KINDS) continue;
+        if (k == n) kind[n++] = f;
+        weights[k] += t->rows * t->cols;
+        if (weights[k] > weights[best]) best = k;
+    }
+    return kind[best];
+}
+
+nib_code nib_convert_layout(nib_plan *p, nib_err *err)
+{
+    if (!any_quantized(p) && !p->recipe.requantize)
+        return nib_fail(err, NIB_EINVAL,
+                        "%s is not quantized, so there are no integers to carry over: use 'nibble "
+                        "quantize', or --requantize to round to nearest",
+                        nib_source_path(p->model->src));
+    p->recipe.layout = common_packing(p);
+    return NIB_OK;
+}
+
+nib_code nib_convert_packing(nib_packing *f, bool *packed, const nib_plan *p, nib_plan_tensor *t,
+                             nib_err *err)
+{
+    const char *uniform = nib_packing_uniform(p->recipe.layout.kind);
+    const bool quantized = t->src->packed || t->src->codec->quantized;
+    *packed = quantized || !any_quantized(p);
+    *f = p->recipe.layout;
+    if (!*packed || !natural(f, p, t)) return NIB_OK;
+    adapt(f, &p->recipe);
+    if (!uniform || nib_packing_same(f, &p->recipe.layout)) return NIB_OK;
+    return nib_fail(err, NIB_EINVAL, "tensor '%s' in %s: %s; choose --bits and --group-size",
+                    t->src->name, t->src->codec->name, uniform);
+}
+
+nib_code nib_convert_packed(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx, nib_err *err)
+{
+    nib_carry_fault fault = {0};
+    char why[112] = "";
+    const nib_grid to = nib_carry_grid_of(&t->layout);
+    if (!has_ints(p, t)) return round_or_refuse(p, t, t->codec, "", ctx, err);
+    nib_code rc = NIB_OK;
+    if (t->layout.format.desc_act && !t->col_from)
+        rc = nib_carry_order(&t->outer, t->src, &p->memory, err);
+    if (!rc) rc = look(&fault, p, t, &to, t->outer ? t->outer : t->col_from, ctx, err);
+    if (rc) return rc;
+    if (!fault.why) {
+        carry(t, "lossless: the same integers");
+        return NIB_OK;
+    }
+    t->outer = NULL;
+    nib_carry_say(why, sizeof why, &fault, &to);
+    return round_or_refuse(p, t, t->codec, why, ctx, err);
+}
+
+nib_code nib_convert_plain(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx, nib_err *err)
+{
+    const nib_codec *from = t->src->codec, *narrow = model_dtype(p);
+    const nib_codec *to = p->recipe.type && p->recipe.format == NIB_FORMAT_PLAIN
+                              ? nib_codec_find(p->recipe.type)
+                              : NULL;
+    double diff = 1, weight;
+    nib_code rc = NIB_OK;
+    if (to) return take_float(p, t, to, "as asked for", ctx, err);
+    if (!from_gguf(p) && !t->src->packed && !from->quantized) {
+        t->codec = from;
+        t->exact = true;
+        say_why(t, "as it is");
+        return NIB_OK;
+    }
+    /* vectors that GGUF widened are made as narrow as the model again */
+    if (from_gguf(p) && from->type == NIB_F32 && narrow->type != NIB_F32)
+        rc = try_codec(&diff, &weight, p, t, narrow, ctx, err);
+    if (rc) return rc;
+    const bool float_source = is_float(from) && from->type != NIB_F32;
+    return take_float(p, t,
+                      diff == 0      ? narrow
+                      : float_source ? from
+                                     : nib_codec_get(NIB_F32),
+                      from->quantized || t->src->packed ? "dequantized" : "as it is", ctx, err);
+}
