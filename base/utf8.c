@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -43,6 +44,28 @@ size_t nib_utf8_bad(const char *s, size_t n)
         if (!len) return i;
         i += len;
     }
+    return n;
+}
+
+/* The first n bytes of a sequence, if more may follow: some end makes it well-formed. */
+static bool may_go_on(const unsigned char *s, size_t n)
+{
+    static const unsigned char ends[] = {0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF};
+    unsigned char t[4] = {0};
+    if (n > 3 || s[0] < 0x80) return false;
+    for (size_t e = 0; e < sizeof ends; e++) {
+        memset(t, 0x80, sizeof t);
+        t[1] = ends[e];
+        memcpy(t, s, n);
+        if (sequence(t, sizeof t) > n) return true;
+    }
+    return false;
+}
+
+size_t nib_utf8_whole(const char *s, size_t n)
+{
+    for (size_t cut = n < 3 ? n : 3; cut > 0; cut--)
+        if (may_go_on((const unsigned char *)s + n - cut, cut)) return n - cut;
     return n;
 }
 

@@ -9,6 +9,10 @@
  * surrogates, at most U+10FFFF), or n. */
 size_t nib_utf8_bad(const char *s, size_t n);
 
+/* Bytes of s[n] that can be shown before more of the text is there: all, or all but a character
+ * that may go on with what comes. */
+size_t nib_utf8_whole(const char *s, size_t n);
+
 /* A copy with U+FFFD in place of each byte that nib_utf8_bad() finds: names of files may hold any
  * bytes, JSON and metadata only text. The caller frees it; NULL when memory is short. */
 char *nib_utf8_replace(const char *s);

@@ -4,7 +4,8 @@
  * A task is one tile of queries of one head. It walks the keys in tiles, holding for each query the
  * largest score m so far, the sum l of exp(score - m), and the output o = sum exp(score - m) v; a
  * new largest score rescales l and o (online softmax, Milakov and Gimelshein 2018; FlashAttention,
- * Dao et al. 2022). Both products of a tile are BLAS's. */
+ * Dao et al. 2022). Both products of a tile are BLAS's, but by_token: BLAS may sum in another order
+ * where there are more rows. */
 #include "infer/attn.h"
 
 #include "base/linalg.h"
@@ -69,6 +70,31 @@ static size_t in_tile(size_t i, size_t k0, size_t n)
     return i > k0 ? min_size(i - k0, n) : 0;
 }
 
+/* Scores of n queries against nk keys, and what they make of the values. */
+static void score_tile(const nib_attn *a, state *s, const float *q, const float *k, size_t n,
+                       size_t nk)
+{
+    const size_t dim = a->head_dim, stride = a->n_head * dim, kv = a->n_head_kv * dim;
+    if (a->by_token)
+        a->ops->dots(s->score, q, k, nk, kv, dim);
+    else
+        nib_gemm_nt(n, nk, dim, q, stride, k, kv, s->score, KEYS, 0);
+}
+
+static void mix_tile(const nib_attn *a, state *s, const float *v, size_t n, size_t nk)
+{
+    const size_t dim = a->head_dim, kv = a->n_head_kv * dim;
+    if (a->by_token)
+        a->ops->mix(s->out, s->score, v, nk, kv, dim);
+    else
+        nib_gemm_nn(n, dim, nk, s->score, KEYS, v, kv, s->out, dim, 1);
+}
+
+static size_t tile_queries(const nib_attn *a)
+{
+    return a->by_token ? 1 : QUERIES;
+}
+
 /* n queries from token `first` on, at q (rows `stride` apart); k, v: this head's. */
 static void query_tile(const nib_attn *a, state *s, float *q, const float *k, const float *v,
                        size_t first, size_t n)
@@ -79,13 +105,13 @@ static void query_tile(const nib_attn *a, state *s, float *q, const float *k, co
     for (size_t r = 0; r < n; r++) s->m[r] = -INFINITY, s->l[r] = 0;
     for (size_t k0 = first_seen(a, a->pos + first); k0 < n_keys; k0 += KEYS) {
         size_t nk = min_size(KEYS, n_keys - k0);
-        nib_gemm_nt(n, nk, dim, q, stride, k + k0 * kv, kv, s->score, KEYS, 0);
+        score_tile(a, s, q, k + k0 * kv, n, nk);
         for (size_t r = 0; r < n; r++) {
             size_t pos = a->pos + first + r;
             softmax_row(a, s, r, k0, in_tile(first_seen(a, pos), k0, nk), in_tile(pos + 1, k0, nk),
                         nk);
         }
-        nib_gemm_nn(n, dim, nk, s->score, KEYS, v + k0 * kv, kv, s->out, dim, 1);
+        mix_tile(a, s, v + k0 * kv, n, nk);
     }
     for (size_t r = 0; r < n; r++) {
         if (a->sink) /* m is unscaled */
@@ -100,9 +126,9 @@ static nib_code task(void *arg, size_t begin, size_t end, int thread, nib_err *e
 {
     const nib_attn *a = arg;
     (void)end;
-    const size_t tiles = (a->n_tok + QUERIES - 1) / QUERIES, dim = a->head_dim;
-    const size_t first = begin % tiles * QUERIES, head = begin / tiles % a->n_head;
-    const size_t seq = begin / tiles / a->n_head, n = min_size(QUERIES, a->n_tok - first);
+    const size_t each = tile_queries(a), tiles = (a->n_tok + each - 1) / each, dim = a->head_dim;
+    const size_t first = begin % tiles * each, head = begin / tiles % a->n_head;
+    const size_t seq = begin / tiles / a->n_head, n = min_size(each, a->n_tok - first);
     const size_t kv_off = seq * a->kv_stride + head / (a->n_head / a->n_head_kv) * dim;
     state s;
     s.score = nib_buf_reserve(&a->scratch[thread], QUERIES * (KEYS + dim), sizeof *s.score);
@@ -117,6 +143,6 @@ static nib_code task(void *arg, size_t begin, size_t end, int thread, nib_err *e
 nib_code nib_attention(const nib_attn *a, nib_err *err)
 {
     nib_attn mine = *a;
-    size_t tiles = (a->n_tok + QUERIES - 1) / QUERIES;
+    const size_t each = tile_queries(a), tiles = (a->n_tok + each - 1) / each;
     return nib_par_for(a->threads, a->n_seq * a->n_head * tiles, 1, task, &mine, err);
 }

@@ -13,6 +13,8 @@ typedef struct {
     size_t n_seq, n_tok; /* rows of q: n_seq * n_tok                            */
     size_t pos;          /* of each sequence's first token; it sees keys 0..pos */
     size_t window;       /* keys that a token sees at most, its own included; 0: all */
+    bool by_token;       /* each query for itself, in an order that no other query changes: a  */
+                         /* token has the same bits alone and among others                     */
     bool chunked;        /* a token sees its own of the chunks of `window` tokens instead */
     size_t n_head, n_head_kv, head_dim;
     const float *sink; /* [n_head] a score that counts beside the keys' and has no value; or NULL */

@@ -268,11 +268,6 @@ static nib_code linear(const block *s, size_t step, nib_err *err)
                                  t->flags & NIB_STEP_ADD, err);
 }
 
-static size_t cache_offset(const block *s, size_t seq, size_t pos)
-{
-    return (((size_t)s->layer * s->g->max_seq + seq) * s->g->max_ctx + pos) * s->width[NIB_REG_K];
-}
-
 static nib_code attend(const block *s, size_t step, nib_err *err)
 {
     nib_graph *g = s->g;
@@ -280,16 +275,15 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
     const operands *o = &s->at[step];
     const size_t kv = s->width[NIB_REG_K];
     assert(o->to == o->a);
-    for (size_t i = 0; i < s->rows && g->k_cache; i++) {
-        const size_t off = cache_offset(s, i / s->n_tok, s->pos + i % s->n_tok);
-        memcpy(g->k_cache + off, o->k + i * kv, kv * sizeof(float));
-        memcpy(g->v_cache + off, o->v + i * kv, kv * sizeof(float));
-    }
+    for (size_t seq = 0; seq < s->n_seq && g->has_cache; seq++)
+        nib_kv_put(&g->cache, s->layer, seq, s->pos, s->n_tok, o->k + seq * s->n_tok * kv,
+                   o->v + seq * s->n_tok * kv);
     nib_attn a = {
         .n_seq = s->n_seq,
         .n_tok = s->n_tok,
         .pos = s->pos,
         .window = nib_layer_window(&g->m->hp, s->layer),
+        .by_token = g->linear.few && s->rows <= NIB_FEW_ROWS,
         .n_head = g->m->hp.n_head,
         .n_head_kv = g->m->hp.n_head_kv,
         .head_dim = g->m->hp.head_dim,
@@ -299,9 +293,9 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
         .sink = sinks ? nib_graph_vectors_of(g, s->layer, sinks).weight : NULL,
         .slope = g->slope,
         .q = o->to,
-        .k = g->k_cache ? g->k_cache + cache_offset(s, 0, 0) : o->k,
-        .v = g->v_cache ? g->v_cache + cache_offset(s, 0, 0) : o->v,
-        .kv_stride = (g->k_cache ? g->max_ctx : s->n_tok) * kv,
+        .k = g->has_cache ? (const float *)nib_kv_row(&g->cache, 0, s->layer, 0, 0) : o->k,
+        .v = g->has_cache ? (const float *)nib_kv_row(&g->cache, 1, s->layer, 0, 0) : o->v,
+        .kv_stride = (g->has_cache ? g->max_ctx : s->n_tok) * kv,
         .ops = g->ops,
         .threads = g->ctx.threads,
         .scratch = g->scratch,
@@ -473,7 +467,7 @@ static size_t end_of_branch(const nib_steps *s, size_t first, size_t last)
 nib_code nib_graph_branch(nib_graph *g, uint32_t layer, nib_role role, const float *x, size_t n_seq,
                           size_t n_tok, float *y, nib_err *err)
 {
-    assert(!g->k_cache && layer < g->m->hp.n_layer && n_seq <= g->max_seq && n_tok <= g->max_ctx);
+    assert(!g->has_cache && layer < g->m->hp.n_layer && n_seq <= g->max_seq && n_tok <= g->max_ctx);
     const nib_steps *steps = nib_model_steps(g->m, layer);
     block s = {.g = g, .steps = steps, .layer = layer, .n_seq = n_seq, .n_tok = n_tok};
     const size_t first = nib_steps_first_reader(steps, role);
@@ -509,7 +503,7 @@ nib_code nib_graph_block(nib_graph *g, uint32_t layer, float *x, size_t n_seq, s
                          size_t pos, const nib_observer *obs, nib_err *err)
 {
     assert(layer < g->m->hp.n_layer && n_seq <= g->max_seq && n_tok <= g->max_ctx);
-    assert(pos <= g->max_ctx - n_tok && (pos == 0 || g->k_cache));
+    assert(pos <= g->max_ctx - n_tok && (pos == 0 || g->has_cache));
     block s = {.g = g,
                .steps = nib_model_steps(g->m, layer),
                .layer = layer,

@@ -55,6 +55,15 @@ NIB_MUST_USE nib_code nib_graph_new(nib_graph **out, const nib_model *m, const n
 void nib_graph_free(nib_graph *g); /* accepts NULL */
 const nib_model *nib_graph_model(const nib_graph *g);
 
+/* From now on a batch of at most NIB_FEW_ROWS rows (linear.h) goes row by row, with packed weights
+ * that stay in memory: fast for single tokens, and a token has the same bits alone and among
+ * others. Larger batches go as ever. */
+void nib_graph_few(nib_graph *g);
+
+/* In a graph with a cache: what sequence `to` holds of positions before n becomes what `from` holds
+ * there. */
+void nib_graph_copy_sequence(nib_graph *g, size_t from, size_t to, size_t n);
+
 /* Rows of the embedding. An id outside the vocabulary is an error. */
 NIB_MUST_USE nib_code nib_graph_embed(nib_graph *g, const int32_t *ids, size_t rows, float *x,
                                       nib_err *err);

@@ -102,14 +102,11 @@ static nib_code fill_ones(nib_graph *g, nib_err *err)
 
 static nib_code new_cache(nib_graph *g, nib_err *err)
 {
-    size_t n, width[NIB_REG_COUNT];
+    size_t width[NIB_REG_COUNT];
     nib_model_widths(width, &g->m->hp);
-    if (!nib_mul(g->m->hp.n_layer, width[NIB_REG_K], &n) || !nib_mul(n, g->max_seq, &n) ||
-        !nib_mul(n, g->max_ctx, &n))
-        return nib_fail_nomem(err, "key/value cache");
-    g->k_cache = nib_alloc(n, sizeof *g->k_cache);
-    g->v_cache = nib_alloc(n, sizeof *g->v_cache);
-    return g->k_cache && g->v_cache ? NIB_OK : nib_fail_nomem(err, "key/value cache");
+    g->has_cache = true;
+    return nib_kv_cache_new(&g->cache, g->m->hp.n_layer, g->max_seq, g->max_ctx, width[NIB_REG_K],
+                            width[NIB_REG_V], err);
 }
 
 static nib_code set_up(nib_graph *g, bool cache, nib_err *err)
@@ -164,9 +161,19 @@ void nib_graph_free(nib_graph *g)
     nib_free(g->slope);
     nib_free(g->global);
     for (int i = 0; i < 2; i++) nib_free(g->turn[i].cosine), nib_free(g->turn[i].sine);
-    nib_free(g->k_cache);
-    nib_free(g->v_cache);
+    nib_kv_cache_free(&g->cache);
     nib_free(g);
+}
+
+void nib_graph_few(nib_graph *g)
+{
+    g->linear.few = true;
+}
+
+void nib_graph_copy_sequence(nib_graph *g, size_t from, size_t to, size_t n)
+{
+    assert(g->has_cache && from < g->max_seq && to < g->max_seq && n <= g->max_ctx);
+    nib_kv_copy(&g->cache, from, to, n);
 }
 
 /* ---- observers ---- */

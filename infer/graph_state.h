@@ -6,6 +6,7 @@
 #define NIB_INFER_GRAPH_STATE_H
 
 #include "infer/graph.h"
+#include "infer/kv_cache.h"
 #include "infer/linear.h"
 #include "infer/ops.h"
 
@@ -27,7 +28,8 @@ struct nib_graph {
     } turn[2];                /* of layers that see all, and of sliding ones where those differ  */
     float *ones;  /* [widest of a row] for norms without weights, and what has no gate */
     float *slope; /* [n_head] of ALiBi; NULL: none                                    */
-    float *k_cache, *v_cache;          /* [n_layer][max_seq][max_ctx][kv width]; NULL: no cache  */
+    bool has_cache;
+    nib_kv_cache cache;                /* [max_seq] sequences of max_ctx positions               */
     nib_buf work;                      /* registers of a block; normed input of the output matrix */
     nib_buf logits;                    /* [a few rows][n_vocab]                                  */
     nib_buf route_expert, route_share; /* uint32_t, float [rows][n_expert_used] of a batch       */

@@ -6,6 +6,7 @@
 
 #include "base/linalg.h"
 #include "base/par.h"
+#include "infer/linear_few.h"
 #include "infer/linear_int8.h"
 
 /* Two ways to share a product among threads, chosen by its shape alone. Where rows are few or
@@ -59,6 +60,7 @@ void nib_linear_fini(nib_linear *l)
     nib_buf_free(&l->code);
     nib_buf_free(&l->scale);
     nib_buf_free(&l->rounded);
+    nib_resident_free(&l->resident);
     *l = (nib_linear){0};
 }
 
@@ -169,6 +171,8 @@ nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const float *decod
     nib_code rc;
     if (!decoded && nib_tensor_act(w)) {
         rc = nib_linear_int8(l, w, bias, x, rows, y, add, err);
+    } else if (!decoded && l->few && rows <= NIB_FEW_ROWS) {
+        rc = nib_linear_few(l, w, bias, x, rows, y, add, err);
     } else {
         product p = {.l = l,
                      .w = w,

@@ -8,6 +8,9 @@
 
 #include "base/ctx.h"
 #include "formats/source.h"
+#include "infer/resident.h"
+
+enum { NIB_FEW_ROWS = 16 }; /* that go without BLAS, where `few` says so */
 
 /* Work memory, reused from product to product. One user at a time. */
 typedef struct {
@@ -16,6 +19,8 @@ typedef struct {
     nib_buf slab;        /* decoded weights shared by the threads      */
     nib_buf code, scale; /* rounded inputs, shared by the threads      */
     nib_buf rounded;     /* the same as values                         */
+    bool few;            /* up to NIB_FEW_ROWS rows: see linear_few.h  */
+    nib_resident resident;
     struct {
         nib_buf raw, panel; /* packed bytes, decoded weights              */
         nib_buf code;       /* of weights, where inputs are rounded       */

@@ -32,6 +32,10 @@ typedef struct {
     double (*exp_shift)(float *x, size_t n, float scale, float max);
     /* Sum of exp(x - max) over x[n]. */
     double (*sum_exp)(const float *x, size_t n, float max);
+    /* y[i] = q[dim] . k[i * step ..], i < n; in f32, over 16 lanes. */
+    void (*dots)(float *y, const float *q, const float *k, size_t n, size_t step, size_t dim);
+    /* y[dim] += sum of p[i] v[i * step ..], i < n, in order. */
+    void (*mix)(float *y, const float *p, const float *v, size_t n, size_t step, size_t dim);
     /* y[n] = exp(x), within 2 units in the last place, subnormals, 0 and infinity included. */
     void (*exp)(float *y, const float *x, size_t n);
 } nib_ops;

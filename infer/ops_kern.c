@@ -226,6 +226,41 @@ static double sum_exp(const float *x, size_t n, float max)
     return lanes_total(&sum);
 }
 
+static void dots(float *y, const float *q, const float *k, size_t n, size_t step, size_t dim)
+{
+    for (size_t i = 0; i < n; i++, k += step) {
+        float t[BLOCK], u[BLOCK];
+        vf sum[BLOCK / W] = {{0}};
+        size_t d = 0;
+        for (; d + BLOCK <= dim; d += BLOCK)
+            for (size_t g = 0; g < BLOCK / W; g++)
+                sum[g] += load(q + d + g * W) * load(k + d + g * W);
+        if (d < dim) {
+            pad(t, q + d, dim - d, 0);
+            pad(u, k + d, dim - d, 0);
+            for (size_t g = 0; g < BLOCK / W; g++) sum[g] += load(t + g * W) * load(u + g * W);
+        }
+        memcpy(t, sum, sizeof t);
+        for (size_t m = BLOCK / 2; m; m /= 2)
+            for (size_t j = 0; j < m; j++) t[j] += t[j + m];
+        y[i] = t[0];
+    }
+}
+
+static void mix(float *y, const float *p, const float *v, size_t n, size_t step, size_t dim)
+{
+    size_t d = 0;
+    for (; d + BLOCK <= dim; d += BLOCK) {
+        vf sum[BLOCK / W];
+        for (size_t g = 0; g < BLOCK / W; g++) sum[g] = load(y + d + g * W);
+        for (size_t i = 0; i < n; i++)
+            for (size_t g = 0; g < BLOCK / W; g++) sum[g] += p[i] * load(v + i * step + d + g * W);
+        for (size_t g = 0; g < BLOCK / W; g++) store(y + d + g * W, sum[g]);
+    }
+    for (; d < dim; d++)
+        for (size_t i = 0; i < n; i++) y[d] += p[i] * v[i * step + d];
+}
+
 static void exp_f32(float *y, const float *x, size_t n)
 {
     float t[BLOCK];
@@ -248,5 +283,7 @@ const nib_ops JOIN(nib_ops, NIB_ISA) = {
     .max = max_f32,
     .exp_shift = exp_shift,
     .sum_exp = sum_exp,
+    .dots = dots,
+    .mix = mix,
     .exp = exp_f32,
 };

@@ -282,6 +282,11 @@ nib_str nib_tokenizer_token(const nib_tokenizer *t, int32_t id)
     return t->vocab.text[id];
 }
 
+bool nib_tokenizer_shows(const nib_tokenizer *t, int32_t id)
+{
+    return id >= 0 && (size_t)id < t->vocab.n && is_visible(t, id, true);
+}
+
 int32_t nib_tokenizer_bos(const nib_tokenizer *t)
 {
     return t->special[NIB_BOS];

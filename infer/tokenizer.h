@@ -48,6 +48,9 @@ size_t nib_tokenizer_n_vocab(const nib_tokenizer *t);
 /* The token as it is stored in the vocabulary (byte alphabet); borrowed. */
 nib_str nib_tokenizer_token(const nib_tokenizer *t, int32_t id);
 
+/* Is it a token of a text, neither a control token nor an unused one? */
+bool nib_tokenizer_shows(const nib_tokenizer *t, int32_t id);
+
 /* -1 where the model has none. */
 int32_t nib_tokenizer_bos(const nib_tokenizer *t);
 int32_t nib_tokenizer_eos(const nib_tokenizer *t);

@@ -72,9 +72,39 @@ static void bad_bytes_are_replaced(void **state)
     }
 }
 
+/* Whatever a text is cut into, what is shown of each part with what was kept back is never a part
+ * of a character, and no more than three bytes are kept. */
+static void whole_characters(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t whole;
+    } cases[] = {
+        {"", 0},
+        {"abc", 3},
+        {"caf\xC3", 3},
+        {"caf\xC3\xA9", 5},
+        {"\xE2", 0},
+        {"\xE2\x82", 0},
+        {"\xE2\x82\xAC", 3},
+        {"a\xF0\x9F\x98", 1},
+        {"a\xF0\x9F\x98\x80", 5},
+        {"\xF0\x8F", 2}, /* overlong: nothing makes it whole */
+        {"\xED\xA0", 2}, /* a surrogate */
+        {"\xF4\x90", 2},
+        {"\xC1", 1},
+        {"\x80\x80", 2},
+        {"\xE2\x82\xAC\xE2\x82", 3},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(nib_utf8_whole(cases[i].text, strlen(cases[i].text)), cases[i].whole);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(whole_characters),
         cmocka_unit_test(all_sequences_of_three_bytes),
         cmocka_unit_test(names_the_first_bad_byte),
         cmocka_unit_test(bad_bytes_are_replaced),

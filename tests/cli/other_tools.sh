@@ -37,6 +37,8 @@ known quantize --vocab-only --outfile= --outtype= --bigendian --use-temp-file --
 known calibrate -m= --model= --file= --output-file= -ofreq= --output-frequency= --output-format= --save-frequency= \
     --process-output --chunk= --from-chunk= --chunks= --no-ppl --in-file= --parse-special --show-statistics -ngl= -c= \
     --ctx-size= -b= -ub= -t= --threads= -fa --no-mmap -lv= -s= --seed=
+known generate -m= --model= -p= --prompt= -f= --file= -n= --n-predict= --predict= --temp= --top-k= --top-p= --min-p= --repeat-penalty= \
+    --presence-penalty= -s= --seed= -cnv -md= --model-draft= --draft-max= --prompt-cache= -t= --threads= -ngl= -b= -fa
 known perplexity -m= --model= -f= --file= -c= --ctx-size= --chunks= --ppl-stride= --kl-divergence \
     --kl-divergence-base= --save-all-logits= --hellaswag --winogrande --multiple-choice -ngl= --gpu-layers= \
     --n-gpu-layers= -b= --batch-size= -ub= --ubatch-size= -t= -tb= -fa --flash-attn= --mlock --no-mmap --numa= -s= \

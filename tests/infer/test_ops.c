@@ -200,12 +200,43 @@ static void every_set_gives_the_same_bits(void **state)
     }
 }
 
+/* Products with rows of keys and sums of rows of values, in every build, with the same bits. */
+static void rows_of_keys_and_values(void **state)
+{
+    (void)state;
+    enum { N = 11, DIM = 83, STEP = 100 };
+    const nib_ops *set[3];
+    const size_t n = sets(set);
+    float q[DIM], rows[N * STEP], y[3][N], mixed[3][DIM];
+    for (size_t dim = 1; dim <= DIM; dim++) {
+        fill(q, dim, 1, 2);
+        fill(rows, N * STEP, 2, 2);
+        for (size_t s = 0; s < n; s++) {
+            set[s]->dots(y[s], q, rows, N, STEP, dim);
+            for (size_t d = 0; d < dim; d++) mixed[s][d] = (float)d;
+            set[s]->mix(mixed[s], y[0], rows, N, STEP, dim);
+            assert_memory_equal(y[s], y[0], sizeof y[s]);
+            assert_memory_equal(mixed[s], mixed[0], dim * sizeof(float));
+        }
+        for (size_t i = 0; i < N; i++) {
+            double want = 0;
+            for (size_t d = 0; d < dim; d++) want += (double)q[d] * (double)rows[i * STEP + d];
+            assert_true(fabs((double)y[0][i] - want) < 1e-4);
+        }
+        for (size_t d = 0; d < dim; d++) {
+            double want = (double)d;
+            for (size_t i = 0; i < N; i++) want += (double)y[0][i] * (double)rows[i * STEP + d];
+            assert_true(fabs((double)mixed[0][d] - want) < 1e-3 * (1 + fabs(want)));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exp_is_within_two_ulps),        cmocka_unit_test(exp_at_the_edges),
-        cmocka_unit_test(norm_gate_and_sums_equal_f64),  cmocka_unit_test(rotation_turns_pairs),
-        cmocka_unit_test(every_set_gives_the_same_bits),
+        cmocka_unit_test(rows_of_keys_and_values), cmocka_unit_test(exp_is_within_two_ulps),
+        cmocka_unit_test(exp_at_the_edges),        cmocka_unit_test(norm_gate_and_sums_equal_f64),
+        cmocka_unit_test(rotation_turns_pairs),    cmocka_unit_test(every_set_gives_the_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/kv_cache.h - inside infer/: the keys and values of what a model has read.
+ *
+ * A row is what one token left in one layer: the keys (or values) of all heads, one after the
+ * other. */
+#ifndef NIB_INFER_KV_CACHE_H
+#define NIB_INFER_KV_CACHE_H
+
+#include "base/err.h"
+#include "base/mem.h"
+
+typedef struct {
+    size_t n_layer, n_seq, n_ctx;
+    size_t width[2]; /* values of a row of keys, of values */
+    size_t bytes[2]; /* of such a row                      */
+    uint8_t *row[2]; /* [n_layer][n_seq][n_ctx][bytes]     */
+} nib_kv_cache;
+
+NIB_MUST_USE nib_code nib_kv_cache_new(nib_kv_cache *c, size_t n_layer, size_t n_seq, size_t n_ctx,
+                                       size_t width_k, size_t width_v, nib_err *err);
+void nib_kv_cache_free(nib_kv_cache *c); /* accepts {0} */
+
+/* Where the row of a position begins; `of` is 0 for keys, 1 for values. Those of the positions
+ * after it follow. */
+static inline uint8_t *nib_kv_row(const nib_kv_cache *c, int of, size_t layer, size_t seq,
+                                  size_t pos)
+{
+    return c->row[of] + ((layer * c->n_seq + seq) * c->n_ctx + pos) * c->bytes[of];
+}
+
+/* Keep k[n][width of keys] and v[n][width of values] of positions pos, pos + 1 ... */
+void nib_kv_put(nib_kv_cache *c, size_t layer, size_t seq, size_t pos, size_t n, const float *k,
+                const float *v);
+/* What sequence `to` holds before position n becomes what `from` holds there. */
+void nib_kv_copy(nib_kv_cache *c, size_t from, size_t to, size_t n);
+
+#endif
