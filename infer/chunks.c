@@ -38,7 +38,7 @@ void nib_chunks_scored(nib_ppl_protocol p, size_t n_ctx, size_t *first, size_t *
 /* BOS as it is put in front of every chunk; -1: it is not. */
 static int32_t bos_of(nib_ppl_protocol p, const nib_tokenizer *tok)
 {
-    return protocols[p].bos && nib_tokenizer_adds_bos(tok) ? nib_tokenizer_bos(tok) : -1;
+    return tok && protocols[p].bos && nib_tokenizer_adds_bos(tok) ? nib_tokenizer_bos(tok) : -1;
 }
 
 /* Token list. The llama.cpp protocol has BOS in front even of a model that adds an EOS, which it

@@ -49,7 +49,7 @@ NIB_MUST_USE nib_code nib_chunks_open(nib_chunks *c, const nib_hparams *hp,
                                       const nib_tokenizer *tok, const char *text, size_t n_text,
                                       const nib_ppl_opts *opts, nib_log *log, nib_err *err);
 /* Chunks of a text that is tokens already, id[n_chunks * n_ctx], as the protocol would have cut it.
- * BOS is put in as tok's model has it. On failure *c is empty. */
+ * BOS is put in as tok's model has it; tok NULL: nowhere. On failure *c is empty. */
 NIB_MUST_USE nib_code nib_chunks_take(nib_chunks *c, nib_ppl_protocol protocol, size_t n_ctx,
                                       size_t n_chunks, const int32_t *id, const nib_tokenizer *tok,
                                       nib_err *err);

@@ -25,11 +25,13 @@ typedef struct {
     uint32_t n_vocab;
     const nib_ops *ops;
     int threads;
-    size_t scored;             /* so far                                                      */
-    float *logits, *base;      /* [GROUP][n_vocab] of the model at work, of the base          */
-    int32_t *base_id;          /* [GROUP][width] of a base file                               */
-    nib_prediction ref[GROUP]; /* what the base predicts: points into the last two            */
+    size_t scored;               /* so far                                                      */
+    float *logits, *base;        /* [GROUP][n_vocab] of the model at work, of the base          */
+    int32_t *base_id;            /* [GROUP][width] of a base file                               */
+    nib_prediction ref[GROUP];   /* what the base predicts: points into the last two            */
+    nib_prediction other[GROUP]; /* the same of the model at work */
     nib_buf raw;
+    size_t model;          /* at work      */
     const int32_t *target; /* of the group */
     nib_compare_token *token, *base_token;
 } run;
@@ -43,9 +45,21 @@ static nib_code run_logits(run *p, size_t model, size_t at, size_t n, float *to,
 {
     stream *s = &p->s[model];
     const double started = nib_now();
+    if (p->m[model].file)
+        return nib_base_file_read(p->m[model].file, p->scored, n, p->target, to, NULL, p->other,
+                                  &p->raw, err);
     nib_code rc = nib_graph_logits(s->graph, s->x, p->chunks.row + at, n, keep, to, NULL, err);
     s->seconds += nib_now() - started;
     return rc;
+}
+
+/* What the rows of logits say; predictions from a file are there already. */
+static void predict(run *p, size_t model, nib_prediction *to, const float *rows, size_t i)
+{
+    const float *logits = rows + i * p->n_vocab;
+    if (p->m[model].file) return;
+    to[i] = nib_prediction_of(p->ops, logits, p->n_vocab);
+    to[i].nll = to[i].log_sum - (double)logits[p->target[i]];
 }
 
 static nib_code note_base(void *arg, size_t begin, size_t end, int thread, nib_err *err)
@@ -54,11 +68,7 @@ static nib_code note_base(void *arg, size_t begin, size_t end, int thread, nib_e
     (void)thread;
     (void)err;
     for (size_t i = begin; i < end; i++) {
-        if (!p->m[0].file) {
-            const float *logits = p->base + i * p->n_vocab;
-            p->ref[i] = nib_prediction_of(p->ops, logits, p->n_vocab);
-            p->ref[i].nll = p->ref[i].log_sum - (double)logits[p->target[i]];
-        }
+        predict(p, 0, p->ref, p->base, i);
         p->token[i] = (nib_compare_token){.nll = p->ref[i].nll, .same = NIB_TOPS};
     }
     return NIB_OK;
@@ -70,9 +80,9 @@ static nib_code note_other(void *arg, size_t begin, size_t end, int thread, nib_
     (void)thread;
     (void)err;
     for (size_t i = begin; i < end; i++) {
-        const float *logits = p->logits + i * p->n_vocab;
-        const nib_loss_pair d = nib_loss_compare(p->ops, &p->ref[i], logits, p->n_vocab);
-        p->token[i] = (nib_compare_token){.nll = d.log_sum - (double)logits[p->target[i]],
+        predict(p, p->model, p->other, p->logits, i);
+        const nib_loss_pair d = nib_loss_compare(p->ops, &p->ref[i], &p->other[i]);
+        p->token[i] = (nib_compare_token){.nll = p->other[i].nll,
                                           .kl = d.kl,
                                           .kl_back = d.kl_back,
                                           .p_top = d.p_top,
@@ -125,6 +135,7 @@ static nib_code compare_group(run *p, size_t at, size_t n, nib_err *err)
     nib_code rc = base_group(p, at, n, err);
     for (size_t i = 1; i < p->n && !rc; i++) {
         p->token = p->s[i].token + p->scored;
+        p->model = i;
         rc = run_logits(p, i, at, n, p->logits, err);
         if (!rc) rc = nib_par_for(p->threads, n, 1, note_other, p, err);
         if (!rc) rc = check_finite(p, i, n, err);
@@ -151,12 +162,39 @@ static nib_code run_batch(run *p, size_t chunk, size_t n, nib_err *err)
 
 /* ---- before and after ---- */
 
+/* The first that has a tokenizer; NULL: none has. */
+static const nib_tokenizer *first_tokenizer(const run *p)
+{
+    for (size_t i = 0; i < p->n; i++)
+        if (p->m[i].tok) return p->m[i].tok;
+    return NULL;
+}
+
+/* A file beside the base must be of the same positions, with all tokens. */
+static nib_code check_file(const run *p, const nib_compared *m, nib_err *err)
+{
+    const nib_chunks *c = &p->chunks;
+    const nib_base_file *f = m->file;
+    if (f->top)
+        return nib_fail(err, NIB_EINVAL,
+                        "%s: it has the %zu likeliest tokens of each position alone, and so can be "
+                        "the base, but not compared with one",
+                        m->name, f->top);
+    if (f->n_vocab != p->n_vocab || f->protocol != c->protocol || f->n_ctx != c->n_ctx ||
+        f->n_chunks < c->n_chunks ||
+        memcmp(f->id, c->ids.id, c->n_chunks * c->n_ctx * sizeof *f->id) != 0)
+        return nib_fail(err, NIB_EINVAL, "%s: made of another text than %s, or in other chunks",
+                        m->name, p->m[0].name);
+    return NIB_OK;
+}
+
 /* The text must mean the same to every model. */
 static nib_code check_model(const run *p, const nib_compared *m, const char *text, size_t n_text,
                             nib_err *err)
 {
     nib_chunks own = {0};
     const nib_chunks *c = &p->chunks;
+    if (m->file) return check_file(p, m, err);
     if (m->model->hp.n_vocab != p->n_vocab)
         return nib_fail(err, NIB_EINVAL, "%s: a vocabulary of %u, but %s has %u", m->name,
                         m->model->hp.n_vocab, p->m[0].name, p->n_vocab);
@@ -188,11 +226,10 @@ static nib_code take_chunks(run *p, const nib_base_file *f, nib_err *err)
                         "%s: made with protocol %s and a context of %zu; --protocol and --ctx ask "
                         "for others",
                         p->m[0].name, nib_ppl_protocol_name(f->protocol), f->n_ctx);
-    if (p->n < 2) return nib_fail(err, NIB_EINVAL, "%s: nothing to compare with it", p->m[0].name);
     o->n_ctx = f->n_ctx;
     if (!o->max_chunks || o->max_chunks > f->n_chunks) o->max_chunks = f->n_chunks;
-    return nib_chunks_take(&p->chunks, f->protocol, f->n_ctx, o->max_chunks, f->id, p->m[1].tok,
-                           err);
+    return nib_chunks_take(&p->chunks, f->protocol, f->n_ctx, o->max_chunks, f->id,
+                           first_tokenizer(p), err);
 }
 
 static nib_code open_chunks(run *p, const char *text, size_t n_text, nib_log *log, nib_err *err)

@@ -4,21 +4,22 @@
  * All models read the same chunks (infer/chunks.h) batch by batch; logits are compared a few rows
  * at a time, so memory is the models' activations of one batch and O(vocabulary), and 40 bytes per
  * model and scored position for what is said of single tokens. The base may be a file of what it
- * predicts (infer/base_file.h) in place of a model. */
+ * predicts (infer/base_file.h) in place of a model, and so may the others: what another engine made
+ * of the same text. */
 #ifndef NIB_INFER_COMPARE_H
 #define NIB_INFER_COMPARE_H
 
 #include "infer/base_file.h"
 
+/* Given as a model with its tokenizer, or as a file of what one predicts. */
 typedef struct {
     const char *name; /* in messages, borrowed */
     const nib_model *model;
     const nib_tokenizer *tok;
-    const nib_base_file *file; /* of the base alone: in place of model and tok, which are NULL */
-    nib_base_writer
-        *save; /* of the base alone: opened; it is written, but not committed; or NULL */
-    bool bf16; /* the residual stream is rounded to BF16 after each block: a base beside itself */
-    /* so shows what rounding in engines does alone, the noise floor of all figures     */
+    const nib_base_file *file; /* beside the base with all tokens, llama.cpp's form */
+    bool bf16; /* the residual stream is rounded to BF16 after each block: a base beside itself so
+                  shows what rounding in engines does alone, the noise floor of all figures */
+    nib_base_writer *save; /* of the base: opened; it is written, but not committed; or NULL */
 } nib_compared;
 
 /* Of one model at one scored position; of the base kl and kl_back are 0 and same is NIB_TOPS. */
@@ -65,10 +66,10 @@ typedef struct {
     size_t first, per_chunk; /* scored position s is first + s % per_chunk of chunk s / per_chunk */
 } nib_compare_result;
 
-/* line[n] for m[n], the first of which is the base, whose tokenizer cuts the text; of a base file
- * it is the second's, and text may be NULL, for the tokens of the file. A model whose vocabulary or
- * tokens differ from the base's is an error. Of opts what a base file says already may be 0. *r is
- * freed with nib_compare_free(); it is empty on failure. */
+/* line[n] for m[n], the first of which is the base. The tokenizer of the first that has one cuts
+ * the text, which may be NULL where the base is a file, for the tokens of that. A model whose
+ * vocabulary or tokens differ from the base's is an error. Of opts what a base file says already
+ * may be 0. *r is freed with nib_compare_free(); it is empty on failure. */
 NIB_MUST_USE nib_code nib_compare_run(nib_compare_result *r, nib_compare_line *line,
                                       const nib_compared *m, size_t n, const char *text,
                                       size_t n_text, const nib_ppl_opts *opts, const nib_ctx *ctx,

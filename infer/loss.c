@@ -77,13 +77,12 @@ static void sum_some(nib_loss_pair *out, const nib_prediction *a, const nib_pred
     out->kl_back += q_rest * log(q_rest / p_rest);
 }
 
-nib_loss_pair nib_loss_compare(const nib_ops *ops, const nib_prediction *ref, const float *logits,
-                               size_t n_vocab)
+nib_loss_pair nib_loss_compare(const nib_ops *ops, const nib_prediction *ref,
+                               const nib_prediction *other)
 {
-    const nib_prediction own = nib_prediction_of(ops, logits, n_vocab);
-    nib_loss_pair out = {.log_sum = own.log_sum};
+    nib_loss_pair out = {0};
     int32_t theirs[NIB_TOPS], ours[NIB_TOPS];
-    find_tops(ours, logits, n_vocab);
+    find_tops(ours, other->logit, other->n);
     if (ref->id)
         for (int k = 0; k < NIB_TOPS; k++) theirs[k] = ref->id[k];
     else
@@ -91,11 +90,11 @@ nib_loss_pair nib_loss_compare(const nib_ops *ops, const nib_prediction *ref, co
     while (out.same < NIB_TOPS && ours[out.same] == theirs[out.same]) out.same++;
     out.top = ours[0];
     out.ref_top = theirs[0];
-    out.p_top = (float)exp((double)logits[ours[0]] - own.log_sum);
+    out.p_top = (float)exp((double)other->logit[ours[0]] - other->log_sum);
     out.p_ref_top = (float)exp((double)ref->logit[ref->id ? 0 : theirs[0]] - ref->log_sum);
     if (ref->id)
-        sum_some(&out, ref, &own);
+        sum_some(&out, ref, other);
     else
-        sum_all(&out, ops, ref, &own);
+        sum_all(&out, ops, ref, other);
     return out;
 }

@@ -34,16 +34,15 @@ nib_prediction nib_prediction_of(const nib_ops *ops, const float *logits, size_t
 typedef struct {
     double kl;            /* sum of p (log p - log q): of q, the other, from p, the reference     */
     double kl_back;       /* sum of q (log q - log p)                                             */
-    double log_sum;       /* the other's log probabilities are its logits less this               */
     int32_t top, ref_top; /* likeliest token of the other and of the reference, lowest on ties */
     float p_top, p_ref_top; /* their probabilities, each by its own model                         */
     int same; /* so many of the likeliest tokens, up to NIB_TOPS, are the same and in that order */
 } nib_loss_pair;
 
-/* Logits beside the reference's prediction, in nats over the whole vocabulary, summed in f64. Where
- * the reference has some tokens and the rest as one number, the rest counts as one token, which
- * makes both divergences smaller, never larger. */
-nib_loss_pair nib_loss_compare(const nib_ops *ops, const nib_prediction *ref, const float *logits,
-                               size_t n_vocab);
+/* One prediction beside the reference's, in nats over the whole vocabulary, summed in f64; the
+ * other has all tokens. Where the reference has some tokens and the rest as one number, the rest
+ * counts as one token, which makes both divergences smaller, never larger. */
+nib_loss_pair nib_loss_compare(const nib_ops *ops, const nib_prediction *ref,
+                               const nib_prediction *other);
 
 #endif

@@ -7,6 +7,8 @@
 
 typedef struct {
     const char *name;        /* as the user gave it                                         */
+    const char *quoted;      /* the same, quoted for a shell                                */
+    const char *made;        /* how it was made, as it says itself; NULL: it does not       */
     const char *activations; /* nib_model_activations(); "f32" of a base file               */
     const nib_model *model;  /* NULL: a base file, and so the next                          */
     const nib_tokenizer *tok;
@@ -18,6 +20,7 @@ typedef struct {
     const char *name, *path; /* path NULL: the tokens of a base file      */
     nib_compare_result r;
     nib_compare_line *line; /* [n_models], then the noise floor, if asked for */
+    char **beyond; /* [n_models] the limits that are not kept, "" none; NULL: there are no limits */
 } nib_report_text;
 
 typedef struct {

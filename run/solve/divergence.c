@@ -27,8 +27,9 @@ static void compare(void *arg, size_t row, const float *logits, size_t n_vocab)
 {
     pair *p = arg;
     const float *first = p->logits + row * n_vocab;
-    const nib_prediction ref = nib_prediction_of(p->ops, first, n_vocab);
-    const nib_loss_pair both = nib_loss_compare(p->ops, &ref, logits, n_vocab);
+    const nib_prediction a = nib_prediction_of(p->ops, first, n_vocab);
+    const nib_prediction b = nib_prediction_of(p->ops, logits, n_vocab);
+    const nib_loss_pair both = nib_loss_compare(p->ops, &a, &b);
     p->kl[row] = both.kl;
     p->same[row] = both.same > 0;
     p->square[row] = p->difference[row] = 0;
