@@ -8,6 +8,7 @@
 #include "cli/opened.h"
 #include "cli/scoring.h"
 #include "infer/finite.h"
+#include "report/made_by.h"
 #include "report/report.h"
 
 #include <stdio.h>
@@ -108,6 +109,7 @@ static nib_code allocate(job *j, nib_err *err)
 static void free_all(job *j)
 {
     for (size_t i = 0; i < j->n && j->o; i++) nib_opened_close(&j->o[i]);
+    for (size_t i = 0; i < j->n && j->model; i++) nib_free(j->model[i].made);
     for (size_t i = 0; i < j->n_texts; i++) {
         nib_report_text *t = &j->result[i];
         nib_compare_free(&t->r);
@@ -152,6 +154,7 @@ static nib_code open_models(job *j, nib_log *log, nib_err *err)
         if (!j->tok) j->tok = o->tok;
         j->model[i].activations = nib_model_activations(&o->model);
         measure_size(&j->model[i]);
+        if (opt.report) j->model[i].made = nib_made_by(o->src);
     }
     j->m[j->n] = j->m[0];
     j->m[j->n].bf16 = true;

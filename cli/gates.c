@@ -140,9 +140,11 @@ static void put_xml(FILE *f, const char *s)
     nib_free(valid);
 }
 
-static void put_case(FILE *f, const char *model, const char *name, const char *failure)
+/* The time is that of the model's run, of which every case of the model comes. */
+static void put_case(FILE *f, const char *model, const char *name, double seconds,
+                     const char *failure)
 {
-    fputs("    <testcase classname=\"", f);
+    fprintf(f, "    <testcase time=\"%.3f\" classname=\"", seconds);
     put_xml(f, model);
     fputs("\" name=\"", f);
     put_xml(f, name);
@@ -150,7 +152,7 @@ static void put_case(FILE *f, const char *model, const char *name, const char *f
         fputs("\"/>\n", f);
         return;
     }
-    fputs("\">\n      <failure message=\"", f);
+    fputs("\">\n      <failure type=\"limit\" message=\"", f);
     put_xml(f, failure);
     fputs("\"/>\n    </testcase>\n", f);
 }
@@ -172,14 +174,14 @@ static void put_suite(FILE *f, const nib_gates *g, const nib_comparison *c,
     fprintf(f, "\" tests=\"%zu\" failures=\"%zu\" errors=\"0\" skipped=\"0\" time=\"%.3f\">\n",
             tests, failures, t->r.seconds);
     for (size_t m = 1; m < c->n_models; m++) {
-        if (!nib_gates_any(g)) put_case(f, c->model[m].name, "measured", NULL);
+        if (!nib_gates_any(g)) put_case(f, c->model[m].name, "measured", t->line[m].seconds, NULL);
         for (int i = 0; i < NIB_GATES; i++) {
             char name[100], text[200];
             const nib_compare_line *l = &t->line[m];
             if (!g->text[i]) continue;
             snprintf(name, sizeof name, "--%s %.60s", gates[i].option, g->text[i]);
             say(text, sizeof text, g, i, l);
-            put_case(f, c->model[m].name, name, holds(g, i, l) ? NULL : text);
+            put_case(f, c->model[m].name, name, l->seconds, holds(g, i, l) ? NULL : text);
         }
     }
     fputs("  </testsuite>\n", f);

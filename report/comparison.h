@@ -8,7 +8,7 @@
 typedef struct {
     const char *name;        /* as the user gave it                                         */
     const char *quoted;      /* the same, quoted for a shell                                */
-    const char *made;        /* how it was made, as it says itself; NULL: it does not       */
+    char *made;              /* nib_made_by(), or NULL                                      */
     const char *activations; /* nib_model_activations(); "f32" of a base file               */
     const nib_model *model;  /* NULL: a base file, and so the next                          */
     const nib_tokenizer *tok;

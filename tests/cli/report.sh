@@ -20,6 +20,8 @@ tail -c 9000 "$data/eval.txt" >b.txt
 [ $? = 3 ] || fail "with limits: status $?"
 "$nibble" compare ref.kld q8.gguf --report file.html -q >/dev/null || fail "a base file"
 "$nibble" compare "$data/tiny-llama" "$data/tiny-llama" --text a.txt -c 64 --chunks 2 --report same.html -q >/dev/null || fail "the same"
+"$nibble" quantize "$data/tiny-llama" -o packed --format gptq -q >/dev/null || fail "gptq"
+"$nibble" compare "$data/tiny-llama" packed --text a.txt -c 64 --chunks 2 --report packed.html -q >/dev/null || fail "a folder"
 "$nibble" compare ref.kld ref.kld --report files.html -q >/dev/null || fail "files alone"
 
 cat >check.py <<'END'
@@ -75,6 +77,10 @@ _, text = check("file.html", {"divergence against size": 1, "divergence over tok
 assert "a file of what a model predicts is without weights" in text
 _, text = check("same.html", {"divergence against size": 1, "divergence over tokens": 1})
 assert "No token differs" in text and "All weights of the blocks are the base's" in text
+_, text = check("packed.html", {
+    "divergence against size": 1, "divergence over tokens": 1, "errors of weights by block and role": 1,
+    "values of all weights before and after": 1, "weights of one block before and after": 1})
+assert re.search('Made by {.*"bits" ?: ?4', text), "how the folder was made"
 check("files.html", {"divergence over tokens": 1})
 END
 python3 check.py || fail "the page is not as it should be"
