@@ -153,6 +153,33 @@ static void put_worst(FILE *f, const nib_weight_picture *w, size_t m)
     fputs("</figure>\n", f);
 }
 
+/* ---- what the matrix reads ---- */
+
+static void put_inputs(FILE *f, const nib_input_picture *p)
+{
+    if (!p->rows || !(p->span > 0)) return;
+    const double least = 100 / (double)(p->rows * p->cols); /* one value, in percent */
+    fprintf(
+        f,
+        "<figure>\n<figcaption>What it reads in the base: %zu tokens of %zu channels. The largest "
+        "value, %.4g, is in channel %zu; the median channel's is %.4g.</figcaption>\n",
+        p->rows, p->cols, p->span, p->widest, p->median);
+    const nib_chart c =
+        nib_chart_begin(f, (nib_scale){-p->span, p->span, false}, (nib_scale){least / 2, 100, true},
+                        "input", "values, % (logarithmic)", "inputs of the worst matrix");
+    const double width = (c.right - c.left) / NIB_INPUT_BINS;
+    for (size_t b = 0; b < NIB_INPUT_BINS; b++) {
+        const double y = nib_chart_y(&c, 100 * p->share[b]);
+        if (p->share[b] > 0)
+            fprintf(f,
+                    "<rect class=\"mark bar c6\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" "
+                    "height=\"%.1f\"/>\n",
+                    c.left + (double)b * width, y, width, c.bottom - y);
+    }
+    nib_chart_end(&c);
+    fputs("</figure>\n", f);
+}
+
 /* ---- the section ---- */
 
 /* One scale for all models, so that their maps can be set side by side; lo 0: nothing differs. */
@@ -174,7 +201,7 @@ static void put_ends(FILE *f, const nib_layer_errors *e)
 }
 
 void nib_report_layers(FILE *f, const nib_comparison *c, const nib_layer_errors *e,
-                       const char *const *why)
+                       const nib_input_picture *in, const char *const *why)
 {
     if (c->n_models < 2) return;
     const nib_scale s = scale_of(e, c->n_models);
@@ -198,6 +225,7 @@ void nib_report_layers(FILE *f, const nib_comparison *c, const nib_layer_errors 
         put_map(f, &e[m], &s);
         fputs("</figure>\n", f);
         put_worst(f, &e[m].worst, m);
+        put_inputs(f, &in[m]);
         fputs("</div>\n", f);
     }
 }

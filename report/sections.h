@@ -4,6 +4,7 @@
 #define NIB_REPORT_SECTIONS_H
 
 #include "report/comparison.h"
+#include "report/input_picture.h"
 #include "report/layer_errors.h"
 
 #include <stdio.h>
@@ -20,9 +21,9 @@ void nib_report_spread(FILE *f, const nib_comparison *c);
 /* The tokens with the largest divergence, in their context. */
 NIB_MUST_USE nib_code nib_report_tokens(FILE *f, const nib_comparison *c, nib_err *err);
 /* Errors of weights by block and role; e[n_models], empty (no roles) where there are none, why[m]
- * says then why. */
+ * says then why; in[n_models], what the base reads at the worst one's place. */
 void nib_report_layers(FILE *f, const nib_comparison *c, const nib_layer_errors *e,
-                       const char *const *why);
+                       const nib_input_picture *in, const char *const *why);
 /* Versions and commands. */
 void nib_report_made(FILE *f, const nib_comparison *c, const char *options);
 

@@ -66,7 +66,7 @@ def check(path, charts):
 
 root, text = check("all.html", {
     "divergence against size": 2, "divergence over tokens": 4, "errors of weights by block and role": 2,
-    "values of all weights before and after": 2, "weights of one block before and after": 2})
+    "values of all weights before and after": 2, "inputs of the worst matrix": 2, "weights of one block before and after": 2})
 for part in ("q8.gguf", '<b>&"q.gguf', "x<y", "noise floor", "1 of 2 models are within all limits",
              "is above --max-kl 0.01", "--text 'x<y=a.txt' --text z=b.txt --protocol llama.cpp --ctx 64 --chunks 2"):
     assert part in text, part
@@ -79,7 +79,7 @@ _, text = check("same.html", {"divergence against size": 1, "divergence over tok
 assert "No token differs" in text and "All weights of the blocks are the base's" in text
 _, text = check("packed.html", {
     "divergence against size": 1, "divergence over tokens": 1, "errors of weights by block and role": 1,
-    "values of all weights before and after": 1, "weights of one block before and after": 1})
+    "values of all weights before and after": 1, "inputs of the worst matrix": 1, "weights of one block before and after": 1})
 assert re.search('Made by {.*"bits" ?: ?4', text), "how the folder was made"
 check("files.html", {"divergence over tokens": 1})
 END
