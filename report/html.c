@@ -63,8 +63,6 @@ void nib_html_token(FILE *f, const char *s, size_t n)
 static const char STYLE[] =
     ":root{color-scheme:light dark;" LIGHT "}\n"
     "@media (prefers-color-scheme:dark){:root{" DARK "}}\n"
-    "@media print{:root{color-scheme:light;" LIGHT "}body{max-width:none}"
-    "figure,tr,.token{break-inside:avoid}.scroll{overflow:visible}table{font-size:8pt}}\n"
     "*{box-sizing:border-box}\n"
     "body{margin:0 auto;padding:1rem;max-width:76rem;background:var(--bg);color:var(--fg);"
     "font:16px/1.5 system-ui,sans-serif;overflow-wrap:break-word}\n"
@@ -77,7 +75,7 @@ static const char STYLE[] =
     "var(--line)}th{color:var(--soft);font-weight:600;vertical-align:bottom}\n"
     "th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--bg);"
     "white-space:normal;min-width:11rem;max-width:22rem}.words{text-align:left;white-space:normal}"
-    "td.words{min-width:13rem}"
+    "td.bad{min-width:11rem}"
     "\n"
     "thead th{white-space:normal}thead tr{border-bottom:2px solid var(--line)}tr.base "
     "td{color:var(--soft)}\n"
@@ -109,7 +107,11 @@ static const char STYLE[] =
     "border-radius:3px}\n"
     "code,pre{font:13px/1.45 ui-monospace,monospace}code{background:var(--card);padding:.05rem "
     ".25rem;border-radius:3px}pre{white-space:pre-wrap;background:var(--card);border:1px solid "
-    "var(--line);padding:.6rem;border-radius:6px}\n";
+    "var(--line);padding:.6rem;border-radius:6px}\n"
+    "@media print{:root{color-scheme:light;" LIGHT "}body{max-width:none}"
+    "figure,tr,.token{break-inside:avoid}h2,h3{break-after:avoid}.scroll{overflow:visible}"
+    "table{font-size:6.5pt}th,td{padding:.1rem .2rem}th:first-child,td:first-child{min-width:6rem;"
+    "position:static}td.bad{min-width:6rem}@page{margin:10mm}}\n";
 
 void nib_html_begin(FILE *f, const char *title)
 {

@@ -49,6 +49,14 @@ static void put_row(FILE *f, const nib_comparison *c, const nib_report_text *t, 
     fputs(m ? "<tr><td>" : "<tr class=\"base\"><td>", f);
     nib_report_name(f, c, m);
     if (strcmp(model->activations, "f32")) fprintf(f, "<br/>activations %s", model->activations);
+    if (t->beyond && m) {
+        fputs(*t->beyond[m] ? "</td><td class=\"words bad\">✘ "
+                            : "</td><td class=\"words good\">✔ kept",
+              f);
+        nib_html_text(f, t->beyond[m]);
+    } else if (t->beyond) {
+        fputs("</td><td>", f);
+    }
     if (model->bytes)
         fprintf(f, "</td><td>%.1f</td><td>%.3f</td><td>%.1f</td>", (double)model->bytes / 1e6,
                 model->bits, nib_report_speed(t, m));
@@ -61,22 +69,15 @@ static void put_row(FILE *f, const nib_comparison *c, const nib_report_text *t, 
                 100 * l->same_top);
     else
         fputs("<td>the base</td><td/><td/>", f);
-    if (t->beyond && m) {
-        fputs(*t->beyond[m] ? "<td class=\"words bad\">✘ " : "<td class=\"words good\">✔ kept", f);
-        nib_html_text(f, t->beyond[m]);
-        fputs("</td>", f);
-    } else if (t->beyond) {
-        fputs("<td/>", f);
-    }
     fputs("</tr>\n", f);
 }
 
 static void put_table(FILE *f, const nib_comparison *c, const nib_report_text *t)
 {
     fprintf(f,
-            "<div class=\"scroll\"><table>\n<thead><tr><th>model</th><th>MB</th><th>bits per "
+            "<div class=\"scroll\"><table>\n<thead><tr><th>model</th>%s<th>MB</th><th>bits per "
             "weight</th><th>tokens/s</th><th>perplexity</th><th>change</th><th>KL divergence</th>"
-            "<th>same top token</th>%s</tr></thead>\n<tbody>\n",
+            "<th>same top token</th></tr></thead>\n<tbody>\n",
             t->beyond ? "<th class=\"words\">limits</th>" : "");
     for (size_t m = 0; m < c->n_models; m++) put_row(f, c, t, m);
     fputs("</tbody>\n</table></div>\n", f);
