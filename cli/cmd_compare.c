@@ -228,13 +228,26 @@ static nib_code check_base(job *j, nib_err *err)
     return nib_kept_prepare(opt.base_file, &j->memory, j->text, j->n_texts, opt.force, err);
 }
 
-/* Reports that cannot be written are told of before the work. */
-static nib_code check_files(nib_err *err)
+/* Reports that cannot be written are told of before the work: they exist, are one and the same, or
+ * are what is read. */
+static nib_code check_files(const job *j, nib_err *err)
 {
-    const char *const path[] = {opt.junit, opt.markdown, opt.report};
-    for (size_t i = 0; i < sizeof path / sizeof path[0]; i++)
-        if (path[i] && !opt.force && nib_file_exists(path[i]))
+    const char *const path[] = {opt.base_file, opt.junit, opt.markdown, opt.report};
+    for (size_t i = 0; i < sizeof path / sizeof path[0]; i++) {
+        if (!path[i]) continue;
+        if (i && !opt.force && nib_file_exists(path[i]))
             return nib_fail(err, NIB_EIO, "%s: exists already; --force replaces it", path[i]);
+        for (size_t k = 0; k < i; k++)
+            if (path[k] && (!strcmp(path[i], path[k]) || nib_file_same(path[i], path[k])))
+                return nib_fail(err, NIB_EINVAL, "%s: two files of that name are asked for",
+                                path[i]);
+        for (size_t m = 0; m < j->n; m++)
+            if (nib_file_same(path[i], j->path[m]))
+                return nib_fail(err, NIB_EINVAL, "%s: one of the models", path[i]);
+        for (size_t t = 0; t < opt.texts.n; t++)
+            if (nib_file_same(path[i], j->text[t].path))
+                return nib_fail(err, NIB_EINVAL, "%s: one of the texts", path[i]);
+    }
     return NIB_OK;
 }
 
@@ -242,10 +255,10 @@ static nib_code compare(job *j, const nib_ctx *ctx, nib_err *err)
 {
     nib_code rc = allocate(j, err);
     if (!rc) rc = nib_named_texts(j->text, &j->memory, &opt.texts, err);
+    if (!rc) rc = check_files(j, err);
     if (!rc) rc = check_base(j, err);
     if (!rc && !opt.texts.n && (!j->kept[0] || nib_file_is_dir(j->path[0])))
         return nib_fail(err, NIB_EINVAL, "compare: --text FILE is missing");
-    if (!rc) rc = check_files(err);
     if (!rc) rc = open_models(j, ctx->log, err);
     for (size_t i = 0; i < j->n_texts && !rc; i++) rc = compare_text(j, i, ctx, err);
     return rc;
