@@ -78,8 +78,8 @@ static bool add_sureness(nib_json *j, const nib_compare_line *l)
         nib_json *bin = nib_json_add_object(list, NULL);
         ok = bin && nib_json_add_num(bin, "from", nib_sure_from[b]) &&
              nib_json_add_num(bin, "tokens", (double)s->n) &&
-             (!s->n || (nib_json_add_num(bin, "kl", s->kl) &&
-                        nib_json_add_num(bin, "same_top", s->same_top)));
+             (!s->n || (nib_json_add_num(bin, "mean_kl", s->kl) &&
+                        nib_json_add_num(bin, "top_share", s->same_top)));
     }
     return ok;
 }

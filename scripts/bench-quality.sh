@@ -38,7 +38,12 @@ quantized() {
 measured() {
     "$nibble" compare "$@" --text "$text" --protocol window --ctx 256 --quiet \
         ${NIB_QUALITY_CHUNKS:+--chunks "$NIB_QUALITY_CHUNKS"} >"$scratch/table"
-    awk 'NR == 1 { print "#", $0 } NR == 3 { print $1, $2 } NR > 3 { print $1, $2, $5, $7, $9, $11, $15 }' "$scratch/table"
+    awk 'NR == 1 { print "#", $0 }
+        $1 == "model" { table = 1; next }
+        $1 == "KL" { table = 2; next }
+        NF && table == 1 { line[++n] = $1 " " $5; if (n > 1) line[n] = line[n] " " $8 " " $10 }
+        NF && table == 2 { k++; line[k + 1] = line[k + 1] " " $2 " " $4 " " $11 }
+        END { for (i = 1; i <= n; i++) print line[i] }' "$scratch/table"
 }
 
 # The table of one type from "METHOD PERPLEXITY CHANGE ERROR KL ERROR SAME" lines; the first is the base.

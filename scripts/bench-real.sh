@@ -95,7 +95,7 @@ one_format() {
     python3 - "$results" "$format" "${todo[@]}" <<'PYTHON'
 import json, sys
 results, format, *methods = sys.argv[1:]
-base, *others = json.load(open(results + "/compared"))["models"]
+base, *others = json.load(open(results + "/compared"))["texts"][0]["models"]
 for method, m in zip(methods, others):
     name = f"{results}/{format}.{method}"
     took = open(name + ".took").read().strip()

@@ -21,9 +21,9 @@ done
 # figure KEY: its value among the model's; of the surest tokens for "sure".
 figure() {
     if [ "$1" = sure ]; then
-        grep -o '{"from":0.9,[^}]*}' json | grep -o '"same_top":[0-9.e-]*'
+        grep -o '{"from":0.9,[^}]*}' json | grep -o '"top_share":[0-9.e-]*'
     else
-        sed 's/"by_sureness":\[[^]]*\]//' json | grep -o "\"$1\":[0-9.e-]*" | tail -n 1
+        grep -o "\"$1\":[0-9.e-]*" json | tail -n 1
     fi | cut -d : -f 2
 }
 near() { awk -v v="$1" -v f="$2" 'BEGIN { printf "%.9g", v * f }'; }

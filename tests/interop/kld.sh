@@ -21,8 +21,8 @@ done
 echo "[$("$nibble" tokenize "$work/f16.gguf" "$work/text" --ids | tr ' ' ,)]" >"$work/tokens"
 node "$build/interop-npm/kld.mjs" $ctx $chunks "$work/tokens" "${files[@]}" >"$work/theirs"
 
-# figure KEY FILE: its values in a comparison's JSON, one a line, without those of the classes of tokens.
-figure() { tr -d '\t\n ' <"$2" | sed 's/"by_sureness":\[[^]]*\]//g' | grep -o "\"$1\":[0-9.e-]*" | cut -d : -f 2; }
+# figure KEY FILE: its values in a comparison's JSON, one a line.
+figure() { tr -d '\t\n ' <"$2" | grep -o "\"$1\":[0-9.e-]*" | cut -d : -f 2; }
 "$nibble" compare "$work/f16.kld" "$work/q8_0.kld" "$work/q4_k_m.kld" --json --quiet >"$work/json"
 paste -d ' ' <(figure kl "$work/json") <(figure kl_max "$work/json") <(figure same_top "$work/json") \
     <(figure nll "$work/json" | tail -n +2) >"$work/ours"
