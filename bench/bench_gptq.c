@@ -151,7 +151,7 @@ static nib_code measure(const layer *y, const nib_codec *c, unsigned sweeps, dou
     nib_code rc = nib_gptq_new(&g, &o, &ctx, err);
     for (int i = 0; i < RUNS && !rc; i++) {
         const double from = nib_now();
-        if ((rc = nib_gptq_prepare(g, y->h, y->cols, 0, err))) break;
+        if ((rc = nib_gptq_prepare(g, y->h, y->cols, 0, NIB_VEC_MAX, err))) break;
         const double middle = nib_now();
         rc = nib_gptq_solve(g, c, y->w, y->rows, y->code, y->param, NULL, err);
         const double end = nib_now();

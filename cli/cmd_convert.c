@@ -190,6 +190,9 @@ static const char *wrong(void)
     const nib_format f = nib_dir_opts_kind(&opt.dir);
     const bool groups = opt.dir.group_size != UINT64_MAX;
     if (!opt.out && !opt.dry_run) return "-o FILE is missing";
+    if (!strcmp(opt.dir.format, "bitsandbytes"))
+        return "--format bitsandbytes: what it holds are no integers that could be carried over; "
+               "'nibble quantize' writes it";
     if (opt.sym && opt.dir.asym) return "--sym and --asym are opposites";
     if (f != NIB_FORMAT_DIR &&
         (opt.dir.bits || groups || opt.sym || opt.dir.asym || opt.dir.checkpoint_format))

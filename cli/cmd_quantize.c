@@ -39,7 +39,7 @@ static const nib_opt rows[] = {
      .target = &opt.dir.format,
      .choices = nib_folder_formats,
      .metavar = "FORMAT",
-     .help = "gguf; folders: gptq, awq, compressed-tensors, safetensors (gguf)"},
+     .help = "gguf; folders: gptq, awq, compressed-tensors ... (gguf)"},
     {.name = "dry-run",
      .letter = 'n',
      .kind = NIB_OPT_FLAG,
@@ -57,7 +57,7 @@ static const nib_opt rows[] = {
      .target = &opt.type,
      .offer = file_type_name,
      .metavar = "TYPE",
-     .help = "q8_0, q4_k_m, iq4_xs, q3_k_m ... (q4_k_m)",
+     .help = "q8_0, q4_k_m, iq4_xs, iq3_s, iq2_m ... (q4_k_m)",
      .heading = "GGUF files"},
     {.name = "output-type",
      .kind = NIB_OPT_STR,
@@ -144,6 +144,9 @@ static nib_code show_result(const nib_job *j, nib_log *log, nib_err *err)
     if (j->result.zero_importance_blocks)
         nib_info(log, "%zu blocks whose importances are all zero were treated as even",
                  j->result.zero_importance_blocks);
+    if (j->result.rows_without_zero)
+        nib_info(log, "%zu rows hold weights of exactly 0, which their format has no value for",
+                 j->result.rows_without_zero);
     nib_debug(log, "%.2f s, %.0f MB of memory at most", j->result.seconds + j->solved.seconds,
               (double)nib_mem_peak() / 1e6);
     if (opt.json) return nib_print_result(&j->plan, &j->result, solved ? &j->solved : NULL, err);

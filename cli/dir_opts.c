@@ -4,11 +4,11 @@
 
 #include <string.h>
 
-enum { USUAL_GROUP = 128, PER_TENSOR = NIB_WIDTH_MAX + 1 };
+enum { USUAL_GROUP = 128, USUAL_BLOCK = 64, PER_TENSOR = NIB_WIDTH_MAX + 1 };
 
-const char *const nib_folder_formats[] = {"gguf",        "gptq", "awq", "compressed-tensors",
-                                          "safetensors", NULL};
-const char *const nib_folder_schemes[] = {"w4a16", "w8a16", "w8a8", NULL};
+const char *const nib_folder_formats[] = {
+    "gguf", "gptq", "awq", "compressed-tensors", "bitsandbytes", "safetensors", NULL};
+const char *const nib_folder_schemes[] = {"w4a16", "w8a16", "w8a8", "nf4", "fp4", "int8", NULL};
 const char *const nib_folder_activations[] = {"dynamic", "minmax", "average", "percentile",
                                               "mse",     "kl",     NULL};
 const char *const nib_folder_scales[] = {"search", "range", NULL};
@@ -50,9 +50,27 @@ static bool is_packed(const nib_dir_opts *o)
     return nib_dir_opts_kind(o) == NIB_FORMAT_DIR;
 }
 
+static bool is_bnb_scheme(const nib_dir_opts *o)
+{
+    return is(o->scheme, "nf4") || is(o->scheme, "fp4") || is(o->scheme, "int8");
+}
+
+static const char *bnb_wrong(const nib_dir_opts *o)
+{
+    if (!is_bnb_scheme(o)) return "--format bitsandbytes needs --scheme nf4, fp4 or int8";
+    if (o->bits || o->asym || o->scales || o->activations || o->ranges || o->desc_act)
+        return "--format bitsandbytes takes --scheme and, with nf4 and fp4, --group-size: the rest "
+               "is "
+               "fixed by its layout";
+    if (is(o->scheme, "int8") ? group_given(o) : group_given(o) && !has_groups(o))
+        return "--group-size: nf4 and fp4 have blocks, int8 whole rows";
+    return NULL;
+}
+
 const char *nib_dir_opts_wrong(const nib_dir_opts *o)
 {
-    const bool compressed = is(o->format, "compressed-tensors");
+    const bool compressed = is(o->format, "compressed-tensors"),
+               bnb = is(o->format, "bitsandbytes");
     const bool any =
         o->scheme || o->bits || group_given(o) || o->asym || o->scales || o->checkpoint_format;
     if (!is_packed(o) && o->desc_act)
@@ -68,8 +86,10 @@ const char *nib_dir_opts_wrong(const nib_dir_opts *o)
         return "--max-shard-size needs --format gptq, awq, compressed-tensors or safetensors";
     if (o->checkpoint_format && !is(o->format, "gptq"))
         return "--checkpoint-format needs --format gptq";
-    if (o->scheme && !compressed) return "--scheme needs --format compressed-tensors";
-    if (compressed && !o->scheme)
+    if (bnb) return bnb_wrong(o);
+    if (o->scheme && !compressed)
+        return "--scheme needs --format compressed-tensors or bitsandbytes";
+    if (compressed && (!o->scheme || is_bnb_scheme(o)))
         return "--format compressed-tensors needs --scheme w4a16, w8a16 or w8a8";
     if (o->activations && !is(o->scheme, "w8a8")) return "--activations needs --scheme w8a8";
     if (o->ranges && !is(o->scheme, "w8a8")) return "--ranges needs --scheme w8a8";
@@ -107,8 +127,20 @@ static nib_packing compressed_layout(const nib_dir_opts *o)
                          .sym = !o->asym};
 }
 
+static nib_packing bnb_layout(const nib_dir_opts *o)
+{
+    if (is(o->scheme, "int8"))
+        return (nib_packing){.kind = NIB_PACKING_BNB8, .bits = 8, .sym = true};
+    return (nib_packing){.kind = NIB_PACKING_BNB4,
+                         .bits = 4,
+                         .group = group_given(o) ? o->group_size : USUAL_BLOCK,
+                         .sym = true,
+                         .fp4 = is(o->scheme, "fp4")};
+}
+
 nib_packing nib_dir_opts_layout(const nib_dir_opts *o)
 {
+    if (is(o->format, "bitsandbytes")) return bnb_layout(o);
     if (is(o->format, "compressed-tensors")) return compressed_layout(o);
     const bool awq = is(o->format, "awq");
     return (nib_packing){.kind = awq ? NIB_PACKING_AWQ : NIB_PACKING_GPTQ,

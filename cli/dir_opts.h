@@ -35,7 +35,7 @@ extern const char *const nib_folder_checkpoint_formats[];
      .target = &(o).scheme,                                                                        \
      .choices = nib_folder_schemes,                                                                \
      .metavar = "S",                                                                               \
-     .help = "compressed-tensors: w4a16, w8a16 or w8a8",                                           \
+     .help = "w4a16, w8a16, w8a8; bitsandbytes: nf4 ...",                                          \
      .heading = "Folders of packed integers"},                                                     \
         {.name = "activations",                                                                    \
          .kind = NIB_OPT_CHOICE,                                                                   \

@@ -70,7 +70,8 @@ nib_code nib_print_result(const nib_plan *p, const nib_quantize_result *r,
     bool ok = j != NULL;
     if (r)
         ok = ok && nib_json_add_num(j, "seconds", r->seconds) &&
-             nib_json_add_num(j, "zero_importance_blocks", (double)r->zero_importance_blocks);
+             nib_json_add_num(j, "zero_importance_blocks", (double)r->zero_importance_blocks) &&
+             nib_json_add_num(j, "rows_without_zero", (double)r->rows_without_zero);
     if (solved) ok = ok && nib_solve_report_json(j, solved);
     return nib_print_json(j, ok, err);
 }

@@ -52,6 +52,8 @@ static const char *method_of(const nib_json *config)
         nib_packing_kind kind;
     } telling[] = {{"config_groups", NIB_PACKING_CT_PACKED},
                    {"zero_point", NIB_PACKING_AWQ},
+                   {"load_in_4bit", NIB_PACKING_BNB4},
+                   {"load_in_8bit", NIB_PACKING_BNB8},
                    {"desc_act", NIB_PACKING_GPTQ}};
     const char *method;
     if (nib_json_str(nib_json_get(config, "quant_method"), &method))
@@ -84,13 +86,11 @@ const char *nib_packed_unknown(const nib_hf_files *side)
 {
     const nib_json *config = nib_hf_files_json(side, "config.json"), *j = config_of(side);
     const char *method = method_of(j);
-    bool bnb = false;
     if (method) return nib_packing_knows(method) ? NULL : method;
     if (nib_json_is_object(nib_json_get(config, "quantization"))) return "mlx";
     if (nib_hf_files_json(side, "hf_quant_config.json")) return "modelopt";
     if (!nib_json_is_object(j)) return NULL;
-    nib_json_bool(nib_json_either(j, "load_in_4bit", "load_in_8bit"), &bnb);
-    return bnb ? "bitsandbytes" : "(no quant_method)";
+    return "(no quant_method)";
 }
 
 /* ---- what a tensor is, by its name ---- */
@@ -100,7 +100,7 @@ const char *nib_packed_unknown(const nib_hf_files *side)
 static size_t is_codes(const nib_tensors *ts, const nib_tensor *t, nib_packing_kind kind)
 {
     size_t n = nib_stem(t->name, nib_packing_suffix(kind, NIB_PART_CODES));
-    if (!n || n > NIB_PACKED_NAME_MAX) return 0;
+    if (!n || n > NIB_PACKED_NAME_MAX || !nib_packing_holds(kind, t->codec->type)) return 0;
     return !t->codec->decode || nib_packed_part(ts, t->name, n, kind, NIB_PART_SCALES) ? n : 0;
 }
 

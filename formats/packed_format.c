@@ -2,22 +2,22 @@
 /* formats/packed_format.c - see packed_format.h: the table of checkpoint formats, and what they
  * share.
  * Tests: tests/formats/test_packed_gptq.c, tests/formats/test_packed_awq.c,
- * tests/formats/test_packed_ct.c. */
+ * tests/formats/test_packed_ct.c, tests/formats/test_packed_bnb.c. */
 #include "formats/packed_format.h"
 
 #include "base/half.h"
 #include "formats/packed_format_impl.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { UNPACK_ROWS = 64, SPAN = 16384 };
 
 static const nib_packing_ops *const ops[NIB_PACKING_KINDS] = {
-    [NIB_PACKING_GPTQ] = &nib_packing_gptq,
-    [NIB_PACKING_AWQ] = &nib_packing_awq,
-    [NIB_PACKING_CT_PACKED] = &nib_packing_ct_packed,
-    [NIB_PACKING_CT_INT] = &nib_packing_ct_int,
+    [NIB_PACKING_GPTQ] = &nib_packing_gptq,           [NIB_PACKING_AWQ] = &nib_packing_awq,
+    [NIB_PACKING_CT_PACKED] = &nib_packing_ct_packed, [NIB_PACKING_CT_INT] = &nib_packing_ct_int,
+    [NIB_PACKING_BNB4] = &nib_packing_bnb4,           [NIB_PACKING_BNB8] = &nib_packing_bnb8,
 };
 
 const nib_packing_ops *nib_packing_ops_of(nib_packing_kind kind)
@@ -29,7 +29,7 @@ bool nib_packing_same(const nib_packing *a, const nib_packing *b)
 {
     return a->kind == b->kind && a->bits == b->bits && a->group == b->group &&
            a->per_tensor == b->per_tensor && a->sym == b->sym && a->desc_act == b->desc_act &&
-           a->v2 == b->v2 && a->act == b->act && a->act_sym == b->act_sym;
+           a->v2 == b->v2 && a->fp4 == b->fp4 && a->act == b->act && a->act_sym == b->act_sym;
 }
 
 /* ---- layers ---- */
@@ -82,7 +82,16 @@ nib_int_codec nib_packing_codec(const nib_packed_parts *l)
     c.codec.scale_type = f->scale_type;
     c.codec.per_tensor = f->per_tensor;
     c.zero_min = f->kind == NIB_PACKING_GPTQ && !f->v2;
+    if (ops[f->kind]->grid_of) ops[f->kind]->grid_of(&c.codec, f);
     return c;
+}
+
+char *nib_packing_name(char *buf, size_t n, const nib_packing *f)
+{
+    if (f->kind != NIB_PACKING_BNB4)
+        return nib_int_codec_name(buf, n, f->bits, f->group, f->per_tensor);
+    snprintf(buf, n, "%s-g%llu", f->fp4 ? "fp4" : "nf4", (unsigned long long)f->group);
+    return buf;
 }
 
 /* ---- fields ---- */
@@ -259,6 +268,10 @@ void nib_packing_decode(float *dst, const nib_packed_parts *l, const nib_packing
                         const uint32_t *g_idx)
 {
     const size_t in = (size_t)l->in, groups = (size_t)l->groups, group = (size_t)l->group;
+    if (ops[l->format.kind]->decode) {
+        ops[l->format.kind]->decode(dst, l, r);
+        return;
+    }
     for (size_t i = 0; i < r->n; i++) {
         const uint8_t *code = r->code + i * in;
         const float *scale = r->scale + i * groups;
@@ -323,9 +336,25 @@ nib_act_quant nib_packing_act(const nib_packed_parts *l, const uint8_t *packed)
 
 /* ---- folders ---- */
 
+bool nib_packing_holds(nib_packing_kind kind, nib_type codes)
+{
+    return ops[kind]->codes == NIB_F32 || ops[kind]->codes == codes;
+}
+
 const char *nib_packing_suffix(nib_packing_kind kind, nib_part_role role)
 {
     return ops[kind]->suffix[role];
+}
+
+bool nib_packing_is_integers(nib_packing_kind kind)
+{
+    return !ops[kind]->decode;
+}
+
+nib_code nib_packing_state(nib_packing *f, uint64_t *out, uint64_t *in, const char *text, size_t n,
+                           nib_err *err)
+{
+    return ops[f->kind]->state(f, out, in, text, n, err);
 }
 
 bool nib_packing_measure(const nib_packing *f, const uint64_t shape[2], uint64_t *out, uint64_t *in)

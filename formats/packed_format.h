@@ -22,6 +22,8 @@ typedef enum {
     NIB_PACKING_AWQ,
     NIB_PACKING_CT_PACKED, /* compressed-tensors: pack-quantized, integers of weights only */
     NIB_PACKING_CT_INT,    /* compressed-tensors: int-quantized, 8-bit weights and inputs  */
+    NIB_PACKING_BNB4,      /* bitsandbytes: NF4 and FP4                                     */
+    NIB_PACKING_BNB8,      /* bitsandbytes: LLM.int8                                         */
     NIB_PACKING_KINDS,
 } nib_packing_kind;
 
@@ -37,6 +39,9 @@ typedef struct {
     nib_type scale_type; /* F16, BF16 or F32 */
     nib_act_scheme act;  /* of CT_INT */
     bool act_sym;
+    bool fp4, nested; /* of BNB4: FP4's codes, not NF4's; scales are quantized too, and ...      */
+    float nested_offset;  /* this is added to them  */
+    uint32_t state_bytes; /* of BNB4: of the text that says so */
 } nib_packing;
 
 /* Do they say the same, but for the dtype of the scales? */
@@ -51,6 +56,12 @@ typedef enum {
     NIB_PART_SHAPE,       /* I64 [2]: out, in                        */
     NIB_PART_INPUT_SCALE, /* [1]: the range of all inputs            */
     NIB_PART_INPUT_ZERO,  /* I8 [1] */
+    NIB_PART_MAP,         /* F32: what codes stand for                          */
+    NIB_PART_NESTED,      /* F32: scales of the scales, and ...                 */
+    NIB_PART_NESTED_MAP,  /* F32: what their codes stand for                    */
+    NIB_PART_STATE_NF4,   /* U8: a text with shape and blocks; for NF4, ...     */
+    NIB_PART_STATE_FP4,   /* for FP4                                            */
+    NIB_PART_ORDER,       /* U8: 0 where rows lie as rows; may be missing       */
     NIB_PART_ROLES,
 } nib_part_role;
 
@@ -69,7 +80,8 @@ typedef struct {
     uint64_t out, in, group, groups; /* group: columns, at most `in` */
     size_t n_parts;
     nib_packing_part part[NIB_PART_ROLES];
-    uint64_t bytes; /* of all parts */
+    uint64_t bytes;                         /* of all parts */
+    const float *map, *nested, *nested_map; /* those parts, once they were read; borrowed */
 } nib_packed_parts;
 
 /* The dtype of the scales of a weight that was stored as `weight`. */
@@ -80,6 +92,9 @@ NIB_MUST_USE nib_code nib_packing_make(nib_packed_parts *l, const nib_packing *f
 /* The number format whose codes and parameters nib_packing_pack() takes, scales rounded as they
  * will be stored. Its name is "int". */
 nib_int_codec nib_packing_codec(const nib_packed_parts *l);
+
+/* "int4-g128", "nf4-g64"; returns buf. */
+char *nib_packing_name(char *buf, size_t n, const nib_packing *f);
 
 /* What is packed. */
 typedef struct {
@@ -128,6 +143,9 @@ NIB_MUST_USE nib_code nib_packing_settle(nib_packed_parts *l, bool *changed,
                                          const nib_packing_from *from, nib_err *err);
 /* Work memory of nib_packing_read() for n rows, in bytes; false: no size_t. */
 NIB_MUST_USE bool nib_packing_read_bytes(const nib_packed_parts *l, uint64_t n, size_t *bytes);
+/* Is it what nib_packing_read() says, integers with zero points? Otherwise only values are there.
+ */
+bool nib_packing_is_integers(nib_packing_kind kind);
 /* Their exact values into dst[n][in]. g_idx[in], each below l->groups, or NULL: groups are of
  * neighbouring columns. */
 void nib_packing_decode(float *dst, const nib_packed_parts *l, const nib_packing_rows *r,
@@ -135,6 +153,13 @@ void nib_packing_decode(float *dst, const nib_packed_parts *l, const nib_packing
 
 /* ---- the parts of a folder ---- */
 
+/* What the text in part STATE_NF4 or STATE_FP4 of a layer says, into *f and the size of the weight;
+ * f->fp4 is set. */
+NIB_MUST_USE nib_code nib_packing_state(nib_packing *f, uint64_t *out, uint64_t *in,
+                                        const char *text, size_t n, nib_err *err);
+
+/* Can codes of layers of this kind have that dtype? */
+bool nib_packing_holds(nib_packing_kind kind, nib_type codes);
 /* Suffix of that part in layers of this kind; NULL: they never have it. */
 const char *nib_packing_suffix(nib_packing_kind kind, nib_part_role role);
 /* The size of the weight whose codes have this shape; false: none has. Where there is a part

@@ -18,12 +18,18 @@ typedef struct {
     bool config_twice;
     const char *const *suffix; /* [NIB_PART_ROLES] */
     const unsigned char *bits; /* that layers can have, ascending, then 0 */
+    nib_type codes; /* of the part CODES, where its suffix alone does not tell; F32: it does */
     const char *uniform;
     nib_type (*scale_type)(nib_type weight);
     /* Check the format and add the parts; format, out, in, group and groups are set. */
     nib_code (*make)(nib_packed_parts *l, nib_err *err);
     bool (*measure)(const nib_packing *f, const uint64_t shape[2], uint64_t *out, uint64_t *in);
+    /* See nib_packing_state(); NULL: no text. */
+    nib_code (*state)(nib_packing *f, uint64_t *out, uint64_t *in, const char *text, size_t n,
+                      nib_err *err);
     nib_int_grid grid;
+    /* Levels of codes that are no integers, and how scales are found; NULL: they are. */
+    void (*grid_of)(nib_codec *c, const nib_packing *f);
     /* Into zeroed bytes. */
     nib_code (*pack)(uint8_t *dst, const nib_packed_parts *l, const nib_packing_values *v,
                      nib_err *err);
@@ -31,6 +37,8 @@ typedef struct {
      * other. */
     nib_code (*read)(nib_packing_rows *r, const nib_packed_parts *l, const nib_packing_from *from,
                      size_t row, nib_err *err);
+    /* Values of rows whose codes are no integers; NULL: they are. */
+    void (*decode)(float *dst, const nib_packed_parts *l, const nib_packing_rows *r);
     /* NULL: the format has one version. */
     nib_code (*settle)(nib_packed_parts *l, bool *changed, const nib_packing_from *from,
                        nib_err *err);
@@ -39,7 +47,7 @@ typedef struct {
 } nib_packing_ops;
 
 extern const nib_packing_ops nib_packing_gptq, nib_packing_awq, nib_packing_ct_packed,
-    nib_packing_ct_int;
+    nib_packing_ct_int, nib_packing_bnb4, nib_packing_bnb8;
 const nib_packing_ops *nib_packing_ops_of(nib_packing_kind kind);
 
 /* Add a part after the others; n_dims 1 or 2. */

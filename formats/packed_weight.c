@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { STATE_MAX = 4096 }; /* bytes of the text about a weight, some 200 in practice */
+
 /* ---- the parts ---- */
 
 const nib_tensor *nib_packed_part(const nib_tensors *ts, const char *name, size_t n,
@@ -30,6 +32,8 @@ static bool type_fits(const nib_packing_part *p, nib_type t)
 {
     switch (p->role) {
     case NIB_PART_SCALES:
+        if (p->type == NIB_U8) return t == NIB_U8; /* codes of scales */
+        return t == NIB_F16 || t == NIB_BF16 || t == NIB_F32;
     case NIB_PART_INPUT_SCALE: return t == NIB_F16 || t == NIB_BF16 || t == NIB_F32;
     case NIB_PART_SHAPE: return t == NIB_I64 || t == NIB_I32;
     case NIB_PART_INPUT_ZERO: return t == NIB_I8 || t == NIB_I32;
@@ -56,6 +60,7 @@ static nib_code check_part(const nib_tensor *t, const nib_packing_part *p, nib_e
 static nib_code scale_type(nib_packing *f, const nib_tensor *scales, nib_err *err)
 {
     nib_type t = scales ? scales->codec->type : f->scale_type;
+    if (f->scale_type == NIB_U8) return NIB_OK;
     if (t != NIB_F16 && t != NIB_BF16 && t != NIB_F32)
         return nib_fail(err, NIB_EFORMAT,
                         "tensor '%.200s': dtype is %s, should be f16, bf16 or f32", scales->name,
@@ -117,11 +122,35 @@ static nib_code read_shape(uint64_t out, uint64_t *in, const nib_packed_from *fr
     return NIB_OK;
 }
 
+/* Where a text says how the weight is packed, and its shape. */
+static nib_code read_state(nib_packing *f, uint64_t *out, uint64_t *in, const nib_packed_from *from,
+                           const nib_tensor *q, size_t n, nib_err *err)
+{
+    char text[STATE_MAX];
+    const nib_tensor *t = nib_packed_part(from->parts, q->name, n, f->kind, NIB_PART_STATE_NF4);
+    if (!t) {
+        t = nib_packed_part(from->parts, q->name, n, f->kind, NIB_PART_STATE_FP4);
+        f->fp4 = true;
+    }
+    if (!t) return nib_packed_missing(q, n, nib_packing_suffix(f->kind, NIB_PART_STATE_NF4), err);
+    if (t->codec->type != NIB_U8 || t->n_dims != 1 || t->bytes > STATE_MAX)
+        return nib_fail(err, NIB_EFORMAT,
+                        "tensor '%.200s': should be a text of at most %d bytes in u8", t->name,
+                        STATE_MAX);
+    nib_code rc = nib_file_read(&from->file[t->file], t->offset, text, (size_t)t->bytes, err);
+    if (rc) return rc;
+    if (!(rc = nib_packing_state(f, out, in, text, (size_t)t->bytes, err))) return NIB_OK;
+    err->code = NIB_EFORMAT;
+    nib_wrap(err, "tensor '%.200s'", t->name);
+    return NIB_EFORMAT;
+}
+
 /* The codes' own shape says how large the weight is. */
 static nib_code measure(nib_packed *p, const nib_packed_from *from, const nib_packing *f,
                         const nib_tensor *q, size_t n, nib_err *err)
 {
     uint64_t out = 0, in = 0;
+    nib_packing own = *f;
     const char *shape = nib_packing_suffix(f->kind, NIB_PART_SHAPE);
     if (q->n_dims != 2 || !nib_packing_measure(f, q->shape, &out, &in))
         return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': no shape of %u-bit codes", q->name,
@@ -132,7 +161,11 @@ static nib_code measure(nib_packed *p, const nib_packed_from *from, const nib_pa
         nib_code rc = read_shape(out, &in, from, t, 32 / f->bits, err);
         if (rc) return rc;
     }
-    if (!nib_packing_make(&p->l, f, out, in, err)) return NIB_OK;
+    if (nib_packing_suffix(f->kind, NIB_PART_STATE_NF4)) {
+        nib_code rc = read_state(&own, &out, &in, from, q, n, err);
+        if (rc) return rc;
+    }
+    if (!nib_packing_make(&p->l, &own, out, in, err)) return NIB_OK;
     err->code = NIB_EFORMAT;
     nib_wrap(err, "tensor '%.200s'", q->name);
     return NIB_EFORMAT;
@@ -163,11 +196,30 @@ static nib_code read_input_zero(nib_packed *p, const nib_packed_from *from, cons
                     (long long)zero);
 }
 
+/* All numbers of a part of F32. */
+static nib_code read_floats(const float **out, const nib_packed_from *from, const nib_tensor *t,
+                            nib_err *err)
+{
+    const size_t n = (size_t)t->bytes / sizeof **out;
+    float *x = nib_arena_alloc(from->memory, n, sizeof *x, sizeof *x);
+    if (!x) return nib_fail_nomem(err, "tables of a weight");
+    nib_code rc = nib_file_read(&from->file[t->file], t->offset, x, n * sizeof *x, err);
+    for (size_t i = 0; i < n && !rc; i++)
+        if (!isfinite(x[i]))
+            rc =
+                nib_fail(err, NIB_EFORMAT, "tensor '%.200s': number %zu is not finite", t->name, i);
+    *out = x;
+    return rc;
+}
+
 /* What of a part is kept. */
 static nib_code read_part_of(nib_packed *p, const nib_packed_from *from, const nib_tensor *t,
                              nib_part_role role, nib_err *err)
 {
     switch (role) {
+    case NIB_PART_MAP: return read_floats(&p->l.map, from, t, err);
+    case NIB_PART_NESTED: return read_floats(&p->l.nested, from, t, err);
+    case NIB_PART_NESTED_MAP: return read_floats(&p->l.nested_map, from, t, err);
     case NIB_PART_G_IDX: return read_g_idx(p, from, t, err);
     case NIB_PART_INPUT_SCALE: return read_input_scale(p, from, t, err);
     case NIB_PART_INPUT_ZERO: return read_input_zero(p, from, t, err);
@@ -201,6 +253,16 @@ static nib_code check_neutral(const nib_packed *p, const nib_packed_from *from, 
                     t->name);
 }
 
+/* LLM.int8 once had orders for single graphics cards. */
+static nib_code check_order(const nib_packed_from *from, const nib_tensor *t, nib_err *err)
+{
+    uint8_t order = 255;
+    nib_code rc =
+        t->bytes == 1 ? nib_file_read(&from->file[t->file], t->offset, &order, 1, err) : NIB_OK;
+    if (rc || !order) return rc;
+    return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': should be 0, codes in rows", t->name);
+}
+
 /* A part that the configuration does not speak of would be lost, unless it says nothing. */
 static nib_code refuse_others(const nib_packed *p, const nib_packed_from *from, const nib_tensor *q,
                               size_t n, nib_err *err)
@@ -211,6 +273,11 @@ static nib_code refuse_others(const nib_packed *p, const nib_packed_from *from, 
         bool used = !t;
         for (size_t i = 0; i < p->l.n_parts; i++) used |= p->part[i] == t;
         if (used) continue;
+        if (role == NIB_PART_ORDER) {
+            nib_code rc = check_order(from, t, err);
+            if (rc) return rc;
+            continue;
+        }
         if (role != NIB_PART_ZEROS && role != NIB_PART_INPUT_ZERO)
             return nib_fail(err, NIB_EFORMAT,
                             "tensor '%.200s' is there, but quantization_config says that it is "
@@ -226,7 +293,7 @@ static nib_code name_codec(nib_packed *p, const nib_packed_from *from, nib_err *
 {
     const nib_packing *f = &p->l.format;
     char name[32];
-    nib_int_codec_name(name, sizeof name, f->bits, f->group, f->per_tensor);
+    nib_packing_name(name, sizeof name, f);
     p->codec = nib_packing_codec(&p->l).codec;
     p->codec.fit = NULL; /* that of an integer codec needs the whole of it */
     p->codec.name = nib_arena_str(from->memory, name, strlen(name));

@@ -391,6 +391,7 @@ bool nib_tensor_ints(const nib_tensor *t, nib_int_groups *g)
     const nib_codec *c = t->codec;
     const uint64_t cols = nib_tensor_cols(t);
     if (t->n_parts || t->row_step || t->plus != 0 || t->times != 0) return false;
+    if (t->packed && !nib_packing_is_integers(t->packed->l.format.kind)) return false;
     if (t->packed) {
         const nib_packed_parts *l = &t->packed->l;
         *g = (nib_int_groups){l->group, l->groups, t->packed->g_idx, &l->format};

@@ -80,7 +80,7 @@ void nib_source_close(nib_source *s); /* accepts NULL */
 
 nib_source_kind nib_source_get_kind(const nib_source *s);
 /* Folders whose configuration says that they are quantized by a method that is not known here: its
- * name ("fp8", "bitsandbytes"); else NULL. Their tensors are listed as they lie. */
+ * name ("fp8", "hqq"); else NULL. Their tensors are listed as they lie. */
 const char *nib_source_unknown_method(const nib_source *s);
 /* Packed layers that are read as another version of their format than the configuration says,
  * because their numbers leave no doubt (GPTQ's symmetric zero points). */

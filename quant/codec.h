@@ -12,14 +12,19 @@
  * Laws, tested for every row of the table: decode(pack(param, codes)) gives exactly the values
  * that round reported; rounding is deterministic and needs nothing but the parameters.
  *
- * A block is `tile_rows` x `block` weights that share parameters; all formats so far have
- * tile_rows = 1 and lie along a row. Rows are whole numbers of blocks.
+ * A block is `block` weights of a row that share parameters. Rows are whole numbers of blocks.
+ *
+ * In most formats a weight takes any code. Where codes come from a codebook of vectors (`points`),
+ * those of `vec` neighbours must be one of its points: such weights are rounded together, in a
+ * metric that the solver has of them. Codes stay one for each weight, so that what only looks at
+ * values needs not know.
  *
  * Sources: ggml's block formats (GGUF), binary16/bfloat16/OCP FP8 for the float types. */
 #ifndef NIB_QUANT_CODEC_H
 #define NIB_QUANT_CODEC_H
 
 #include "base/err.h"
+#include "quant/points.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -63,6 +68,19 @@ typedef enum {
     NIB_Q6_K,
     NIB_IQ4_NL,
     NIB_IQ4_XS,
+    NIB_IQ3_S,
+    NIB_IQ3_XXS,
+    NIB_IQ2_S,
+    NIB_IQ2_XS,
+    NIB_IQ2_XXS,
+    NIB_IQ1_M,
+    NIB_IQ1_S,
+    NIB_TQ2_0,
+    NIB_TQ1_0,
+    NIB_MXFP4,
+    NIB_NVFP4,
+    NIB_Q2_0,
+    NIB_Q1_0,
     /* integer groups (codec_int.h); here only to be named and counted */
     NIB_INT2,
     NIB_INT3,
@@ -74,6 +92,7 @@ typedef enum {
 enum {
     NIB_BLOCK_MAX = 256, /* weights in a block, of any codec     */
     NIB_SUB_MAX = 16,    /* sub-blocks in a block, of any codec  */
+    NIB_VEC_MAX = 8,     /* weights rounded together             */
 };
 
 /* Fitted parameters of one block; one shape serves all formats, so that a method that changes
@@ -81,8 +100,9 @@ enum {
  *
  *     value = (D * (level - zero)) - B,   D = d * sc[s],   B = dmin * mn[s]
  *
- * every operation rounded to f32, level = level0 + code or codebook[code] (see nib_codec). d and
- * dmin are as they are stored (rounded to f16, in GGUF). Formats without sub-scales have sc = 1;
+ * every operation rounded to f32, level = level0 + code or codebook[code] (see nib_codec). Formats
+ * with sc_level have that of sc[s] in place of sc[s]. d and dmin are as they are stored (rounded to
+ * f16, in most of GGUF's). Formats without sub-scales have sc = 1;
  * without minimum dmin = 0 and mn = 0; q4_1 and q5_1 have dmin = -m, mn = 1. zero is 0 in GGUF's
  * formats.
  */
@@ -106,28 +126,34 @@ typedef struct nib_codec {
     const char *name;     /* lower case, as the user types it: "q4_k"                  */
     uint32_t block;       /* weights per block along the row                           */
     uint32_t bytes;       /* bytes per packed block                                    */
-    uint32_t tile_rows;   /* rows that share one block's parameters                    */
     bool quantized;       /* block format, as opposed to a plain number                */
     bool uses_importance; /* fit and encode look at importances                        */
     bool per_tensor;      /* all blocks of a matrix have the same parameters, found from its  */
                           /* extremes: nobody changes those of one                            */
+    bool fixed_d;         /* d is a constant of the format or of the tensor, 1 where fit()    */
+                          /* gives it; only sub-scales are a block's                          */
 
     /* The grid of quantized formats (see nib_block_param). */
-    uint32_t sub;           /* columns per sub-block; block / sub <= NIB_SUB_MAX              */
-    uint16_t n_codes;       /* codes are 0 .. n_codes-1, at most 256                          */
-    int16_t level0;         /* level = level0 + code, where there is no codebook              */
-    const int8_t *codebook; /* [n_codes] ascending levels; NULL: integers                     */
-    int16_t sc_min, sc_max; /* range of sc[]; both 1 = no sub-scales                          */
-    int16_t mn_max;         /* range of mn[] is 0 .. mn_max; 0 = no minimum; 1 = own minimum  */
-                            /* per block of either sign (q4_1, q5_1)                          */
-    nib_type scale_type;    /* what d and dmin are stored as: f16 in GGUF, bf16, f32          */
+    uint32_t sub;             /* columns per sub-block; block / sub <= NIB_SUB_MAX              */
+    uint16_t n_codes;         /* codes are 0 .. n_codes-1, at most 256                          */
+    int16_t level0;           /* level = level0 + code, where there is no codebook              */
+    const float *codebook;    /* [n_codes] ascending levels; NULL: integers                     */
+    int16_t sc_min, sc_max;   /* range of sc[]; both 1 = no sub-scales                          */
+    const float *sc_level;    /* [sc_max + 1] what sc[] stand for; NULL: themselves             */
+    int16_t mn_max;           /* range of mn[] is 0 .. mn_max; 0 = no minimum; 1 = own minimum  */
+                              /* per block of either sign (q4_1, q5_1)                          */
+    nib_type scale_type;      /* what d and dmin are stored as: f16 in GGUF, bf16, f32, f8_e8m0 */
+    uint32_t vec;             /* weights rounded together, at most NIB_VEC_MAX; 0: each alone   */
+    const nib_points *points; /* vec > 0: the codes that they may have together            */
+    nib_points_sign points_sign; /* and what goes with a point                                */
 
     /* Parameters of n blocks that share their importances, in[i].imp. Where every importance is 0
      * they count as equal. Many blocks at once are many times as fast; the parameters are the same
      * for any number of them and every mask. */
     void (*fit)(const struct nib_codec *c, nib_block_param *p, const nib_fit_in *in, size_t n,
                 unsigned cpu);
-    /* One block: codes and parameters <-> bytes. pack(unpack(x)) = x where x came from pack. */
+    /* One block: codes and parameters <-> bytes. pack(unpack(x)) = x where x came from pack. unpack
+     * is there where codes may be wanted without their values: not for points and 4-bit floats. */
     void (*pack)(uint8_t *dst, const nib_block_param *p, const uint8_t *code);
     void (*unpack)(nib_block_param *p, uint8_t *code, const uint8_t *src);
 
@@ -151,13 +177,29 @@ const nib_codec *nib_codec_get(nib_type type);
 /* By name, without regard to case ("Q4_K"); NULL when unknown. */
 const nib_codec *nib_codec_find(const char *name);
 
+/* fit() for a format with a codebook and a scale for each block, whose weights' importances are as
+ * they are: without, the largest magnitude becomes the largest level; with, scales from above that
+ * down are tried for the least weighted error. */
+void nib_levels_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in, size_t n,
+                    unsigned cpu);
+
+/* What sub-scale code sc stands for. */
+static inline float nib_codec_sub_scale(const nib_codec *c, int sc)
+{
+    return c->sc_level ? c->sc_level[sc] : (float)sc;
+}
+
+/* Is 0 a value of the format whatever the scale is? */
+bool nib_codec_has_zero(const nib_codec *c);
+
 /* Round n weights, columns i..i+n-1 of a block, under fitted parameters: codes, and the exact f32
- * values that decode() will give for them. Nearest representable value; one function serves all
- * formats. */
+ * values that decode() will give for them. Nearest representable value, or point of values; one
+ * function serves all formats. i and n are multiples of `vec`. */
 void nib_codec_round(const nib_codec *c, const nib_block_param *p, size_t i, size_t n,
                      const float *w, uint8_t *code, float *value);
 
-/* A scale as it will be after it was stored as f32, f16 or bf16; it may become infinite. */
+/* A scale as it will be after it was stored as f32, f16, bf16 or f8_e8m0 (the power of two that is
+ * nearest by ratio, MXFP4's 2^-128 .. 2^126); it may become infinite. */
 float nib_scale_stored(nib_type type, float scale);
 
 /* Bytes of a packed row of `cols` weights. False when cols is no multiple of the block, or on

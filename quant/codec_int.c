@@ -205,7 +205,6 @@ nib_int_codec nib_int_codec_make(unsigned bits, size_t group, bool sym)
                   .name = "int",
                   .block = (uint32_t)group,
                   .sub = (uint32_t)group,
-                  .tile_rows = 1,
                   .quantized = true,
                   .n_codes = (uint16_t)(1u << bits),
                   .sc_min = 1,

@@ -4,8 +4,9 @@
  * With e = w - q the error of a row is e' H e. Moving e by a step s changes it by s'Hs + 2 s'g,
  * g = H e, exactly. A sweep goes through the sub-blocks in order; in each it
  *   - tries the current grid and its neighbours (scale and minimum codes one step away; for formats
- *     with a scale of their own per block, a little larger and smaller): under each, one pass in
- *     which every column takes the code that is best given all other columns;
+ *     with a scale of their own per block, a little larger and smaller; the other shift): under
+ *     each, one pass in which every column, or vector of columns, takes the code that is best given
+ *     all others;
  *   - keeps the grid with the largest decrease, in every row for itself;
  * and before a block's sub-blocks it refits the super-scales d and dmin by least squares. Every
  * step is accepted by its exact decrease, so the error never grows. g is computed where it is
@@ -40,9 +41,11 @@ void nib_chunk_grid(const nib_chunk *ch, size_t s, nib_lane_grid *grid)
 {
     size_t b = s * ch->codec->sub / ch->codec->block;
     for (int l = 0; l < L; l++) {
-        grid->scale[l] = ch->d[b * L + l] * ch->sc[s * L + l];
+        const float sc = ch->sc[s * L + l];
+        grid->scale[l] = ch->d[b * L + l] * nib_codec_sub_scale(ch->codec, (int)sc);
         grid->offset[l] = ch->dmin[b * L + l] * ch->mn[s * L + l];
         grid->zero[l] = ch->zero[b * L + l];
+        grid->minus[l] = ch->codec->points_sign == NIB_SHIFT_SUB && sc >= NIB_SHIFT_BIT;
     }
 }
 
@@ -56,6 +59,29 @@ static float clampf(float x, float lo, float hi)
     return x < lo ? lo : x > hi ? hi : x;
 }
 
+/* A scale code `by` steps away. With shifts, bit 3 is one, and stays. */
+static float next_scale(const nib_codec *c, float sc, float by)
+{
+    if (c->points_sign != NIB_SHIFT_SUB || !c->vec) return clampf(sc + by, c->sc_min, c->sc_max);
+    const float shift = sc >= NIB_SHIFT_BIT ? NIB_SHIFT_BIT : 0;
+    return shift + clampf(sc - shift + by, 0, NIB_SHIFT_BIT - 1);
+}
+
+/* A free scale that is a little larger (by = 1) or smaller. */
+static float next_free_scale(const nib_codec *c, float d, float by, float step)
+{
+    if (c->scale_type == NIB_F8_E8M0) return nib_scale_stored(c->scale_type, d * exp2f(by));
+    return nib_scale_stored(c->scale_type, d * (1 + by * step));
+}
+
+/* How many candidates there are. */
+static int n_candidates(const nib_codec *c)
+{
+    if (c->per_tensor) return 1;
+    if (c->vec && c->points_sign == NIB_SHIFT_SUB) return 4;
+    return c->mn_max ? CANDIDATES : 3;
+}
+
 /* Candidate t of sub-block s: false when there are no more. step: relative change of free scales.
  */
 static bool candidate(const nib_chunk *ch, size_t s, int t, float step, trial *p)
@@ -64,7 +90,7 @@ static bool candidate(const nib_chunk *ch, size_t s, int t, float step, trial *p
     const bool own_scale = c->sc_min == c->sc_max, has_min = c->mn_max > 0;
     static const int move[CANDIDATES][2] = {{0, 0}, {1, 0},   {-1, 0}, {0, 1}, {0, -1},
                                             {1, 1}, {-1, -1}, {1, -1}, {-1, 1}};
-    if (t >= (c->per_tensor ? 1 : has_min ? CANDIDATES : 3)) return false;
+    if (t >= n_candidates(c)) return false;
     size_t b = s * c->sub / c->block;
     float ds = (float)move[t][0], dm = (float)move[t][1];
     for (int l = 0; l < L; l++) {
@@ -72,9 +98,11 @@ static bool candidate(const nib_chunk *ch, size_t s, int t, float step, trial *p
         float sc = ch->sc[s * L + l], mn = ch->mn[s * L + l];
         if (own_scale) {
             if (has_min) dmin = nib_scale_stored(c->scale_type, dmin + dm * step * 4 * d);
-            d = nib_scale_stored(c->scale_type, d * (1 + ds * step));
+            d = next_free_scale(c, d, ds, step);
+        } else if (!has_min && t == 3) { /* the other shift */
+            sc += sc >= NIB_SHIFT_BIT ? -NIB_SHIFT_BIT : NIB_SHIFT_BIT;
         } else {
-            sc = clampf(sc + ds, c->sc_min, c->sc_max);
+            sc = next_scale(c, sc, ds);
             if (has_min) mn = clampf(mn + dm, 0, c->mn_max);
         }
         p->d[l] = d, p->dmin[l] = dmin, p->sc[l] = sc, p->mn[l] = mn;
@@ -83,12 +111,13 @@ static bool candidate(const nib_chunk *ch, size_t s, int t, float step, trial *p
     return true;
 }
 
-static void trial_grid(const trial *p, nib_lane_grid *grid)
+static void trial_grid(const nib_codec *c, const trial *p, nib_lane_grid *grid)
 {
     for (int l = 0; l < L; l++) {
-        grid->scale[l] = p->d[l] * p->sc[l];
+        grid->scale[l] = p->d[l] * nib_codec_sub_scale(c, (int)p->sc[l]);
         grid->offset[l] = p->dmin[l] * p->mn[l];
         grid->zero[l] = p->zero[l];
+        grid->minus[l] = c->points_sign == NIB_SHIFT_SUB && p->sc[l] >= NIB_SHIFT_BIT;
     }
 }
 
@@ -164,9 +193,15 @@ static void improve_sub(nib_chunk *ch, const stretch *st, size_t s, float step, 
 
     for (int l = 0; l < L; l++) best.gain[l] = -INFINITY;
     for (int t = 0; candidate(ch, s, t, step, &o.param); t++) {
-        trial_grid(&o.param, &grid);
-        ch->k->descend(&ch->levels, &grid, n, ch->h + j0 * ch->cols + j0, ch->cols, ch->q + j0 * L,
-                       st->g + at, o.value, move, o.code, o.gain);
+        const float *h = ch->h + j0 * ch->cols + j0, *from = ch->q + j0 * L;
+        trial_grid(ch->codec, &o.param, &grid);
+        if (ch->codec->vec)
+            ch->k->descend_points(ch->codec, &grid, n, h, ch->cols, from,
+                                  t ? NULL : ch->code + j0 * L, st->g + at, o.value, move, o.code,
+                                  o.gain);
+        else
+            ch->k->descend(&ch->levels, &grid, n, h, ch->cols, from, st->g + at, o.value, move,
+                           o.code, o.gain);
         keep_better(n, &o, &best);
     }
     take_values(ch, j0, n, best.value, st->move + at);
@@ -197,7 +232,8 @@ static void super_directions(const nib_chunk *ch, size_t b, float *u, float *v)
         const size_t col = b * c->block + i, s = col / c->sub;
         for (size_t l = 0; l < L; l++) {
             float level = level_of(ch, ch->code[col * L + l]);
-            u[i * L + l] = ch->sc[s * L + l] * (level - ch->zero[b * L + l]);
+            u[i * L + l] =
+                nib_codec_sub_scale(c, (int)ch->sc[s * L + l]) * (level - ch->zero[b * L + l]);
             v[i * L + l] = -ch->mn[s * L + l];
         }
     }
@@ -298,7 +334,7 @@ static void improve_block(nib_chunk *ch, const stretch *st, size_t b, float step
     const nib_codec *c = ch->codec;
     const size_t n = c->block, j0 = b * n;
     catch_up(ch, st, j0, n, st->i1, j0);
-    const float *refit = c->per_tensor ? NULL : refit_super(ch, st, b, gained);
+    const float *refit = c->per_tensor || c->fixed_d ? NULL : refit_super(ch, st, b, gained);
     for (size_t j = j0; j < j0 + n; j += c->sub) {
         catch_up(ch, st, j, c->sub, j0, j);
         improve_sub(ch, st, j / c->sub, step, gained);

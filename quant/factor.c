@@ -5,6 +5,7 @@
 #include "base/par.h"
 #include "quant/solver.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,19 +57,22 @@ static int by_rank(const void *a, const void *b)
     return x->column < y->column ? -1 : x->column > y->column;
 }
 
-/* Columns by decreasing diagonal; group aware: groups by their largest, then inside each group.
- * A last group that is not whole stays last. */
-static void rank_columns(const nib_gptq *g, const float *h, ranked *r, uint32_t *order)
+/* Columns by decreasing diagonal, `group` by group: groups by their largest, then inside each;
+ * where vectors of columns stay together they are as stored inside. A last group that is not whole
+ * stays last. */
+static void rank_columns(const nib_gptq *g, const float *h, size_t group, ranked *r,
+                         uint32_t *order)
 {
-    const size_t n = g->cols, group = g->opts.order == NIB_ORDER_GROUPS ? g->opts.group : 1;
+    const size_t n = g->cols;
     const size_t whole = n / group * group;
     for (size_t i = 0; i < n; i++) {
         float diagonal = h[i * n + i] > 0 ? h[i * n + i] : 1; /* dead inputs get 1 */
-        r[i] = (ranked){diagonal, diagonal, (uint32_t)(i / group), (uint32_t)i};
+        const float inside = g->together > 1 ? 0 : diagonal;
+        r[i] = (ranked){diagonal, inside, (uint32_t)(i / group), (uint32_t)i};
     }
     for (size_t b = 0; b < whole; b += group) {
         float top = 0;
-        for (size_t i = b; i < b + group; i++) top = r[i].diagonal > top ? r[i].diagonal : top;
+        for (size_t i = b; i < b + group; i++) top = r[i].key > top ? r[i].key : top;
         for (size_t i = b; i < b + group; i++) r[i].key = top;
     }
     qsort(r, whole, sizeof *r, by_rank);
@@ -79,8 +83,9 @@ static void choose_order(nib_gptq *g, const float *h)
 {
     const size_t n = g->cols;
     for (size_t i = 0; i < n; i++) g->outer[i] = g->perm[i] = (uint32_t)i;
+    const size_t group = g->opts.order == NIB_ORDER_GROUPS ? g->opts.group : g->together;
     if (g->opts.order != NIB_ORDER_NATURAL)
-        rank_columns(g, h, (ranked *)g->work, nib_gptq_outer(g) ? g->outer : g->perm);
+        rank_columns(g, h, group, (ranked *)g->work, nib_gptq_outer(g) ? g->outer : g->perm);
     for (size_t i = 0; i < n / 2; i++) {
         const uint32_t first = g->perm[i];
         g->perm[i] = g->perm[n - 1 - i];
@@ -191,8 +196,11 @@ static nib_code factor(nib_gptq *g, preparing *p, nib_err *err)
     return NIB_OK;
 }
 
-nib_code nib_gptq_prepare(nib_gptq *g, const float *h, size_t cols, size_t tokens, nib_err *err)
+nib_code nib_gptq_prepare(nib_gptq *g, const float *h, size_t cols, size_t tokens, size_t together,
+                          nib_err *err)
 {
+    assert(together > 0 && cols % together == 0);
+    g->together = together;
     preparing p = {g, h, 0};
     const double seen = (double)tokens, few = (double)NIB_GPTQ_FEW * (double)cols;
     g->keep = tokens ? (float)(seen * seen / (seen * seen + few * few)) : 1;

@@ -60,6 +60,11 @@ static size_t fill_zero_groups(float *dst, const float *imp, size_t cols, const 
     return blocks;
 }
 
+void nib_block_importances(float *dst, const float *imp, const nib_codec *c)
+{
+    fill_zero_groups(dst, imp, c->block, c);
+}
+
 /* ---- parameters alone ---- */
 
 /* Largest finite f16 in place of an overflow, so that what a method fits can be decoded. */
@@ -92,6 +97,7 @@ void nib_block_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in,
         k->search[c->type](lane, code, &block);
         for (size_t i = 0; i < here; i++) {
             p[at + i] = lane[i];
+            if (c->scale_type != NIB_F16) continue;
             p[at + i].d = finite_half(lane[i].d);
             p[at + i].dmin = finite_half(lane[i].dmin);
         }

@@ -256,26 +256,213 @@ static void decode_q6_k(float *y, const uint8_t *src, size_t n)
     }
 }
 
+/* ---- one bit, two bits, three levels ---- */
+
+static void decode_q1_0(float *y, const uint8_t *src, size_t n)
+{
+    const nib_q1_0 *b = (const nib_q1_0 *)src;
+    for (; n--; b++, y += 128) {
+        const float d = half_at(b->d);
+        for (int j = 0; j < 128; j++) y[j] = b->qs[j / 8] >> j % 8 & 1 ? d : -d;
+    }
+}
+
+static void decode_q2_0(float *y, const uint8_t *src, size_t n)
+{
+    const nib_q2_0 *b = (const nib_q2_0 *)src;
+    for (; n--; b++, y += 64) {
+        const float d = half_at(b->d);
+        for (int j = 0; j < 64; j++) y[j] = (float)((b->qs[j / 4] >> j % 4 * 2 & 3) - 1) * d;
+    }
+}
+
+static void decode_tq2_0(float *y, const uint8_t *src, size_t n)
+{
+    const nib_tq2_0 *b = (const nib_tq2_0 *)src;
+    for (; n--; b++) {
+        const float d = half_at(b->d);
+        for (int h = 0; h < 2; h++)
+            for (int k = 0; k < 4; k++, y += 32)
+                for (int l = 0; l < 32; l++)
+                    y[l] = (float)((b->qs[32 * h + l] >> 2 * k & 3) - 1) * d;
+    }
+}
+
+/* Trit k of n bytes. */
+static void trits(float *y, const uint8_t *q, int n, int k, float d)
+{
+    static const uint8_t power[5] = {1, 3, 9, 27, 81};
+    for (int m = 0; m < n; m++) {
+        const uint8_t u = (uint8_t)(q[m] * power[k]);
+        y[m] = (float)((u * 3 >> 8) - 1) * d;
+    }
+}
+
+static void decode_tq1_0(float *y, const uint8_t *src, size_t n)
+{
+    const nib_tq1_0 *b = (const nib_tq1_0 *)src;
+    for (; n--; b++) {
+        const float d = half_at(b->d);
+        for (int k = 0; k < 5; k++, y += 32) trits(y, b->qs, 32, k, d);
+        for (int k = 0; k < 5; k++, y += 16) trits(y, b->qs + 32, 16, k, d);
+        for (int k = 0; k < 4; k++, y += 4) trits(y, b->qh, 4, k, d);
+    }
+}
+
+/* ---- 4-bit floats ---- */
+
+static const float e2m1[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+static void decode_mxfp4(float *y, const uint8_t *src, size_t n)
+{
+    const nib_mxfp4 *b = (const nib_mxfp4 *)src;
+    for (; n--; b++, y += 32) {
+        const float d = nib_e8m0_half(b->e);
+        for (int j = 0; j < 16; j++) y[j] = e2m1[b->qs[j] & 15] * d;
+        for (int j = 0; j < 16; j++) y[j + 16] = e2m1[b->qs[j] >> 4] * d;
+    }
+}
+
+static void decode_nvfp4(float *y, const uint8_t *src, size_t n)
+{
+    const nib_nvfp4 *b = (const nib_nvfp4 *)src;
+    for (; n--; b++)
+        for (int s = 0; s < 4; s++, y += 16) {
+            const float d = nib_ue4m3_half[b->d[s] & 127];
+            const uint8_t *q = b->qs + 8 * s;
+            for (int j = 0; j < 8; j++) y[j] = e2m1[q[j] & 15] * d;
+            for (int j = 0; j < 8; j++) y[j + 8] = e2m1[q[j] >> 4] * d;
+        }
+}
+
+/* ---- codebooks of vectors ---- */
+
+/* dim values of a point. */
+static inline void point_values(float *y, const nib_points *p, unsigned number, float D,
+                                unsigned negative)
+{
+    const unsigned packed = p->point[number], mask = (1u << p->bits) - 1;
+    for (unsigned i = 0; i < p->dim; i++) {
+        const float v = D * (float)p->value[packed >> p->bits * i & mask];
+        y[i] = negative >> i & 1 ? -v : v;
+    }
+}
+
+static void decode_iq3_s(float *y, const uint8_t *src, size_t n)
+{
+    const nib_iq3_s *b = (const nib_iq3_s *)src;
+    for (; n--; b++)
+        for (unsigned k = 0; k < 64; k++, y += 4) {
+            const float D =
+                half_at(b->d) * nib_iq3_s_scales[b->scales[k / 16] >> k / 8 % 2 * 4 & 15];
+            const unsigned number = b->qs[k] | (b->qh[k / 8] >> k % 8 & 1u) << 8;
+            point_values(y, &nib_points_iq3_s, number, D, b->signs[k / 2] >> k % 2 * 4);
+        }
+}
+
+/* 28 bits of signs and the scale above them. */
+static uint32_t signs_at(const uint8_t *p)
+{
+    return (uint32_t)nib_get16(p) | (uint32_t)nib_get16(p + 2) << 16;
+}
+
+static void decode_iq3_xxs(float *y, const uint8_t *src, size_t n)
+{
+    const nib_iq3_xxs *b = (const nib_iq3_xxs *)src;
+    for (; n--; b++)
+        for (unsigned k = 0; k < 64; k++, y += 4) {
+            const uint32_t s = signs_at(b->signs + k / 8 * 4);
+            const uint8_t signs = nib_even_signs(s >> k / 2 % 4 * 7);
+            point_values(y, &nib_points_iq3_xxs, b->qs[k],
+                         half_at(b->d) * nib_iq3_xxs_scales[s >> 28], signs >> k % 2 * 4);
+        }
+}
+
+static void decode_iq2_s(float *y, const uint8_t *src, size_t n)
+{
+    const nib_iq2_s *b = (const nib_iq2_s *)src;
+    for (; n--; b++)
+        for (unsigned k = 0; k < 32; k++, y += 8) {
+            const float D = half_at(b->d) * nib_iq2_scales[b->scales[k / 4] >> k / 2 % 2 * 4 & 15];
+            const unsigned number = b->qs[k] | (b->qh[k / 4] >> k % 4 * 2 & 3u) << 8;
+            point_values(y, &nib_points_iq2_s, number, D, b->signs[k]);
+        }
+}
+
+static void decode_iq2_xs(float *y, const uint8_t *src, size_t n)
+{
+    const nib_iq2_xs *b = (const nib_iq2_xs *)src;
+    for (; n--; b++)
+        for (unsigned k = 0; k < 32; k++, y += 8) {
+            const float D = half_at(b->d) * nib_iq2_scales[b->scales[k / 4] >> k / 2 % 2 * 4 & 15];
+            const unsigned v = nib_get16(b->qs + 2 * k);
+            point_values(y, &nib_points_iq2_xs, v & 511, D, nib_even_signs(v >> 9));
+        }
+}
+
+static void decode_iq2_xxs(float *y, const uint8_t *src, size_t n)
+{
+    const nib_iq2_xxs *b = (const nib_iq2_xxs *)src;
+    for (; n--; b++)
+        for (unsigned k = 0; k < 32; k++, y += 8) {
+            const uint8_t *q = b->qs + k / 4 * 8;
+            const uint32_t s = signs_at(q + 4);
+            point_values(y, &nib_points_iq2_xxs, q[k % 4], half_at(b->d) * nib_iq2_scales[s >> 28],
+                         nib_even_signs(s >> k % 4 * 7));
+        }
+}
+
+/* 8 values of a ternary point, shifted by an eighth. */
+static inline void shifted_values(float *y, unsigned number, float D, bool minus)
+{
+    const unsigned packed = nib_points_iq1.point[number];
+    const float shift = minus ? -1.0f : 1.0f;
+    for (unsigned i = 0; i < 8; i++)
+        y[i] = D * (8.0f * ((float)(packed >> 2 * i & 3) - 1.0f) + shift);
+}
+
+static void decode_iq1_s(float *y, const uint8_t *src, size_t n)
+{
+    const nib_iq1_s *b = (const nib_iq1_s *)src;
+    for (; n--; b++)
+        for (unsigned k = 0; k < 32; k++, y += 8) {
+            const unsigned h = nib_get16(b->qh + k / 4 * 2);
+            shifted_values(y, b->qs[k] | (h >> k % 4 * 3 & 7) << 8,
+                           half_at(b->d) * nib_iq1_scales[h >> 12 & 7], h >> 15);
+        }
+}
+
+static void decode_iq1_m(float *y, const uint8_t *src, size_t n)
+{
+    const nib_iq1_m *b = (const nib_iq1_m *)src;
+    for (; n--; b++) {
+        const float d = nib_f16_to_f32(nib_get_iq1_m(b));
+        for (unsigned k = 0; k < 32; k++, y += 8) {
+            const unsigned c = k / 2, h = b->qh[c] >> k % 2 * 4;
+            const unsigned s = nib_get16(b->scales + c / 4 * 2) >> c % 4 * 3 & 7;
+            shifted_values(y, b->qs[k] | (h & 7) << 8, d * nib_iq1_scales[s], h >> 3 & 1);
+        }
+    }
+}
+
 const nib_decode_kern NAME(nib_decode_, NIB_ISA) = {
     .decode =
         {
-            [NIB_F32] = decode_f32,
-            [NIB_F16] = decode_f16,
-            [NIB_BF16] = decode_bf16,
-            [NIB_F64] = decode_f64,
-            [NIB_F8_E4M3] = decode_e4m3,
-            [NIB_F8_E5M2] = decode_e5m2,
-            [NIB_Q8_0] = decode_q8_0,
-            [NIB_Q4_0] = decode_q4_0,
-            [NIB_Q4_1] = decode_q4_1,
-            [NIB_Q5_0] = decode_q5_0,
-            [NIB_Q5_1] = decode_q5_1,
-            [NIB_Q2_K] = decode_q2_k,
-            [NIB_Q3_K] = decode_q3_k,
-            [NIB_Q4_K] = decode_q4_k,
-            [NIB_Q5_K] = decode_q5_k,
-            [NIB_Q6_K] = decode_q6_k,
-            [NIB_IQ4_NL] = decode_iq4_nl,
-            [NIB_IQ4_XS] = decode_iq4_xs,
+            [NIB_F32] = decode_f32,         [NIB_F16] = decode_f16,
+            [NIB_BF16] = decode_bf16,       [NIB_F64] = decode_f64,
+            [NIB_F8_E4M3] = decode_e4m3,    [NIB_F8_E5M2] = decode_e5m2,
+            [NIB_Q8_0] = decode_q8_0,       [NIB_Q4_0] = decode_q4_0,
+            [NIB_Q4_1] = decode_q4_1,       [NIB_Q5_0] = decode_q5_0,
+            [NIB_Q5_1] = decode_q5_1,       [NIB_Q2_K] = decode_q2_k,
+            [NIB_Q3_K] = decode_q3_k,       [NIB_Q4_K] = decode_q4_k,
+            [NIB_Q5_K] = decode_q5_k,       [NIB_Q6_K] = decode_q6_k,
+            [NIB_IQ4_NL] = decode_iq4_nl,   [NIB_IQ4_XS] = decode_iq4_xs,
+            [NIB_IQ3_S] = decode_iq3_s,     [NIB_IQ3_XXS] = decode_iq3_xxs,
+            [NIB_IQ2_S] = decode_iq2_s,     [NIB_IQ2_XS] = decode_iq2_xs,
+            [NIB_IQ2_XXS] = decode_iq2_xxs, [NIB_IQ1_M] = decode_iq1_m,
+            [NIB_IQ1_S] = decode_iq1_s,     [NIB_TQ2_0] = decode_tq2_0,
+            [NIB_TQ1_0] = decode_tq1_0,     [NIB_MXFP4] = decode_mxfp4,
+            [NIB_NVFP4] = decode_nvfp4,     [NIB_Q2_0] = decode_q2_0,
+            [NIB_Q1_0] = decode_q1_0,
         },
 };

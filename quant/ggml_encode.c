@@ -6,6 +6,7 @@
  * of what they find. Tests: tests/quant/test_golden.c, tests/quant/test_kernels.c. */
 #include "quant/ggml_block.h"
 #include "quant/ggml_search.h"
+#include "quant/iq_encode.h"
 
 #define PASTE(a, b) a##b
 #define NAME(prefix, isa) PASTE(prefix, isa)
@@ -380,6 +381,122 @@ static void search_iq4_xs(nib_block_param *p, uint8_t *code, const nib_lane_in *
     }
 }
 
+/* ---- one bit, two bits, three levels ---- */
+
+static void search_q1_0(nib_block_param *p, uint8_t *code, const nib_lane_in *in)
+{
+    vf x[128], c[32], s = v_set(0);
+    v_gather(x, in->w, 128);
+    for (int i = 0; i < 128; i++) s += v_abs(x[i]);
+    store_scales(p, v_half(s / v_set(128)), v_set(0));
+    store_sub(p, 0, v_set(1), v_set(0));
+    for (int at = 0; at < 128; at += 32) {
+        for (int i = 0; i < 32; i++) c[i] = v_sel(v_ge(x[at + i], v_set(0)), v_set(1), v_set(0));
+        store_codes(code + at, 128, c, 32);
+    }
+}
+
+/* -1, 0 or 1 times the largest magnitude. */
+NIB_INLINE void search_three(nib_block_param *p, uint8_t *code, const nib_lane_in *in, size_t n)
+{
+    vf x[256], c[32], amax = v_set(0);
+    v_gather(x, in->w, n);
+    for (size_t i = 0; i < n; i++) amax = v_max(v_abs(x[i]), amax);
+    const vf id = v_div0(v_set(1), amax);
+    store_scales(p, v_half(amax), v_set(0));
+    store_sub(p, 0, v_set(1), v_set(0));
+    for (size_t at = 0; at < n; at += 32) {
+        for (size_t i = 0; i < 32; i++) {
+            const vf v = x[at + i] * id;
+            c[i] = v_sel(v_ge(v, v_set(0.5f)), v_set(2),
+                         v_sel(v_ge(v_set(-0.5f), v), v_set(0), v_set(1)));
+        }
+        store_codes(code + at, n, c, 32);
+    }
+}
+
+static void search_q2_0(nib_block_param *p, uint8_t *code, const nib_lane_in *in)
+{
+    search_three(p, code, in, 64);
+}
+
+static void search_tq(nib_block_param *p, uint8_t *code, const nib_lane_in *in)
+{
+    search_three(p, code, in, 256);
+}
+
+/* ---- 4-bit floats ---- */
+
+/* Places in nib_e2m1_levels of the codes 0 .. 7, 9 .. 15: of two that are as near the reference
+ * takes the first. */
+static const int8_t e2m1_order[15] = {7, 8, 9, 10, 11, 12, 13, 14, 6, 5, 4, 3, 2, 1, 0};
+
+NIB_INLINE void e2m1_codes(vf *c, const vf *x, int n, vf d)
+{
+    for (int i = 0; i < n; i++) {
+        vf least = v_abs(x[i]);
+        c[i] = v_set(7);
+        for (int k = 1; k < 15; k++) {
+            const int at = e2m1_order[k];
+            const vf error = v_abs(d * nib_e2m1_levels[at] - x[i]);
+            const vm less = v_gt(least, error);
+            least = v_sel(less, error, least);
+            c[i] = v_sel(less, v_set((float)at), c[i]);
+        }
+    }
+}
+
+static void search_mxfp4(nib_block_param *p, uint8_t *code, const nib_lane_in *in)
+{
+    vf x[32], c[32];
+    float amax[LANES];
+    v_gather(x, in->w, 32);
+    v_store(amax, find_peak(x, 32).amax);
+    for (int lane = 0; lane < LANES; lane++) {
+        const int e = amax[lane] > 0 ? (int)floorf(log2f(amax[lane])) - 2 + 127 : 0;
+        amax[lane] = nib_e8m0_half((uint8_t)(e < 0 ? 0 : e));
+    }
+    const vf d = v_load(amax);
+    e2m1_codes(c, x, 32, d);
+    store_scales(p, d, v_set(0));
+    store_sub(p, 0, v_set(1), v_set(0));
+    store_codes(code, 32, c, 32);
+}
+
+/* The byte of a scale: halves up, by the next bit alone. */
+static int ue4m3_code(float x)
+{
+    if (!(x > 0)) return 0;
+    const uint32_t u = nib_f32_bits(x > 448 ? 448 : x);
+    int e = (int)(u >> 23) - 127 + 7;
+    if (e <= 0) {
+        const int m = (int)(x * 512 + 0.5f);
+        return m > 7 ? 7 : m;
+    }
+    if (e >= 15) return 126;
+    int m = (int)(u >> 20 & 7) + (int)(u >> 19 & 1);
+    if (m > 7) m = 0, e++;
+    return e >= 15 ? 126 : e << 3 | m;
+}
+
+static void search_nvfp4(nib_block_param *p, uint8_t *code, const nib_lane_in *in)
+{
+    vf x[64], c[16];
+    v_gather(x, in->w, 64);
+    store_scales(p, v_set(1), v_set(0));
+    for (int s = 0; s < 4; s++) {
+        float amax[LANES];
+        v_store(amax, find_peak(x + 16 * s, 16).amax);
+        for (int lane = 0; lane < LANES; lane++) {
+            const int sc = ue4m3_code(amax[lane] / 6);
+            p[lane].sc[s] = (int16_t)sc, p[lane].mn[s] = 0;
+            amax[lane] = nib_ue4m3_half[sc];
+        }
+        e2m1_codes(c, x + 16 * s, 16, v_load(amax));
+        store_codes(code + 16 * s, 64, c, 16);
+    }
+}
+
 /* ---- rows ---- */
 
 static void sum_squares_of_rows(float *total, const float *const *w, size_t cols)
@@ -447,6 +564,19 @@ const nib_encode_kern NAME(nib_encode_, NIB_ISA) = {
             [NIB_Q6_K] = search_q6_k,
             [NIB_IQ4_NL] = search_iq4_nl,
             [NIB_IQ4_XS] = search_iq4_xs,
+            [NIB_IQ3_S] = NIB_IQ_SEARCH(iq3_s),
+            [NIB_IQ3_XXS] = NIB_IQ_SEARCH(iq3_xxs),
+            [NIB_IQ2_S] = NIB_IQ_SEARCH(iq2_s),
+            [NIB_IQ2_XS] = NIB_IQ_SEARCH(iq2_xs),
+            [NIB_IQ2_XXS] = NIB_IQ_SEARCH(iq2_xxs),
+            [NIB_IQ1_M] = NIB_IQ_SEARCH(iq1_m),
+            [NIB_IQ1_S] = NIB_IQ_SEARCH(iq1_s),
+            [NIB_TQ2_0] = search_tq,
+            [NIB_TQ1_0] = search_tq,
+            [NIB_MXFP4] = search_mxfp4,
+            [NIB_NVFP4] = search_nvfp4,
+            [NIB_Q2_0] = search_q2_0,
+            [NIB_Q1_0] = search_q1_0,
         },
     .sum_squares = sum_squares_of_rows,
     .to_f16 = to_f16,

@@ -11,6 +11,28 @@
 
 const int8_t nib_iq4_levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                    1,    13,   25,  38,  53,  69,  89,  113};
+const float nib_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                  1,    13,   25,  38,  53,  69,  89,  113};
+
+const float nib_e2m1_levels[15] = {-12, -8, -6, -4, -3, -2, -1, 0, 1, 2, 3, 4, 6, 8, 12};
+const uint8_t nib_e2m1_codes[15] = {15, 14, 13, 12, 11, 10, 9, 0, 1, 2, 3, 4, 5, 6, 7};
+const float nib_sign_levels[2] = {-1, 1};
+
+const float nib_ue4m3_half[128] = {
+    0,       0x1p-10f, 0x1p-9f, 0x3p-10f, 0x1p-8f, 0x5p-10f, 0x3p-9f, 0x7p-10f, 0x1p-7f, 0x9p-10f,
+    0x5p-9f, 0xbp-10f, 0x3p-8f, 0xdp-10f, 0x7p-9f, 0xfp-10f, 0x1p-6f, 0x9p-9f,  0x5p-8f, 0xbp-9f,
+    0x3p-7f, 0xdp-9f,  0x7p-8f, 0xfp-9f,  0x1p-5f, 0x9p-8f,  0x5p-7f, 0xbp-8f,  0x3p-6f, 0xdp-8f,
+    0x7p-7f, 0xfp-8f,  0x1p-4f, 0x9p-7f,  0x5p-6f, 0xbp-7f,  0x3p-5f, 0xdp-7f,  0x7p-6f, 0xfp-7f,
+    0x1p-3f, 0x9p-6f,  0x5p-5f, 0xbp-6f,  0x3p-4f, 0xdp-6f,  0x7p-5f, 0xfp-6f,  0x1p-2f, 0x9p-5f,
+    0x5p-4f, 0xbp-5f,  0x3p-3f, 0xdp-5f,  0x7p-4f, 0xfp-5f,  0x1p-1f, 0x9p-4f,  0x5p-3f, 0xbp-4f,
+    0x3p-2f, 0xdp-4f,  0x7p-3f, 0xfp-4f,  0x1p0f,  0x9p-3f,  0x5p-2f, 0xbp-3f,  0x3p-1f, 0xdp-3f,
+    0x7p-2f, 0xfp-3f,  0x1p1f,  0x9p-2f,  0x5p-1f, 0xbp-2f,  0x3p0f,  0xdp-2f,  0x7p-1f, 0xfp-2f,
+    0x1p2f,  0x9p-1f,  0x5p0f,  0xbp-1f,  0x3p1f,  0xdp-1f,  0x7p0f,  0xfp-1f,  0x1p3f,  0x9p0f,
+    0x5p1f,  0xbp0f,   0x3p2f,  0xdp0f,   0x7p1f,  0xfp0f,   0x1p4f,  0x9p1f,   0x5p2f,  0xbp1f,
+    0x3p3f,  0xdp1f,   0x7p2f,  0xfp1f,   0x1p5f,  0x9p2f,   0x5p3f,  0xbp2f,   0x3p4f,  0xdp2f,
+    0x7p3f,  0xfp2f,   0x1p6f,  0x9p3f,   0x5p4f,  0xbp3f,   0x3p5f,  0xdp3f,   0x7p4f,  0xfp3f,
+    0x1p7f,  0x9p4f,   0x5p5f,  0xbp4f,   0x3p6f,  0xdp4f,   0x7p5f,  0,
+};
 
 /* ---- pieces ---- */
 
@@ -337,5 +359,70 @@ void nib_unpack_iq4_xs(nib_block_param *p, uint8_t *code, const uint8_t *src)
     for (int j = 0; j < 8; j++) {
         p->sc[j] = (int16_t)(nib_get_iq4(b, j) - 32);
         get_nibbles(code + 32 * j, b->qs + 16 * j);
+    }
+}
+
+/* ---- one bit, two bits, three levels ---- */
+
+void nib_pack_q1_0(uint8_t *dst, const nib_block_param *p, const uint8_t *code)
+{
+    nib_q1_0 *b = (nib_q1_0 *)dst;
+    put_scale(b->d, p->d);
+    memset(b->qs, 0, sizeof b->qs);
+    for (int j = 0; j < 128; j++) b->qs[j / 8] |= (uint8_t)(code[j] << j % 8);
+}
+
+void nib_pack_q2_0(uint8_t *dst, const nib_block_param *p, const uint8_t *code)
+{
+    nib_q2_0 *b = (nib_q2_0 *)dst;
+    put_scale(b->d, p->d);
+    memset(b->qs, 0, sizeof b->qs);
+    for (int j = 0; j < 64; j++) b->qs[j / 4] |= (uint8_t)(code[j] << j % 4 * 2);
+}
+
+void nib_pack_tq2_0(uint8_t *dst, const nib_block_param *p, const uint8_t *code)
+{
+    nib_tq2_0 *b = (nib_tq2_0 *)dst;
+    put_pairs(b->qs, code, 0);
+    put_scale(b->d, p->d);
+}
+
+/* Trits, the first the highest, as a fraction of 256 rounded up; code[] at distances of `stride`.
+ */
+static uint8_t put_trits(const uint8_t *code, int n, int stride)
+{
+    unsigned v = 0;
+    for (int i = 0; i < 5; i++) v = 3 * v + (i < n ? code[i * stride] : 0);
+    return (uint8_t)((v * 256 + 242) / 243);
+}
+
+void nib_pack_tq1_0(uint8_t *dst, const nib_block_param *p, const uint8_t *code)
+{
+    nib_tq1_0 *b = (nib_tq1_0 *)dst;
+    for (int m = 0; m < 32; m++) b->qs[m] = put_trits(code + m, 5, 32);
+    for (int m = 0; m < 16; m++) b->qs[32 + m] = put_trits(code + 160 + m, 5, 16);
+    for (int j = 0; j < 4; j++) b->qh[j] = put_trits(code + 240 + j, 4, 4);
+    put_scale(b->d, p->d);
+}
+
+/* ---- 4-bit floats ---- */
+
+void nib_pack_mxfp4(uint8_t *dst, const nib_block_param *p, const uint8_t *code)
+{
+    nib_mxfp4 *b = (nib_mxfp4 *)dst;
+    const uint32_t u = nib_f32_bits(p->d);
+    b->e = (uint8_t)(u >= 0x00800000u ? (u >> 23) + 1 : u >= 0x00400000u);
+    for (int j = 0; j < 16; j++)
+        b->qs[j] = (uint8_t)(nib_e2m1_codes[code[j]] | nib_e2m1_codes[code[j + 16]] << 4);
+}
+
+void nib_pack_nvfp4(uint8_t *dst, const nib_block_param *p, const uint8_t *code)
+{
+    nib_nvfp4 *b = (nib_nvfp4 *)dst;
+    for (int s = 0; s < 4; s++, code += 16) {
+        b->d[s] = (uint8_t)p->sc[s];
+        for (int j = 0; j < 8; j++)
+            b->qs[8 * s + j] =
+                (uint8_t)(nib_e2m1_codes[code[j]] | nib_e2m1_codes[code[j + 8]] << 4);
     }
 }

@@ -158,10 +158,16 @@ static void fit_all(nib_chunk *ch, const job *j, const float *ms)
 /* Round every column to nearest, from w. */
 static void round_all(nib_chunk *ch)
 {
+    static const float even[NIB_VEC_MAX] = {1, 1, 1, 1, 1, 1, 1, 1};
+    const size_t step = ch->codec->vec ? ch->codec->vec : 1;
     nib_lane_grid grid;
-    for (size_t i = 0; i < ch->cols; i++) {
+    for (size_t i = 0; i < ch->cols; i += step) {
         if (i % ch->codec->sub == 0) nib_chunk_grid(ch, i / ch->codec->sub, &grid);
-        ch->k->round(&ch->levels, &grid, ch->w + i * L, ch->q + i * L, ch->code + i * L);
+        if (ch->codec->vec)
+            ch->k->round_points(ch->codec, L, even, grid.scale, grid.minus, ch->w + i * L,
+                                ch->q + i * L, ch->code + i * L);
+        else
+            ch->k->round(&ch->levels, &grid, ch->w + i * L, ch->q + i * L, ch->code + i * L);
     }
 }
 
@@ -197,6 +203,41 @@ static void fit_reached(nib_chunk *ch, const job *j, size_t lo, size_t hi, const
     }
 }
 
+/* Columns [c, c + vec) of the order, which are one vector, given that those from `from` on have
+ * moved as e says; sum: R times that, of column c and the next ones. With R_b the vector's diagonal
+ * block and s = sum its error is |R_b (w - q) + s|^2 = (t - q)' R_b' R_b (t - q) for t = w + R_b^-1
+ * s: the nearest point to t in the metric of the block. */
+static void round_vector(nib_chunk *ch, const nib_gptq *g, size_t c, size_t from, const float *sum)
+{
+    enum { V = NIB_VEC_MAX };
+    const size_t n = ch->cols, vec = ch->codec->vec, first = g->perm[c] / vec * vec;
+    float a[V * V] = {0}, t[V * L], none[V * L] = {0}, value[V * L], move[V * L], gain[L];
+    uint8_t code[V * L];
+    nib_lane_grid grid;
+    nib_chunk_grid(ch, first / ch->codec->sub, &grid);
+    for (size_t i = vec; i-- > 0;) { /* t, in the order of the columns as they are stored */
+        const float *w = ch->w + (size_t)g->perm[c + i] * L;
+        float *e = ch->work + (c + i) * L, s[L];
+        memcpy(s, sum + i * L, sizeof s);
+        best_value(ch, g, c + i, from, ch->work, s, t + (g->perm[c + i] - first) * L);
+        for (int l = 0; l < L; l++) e[l] = w[l] - t[(g->perm[c + i] - first) * L + l];
+        for (size_t j = 0; j < vec; j++) {
+            double dot = 0;
+            for (size_t k = 0; k <= (i < j ? i : j); k++)
+                dot += (double)g->r[(c + k) * n + c + i] * g->r[(c + k) * n + c + j];
+            a[(g->perm[c + i] - first) * V + (g->perm[c + j] - first)] = (float)dot;
+        }
+    }
+    ch->k->take_point(ch->codec, &grid, a, V, t, none, value, move, code, gain);
+    memcpy(ch->q + first * L, value, vec * L * sizeof *value);
+    memcpy(ch->code + first * L, code, vec * L);
+    for (size_t i = 0; i < vec; i++) {
+        const size_t col = g->perm[c + i];
+        for (int l = 0; l < L; l++)
+            ch->work[(c + i) * L + l] = ch->w[col * L + l] - ch->q[col * L + l];
+    }
+}
+
 /* The GPTQ pass: work[c], w - q of column perm[c], from the last to the first. */
 static void round_in_turn(nib_chunk *ch, const job *j, const float *ms)
 {
@@ -210,7 +251,9 @@ static void round_in_turn(nib_chunk *ch, const job *j, const float *ms)
         nib_gemm_nn(hi - bottom, L, n - hi, g->r + bottom * n + hi, n, ch->work + hi * L, L, sum, L,
                     0);
         if (fit) fit_reached(ch, j, lo, hi, sum, ms);
-        for (size_t c = hi; c-- > lo;) {
+        for (size_t c = hi; j->codec->vec && c > lo; c -= j->codec->vec)
+            round_vector(ch, g, c - j->codec->vec, hi, sum + (c - j->codec->vec - bottom) * L);
+        for (size_t c = hi; !j->codec->vec && c-- > lo;) {
             const size_t col = g->perm[c];
             float best[L], *q = ch->q + col * L;
             nib_lane_grid grid;
@@ -306,6 +349,8 @@ nib_code nib_gptq_solve(nib_gptq *g, const nib_codec *c, const float *w, size_t 
         return nib_fail(err, NIB_EINVAL,
                         "%s: rows of %zu weights are no multiple of its block of %u", c->name,
                         g->cols, c->block);
+    /* Vectors must come whole, and not be cut by the products in between. */
+    assert(!c->vec || (g->together % c->vec == 0 && g->opts.lazy % c->vec == 0));
     nib_levels_init(&j.levels, c);
     if (c->per_tensor) nib_hist_kern_get(g->ctx.cpu)->extremes(w, rows * g->cols, &j.lo, &j.hi);
     if (report && !(j.error = nib_calloc((rows + L - 1) / L, 3 * sizeof *j.error)))

@@ -7,8 +7,9 @@
  *
  *   1. fits each block's parameters with the Hessian's diagonal as importance,
  *   2. rounds column after column, each to the grid point nearest to what is best for it given the
- *      columns already rounded, if all others could still take any value (GPTQ, arXiv:2210.17323),
- *      then
+ *      columns already rounded, if all others could still take any value (GPTQ, arXiv:2210.17323);
+ *      where codes are of vectors, vector after vector, to the point nearest in the metric of the
+ *      factor's diagonal block; then
  *   3. improves on it by coordinate descent under the full H: every column's best code given all
  *      others, together with neighbouring scale codes of its sub-block and a least-squares refit
  *      of the block's super-scales, until a sweep gains little.
@@ -64,9 +65,11 @@ void nib_gptq_free(nib_gptq *g); /* accepts NULL */
  * multiplied by t^2 / (t^2 + NIB_GPTQ_FEW^2) for t = tokens / cols, shrunk towards uncorrelated
  * inputs; docs/gptq.md has what it was chosen by. Inputs that never fired
  * (zero diagonal) are dead: their weights count as 0. When the factorization fails, damping is
- * raised and tried again with a warning. NIB_ENUMERIC: not finite, or no damping helps. */
+ * raised and tried again with a warning. together: columns that stay together in the order, the
+ * largest `vec` of the codecs that will be solved, at least 1; it divides cols. NIB_ENUMERIC: not
+ * finite, or no damping helps. */
 NIB_MUST_USE nib_code nib_gptq_prepare(nib_gptq *g, const float *h, size_t cols, size_t tokens,
-                                       nib_err *err);
+                                       size_t together, nib_err *err);
 /* The damping that was used. */
 double nib_gptq_damp(const nib_gptq *g);
 /* The factor of the damped Hessian, H = R'R: r[cols][cols], upper triangle, in the order of

@@ -10,7 +10,7 @@
 struct nib_gptq {
     nib_gptq_opts opts;
     nib_ctx ctx;
-    size_t cols;
+    size_t cols, together;
     float *h;        /* [cols][cols] damped, full                                           */
     float *imp;      /* [cols] diagonal of the undamped H                                   */
     uint32_t *perm;  /* [cols] order of rounding: perm[cols-1] is the first column, perm[0]

@@ -16,6 +16,7 @@ typedef struct {
     const char *alias; /* "q4_k"; NULL: none */
     uint32_t id;       /* general.file_type */
     nib_type base;     /* format of every tensor that no rule names */
+    bool experts_only; /* and only experts; the rest is q8_0 */
 } nib_file_type;
 
 /* By name or alias, without regard to case. NIB_EINVAL lists the known ones. */
@@ -36,7 +37,8 @@ typedef struct {
     bool has_importance; /* an importance matrix with at least one entry was given */
     uint32_t n_attn_v;   /* how many tensors nib_file_type_counts_as_v() */
     uint32_t i_attn_v;   /* of these, answered so far */
-    uint32_t i_ffn_down; /* down projections answered so far */
+    uint32_t i_ffn_down; /* down projections answered so far, and the others */
+    uint32_t i_ffn_gate, i_ffn_up;
 } nib_file_type_mix;
 
 /* A value projection, or one fused with it. */

@@ -68,7 +68,7 @@ static nib_code pack_tensor(nib_plan *p, nib_plan_tensor *t, nib_packing f, nib_
     *c = nib_packing_codec(&t->layout);
     if (f.bits < 8) c->scales = p->recipe.scales; /* with 256 levels nothing is gained */
     c->codec.uses_importance = c->scales == NIB_SCALES_SQUARE;
-    c->codec.name = nib_int_codec_name(t->label, sizeof t->label, f.bits, f.group, f.per_tensor);
+    c->codec.name = nib_packing_name(t->label, sizeof t->label, &f);
     t->codec = &c->codec;
     if (p->recipe.ranges)
         t->range = nib_act_range_on(

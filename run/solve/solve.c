@@ -152,6 +152,18 @@ static nib_code clip_weight(solver *s, nib_layer_weight *b, const nib_hessian *i
     return rc;
 }
 
+/* Columns that the weights of this input want to be rounded together. */
+static size_t together(const solver *s, const nib_hessian *in)
+{
+    size_t most = 1;
+    for (size_t i = 0; i < in->n_roles; i++) {
+        const nib_layer_weight *b = &s->block.weight[in->role[i]];
+        if (b->tensor && b->tensor->method == NIB_METHOD_GPTQ && b->tensor->codec->vec > most)
+            most = b->tensor->codec->vec;
+    }
+    return most;
+}
+
 /* Every weight that reads this input. */
 static nib_code solve_input(solver *s, const nib_hessian *in, nib_err *err)
 {
@@ -164,7 +176,8 @@ static nib_code solve_input(solver *s, const nib_hessian *in, nib_err *err)
             if (clips(s, b)) rc = clip_weight(s, b, in, err);
             if (!rc) rc = round_weight(s, b, in, err);
         } else {
-            if (!prepared) rc = nib_gptq_prepare(s->gptq, in->h.p, in->cols, in->rows, err);
+            if (!prepared)
+                rc = nib_gptq_prepare(s->gptq, in->h.p, in->cols, in->rows, together(s, in), err);
             prepared = true;
             if (!rc && s->moments.drift)
                 rc = nib_retarget(b->v, (size_t)b->tensor->rows, in->d.p, s->opts->drift, s->gptq,

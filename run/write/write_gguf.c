@@ -13,7 +13,7 @@ typedef struct {
     size_t tensor;
     uint64_t row, rows;
     uint64_t offset, bytes; /* in the batch's output */
-    size_t zero_blocks;
+    size_t zero_blocks, zero_rows;
 } piece;
 
 typedef struct {
@@ -37,7 +37,7 @@ typedef struct {
     batch batch[2], *now, *before;
     size_t tensor; /* the first piece of the next batch */
     uint64_t row;
-    size_t zero_blocks;
+    size_t zero_blocks, zero_rows;
     nib_progress progress;
 } job;
 
@@ -74,7 +74,7 @@ static nib_code fill_batch(job *j, uint64_t room, nib_err *err)
         if (rows > left) rows = left;
         uint64_t bytes = rows * row_bytes(t);
         if (bytes > room - b->bytes) break;
-        if (!add_piece(b, (piece){j->tensor, j->row, rows, b->bytes, bytes, 0}))
+        if (!add_piece(b, (piece){j->tensor, j->row, rows, b->bytes, bytes, 0, 0}))
             return nib_fail_nomem(err, "the list of pieces");
         b->bytes += bytes;
         j->row += rows;
@@ -154,6 +154,20 @@ static nib_code check_encoded(const nib_plan_tensor *t, const uint8_t *packed, u
                     source_name(t), (unsigned long long)(row + r), c->name);
 }
 
+/* Rows with weights that are exactly 0, where the format has no 0. */
+static size_t lost_zeros(const nib_codec *c, const float *x, uint64_t rows, uint64_t cols)
+{
+    size_t n = 0;
+    if (nib_codec_has_zero(c)) return 0;
+    for (const float *end; rows--; x = end) {
+        end = x + cols;
+        const float *at = x;
+        while (at < end && *at != 0) at++;
+        n += at < end;
+    }
+    return n;
+}
+
 static nib_code encode_piece(const job *j, piece *p, work *w, uint8_t *dst, nib_err *err)
 {
     const nib_plan_tensor *t = &j->plan->tensor[p->tensor];
@@ -167,6 +181,7 @@ static nib_code encode_piece(const job *j, piece *p, work *w, uint8_t *dst, nib_
     if (importance) importance += p->row / (t->rows / nib_plan_matrices(t)) * t->cols;
     p->zero_blocks = t->codec->encode(dst, x, importance, (size_t)p->rows, (size_t)t->cols,
                                       j->ctx->cpu, scratch);
+    p->zero_rows = lost_zeros(t->codec, x, p->rows, t->cols);
     return check_encoded(t, dst, p->row, p->rows, err);
 }
 
@@ -235,7 +250,10 @@ static nib_code stream(job *j, nib_err *err)
     do {
         if ((rc = fill_batch(j, room, err))) break;
         if ((rc = nib_par_for(j->ctx->threads, j->now->n + 1, 1, run_tasks, j, err))) break;
-        for (size_t i = 0; i < j->now->n; i++) j->zero_blocks += j->now->p[i].zero_blocks;
+        for (size_t i = 0; i < j->now->n; i++) {
+            j->zero_blocks += j->now->p[i].zero_blocks;
+            j->zero_rows += j->now->p[i].zero_rows;
+        }
         done += j->now->bytes;
         nib_progress_at(&j->progress, (double)done / 1e6);
         batch *b = j->now;
@@ -293,6 +311,7 @@ nib_code nib_quantize_stream(nib_quantize_result *r, const nib_plan *p,
     rc = stream(&j, err);
     nib_progress_end(&j.progress);
     r->zero_importance_blocks += j.zero_blocks;
+    r->rows_without_zero += j.zero_rows;
     job_free(&j);
     return rc;
 }

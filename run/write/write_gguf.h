@@ -12,6 +12,7 @@
 
 typedef struct {
     size_t zero_importance_blocks; /* had no importance but 0, and were treated as equal */
+    size_t rows_without_zero;      /* held weights of exactly 0 in a format that has none  */
     double seconds;                /* until the files were in place and checked */
 } nib_quantize_result;
 
@@ -29,7 +30,7 @@ typedef struct {
 } nib_sink;
 
 /* The stream alone, for writers of other files: make the tensors of the plan and hand them to
- * `sink`, one call at a time. Adds to r->zero_importance_blocks. */
+ * `sink`, one call at a time. Adds to the counts of r. */
 NIB_MUST_USE nib_code nib_quantize_stream(nib_quantize_result *r, const nib_plan *p,
                                           const nib_solved_file *solved, const nib_sink *sink,
                                           const nib_ctx *ctx, nib_err *err);

@@ -207,7 +207,6 @@ static void refuses_types(void **state)
         {31, "(Q4_0_4_4) was removed"},
         {38, "(IQ4_NL_8_8) was removed"},
         {9, "(Q8_1) is for computing"},
-        {16, "(IQ2_XXS) is not supported"},
         {43, "unknown tensor type 43"},
         {UINT32_MAX, "unknown tensor type -1"},
     };

@@ -85,7 +85,6 @@ static awq_grid make_grid(unsigned bits, size_t group, bool zero_point)
                        .name = "awq",
                        .block = (uint32_t)group,
                        .sub = (uint32_t)group,
-                       .tile_rows = 1,
                        .quantized = true,
                        .n_codes = (uint16_t)(1u << bits),
                        .sc_min = 1,

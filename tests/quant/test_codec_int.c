@@ -221,7 +221,7 @@ static void solved_scales_can_be_stored(void **state)
         const nib_int_codec c = searched(3, GROUP, true, types[t]);
         bool finer = false; /* than f16 */
         assert_int_equal(nib_gptq_new(&g, &o, &ctx, &err), NIB_OK);
-        assert_int_equal(nib_gptq_prepare(g, h, COLS, 0, &err), NIB_OK);
+        assert_int_equal(nib_gptq_prepare(g, h, COLS, 0, 1, &err), NIB_OK);
         assert_int_equal(nib_gptq_solve(g, &c.codec, w, ROWS, code, param, NULL, &err), NIB_OK);
         nib_gptq_free(g);
         for (size_t i = 0; i < ROWS * COLS / GROUP; i++) {

@@ -136,7 +136,7 @@ static void check(void **state)
 
     nib_gptq *solver;
     nib_code rc = nib_gptq_new(&solver, &opts, &ctx, &err);
-    if (!rc) rc = nib_gptq_prepare(solver, h, cols, 0, &err);
+    if (!rc) rc = nib_gptq_prepare(solver, h, cols, 0, 1, &err);
     if (!rc) rc = nib_gptq_solve(solver, &codec.codec, w, rows, ours, param, NULL, &err);
     if (rc) fail_msg("%s", err.msg);
     assert_true(fabs(nib_gptq_damp(solver) - g->damp) < 1e-12);

@@ -46,7 +46,7 @@ static void retarget(float *out, const float *drift, double alpha, const nib_gpt
     const nib_ctx ctx = {.threads = threads};
     memcpy(out, w, sizeof w);
     nib_code rc = nib_gptq_new(&g, o, &ctx, &err);
-    if (!rc) rc = nib_gptq_prepare(g, h, N, 0, &err);
+    if (!rc) rc = nib_gptq_prepare(g, h, N, 0, 1, &err);
     if (!rc) rc = nib_retarget(out, ROWS, drift, alpha, g, &ctx, &err);
     if (rc) fail_msg("%s", err.msg);
     nib_gptq_free(g);

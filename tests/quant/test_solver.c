@@ -62,7 +62,7 @@ static nib_code try_solve(layer *y, const nib_codec *c, const nib_gptq_opts *o, 
 {
     nib_gptq *g;
     nib_code rc = nib_gptq_new(&g, o, ctx, err);
-    if (!rc) rc = nib_gptq_prepare(g, y->h, COLS, y->tokens, err);
+    if (!rc) rc = nib_gptq_prepare(g, y->h, COLS, y->tokens, c->vec ? NIB_VEC_MAX : 1, err);
     if (!rc) rc = nib_gptq_solve(g, c, y->w, rows, y->code, y->param, &y->report, err);
     if (!rc) y->damp = nib_gptq_damp(g);
     nib_gptq_free(g);
@@ -109,8 +109,8 @@ static void check_packed(const layer *y, const nib_codec *c, const float *q)
     for (size_t i = 0; i < ROWS * COLS; i++) {
         const nib_block_param *p = &y->param[i / c->block];
         size_t s = i % c->block / c->sub;
-        float level = (float)(c->codebook ? c->codebook[y->code[i]] : c->level0 + y->code[i]);
-        float scale = p->d * p->sc[s], offset = p->dmin * p->mn[s];
+        float level = c->codebook ? c->codebook[y->code[i]] : (float)(c->level0 + y->code[i]);
+        float scale = p->d * nib_codec_sub_scale(c, p->sc[s]), offset = p->dmin * p->mn[s];
         float value = scale * (level - (float)p->zero) - offset;
         if (value != q[i]) fail_msg("%s: weight %zu: %.9g, packed %.9g", c->name, i, value, q[i]);
     }

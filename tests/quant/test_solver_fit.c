@@ -36,7 +36,7 @@ static void solve(const nib_codec *c, const nib_gptq_opts *o, uint32_t *outer)
     nib_err err = {0};
     const nib_ctx ctx = {.threads = 2, .cpu = nib_cpu_detect()};
     must(nib_gptq_new(&g, o, &ctx, &err), &err);
-    must(nib_gptq_prepare(g, h, COLS, 0, &err), &err);
+    must(nib_gptq_prepare(g, h, COLS, 0, 1, &err), &err);
     must(nib_gptq_solve(g, c, w, ROWS, code, param, NULL, &err), &err);
     for (uint32_t i = 0; i < COLS; i++) outer[i] = nib_gptq_outer(g) ? nib_gptq_outer(g)[i] : i;
     nib_gptq_free(g);
@@ -112,7 +112,8 @@ static double left_to_gain(const nib_codec *c, const nib_block_param *p, const u
     double u[NIB_BLOCK_MAX], v[NIB_BLOCK_MAX];
     const size_t n = c->block;
     for (size_t i = 0; i < n; i++) {
-        u[i] = p->sc[i / c->sub] * (c->codebook ? c->codebook[codes[i]] : c->level0 + codes[i]);
+        u[i] = p->sc[i / c->sub] *
+               (c->codebook ? c->codebook[codes[i]] : (float)(c->level0 + codes[i]));
         v[i] = -p->mn[i / c->sub];
     }
     const double uu = product(u, at, n, u, at, n), uv = product(u, at, n, v, at, n),
@@ -142,7 +143,7 @@ static void super_scales_are_the_best_for_their_codes(void **state)
             for (size_t i = 0; i < COLS; i++) {
                 const nib_block_param *q = &p[i / c->block];
                 const size_t s = i % c->block / c->sub, k = code[r * COLS + i];
-                const double level = c->codebook ? c->codebook[k] : c->level0 + (int)k;
+                const double level = c->codebook ? c->codebook[k] : (float)(c->level0 + (int)k);
                 e[i] = w[r * COLS + i] -
                        ((double)q->d * q->sc[s] * level - (double)q->dmin * q->mn[s]);
             }

@@ -223,9 +223,11 @@ static void stand_ins(void **state)
         {"q4_k", 4864, "q4_k"},   {"q4_k", 896, "q5_0"},  {"q5_k", 896, "q5_1"},
         {"q6_k", 576, "q8_0"},    {"q2_k", 576, "q4_0"},  {"q3_k", 576, "q4_0"},
         {"iq4_xs", 96, "iq4_nl"}, {"q4_k", 80, "f16"},    {"iq4_xs", 80, "f16"},
-        {"q6_k", 100, "f16"},     {"q4_0", 96, "q4_0"},   {"q4_0", 80, NULL},
-        {"q8_0", 80, NULL},       {"iq4_nl", 100, NULL},  {"bf16", 7, "bf16"},
-        {"q5_1", 896, "q5_1"},    {"q6_k", 1024, "q6_k"}, {"q4_1", 33, NULL},
+        {"q6_k", 100, "f16"},     {"q4_0", 96, "q4_0"},   {"q4_0", 80, "f16"},
+        {"q8_0", 80, "f16"},      {"iq4_nl", 100, "f16"}, {"bf16", 7, "bf16"},
+        {"q5_1", 896, "q5_1"},    {"q6_k", 1024, "q6_k"}, {"q4_1", 33, "f16"},
+        {"iq2_s", 576, "iq4_nl"}, {"tq1_0", 96, "q4_0"},  {"q2_0", 96, "q4_0"},
+        {"q1_0", 96, NULL},       {"nvfp4", 96, NULL},    {"mxfp4", 80, "f16"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const nib_codec *c = nib_codec_find(rows[i].type);
@@ -267,6 +269,9 @@ static void needing_importance(void **state)
     assert_true(nib_file_type_needs_importance(&m, "blk.0.attn_q.weight", NIB_Q2_K));
     assert_false(nib_file_type_needs_importance(&m, "blk.0.ffn_down.weight", NIB_Q4_K));
     assert_false(nib_file_type_needs_importance(&m, "token_embd.weight", NIB_Q2_K));
+    assert_true(nib_file_type_needs_importance(&m, "blk.0.attn_q.weight", NIB_IQ1_M));
+    assert_false(nib_file_type_needs_importance(&m, "blk.0.attn_q.weight", NIB_IQ3_S));
+    assert_false(nib_file_type_needs_importance(&m, "output.weight", NIB_IQ2_S));
     m = mix_of(&s, "q2_k");
     assert_false(nib_file_type_needs_importance(&m, "blk.0.attn_q.weight", NIB_Q2_K));
 }
@@ -278,22 +283,21 @@ static void ids_and_names(void **state)
     static const struct {
         const char *name;
         uint32_t id;
-    } ids[] = {{"f32", 0},     {"F16", 1},     {"q4_0", 2},    {"q4_1", 3},    {"q8_0", 7},
-               {"q5_0", 8},    {"q5_1", 9},    {"q2_k", 10},   {"q3_k_s", 11}, {"q3_k_m", 12},
-               {"Q3_k", 12},   {"q3_k_l", 13}, {"q4_k_s", 14}, {"q4_k_m", 15}, {"q4_K", 15},
-               {"q5_k_s", 16}, {"q5_k_m", 17}, {"q5_k", 17},   {"q6_k", 18},   {"q2_k_s", 21},
-               {"iq4_nl", 25}, {"iq4_xs", 30}, {"BF16", 32}};
+    } ids[] = {{"f32", 0},     {"F16", 1},        {"q4_0", 2},    {"q4_1", 3},    {"q8_0", 7},
+               {"q5_0", 8},    {"q5_1", 9},       {"q2_k", 10},   {"q3_k_s", 11}, {"q3_k_m", 12},
+               {"Q3_k", 12},   {"q3_k_l", 13},    {"q4_k_s", 14}, {"q4_k_m", 15}, {"q4_K", 15},
+               {"q5_k_s", 16}, {"q5_k_m", 17},    {"q5_k", 17},   {"q6_k", 18},   {"q2_k_s", 21},
+               {"iq4_nl", 25}, {"iq4_xs", 30},    {"BF16", 32},   {"iq1_s", 24},  {"iq3_m", 27},
+               {"tq2_0", 37},  {"mxfp4_moe", 38}, {"nvfp4", 39},  {"q2_0", 41}};
     nib_err err = {0};
     const nib_file_type *t;
     for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
         assert_int_equal(nib_file_type_find(&t, ids[i].name, &err), NIB_OK);
         assert_int_equal(t->id, ids[i].id);
     }
-    assert_int_equal(nib_file_type_find(&t, "IQ2_XXS", &err), NIB_EINVAL);
-    assert_non_null(strstr(err.msg, "'IQ2_XXS' cannot be written yet; these can: f32, f16"));
     assert_int_equal(nib_file_type_find(&t, "q9", &err), NIB_EINVAL);
     assert_non_null(strstr(err.msg, "unknown file type 'q9'; known: f32"));
-    assert_non_null(strstr(err.msg, "q2_k_s")); /* the whole list */
+    assert_non_null(strstr(err.msg, "tq1_0")); /* the whole list */
     assert_null(t);
 }
 

@@ -462,8 +462,7 @@ static void unknown_methods_are_named(void **state)
         const char *config, *name;
     } all[] = {
         {"{\"quant_method\": \"fp8\"}", "'fp8'"},
-        {"{\"quant_method\": \"bitsandbytes\", \"load_in_4bit\": true}", "'bitsandbytes'"},
-        {"{\"load_in_8bit\": true}", "'bitsandbytes'"},
+        {"{\"quant_method\": \"hqq\"}", "'hqq'"},
         {"{\"quant_method\": \"torchao\"}", "'torchao'"},
         {"{\"bits\": 4}, \"quantization\": {\"bits\": 4, \"group_size\": 64}", "'mlx'"},
         {"{}", "'(no quant_method)'"},

@@ -16,6 +16,7 @@
 static const nib_packing AWQ = {.kind = NIB_PACKING_AWQ, .bits = 4, .group = 64};
 static const nib_packing W4 = {.kind = NIB_PACKING_CT_PACKED, .bits = 4, .group = 128, .sym = true};
 static const nib_packing W4_ASYM = {.kind = NIB_PACKING_CT_PACKED, .bits = 4, .group = 32};
+static const nib_packing NF4 = {.kind = NIB_PACKING_BNB4, .bits = 4, .group = 64, .sym = true};
 static const nib_packing W8_ROWS = {.kind = NIB_PACKING_CT_PACKED, .bits = 8, .sym = true};
 
 /* ---- values ---- */
@@ -122,7 +123,7 @@ static void check_values(const char *folder, nib_packing f, bool reversed)
 static void folders_hold_the_rounded_model(void **state)
 {
     (void)state;
-    const nib_packing all[] = {AWQ, W4, W4_ASYM, W8_ROWS, W8A8, W8A8_TENSOR};
+    const nib_packing all[] = {AWQ, W4, W4_ASYM, W8_ROWS, W8A8, W8A8_TENSOR, NF4};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         nib_recipe r = {.layout = all[i], .force = true, .split_max = i % 2 ? 400000 : 0};
         char name[16];

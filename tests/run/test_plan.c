@@ -267,7 +267,7 @@ static void wrong_recipes(void **state)
                              *const bad_type[] = {"attn_v=q9_9"},
                              *const bad_regex[] = {"attn_(v=q8_0"};
     plan_fails(&(nib_recipe){.type = "q4_k_xl"}, NULL, NIB_EINVAL, "unknown file type 'q4_k_xl'");
-    plan_fails(&(nib_recipe){.type = "iq2_m"}, NULL, NIB_EINVAL, "cannot be written yet");
+    plan_fails(&(nib_recipe){.type = "iq2_m"}, NULL, NIB_EINVAL, "iq2_m needs importances");
     plan_fails(&(nib_recipe){.tensor_types = no_type, .n_tensor_types = 1}, NULL, NIB_EINVAL,
                "'attn_v': not of the form REGEX=TYPE");
     plan_fails(&(nib_recipe){.tensor_types = no_regex, .n_tensor_types = 1}, NULL, NIB_EINVAL,

@@ -207,7 +207,7 @@ static void solve_readers(const sums *s, uint32_t layer, size_t i, double drift)
     nib_err err = {0};
     opts.sweeps = 1;
     must(nib_gptq_new(&g, &opts, &two, &err), &err);
-    must(nib_gptq_prepare(g, s->h, s->cols, (size_t)CALIB * N_CTX, &err), &err);
+    must(nib_gptq_prepare(g, s->h, s->cols, (size_t)CALIB * N_CTX, 1, &err), &err);
     for (size_t k = 0; k < N_READERS[i]; k++) {
         float *w = run.w[READER[i][k]];
         const size_t rows = rows_of(layer, READER[i][k]);
