@@ -89,13 +89,17 @@ static void put_bins(const nib_chart *c, const double share[NIB_WEIGHT_BINS], co
     if (outline) fprintf(c->f, "L%.1f %.1f\"/>\n", c->right, c->bottom);
 }
 
+/* Shares are on a logarithmic scale: a few weights far out make the grid of all the others wide. */
 static void put_histogram(FILE *f, const nib_weight_picture *w, const char *class)
 {
-    double most = 0;
-    for (size_t b = 0; b < NIB_WEIGHT_BINS; b++) most = fmax(most, fmax(w->before[b], w->after[b]));
-    const nib_chart c =
-        nib_chart_begin(f, (nib_scale){-w->span, w->span, false}, (nib_scale){0, 105 * most, false},
-                        "weight", "weights, %", "values of all weights before and after");
+    double least = 1;
+    for (size_t b = 0; b < NIB_WEIGHT_BINS; b++) {
+        if (w->before[b] > 0) least = fmin(least, w->before[b]);
+        if (w->after[b] > 0) least = fmin(least, w->after[b]);
+    }
+    const nib_chart c = nib_chart_begin(
+        f, (nib_scale){-w->span, w->span, false}, (nib_scale){50 * least, 100, true}, "weight",
+        "weights, % (logarithmic)", "values of all weights before and after");
     put_bins(&c, w->before, "c6", false);
     put_bins(&c, w->after, class, true);
     nib_chart_end(&c);
