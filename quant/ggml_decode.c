@@ -337,14 +337,24 @@ static void decode_nvfp4(float *y, const uint8_t *src, size_t n)
 
 /* ---- codebooks of vectors ---- */
 
-/* dim values of a point. */
-static inline void point_values(float *y, const nib_points *p, unsigned number, float D,
+/* Levels of a codebook as a formula, which compilers make vectors of: first + step * l, and `more`
+ * at the highest. */
+typedef struct {
+    int dim, bits, first, step, top, more;
+} point_levels;
+
+static const point_levels iq2_points = {8, 2, 8, 17, 2, 1}, iq3_s_points = {4, 3, 1, 2, 7, 0},
+                          iq3_xxs_points = {4, 3, 4, 8, 7, 2};
+
+/* The values of a point, of which bit i of `negative` says that value i is. */
+static inline void point_values(float *y, const point_levels v, unsigned packed, float D,
                                 unsigned negative)
 {
-    const unsigned packed = p->point[number], mask = (1u << p->bits) - 1;
-    for (unsigned i = 0; i < p->dim; i++) {
-        const float v = D * (float)p->value[packed >> p->bits * i & mask];
-        y[i] = negative >> i & 1 ? -v : v;
+    const uint32_t mask = (1u << v.bits) - 1;
+    for (uint32_t i = 0; i < (uint32_t)v.dim; i++) {
+        const int l = (int)(packed >> (uint32_t)v.bits * i & mask);
+        const float x = D * (float)(v.first + v.step * l + (l == v.top ? v.more : 0));
+        y[i] = nib_f32_from_bits(nib_f32_bits(x) ^ (negative >> i & 1) << 31);
     }
 }
 
@@ -356,7 +366,8 @@ static void decode_iq3_s(float *y, const uint8_t *src, size_t n)
             const float D =
                 half_at(b->d) * nib_iq3_s_scales[b->scales[k / 16] >> k / 8 % 2 * 4 & 15];
             const unsigned number = b->qs[k] | (b->qh[k / 8] >> k % 8 & 1u) << 8;
-            point_values(y, &nib_points_iq3_s, number, D, b->signs[k / 2] >> k % 2 * 4);
+            point_values(y, iq3_s_points, nib_points_iq3_s.point[number], D,
+                         b->signs[k / 2] >> k % 2 * 4);
         }
 }
 
@@ -373,7 +384,7 @@ static void decode_iq3_xxs(float *y, const uint8_t *src, size_t n)
         for (unsigned k = 0; k < 64; k++, y += 4) {
             const uint32_t s = signs_at(b->signs + k / 8 * 4);
             const uint8_t signs = nib_even_signs(s >> k / 2 % 4 * 7);
-            point_values(y, &nib_points_iq3_xxs, b->qs[k],
+            point_values(y, iq3_xxs_points, nib_points_iq3_xxs.point[b->qs[k]],
                          half_at(b->d) * nib_iq3_xxs_scales[s >> 28], signs >> k % 2 * 4);
         }
 }
@@ -385,7 +396,7 @@ static void decode_iq2_s(float *y, const uint8_t *src, size_t n)
         for (unsigned k = 0; k < 32; k++, y += 8) {
             const float D = half_at(b->d) * nib_iq2_scales[b->scales[k / 4] >> k / 2 % 2 * 4 & 15];
             const unsigned number = b->qs[k] | (b->qh[k / 4] >> k % 4 * 2 & 3u) << 8;
-            point_values(y, &nib_points_iq2_s, number, D, b->signs[k]);
+            point_values(y, iq2_points, nib_points_iq2_s.point[number], D, b->signs[k]);
         }
 }
 
@@ -396,7 +407,8 @@ static void decode_iq2_xs(float *y, const uint8_t *src, size_t n)
         for (unsigned k = 0; k < 32; k++, y += 8) {
             const float D = half_at(b->d) * nib_iq2_scales[b->scales[k / 4] >> k / 2 % 2 * 4 & 15];
             const unsigned v = nib_get16(b->qs + 2 * k);
-            point_values(y, &nib_points_iq2_xs, v & 511, D, nib_even_signs(v >> 9));
+            point_values(y, iq2_points, nib_points_iq2_xs.point[v & 511], D,
+                         nib_even_signs(v >> 9));
         }
 }
 
@@ -407,8 +419,8 @@ static void decode_iq2_xxs(float *y, const uint8_t *src, size_t n)
         for (unsigned k = 0; k < 32; k++, y += 8) {
             const uint8_t *q = b->qs + k / 4 * 8;
             const uint32_t s = signs_at(q + 4);
-            point_values(y, &nib_points_iq2_xxs, q[k % 4], half_at(b->d) * nib_iq2_scales[s >> 28],
-                         nib_even_signs(s >> k % 4 * 7));
+            point_values(y, iq2_points, nib_points_iq2_xxs.point[q[k % 4]],
+                         half_at(b->d) * nib_iq2_scales[s >> 28], nib_even_signs(s >> k % 4 * 7));
         }
 }
 

@@ -47,14 +47,15 @@ NIB_INLINE uint16_t nearest(const uint16_t *near, float cost[][LEVELS], int dim,
         where = _mm256_blendv_epi8(where, at, _mm256_castps_si256(less));
         at = _mm256_add_epi32(at, _mm256_set1_epi32(8));
     }
-    float b[8];
-    int32_t w[8], first = 0;
-    float least = FLT_MAX;
-    _mm256_storeu_ps(b, best);
-    _mm256_storeu_si256((__m256i *)w, where);
-    for (int k = 0; k < 8; k++)
-        if (b[k] < least || (b[k] == least && w[k] < first)) least = b[k], first = w[k];
-    return list[first];
+    __m256 m = _mm256_min_ps(best, _mm256_permute2f128_ps(best, best, 1)); /* the least of all */
+    m = _mm256_min_ps(m, _mm256_shuffle_ps(m, m, 0x4e));
+    m = _mm256_min_ps(m, _mm256_shuffle_ps(m, m, 0xb1));
+    const __m256 least = _mm256_cmp_ps(best, m, _CMP_EQ_OQ);
+    __m256i w = _mm256_blendv_epi8(_mm256_set1_epi32(INT32_MAX), where, _mm256_castps_si256(least));
+    w = _mm256_min_epi32(w, _mm256_permute2x128_si256(w, w, 1));
+    w = _mm256_min_epi32(w, _mm256_shuffle_epi32(w, 0x4e));
+    w = _mm256_min_epi32(w, _mm256_shuffle_epi32(w, 0xb1));
+    return list[_mm256_cvtsi256_si32(w)];
 #else
     const unsigned mask = LEVELS - 1;
     float least = FLT_MAX;

@@ -278,8 +278,7 @@ nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, ni
     nib_code rc = check_recipe(p, err);
     if (rc) return rc;
     if ((rc = plan_tensors(p, ctx, err))) return rc;
-    nib_int_codec_name(p->label_text, sizeof p->label_text, r->layout.bits, r->layout.group,
-                       r->layout.per_tensor);
+    nib_packing_name(p->label_text, sizeof p->label_text, &r->layout);
     p->label = p->label_text;
     if ((rc = nib_plan_importances(p, im, ctx, err))) return rc;
     if ((rc = nib_plan_shards(p, err))) return rc;
