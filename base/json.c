@@ -260,6 +260,45 @@ void nib_json_free(nib_json *root)
     cJSON_Delete(root);
 }
 
+/* ---- lines ---- */
+
+/* Items of the tree before `wanted`, in the order of the text; true when it was met. */
+static bool count_before(const cJSON *item, const cJSON *wanted, size_t *n)
+{
+    for (; item; item = item->next) {
+        if (item == wanted) return true;
+        ++*n;
+        if (count_before(item->child, wanted, n)) return true;
+    }
+    return false;
+}
+
+size_t nib_json_line(const nib_json *root, const nib_json *item, const char *text, size_t n)
+{
+    size_t before = 0, line = 1, key = 0;
+    if (!count_before(root, item, &before)) return 0;
+    for (size_t i = 0; i < n;) {
+        const char c = text[i];
+        size_t end = i + 1;
+        if (strchr(" \t\r\n,:]}", c)) {
+            line += c == '\n';
+            i = end;
+            continue;
+        }
+        if (c == '"') end = skip_string(text, i);
+        if (c == '"' && text[end + strspn(text + end, " \t\r\n")] == ':') {
+            key = line;
+            i = end;
+            continue;
+        }
+        if (!strchr("\"[{", c)) end = i + strcspn(text + i, " \t\r\n,]}");
+        if (!before--) return key ? key : line;
+        key = 0;
+        i = end;
+    }
+    return 0;
+}
+
 /* ---- reading ---- */
 
 const nib_json *nib_json_get(const nib_json *j, const char *key)

@@ -29,6 +29,10 @@ NIB_MUST_USE nib_code nib_json_load(nib_json **out, const char *path, size_t max
                                     nib_err *err);
 void nib_json_free(nib_json *root); /* accepts NULL */
 
+/* The line, from 1, of an item of the tree, or of its key where it has one, in the text that was
+ * parsed, with a NUL at its end; 0: the item is of another tree. Linear: for messages. */
+size_t nib_json_line(const nib_json *root, const nib_json *item, const char *text, size_t n);
+
 /* Member of an object; NULL when `j` is NULL, no object, or has none. */
 const nib_json *nib_json_get(const nib_json *j, const char *key);
 /* Walk an array's or object's children: first, then next; NULL at the end. */

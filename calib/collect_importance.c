@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* calib/collect_importance.c - see collect_importance.h. */
 #include "calib/collect_importance.h"
-#include "calib/checkpoint.h"
+#include "base/file.h"
+#include "base/utf8.h"
 #include "calib/accumulate.h"
+#include "calib/checkpoint.h"
 #include "calib/pass.h"
 
 #include <assert.h>
@@ -149,5 +151,17 @@ nib_code nib_collect_importance(nib_imatrix *out, const nib_model *m, const nib_
     *out = (nib_imatrix){.chunk_count = (uint32_t)w->n, .chunk_size = (uint32_t)w->n_ctx};
     nib_code rc = run(out, m, w, opts, ctx, err);
     if (rc) nib_imatrix_free(out);
+    return rc;
+}
+
+nib_code nib_importance_texts(nib_imatrix *m, const nib_sample *s, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    for (size_t i = 0; i < s->n_texts && !rc; i++) {
+        char *name = nib_utf8_replace(nib_path_base(s->text[i].path));
+        rc = name ? nib_imatrix_add_dataset(m, name, strlen(name), err)
+                  : nib_fail_nomem(err, "a file name");
+        nib_free(name);
+    }
     return rc;
 }

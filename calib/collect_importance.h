@@ -12,7 +12,7 @@
 
 #include "base/ctx.h"
 #include "calib/imatrix.h"
-#include "calib/text.h"
+#include "calib/sample.h"
 #include "infer/model.h"
 
 enum {
@@ -38,5 +38,9 @@ nib_calib_opts nib_calib_defaults(void);
 NIB_MUST_USE nib_code nib_collect_importance(nib_imatrix *out, const nib_model *m,
                                              const nib_windows *w, const nib_calib_opts *opts,
                                              const nib_ctx *ctx, nib_err *err);
+
+/* Add the names of the texts, without their folders and weights, as data sets: what a quantized
+ * model will mention. */
+NIB_MUST_USE nib_code nib_importance_texts(nib_imatrix *m, const nib_sample *s, nib_err *err);
 
 #endif

@@ -40,6 +40,24 @@ nib_code nib_hessians_add(nib_hessians *m, const nib_role *roles, size_t n_roles
     return NIB_OK;
 }
 
+nib_code nib_hessians_copy(nib_hessians *to, const nib_hessians *from, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    nib_hessians_start(to);
+    for (size_t i = 0; i < from->n && !rc; i++) {
+        const nib_hessian *x = &from->input[i];
+        const size_t cols = x->cols;
+        nib_hessian *in;
+        if ((rc = nib_hessians_add(to, x->role, x->n_roles, cols, &in, err))) break;
+        memcpy(in->h.p, x->h.p, cols * cols * sizeof(float));
+        memcpy(in->sum.p, x->sum.p, cols * sizeof(double));
+        memcpy(in->most.p, x->most.p, cols * sizeof(float));
+        memcpy(in->scale.p, x->scale.p, cols * sizeof(float));
+        in->rows = x->rows;
+    }
+    return rc;
+}
+
 /* The input with these roles, a new one if it is met for the first time. */
 static nib_code meet(nib_hessians *m, const nib_role *roles, size_t n_roles, size_t cols,
                      nib_hessian **out, nib_err *err)

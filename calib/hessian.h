@@ -36,6 +36,8 @@ void nib_hessians_renew(nib_hessians *m, size_t i);
 /* An input more, its moments zero; roles are copied. Valid until the next start. */
 NIB_MUST_USE nib_code nib_hessians_add(nib_hessians *m, const nib_role *roles, size_t n_roles,
                                        size_t cols, nib_hessian **out, nib_err *err);
+/* The same inputs and moments, without drift, to change them. */
+NIB_MUST_USE nib_code nib_hessians_copy(nib_hessians *to, const nib_hessians *from, nib_err *err);
 /* For the pass through the block; inputs of routers, which are never rounded, and of experts
  * (calib/expert_inputs.h) are passed over. Keeps a pointer to m. With `drift` every batch passes
  * through the original block first, whose channels are not divided, under the other observer. */

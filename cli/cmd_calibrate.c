@@ -3,7 +3,6 @@
  * ranges of activations, or second moments. Tests: tests/cases/commands. */
 #include "base/file.h"
 #include "base/mem.h"
-#include "base/utf8.h"
 #include "calib/input_ranges.h"
 #include "calib/collect_importance.h"
 #include "cli/io.h"
@@ -72,19 +71,6 @@ static const nib_opt rows[] = {
      .help = "replace the file if it exists"},
     {0}};
 
-/* Names of the texts, without their folders and weights: what a quantized model will mention. */
-static nib_code add_names(nib_imatrix *m, const nib_sample *s, nib_err *err)
-{
-    nib_code rc = NIB_OK;
-    for (size_t i = 0; i < s->n_texts && !rc; i++) {
-        char *name = nib_utf8_replace(nib_path_base(s->text[i].path));
-        rc = name ? nib_imatrix_add_dataset(m, name, strlen(name), err)
-                  : nib_fail_nomem(err, "a file name");
-        nib_free(name);
-    }
-    return rc;
-}
-
 /* How many tokens the experts saw, block by block where some saw few. */
 static void say_experts(const nib_imatrix *m, nib_log *log)
 {
@@ -119,7 +105,7 @@ static nib_code write_importances(const nib_model *m, const nib_sample *s, const
                  "--process-output: the model has no output matrix of its own, the embedding "
                  "serves; nothing is collected for it");
     nib_code rc = nib_collect_importance(&stats, m, w, &how, ctx, err);
-    if (!rc) rc = add_names(&stats, s, err);
+    if (!rc) rc = nib_importance_texts(&stats, s, err);
     if (!rc) rc = nib_imatrix_save(&stats, opt.out, opt.force, err);
     if (!rc) {
         say_experts(&stats, ctx->log);

@@ -228,15 +228,23 @@ static nib_code check_base(job *j, nib_err *err)
     return nib_kept_prepare(opt.base_file, &j->memory, j->text, j->n_texts, opt.force, err);
 }
 
-/* Reports that cannot be written are told of before the work: they exist, are one and the same, or
- * are what is read. */
+/* Limits that are none, and reports that are there already, are told of before the work. */
+static nib_code check(nib_err *err)
+{
+    const char *const path[] = {opt.junit, opt.markdown, opt.report};
+    nib_code rc = nib_gates_read(&opt.gates, err);
+    for (size_t i = 0; i < sizeof path / sizeof path[0] && !rc; i++)
+        if (path[i] && !opt.force && nib_file_exists(path[i]))
+            rc = nib_fail(err, NIB_EIO, "%s: exists already; --force replaces it", path[i]);
+    return rc;
+}
+
+/* So are files to write that are one and the same, or are what is read. */
 static nib_code check_files(const job *j, nib_err *err)
 {
     const char *const path[] = {opt.base_file, opt.junit, opt.markdown, opt.report};
     for (size_t i = 0; i < sizeof path / sizeof path[0]; i++) {
         if (!path[i]) continue;
-        if (i && !opt.force && nib_file_exists(path[i]))
-            return nib_fail(err, NIB_EIO, "%s: exists already; --force replaces it", path[i]);
         for (size_t k = 0; k < i; k++)
             if (path[k] && (!strcmp(path[i], path[k]) || nib_file_same(path[i], path[k])))
                 return nib_fail(err, NIB_EINVAL, "%s: two files of that name are asked for",
@@ -359,9 +367,9 @@ static int run(const nib_opt_list *operands, const nib_ctx *ctx)
     int status = NIB_EXIT_OK;
     if (j.n < 2 && !opt.base_file && !opt.floor)
         return nib_usage(&nib_cmd_compare, "compare: BASE OTHER is missing");
-    if (nib_gates_read(&opt.gates, &err))
-        return nib_usage(&nib_cmd_compare, "compare: %s", err.msg);
-    nib_code rc = compare(&j, ctx, &err);
+    nib_code rc = check(&err);
+    if (rc == NIB_EINVAL) return nib_usage(&nib_cmd_compare, "compare: %s", err.msg);
+    if (!rc) rc = compare(&j, ctx, &err);
     if (!rc) rc = conclude(&j, &status, ctx, &err);
     if (rc) status = nib_report(&err);
     free_all(&j);
@@ -371,6 +379,7 @@ static int run(const nib_opt_list *operands, const nib_ctx *ctx)
 const nib_cmd nib_cmd_compare = {
     .name = "compare",
     .run = run,
+    .check = check,
     .summary = "measure how far models are from the one they come from",
     .operands = "BASE OTHER",
     .min_operands = 1,

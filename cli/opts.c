@@ -175,13 +175,13 @@ static const nib_opt *row_offering(const nib_cmd *cmd, const char *value)
 
 /* ---- values ---- */
 
-static int bad_value(const nib_opt *o, const char *value, const char *expected)
+static nib_code bad_value(const char *value, const char *expected, nib_err *err)
 {
-    return complain("--%s: '%s' should be %s", o->name, value, expected);
+    return nib_fail(err, NIB_EINVAL, "'%s' should be %s", value, expected);
 }
 
 /* "a number from 2 to 8". */
-static int bad_number(const nib_opt *o, const char *value, const char *kind)
+static nib_code bad_number(const nib_opt *o, const char *value, const char *kind, nib_err *err)
 {
     char expected[128];
     if (o->max > o->min)
@@ -189,7 +189,7 @@ static int bad_number(const nib_opt *o, const char *value, const char *kind)
                  o->word ? ", or " : "", o->word ? o->word : "");
     else
         snprintf(expected, sizeof expected, "%s", kind);
-    return bad_value(o, value, expected);
+    return bad_value(value, expected, err);
 }
 
 static bool in_range(const nib_opt *o, double v)
@@ -197,30 +197,30 @@ static bool in_range(const nib_opt *o, double v)
     return !(o->max > o->min) || (v >= o->min && v <= o->max);
 }
 
-static int set_uint(const nib_opt *o, const char *value)
+static nib_code set_uint(const nib_opt *o, const char *value, nib_err *err)
 {
     if (o->word && nib_name_same(value, o->word)) {
         *(uint64_t *)o->target = (uint64_t)o->max + 1;
-        return -1;
+        return NIB_OK;
     }
     if (o->minus_one && !strcmp(value, "-1")) value = "0";
     if (!*value || strspn(value, "0123456789") != strlen(value))
-        return bad_number(o, value, "a whole number");
+        return bad_number(o, value, "a whole number", err);
     errno = 0;
     unsigned long long v = strtoull(value, NULL, 10);
-    if (errno || !in_range(o, (double)v)) return bad_number(o, value, "a number");
+    if (errno || !in_range(o, (double)v)) return bad_number(o, value, "a number", err);
     *(uint64_t *)o->target = v;
-    return -1;
+    return NIB_OK;
 }
 
-static int set_num(const nib_opt *o, const char *value)
+static nib_code set_num(const nib_opt *o, const char *value, nib_err *err)
 {
     char *end;
     double v = strtod(value, &end);
     if (end == value || *end || !isfinite(v) || !in_range(o, v))
-        return bad_number(o, value, "a number");
+        return bad_number(o, value, "a number", err);
     *(double *)o->target = v;
-    return -1;
+    return NIB_OK;
 }
 
 /* "500M", "4Gi", "1.5T", "4096"; a final B is allowed. */
@@ -243,13 +243,13 @@ static bool parse_size(const char *s, double *bytes)
     return !*end && v < 0x1p63;
 }
 
-static int set_size(const nib_opt *o, const char *value)
+static nib_code set_size(const nib_opt *o, const char *value, nib_err *err)
 {
     double v;
-    if (!parse_size(value, &v)) return bad_value(o, value, "a size such as 500M, 4G or 4Gi");
-    if (!in_range(o, v)) return bad_number(o, value, "a number of bytes");
+    if (!parse_size(value, &v)) return bad_value(value, "a size such as 500M, 4G or 4Gi", err);
+    if (!in_range(o, v)) return bad_number(o, value, "a number of bytes", err);
     *(uint64_t *)o->target = (uint64_t)v;
-    return -1;
+    return NIB_OK;
 }
 
 /* What the value may have been meant for. */
@@ -267,64 +267,67 @@ static void add_hint(char *text, size_t size, const nib_cmd *cmd, const nib_opt 
         snprintf(text + used, size - used, "; a model has no option before its name");
 }
 
-static int set_choice(const nib_cmd *cmd, const nib_opt *o, const char *value)
+static nib_code set_choice(const nib_cmd *cmd, const nib_opt *o, const char *value, nib_err *err)
 {
     char list[512] = "one of ";
     const char *choice = offered(o, value);
     if (choice) {
         *(const char **)o->target = choice;
-        return -1;
+        return NIB_OK;
     }
     for (const char *const *c = o->choices; *c; c++) {
         size_t used = strlen(list);
         snprintf(list + used, sizeof list - used, "%s%s", c == o->choices ? "" : ", ", *c);
     }
     add_hint(list, sizeof list, cmd, o, value);
-    return bad_value(o, value, list);
+    return bad_value(value, list, err);
 }
 
 /* A text that offers values takes others too, but not those that another row offers. */
-static int set_str(const nib_cmd *cmd, const nib_opt *o, const char *value)
+static nib_code set_str(const nib_cmd *cmd, const nib_opt *o, const char *value, nib_err *err)
 {
     const nib_opt *other = o->offer && !offered(o, value) ? row_offering(cmd, value) : NULL;
     if (other)
-        return complain("--%s: '%s' is a value of another option; did you mean '--%s %s'?", o->name,
-                        value, other->name, value);
+        return nib_fail(err, NIB_EINVAL,
+                        "'%s' is a value of another option; did you mean '--%s %s'?", value,
+                        other->name, value);
     *(const char **)o->target = value;
-    return -1;
+    return NIB_OK;
 }
 
-static int list_add(nib_opt_list *list, const char *value)
+static nib_code list_add(nib_opt_list *list, const char *value, nib_err *err)
 {
     if (list->n == list->cap) {
         size_t cap = list->cap ? list->cap * 2 : 8;
         const char **v = nib_grow((void *)list->v, list->cap, cap, sizeof *v);
-        if (!v) {
-            complain("out of memory for the command line");
-            return NIB_EXIT_FAILED;
-        }
+        if (!v) return nib_fail_nomem(err, "the command line");
         list->v = v;
         list->cap = cap;
     }
     list->v[list->n++] = value;
-    return -1;
+    return NIB_OK;
 }
 
-static int set_value(const nib_cmd *cmd, const nib_opt *o, const char *value)
+static nib_code set_value(const nib_cmd *cmd, const nib_opt *o, const char *value, nib_err *err)
+{
+    switch (o->kind) {
+    case NIB_OPT_FLAG: *(bool *)o->target = true; return NIB_OK;
+    case NIB_OPT_STR: return set_str(cmd, o, value, err);
+    case NIB_OPT_LIST: return list_add(o->target, value, err);
+    case NIB_OPT_UINT: return set_uint(o, value, err);
+    case NIB_OPT_NUM: return set_num(o, value, err);
+    case NIB_OPT_SIZE: return set_size(o, value, err);
+    case NIB_OPT_CHOICE: return set_choice(cmd, o, value, err);
+    }
+    return NIB_OK;
+}
+
+nib_code nib_opt_set(const nib_cmd *cmd, const nib_opt *o, const char *value, nib_err *err)
 {
     const char *says = NULL, *ours = value ? nib_other_value(&says, o, value) : NULL;
-    if (says) return complain("--%s '%s': %s", o->name, value, says);
-    if (ours) value = ours;
-    switch (o->kind) {
-    case NIB_OPT_FLAG: *(bool *)o->target = true; return -1;
-    case NIB_OPT_STR: return set_str(cmd, o, value);
-    case NIB_OPT_LIST: return list_add(o->target, value);
-    case NIB_OPT_UINT: return set_uint(o, value);
-    case NIB_OPT_NUM: return set_num(o, value);
-    case NIB_OPT_SIZE: return set_size(o, value);
-    case NIB_OPT_CHOICE: return set_choice(cmd, o, value);
-    }
-    return -1;
+    if (says) return nib_fail(err, NIB_EINVAL, "--%s '%s': %s", o->name, value, says);
+    nib_code rc = set_value(cmd, o, ours ? ours : value, err);
+    return rc ? nib_wrap(err, "--%s", o->name) : NIB_OK;
 }
 
 /* ---- words of the command line ---- */
@@ -340,6 +343,12 @@ typedef struct {
     const char *why_idle[MAX_IDLE];
     size_t n_idle;
 } words;
+
+static int add_operand(words *w, const char *word)
+{
+    nib_err err;
+    return list_add(w->operands, word, &err) ? nib_report(&err) : -1;
+}
 
 static int missing_value(const nib_opt *o)
 {
@@ -366,7 +375,8 @@ static int take_option(words *w, const nib_opt *o, const char *value)
         if (w->i == w->argc) return missing_value(o);
         value = w->argv[w->i++];
     }
-    return set_value(w->cmd, o, value);
+    nib_err err;
+    return nib_opt_set(w->cmd, o, value, &err) ? nib_report(&err) : -1;
 }
 
 /* Another tool's option; `word` is how it was written, with its dashes. */
@@ -378,7 +388,7 @@ static int take_other(words *w, const nib_other_opt *other, const char *word, co
     if (other->ours) {
         if (!value && !next) return complain("%s needs a value", word);
         if (!value) w->i++;
-        return list_add(w->operands, value ? value : next);
+        return add_operand(w, value ? value : next);
     }
     if (!other->idle) return nib_usage(w->cmd, "%s: %s", word, other->says);
     if (!value && next && nib_other_opt_takes(other, next)) w->i++;
@@ -400,10 +410,15 @@ static const nib_opt *opposite(const nib_cmd *cmd, const char *name)
     return o && o->kind == NIB_OPT_FLAG ? o : NULL;
 }
 
+const char *nib_opt_nearest(const nib_cmd *cmd, const char *name)
+{
+    return nib_name_nearest(name, row_name, cmd);
+}
+
 static int unknown_option(const nib_cmd *cmd, const char *name)
 {
     const nib_opt *flag = opposite(cmd, name);
-    const char *near = nib_name_nearest(name, row_name, cmd);
+    const char *near = nib_opt_nearest(cmd, name);
     if (flag)
         return complain("unknown option '--%s': so it is unless --%s is given", name, flag->name);
     if (near) return complain("unknown option '--%s'; did you mean '--%s'?", name, near);
@@ -447,7 +462,7 @@ static int take_words(words *w)
     while (rc < 0 && w->i < w->argc) {
         const char *word = w->argv[w->i++];
         if (only_operands || word[0] != '-' || !word[1])
-            rc = list_add(w->operands, word);
+            rc = add_operand(w, word);
         else if (!strcmp(word, "--"))
             only_operands = true;
         else if (word[1] == '-')
@@ -516,5 +531,5 @@ void nib_opts_free(const nib_cmd *cmd, nib_opt_list *operands)
 {
     for (const nib_opt *o = cmd->options; o && o->name; o++)
         if (o->kind == NIB_OPT_LIST) free_list(o->target);
-    free_list(operands);
+    if (operands) free_list(operands);
 }

@@ -58,6 +58,8 @@ typedef struct {
 typedef struct {
     const char *name;
     int (*run)(const nib_opt_list *operands, const nib_ctx *ctx); /* returns an exit status */
+    nib_code (*check)(
+        nib_err *err);              /* what is wrong with the options together; NULL: run says it */
     const char *summary;            /* one clause, for the list of commands */
     const char *operands;           /* "MODEL", as in the usage line */
     int min_operands, max_operands; /* max_operands -1: any number */
@@ -72,8 +74,9 @@ enum { NIB_EXIT_OK = 0, NIB_EXIT_FAILED = 1, NIB_EXIT_USAGE = 2, NIB_EXIT_THRESH
 /* All commands in the order of the help text, NULL at the end; in cli/main.c. */
 extern const nib_cmd *const nib_cmds[];
 
-extern const nib_cmd nib_cmd_quantize, nib_cmd_convert, nib_cmd_calibrate, nib_cmd_perplexity,
-    nib_cmd_compare, nib_cmd_generate, nib_cmd_inspect, nib_cmd_tokenize, nib_cmd_completion;
+extern const nib_cmd nib_cmd_quantize, nib_cmd_batch, nib_cmd_convert, nib_cmd_calibrate,
+    nib_cmd_perplexity, nib_cmd_compare, nib_cmd_generate, nib_cmd_inspect, nib_cmd_tokenize,
+    nib_cmd_completion;
 
 /* --threads, --cpu, --verbose, --quiet, --help, --version. */
 extern const nib_opt nib_common_options[];
@@ -84,7 +87,7 @@ extern const nib_opt nib_common_options[];
  * a mistake that has been printed (2). */
 int nib_opts_parse(const nib_cmd *cmd, int argc, char **argv, nib_opt_list *operands, nib_ctx *ctx,
                    nib_log *log);
-/* Free what parsing kept: the arrays of all lists, and *operands. */
+/* Free what parsing kept: the arrays of all lists, and *operands, which may be NULL. */
 void nib_opts_free(const nib_cmd *cmd, nib_opt_list *operands);
 
 /* Print "nibble: MESSAGE" on standard error; the exit status for err->code. */
@@ -100,6 +103,12 @@ void nib_report_resources(double started);
 /* The command's row, or a common one, of that name of n bytes, or that letter; NULL: none. */
 const nib_opt *nib_opt_named(const nib_cmd *cmd, const char *name, size_t n);
 const nib_opt *nib_opt_lettered(const nib_cmd *cmd, char letter);
+/* The row's name that is nearest to one that no row has; NULL: none is near. */
+const char *nib_opt_nearest(const nib_cmd *cmd, const char *name);
+/* Give the row of `cmd` a value as it is written on the command line (of a flag: none, NULL).
+ * NIB_EINVAL names the option, and says what it should be. */
+NIB_MUST_USE nib_code nib_opt_set(const nib_cmd *cmd, const nib_opt *o, const char *value,
+                                  nib_err *err);
 /* The i-th value that a row offers; NULL after the last. */
 const char *nib_opt_offered(const nib_opt *o, size_t i);
 

@@ -38,7 +38,7 @@ typedef struct {
 
 /* Several that watch one pass, in this order; start with {.n = 0}. */
 typedef struct {
-    nib_observer of[4];
+    nib_observer of[40];
     size_t n;
 } nib_observers;
 

@@ -157,9 +157,9 @@ static void list_streams(uint64_t n[STREAMS], const nib_plan *p, size_t windows,
                          const nib_solve_opts *opts)
 {
     const uint64_t held = smaller(opts->held_out, windows / 8);
-    n[0] = windows;
+    n[0] = opts->propagate ? windows : held;
     n[1] = held;
-    n[2] = nib_solve_drift(p, opts) > 0 ? windows - held : 0;
+    n[2] = !opts->propagate || nib_solve_drift(p, opts) > 0 ? windows - held : 0;
     n[3] = p->model->hp.n_expert ? windows - held : 0;
 }
 

@@ -27,6 +27,12 @@ void nib_rescaler_free(nib_rescaler *r)
     nib_free(r);
 }
 
+void nib_rescaler_use(nib_rescaler *r, const nib_plan *p, const nib_rescale_opts *opts)
+{
+    r->p = p;
+    r->opts = *opts;
+}
+
 /* ---- channels ---- */
 
 size_t nib_rescale_producer_channel(const nib_rescale_job *k, size_t j)

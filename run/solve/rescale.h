@@ -33,6 +33,8 @@ NIB_MUST_USE nib_code nib_rescaler_new(nib_rescaler **out, const nib_plan *p,
                                        const nib_rescale_opts *opts, nib_runner *runner,
                                        const nib_ctx *ctx, nib_err *err);
 void nib_rescaler_free(nib_rescaler *r); /* accepts NULL */
+/* From now on for another output of the same model. */
+void nib_rescaler_use(nib_rescaler *r, const nib_plan *p, const nib_rescale_opts *opts);
 
 /* For a loaded block: take windows that errors are measured on out of [0, n) of its inputs x, which
  * may move on afterwards. */

@@ -38,7 +38,7 @@ typedef struct {
     size_t windows, held_out, n_ctx;
     bool from_stats;   /* of nib_solve_opts */
     nib_divergence kl; /* n = 0: no windows were held out */
-    double seconds;
+    double seconds;    /* of its own; of what was shared, its part */
 } nib_solve_report;
 
 /* Of what decides the result: model, windows, formats, options. No windows with opts->stats, here
@@ -46,11 +46,24 @@ typedef struct {
 NIB_MUST_USE nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windows *w,
                                             const nib_solve_opts *opts, nib_err *err);
 
-/* Solve every tensor of the plan that is marked so; packed tensors go to `side`, which the caller
- * closes. On failure the report is empty, but the side file may be taken up by a later run. */
-NIB_MUST_USE nib_code nib_solve_run(nib_solve_report *r, nib_solved_file *side, const nib_plan *p,
-                                    const nib_windows *w, const nib_solve_opts *opts,
-                                    const nib_ctx *ctx, nib_err *err);
+/* One output of a run. */
+typedef struct {
+    const nib_plan *plan;
+    const nib_solve_opts *opts;
+    nib_solved_file *file;    /* packed tensors go there; the caller closes it       */
+    nib_solve_report *report; /* empty where it fails                                */
+    nib_err err;              /* its code says what became of the output             */
+} nib_solve_output;
+
+enum { NIB_SOLVE_OUTPUTS = 32 }; /* most of one run */
+
+/* Solve every tensor that the plans of out[n] mark so. Several outputs, which must be of one model,
+ * windows and number of held-out ones, with neither statistics nor opts->true_sequential nor ranges
+ * of rescaled blocks without propagation, take turns block by block: those that do not propagate
+ * share one pass over the original model and its moments, and those that measure drift share its
+ * activations. Each gets what it would alone. One that fails leaves the others alone, and what is
+ * in its file may be taken up by a later run. */
+void nib_solve_run(nib_solve_output *out, size_t n, const nib_windows *w, const nib_ctx *ctx);
 void nib_solve_report_free(nib_solve_report *r);
 /* Add the report as "solved"; false when memory is short. run/report.c. */
 NIB_MUST_USE bool nib_solve_report_json(nib_json *parent, const nib_solve_report *r);
