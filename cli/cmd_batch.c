@@ -233,7 +233,6 @@ const nib_cmd nib_cmd_batch = {
         "folders, by any method. What several need is computed once: importances, and passes over "
         "the model's activations. Then compare all with the model on the recipe's text, and hold "
         "them to its limits. An output's keys are the options of 'nibble quantize'.",
-    .example = "echo '{\"model\": \"data/tiny-llama\", \"outputs\": [{\"type\": \"q8_0\"}]}' "
-               ">jobs.json && nibble batch jobs.json",
+    .example = "nibble batch data/batch.json --dry-run",
     .options = rows,
 };
