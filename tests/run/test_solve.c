@@ -90,6 +90,20 @@ static void killed_and_resumed(void **state)
     remove(scratch(name));
 }
 
+/* The original windows of a run that does not propagate have moved on through what was solved. */
+static void killed_without_propagation(void **state)
+{
+    (void)state;
+    const char *name = "killed.gguf";
+    const variation v = {.no_propagate = true}, resumed = {.no_propagate = true, .resume = true};
+    solve_ok(scratch("whole.gguf"), &v);
+    kill_after(name, 2, v);
+    solve_ok(scratch(name), &resumed);
+    assert_true(same_files(scratch("whole.gguf"), scratch(name)));
+    remove(scratch("whole.gguf"));
+    remove(scratch(name));
+}
+
 static void nothing_to_resume(void **state)
 {
     (void)state;
@@ -302,6 +316,7 @@ int main(void)
         cmocka_unit_test(methods_side_by_side),
         cmocka_unit_test(rounded_before_solved),
         cmocka_unit_test(killed_and_resumed),
+        cmocka_unit_test(killed_without_propagation),
         cmocka_unit_test(nothing_to_resume),
         cmocka_unit_test(resume_of_another_run),
         cmocka_unit_test(damaged_side_file),
