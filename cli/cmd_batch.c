@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* cli/cmd_batch.c - many outputs of one model by a recipe, then their evaluation.
- * Tests: tests/cases/commands, tests/cli/batch.sh. */
+ * Tests: tests/cases/commands, tests/cli/batch_schema.sh, tests/e2e/batch.sh. */
 #include "base/mem.h"
 #include "cli/io.h"
 #include "cli/opened.h"

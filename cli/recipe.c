@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* cli/recipe.c - see recipe.h. Tests: tests/cases/commands, tests/cli/batch.sh. */
+/* cli/recipe.c - see recipe.h. Tests: tests/cases/commands, tests/cli/batch_schema.sh,
+ * tests/e2e/batch.sh. */
 #include "cli/recipe.h"
 
 #include "base/file.h"
