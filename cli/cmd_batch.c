@@ -53,11 +53,14 @@ static void print_group(const nib_batch *b, size_t group)
 {
     const nib_batch_cost c = nib_batch_group_cost(b, group);
     if (c.outputs < 2) return;
-    printf("one pass over the original model's activations for %zu outputs that calibrate on them",
-           c.original);
-    if (c.drift) printf(", and for %zu that measure their drift from them", c.drift);
-    printf("; 2 passes for each of %zu that propagate%s their own: %zu passes in place of %zu\n",
-           c.own, c.own == 1 ? "s" : "", c.passes, c.alone);
+    printf("%zu outputs in %zu passes in place of %zu:", c.outputs, c.passes, c.alone);
+    if (c.original || c.drift) printf(" one over the original model's activations, for");
+    if (c.original) printf(" %zu calibrated on them", c.original);
+    if (c.drift) printf("%s %zu in drift from them", c.original ? " and" : "", c.drift);
+    if (c.own)
+        printf("%s 2 for each of %zu with activations of %s own", c.original || c.drift ? ";" : "",
+               c.own, c.own == 1 ? "its" : "their");
+    putchar('\n');
 }
 
 static void print_plan(const nib_batch *b)

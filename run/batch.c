@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* run/batch.c - see batch.h. */
+#define _DEFAULT_SOURCE /* _SC_PHYS_PAGES */
 #include "run/batch.h"
 
 #include "base/file.h"
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* ---- names ---- */
 
@@ -229,7 +231,6 @@ static nib_code plan_job(nib_batch *b, nib_batch_output *o, const nib_ctx *ctx, 
     if (r) j->opts.recipe.force = true;
     nib_code rc = nib_job_plan(j, ctx, err);
     if (rc) return rc;
-    if (j->plan.peak_memory > b->peak_memory) b->peak_memory = j->plan.peak_memory;
     if (r && !o->as_left) o->as_left = is_as_left(j, r);
     if (r && r->done && !o->as_left && !b->force && is_there(j))
         return nib_fail(err, NIB_EIO, "%s: is not as this batch left it; --force replaces it",
@@ -237,20 +238,68 @@ static nib_code plan_job(nib_batch *b, nib_batch_output *o, const nib_ctx *ctx, 
     return NIB_OK;
 }
 
-/* With the first output that it shares with, and whose group has room. */
+/* Outputs [0, end) of a group, and the memory that they take together: the most that one takes
+ * alone, and what each of the others adds. */
+static size_t count_group(const nib_batch *b, size_t group, size_t end, uint64_t *memory)
+{
+    size_t n = 0;
+    uint64_t most = 0, added = 0, adds_least = UINT64_MAX;
+    for (size_t i = 0; i < end; i++) {
+        const nib_batch_output *o = &b->output[i];
+        if (o->state == NIB_BATCH_FAILED || o->group != group) continue;
+        const uint64_t adds = nib_job_beside(&o->job);
+        if (o->job.plan.peak_memory > most) most = o->job.plan.peak_memory;
+        if (adds < adds_least) adds_least = adds;
+        added += adds;
+        n++;
+    }
+    *memory = n > 1 ? most + added - adds_least : most;
+    return n;
+}
+
+/* With the first output that it shares with, and whose group has room: of the machine's memory too.
+ */
 static void find_group(nib_batch *b, size_t i)
 {
     nib_batch_output *o = &b->output[i];
-    o->group = b->n_groups;
-    for (size_t k = 0; k < i && o->group == b->n_groups; k++) {
+    const uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    const size_t fresh = b->n_groups;
+    uint64_t memory;
+    o->group = fresh;
+    for (size_t k = 0; k < i && o->group == fresh; k++) {
         const nib_batch_output *other = &b->output[k];
-        size_t n = 0;
         if (other->state == NIB_BATCH_FAILED || !nib_jobs_share(&o->job, &other->job)) continue;
-        for (size_t m = 0; m < i; m++)
-            n += b->output[m].state != NIB_BATCH_FAILED && b->output[m].group == other->group;
-        if (n < NIB_SOLVE_OUTPUTS) o->group = other->group;
+        o->group = other->group;
+        if (count_group(b, o->group, i + 1, &memory) > NIB_SOLVE_OUTPUTS || memory > machine)
+            o->group = fresh;
     }
-    b->n_groups += o->group == b->n_groups;
+    b->n_groups += o->group == fresh;
+    count_group(b, o->group, i + 1, &memory);
+    if (memory > b->peak_memory) b->peak_memory = memory;
+}
+
+/* Room on the disk for all that is not there yet: outputs one after the other, and the solved
+ * tensors of a group at once. */
+static void warn_room(const nib_batch *b, nib_log *log)
+{
+    uint64_t need = 0, most = 0, disk = UINT64_MAX;
+    for (size_t g = 0; g < b->n_groups; g++) {
+        uint64_t solved = 0;
+        for (size_t i = 0; i < b->n; i++) {
+            const nib_batch_output *o = &b->output[i];
+            const nib_plan *p = &o->job.plan;
+            if (o->state == NIB_BATCH_FAILED || o->group != g || o->as_left) continue;
+            need += p->layout.total_bytes;
+            solved += p->solved_bytes;
+            if (p->disk_free < disk) disk = p->disk_free;
+        }
+        if (solved > most) most = solved;
+    }
+    if (disk != UINT64_MAX && need + most > disk)
+        nib_warn(log,
+                 "the outputs take %.1f MB of disk and %.1f MB on the way, and %.1f MB are free: "
+                 "some may fail",
+                 (double)need / 1e6, (double)most / 1e6, (double)disk / 1e6);
 }
 
 nib_code nib_batch_plan(nib_batch *b, const nib_ctx *ctx, nib_err *err)
@@ -263,6 +312,7 @@ nib_code nib_batch_plan(nib_batch *b, const nib_ctx *ctx, nib_err *err)
         rc = judge(o, plan_job(b, o, ctx, err), err);
         if (!rc && o->state != NIB_BATCH_FAILED) find_group(b, i);
     }
+    if (!rc) warn_room(b, ctx->log);
     return rc;
 }
 
@@ -419,7 +469,7 @@ static nib_code begin(nib_batch *b, nib_batch_output *o, const nib_windows *w, n
 
 /* The record comes before the solved tensors go: a run that is killed between the two has nothing
  * to solve again. */
-static nib_code write(nib_batch *b, nib_batch_output *o, const nib_ctx *ctx, nib_err *err)
+static nib_code make(nib_batch *b, nib_batch_output *o, const nib_ctx *ctx, nib_err *err)
 {
     nib_batch_record r = {o->job.target.path, o->fingerprint, 0, true};
     nib_code rc = nib_job_write(&o->job, ctx, err);
@@ -430,7 +480,7 @@ static nib_code write(nib_batch *b, nib_batch_output *o, const nib_ctx *ctx, nib
 static void finish(nib_batch *b, nib_batch_output *o, const nib_err *solved, const nib_ctx *ctx)
 {
     nib_err err = *solved;
-    nib_code rc = solved->code ? solved->code : write(b, o, ctx, &err);
+    nib_code rc = solved->code ? solved->code : make(b, o, ctx, &err);
     rc = nib_job_finish(&o->job, rc, ctx, &err);
     o->seconds = o->job.result.seconds + o->job.solved.seconds;
     if (rc) {

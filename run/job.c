@@ -52,13 +52,26 @@ nib_code nib_job_open(nib_job *j, const nib_job_opts *opts, const nib_ctx *ctx, 
     return opts->ranges ? load_ranges(j, ctx->log, err) : NIB_OK;
 }
 
+static size_t count_windows(const nib_job *j, size_t *n_ctx)
+{
+    const nib_sample *s = &j->opts.text;
+    *n_ctx = nib_sample_ctx(s, j->m, NIB_SOLVE_CTX);
+    return s->samples ? s->samples : NIB_SOLVE_WINDOWS;
+}
+
+uint64_t nib_job_beside(const nib_job *j)
+{
+    size_t n_ctx;
+    const size_t samples = count_windows(j, &n_ctx);
+    return nib_solve_memory_beside(&j->plan, samples, n_ctx, &j->opts.solve);
+}
+
 /* What solving keeps in memory depends on the windows too. */
 static void count_solving(nib_job *j, int threads)
 {
     nib_plan *p = &j->plan;
-    const nib_sample *s = &j->opts.text;
-    const size_t samples = s->samples ? s->samples : NIB_SOLVE_WINDOWS,
-                 n_ctx = nib_sample_ctx(s, p->model, NIB_SOLVE_CTX);
+    size_t n_ctx;
+    const size_t samples = count_windows(j, &n_ctx);
     const uint64_t peak =
         nib_mem_peak() + nib_solve_memory(p, samples, n_ctx, &j->opts.solve, threads);
     if (p->n_solved && peak > p->peak_memory) p->peak_memory = peak;

@@ -64,6 +64,8 @@ NIB_MUST_USE nib_code nib_job_fingerprint(uint64_t *out, const nib_job *j, const
 /* May they be solved side by side? Not where one runs over other windows, or changes on its way
  * what the others need. */
 bool nib_jobs_share(const nib_job *a, const nib_job *b);
+/* Bytes that one of them adds to the memory of another. */
+uint64_t nib_job_beside(const nib_job *j);
 /* Solve what there is to solve in jobs[n], NIB_SOLVE_OUTPUTS at most, each pair of which
  * nib_jobs_share(). err[i].code of each
  * says what became of it: one that fails does not stop the others. */

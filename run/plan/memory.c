@@ -183,6 +183,21 @@ uint64_t nib_solve_memory(const nib_plan *p, size_t windows, size_t n_ctx,
            (uint64_t)threads * BLAS_BYTES;
 }
 
+uint64_t nib_solve_memory_beside(const nib_plan *p, size_t windows, size_t n_ctx,
+                                 const nib_solve_opts *opts)
+{
+    const block_size b = measure_blocks(p->model);
+    const uint64_t rows = nib_runner_rows(n_ctx), embd = p->model->hp.n_embd,
+                   drift = nib_solve_drift(p, opts) > 0;
+    uint64_t n[STREAMS], own = 0;
+    list_streams(n, p, windows, opts);
+    if (opts->propagate)
+        own = (1 + drift) * b.moments + drift * rows * b.inputs + (n[3] ? n[3] * n_ctx * embd : 0);
+    else if (p->recipe.transform)
+        own = b.moments; /* which its rescaling changes */
+    return sizeof(float) * (own + n[0] * n_ctx * embd);
+}
+
 uint64_t nib_solve_spilled(const nib_plan *p, size_t windows, size_t n_ctx,
                            const nib_solve_opts *opts)
 {

@@ -19,6 +19,9 @@ uint64_t nib_rounding_memory(const nib_plan *p);
  */
 uint64_t nib_solve_memory(const nib_plan *p, size_t windows, size_t n_ctx,
                           const nib_solve_opts *opts, int threads);
+/* What an output adds to that where another is solved beside it (run/solve/solve.h). */
+uint64_t nib_solve_memory_beside(const nib_plan *p, size_t windows, size_t n_ctx,
+                                 const nib_solve_opts *opts);
 /* Bytes of activations that it writes to a file because they are more than opts->memory. */
 uint64_t nib_solve_spilled(const nib_plan *p, size_t windows, size_t n_ctx,
                            const nib_solve_opts *opts);

@@ -3,6 +3,7 @@
 #include "run/solve/rescale_int.h"
 
 #include "base/par.h"
+#include "calib/fingerprint.h"
 
 #include <math.h>
 #include <string.h>
@@ -27,10 +28,18 @@ void nib_rescaler_free(nib_rescaler *r)
     nib_free(r);
 }
 
-void nib_rescaler_use(nib_rescaler *r, const nib_plan *p, const nib_rescale_opts *opts)
+void nib_rescaler_use(nib_rescaler *r, const nib_plan *p, const nib_rescale_opts *opts,
+                      nib_rescale_memo *memo)
 {
     r->p = p;
     r->opts = *opts;
+    r->memo = memo;
+}
+
+void nib_rescale_memo_free(nib_rescale_memo *m)
+{
+    for (size_t i = 0; i < sizeof m->found / sizeof *m->found; i++)
+        nib_buf_free(&m->found[i].scales);
 }
 
 /* ---- channels ---- */
@@ -189,6 +198,69 @@ static bool may_rescale(const nib_rescaler *r, const nib_layer_weights *b, const
     return true;
 }
 
+/* ---- the same search once ---- */
+
+static uint64_t hash_weight(uint64_t h, const nib_layer_weight *w)
+{
+    const nib_plan_tensor *t = w->tensor;
+    if (!t) return nib_hash(h, "", 1);
+    const nib_packing *f = &t->layout.format;
+    const double how[] = {f->kind,     f->bits,  (double)f->group, f->per_tensor, f->sym,
+                          f->desc_act, f->v2,    f->scale_type,    f->act,        f->act_sym,
+                          f->fp4,      f->nested};
+    h = nib_hash(h, how, sizeof how);
+    h = nib_hash(h, t->codec->name, strlen(t->codec->name) + 1);
+    return nib_hash(h, w->v, (size_t)(t->rows * t->cols) * sizeof *w->v);
+}
+
+/* Of all that nib_rescale_choose() looks at: the block with its formats, the windows, and what was
+ * seen of the input. */
+static uint64_t search_key(const nib_rescale_job *k)
+{
+    const nib_rescaler *r = k->r;
+    const nib_layer_weights *b = k->b;
+    const size_t rows = r->n_seq * r->runner->w->n_ctx, cols = k->cols;
+    const double how[] = {r->p->recipe.transform,     r->opts.alpha,       b->layer,
+                          (double)k->sc->reader[0],   (double)k->in->rows, (double)rows,
+                          (double)r->p->recipe.scales};
+    const float *diagonal = k->in->h.p;
+    uint64_t h = nib_hash(NIB_HASH_START, how, sizeof how);
+    for (int i = 0; i < NIB_ROLE_COUNT; i++) {
+        h = hash_weight(h, &b->weight[i]);
+        h = hash_weight(h, &b->bias[i]);
+    }
+    for (size_t i = 0; i < cols; i++) h = nib_hash(h, &diagonal[i * cols + i], sizeof *diagonal);
+    h = nib_hash(h, k->in->sum.p, cols * sizeof(double));
+    h = nib_hash(h, k->in->most.p, cols * sizeof(float));
+    return nib_hash(h, r->block_in.p, rows * r->p->model->hp.n_embd * sizeof(float));
+}
+
+/* By the search, or from what another output's found. */
+static nib_code choose(nib_rescale_job *k, nib_rescale_line *line, nib_err *err)
+{
+    nib_rescale_memo *m = k->r->memo;
+    const size_t bytes = k->cols * sizeof *k->s;
+    if (!m) return nib_rescale_choose(k, line, err);
+    const uint64_t key = search_key(k);
+    for (size_t i = 0; i < m->n; i++) {
+        if (m->found[i].key != key) continue;
+        memcpy(k->s, m->found[i].scales.p, bytes);
+        *line = (nib_rescale_line){line->name, m->found[i].chosen, m->found[i].unscaled,
+                                   m->found[i].scaled};
+        return NIB_OK;
+    }
+    nib_code rc = nib_rescale_choose(k, line, err);
+    if (rc || m->n == sizeof m->found / sizeof *m->found) return rc;
+    float *s = nib_buf_reserve(&m->found[m->n].scales, k->cols, sizeof *s);
+    if (!s) return nib_fail_nomem(err, "scales");
+    memcpy(s, k->s, bytes);
+    m->found[m->n].key = key;
+    m->found[m->n].chosen = line->chosen;
+    m->found[m->n].unscaled = line->unscaled;
+    m->found[m->n++].scaled = line->scaled;
+    return NIB_OK;
+}
+
 static nib_code rescale(nib_rescaler *r, nib_layer_weights *b, const nib_input *sc, nib_hessians *m,
                         nib_commit *keep, nib_rescale_line *line, nib_err *err)
 {
@@ -209,7 +281,7 @@ static nib_code rescale(nib_rescaler *r, nib_layer_weights *b, const nib_input *
     k.w_size = k.x_size + cols;
     k.imp = k.w_size + cols;
     *line = (nib_rescale_line){.name = first->name};
-    nib_code rc = nib_rescale_choose(&k, line, err);
+    nib_code rc = choose(&k, line, err);
     if (!rc) rc = apply(&k, keep, err);
     if (!rc) rc = check(&k, err);
     return rc ? nib_wrap(err, "rescaling the input of '%s'", first->name) : NIB_OK;

@@ -33,8 +33,22 @@ NIB_MUST_USE nib_code nib_rescaler_new(nib_rescaler **out, const nib_plan *p,
                                        const nib_rescale_opts *opts, nib_runner *runner,
                                        const nib_ctx *ctx, nib_err *err);
 void nib_rescaler_free(nib_rescaler *r); /* accepts NULL */
-/* From now on for another output of the same model. */
-void nib_rescaler_use(nib_rescaler *r, const nib_plan *p, const nib_rescale_opts *opts);
+/* What searches found in a block, for outputs that would search for the same again. Start with {0}.
+ */
+typedef struct {
+    struct {
+        uint64_t key; /* of all that the search looked at */
+        nib_buf scales;
+        double chosen, unscaled, scaled;
+    } found[64];
+    size_t n;
+} nib_rescale_memo;
+
+void nib_rescale_memo_free(nib_rescale_memo *m);
+/* From now on for another output of the same model. memo: NULL, or where searches are looked up and
+ * kept; the caller empties it (n = 0) before the next block. */
+void nib_rescaler_use(nib_rescaler *r, const nib_plan *p, const nib_rescale_opts *opts,
+                      nib_rescale_memo *memo);
 
 /* For a loaded block: take windows that errors are measured on out of [0, n) of its inputs x, which
  * may move on afterwards. */

@@ -11,12 +11,13 @@ struct nib_rescaler {
     nib_rescale_opts opts;
     nib_runner *runner;
     const nib_ctx *ctx;
-    size_t n_seq;        /* windows that errors are measured on: a batch at most        */
-    nib_buf block_in;    /* [n_seq * n_ctx][n_embd] what goes into the block            */
-    nib_buf block_out;   /* [n_ctx][n_embd] what the first of them becomes              */
-    nib_buf x, scaled_x; /* [n_seq * n_ctx][cols] input of the linears, and divided     */
-    nib_buf y;           /* [n_seq * n_ctx][n_embd] output that is aimed at             */
-    nib_buf vectors;     /* those of a nib_rescale_job                                  */
+    nib_rescale_memo *memo; /* NULL: none */
+    size_t n_seq;           /* windows that errors are measured on: a batch at most        */
+    nib_buf block_in;       /* [n_seq * n_ctx][n_embd] what goes into the block            */
+    nib_buf block_out;      /* [n_ctx][n_embd] what the first of them becomes              */
+    nib_buf x, scaled_x;    /* [n_seq * n_ctx][cols] input of the linears, and divided     */
+    nib_buf y;              /* [n_seq * n_ctx][n_embd] output that is aimed at             */
+    nib_buf vectors;        /* those of a nib_rescale_job                                  */
     nib_buf trial[NIB_READERS_MAX]; /* weights on trial                               */
 };
 

@@ -172,7 +172,7 @@ static nib_code rescale_block(nib_solver *s, nib_err *err)
     nib_solve_report *r = s->report;
     size_t n = 0;
     nib_code rc = NIB_OK;
-    nib_rescaler_use(s->rescaler, s->p, &s->opts->rescale);
+    nib_rescaler_use(s->rescaler, s->p, &s->opts->rescale, k->n > 1 ? &k->memo : NULL);
     if (!on_original(s)) rc = nib_rescale_begin(s->rescaler, &k->block, &s->x, k->n_calib, err);
     if (!rc && s->moments == &k->on_loan) rc = nib_hessians_copy(&k->on_loan, &k->moments, err);
     if (!rc)
@@ -291,6 +291,7 @@ static bool asks_original(const nib_solve_common *k, uint32_t layer)
 static nib_code run_block(nib_solve_common *k, uint32_t layer, nib_err *err)
 {
     const bool stats = k->of[0].opts->stats;
+    k->memo.n = 0;
     nib_code rc = stats ? NIB_OK : pass_original(k, layer, err);
     if (!rc && !asks_original(k, layer)) rc = pass_over(k, layer, err);
     nib_solver *lead = rc ? NULL : find_lead(k, layer);
@@ -458,6 +459,7 @@ static void tear_down(nib_solve_common *k)
     nib_block_pass_close(&k->held);
     nib_block_pass_close(&k->plain);
     nib_rescaler_free(k->rescaler);
+    nib_rescale_memo_free(&k->memo);
     nib_runner_free(&k->runner);
     nib_hessians_free(&k->moments);
     nib_hessians_free(&k->on_loan);

@@ -29,6 +29,7 @@ typedef struct {
     nib_expert_inputs experts; /* one pass for all of them                                   */
     nib_input_ranges ranges;
     nib_rescaler *rescaler; /* of blocks with these inputs; NULL: none                      */
+    nib_rescale_memo memo;  /* of the searches in this block                                */
     nib_hessians on_loan;   /* these moments for an output whose rescaling changes them     */
     /* Work memory of the output whose turn it is. */
     nib_layer_weights block;

@@ -246,9 +246,39 @@ static void a_nul_is_a_character(void **state)
     nib_json_free(j);
 }
 
+static void lines(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\n \"a\": [1,\n  {\"b\": \"x:[\\\"\"}, -2.5e3,\n null],\n\n \"c\" :\n true}\n";
+    nib_json *root, *other;
+    nib_err err = {0};
+    assert_int_equal(nib_json_parse(&root, text, strlen(text), &err), NIB_OK);
+    assert_int_equal(nib_json_parse(&other, text, strlen(text), &err), NIB_OK);
+    const nib_json *a = nib_json_get(root, "a"), *one = nib_json_first(a),
+                   *object = nib_json_next(one), *number = nib_json_next(object);
+    const struct {
+        const nib_json *item;
+        size_t line;
+    } want[] = {{root, 1},
+                {a, 2},
+                {one, 2},
+                {object, 3},
+                {nib_json_get(object, "b"), 3},
+                {number, 3},
+                {nib_json_next(number), 4},
+                {nib_json_get(root, "c"), 6},
+                {nib_json_get(other, "c"), 0}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++)
+        assert_int_equal(nib_json_line(root, want[i].item, text, strlen(text)), want[i].line);
+    nib_json_free(root);
+    nib_json_free(other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lines),
         cmocka_unit_test(a_nul_is_a_character),
         cmocka_unit_test(refuses_what_is_not_one_document),
         cmocka_unit_test(integers_are_exact),

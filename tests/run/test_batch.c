@@ -101,6 +101,7 @@ static void outputs_are_what_they_are_alone(void **state)
         output("h", "q4_0", NIB_METHOD_GPTQ, NIB_TRANSFORM_NONE, true),
         output("i", "q8_0", NIB_METHOD_RTN, NIB_TRANSFORM_NONE, true),
         output("j", "q3_k_m", NIB_METHOD_GPTQ, NIB_TRANSFORM_NONE, false),
+        output("k", "q4_0", NIB_METHOD_GPTQ, NIB_TRANSFORM_SMOOTHQUANT, false), /* b's scales */
     };
     const size_t n = sizeof o / sizeof *o;
     o[3].opts.recipe.format = NIB_FORMAT_DIR;
@@ -115,14 +116,16 @@ static void outputs_are_what_they_are_alone(void **state)
         assert_int_equal(o[i].group, i == 7 ? 1 : i == 8 ? 2 : 0);
         expect_same_alone(&o[i]);
     }
-    /* Three passes for each of e and f, one of them the original model's, which serves a to d and j
-     * too; two for g. */
+    /* Three passes for each of e and f, one of them the original model's, which serves a to d, j
+     * and k too; two for g. */
     const nib_batch_cost c = nib_batch_group_cost(&b, 0);
-    assert_int_equal(c.outputs, 8);
-    assert_int_equal(c.original, 5);
+    assert_int_equal(c.outputs, 9);
+    assert_int_equal(c.original, 6);
     assert_int_equal(c.drift, 2);
-    assert_int_equal(c.alone, 5 + 3 + 3 + 2);
+    assert_int_equal(c.alone, 6 + 3 + 3 + 2);
     assert_int_equal(c.passes, 1 + 2 + 2 + 2);
+    /* More than one of them alone. */
+    for (size_t i = 0; i < n; i++) assert_true(b.peak_memory > o[i].job.plan.peak_memory);
     nib_batch_close(&b);
 }
 
