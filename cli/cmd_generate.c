@@ -7,6 +7,7 @@
 #include "calib/fingerprint.h"
 #include "calib/text.h"
 #include "cli/io.h"
+#include "cli/kv_opts.h"
 #include "cli/opened.h"
 #include "cli/opts.h"
 #include "cli/spoken.h"
@@ -24,7 +25,12 @@ static struct {
     uint64_t most, n_draft, beams;
     double temperature; /* below 0: not given */
     nib_sampling sampling;
-} opt = {.most = 128, .n_draft = 4, .temperature = -1, .sampling = NIB_SAMPLING_DEFAULT};
+    nib_kv_opts kv;
+} opt = {.most = 128,
+         .n_draft = 4,
+         .temperature = -1,
+         .sampling = NIB_SAMPLING_DEFAULT,
+         .kv = NIB_KV_DEFAULT};
 
 static const nib_opt rows[] = {
     {.name = "prompt",
@@ -127,6 +133,7 @@ static const nib_opt rows[] = {
      .max = NIB_DRAFT_MAX,
      .metavar = "N",
      .help = "how many it proposes at a time (4)"},
+    NIB_KV_OPTS(opt.kv),
     {.name = "json",
      .kind = NIB_OPT_FLAG,
      .target = &opt.json,
@@ -246,9 +253,10 @@ static nib_code check_draft(const job *j, nib_err *err)
 static nib_code open_draft(job *j, size_t n_ctx, nib_err *err)
 {
     if (!opt.draft) return NIB_OK;
+    static const nib_kv_choice f32 = {NULL, false};
     nib_code rc = nib_opened_open(&j->draft, opt.draft, j->ctx->log, err);
     if (!rc) rc = check_draft(j, err);
-    return rc ? rc : nib_decoder_new(&j->small, &j->draft.model, j->ctx, 1, n_ctx, err);
+    return rc ? rc : nib_decoder_new(&j->small, &j->draft.model, j->ctx, 1, n_ctx, &f32, err);
 }
 
 static nib_code open_models(job *j, nib_err *err)
@@ -259,8 +267,9 @@ static nib_code open_models(job *j, nib_err *err)
     if (!rc) rc = nib_stop_ids(&j->stop, j->model.src, j->model.tok, err);
     if (rc) return rc;
     const size_t n_ctx = j->prompt.n + (size_t)opt.most;
+    const nib_kv_choice kv = nib_kv_how(&opt.kv);
     rc = nib_decoder_new(&j->d, &j->model.model, j->ctx, opt.beams ? (size_t)opt.beams : 1, n_ctx,
-                         err);
+                         &kv, err);
     return rc ? rc : open_draft(j, n_ctx, err);
 }
 
@@ -366,6 +375,7 @@ static bool add_all(nib_json *j, job *k)
            add_ids(j, "prompt_ids", k->prompt.id, k->prompt.n) && add_ids(j, "ids", g->id, g->n) &&
            add_text(j, &k->spoken.all) && add_logprobs(j, g) &&
            nib_json_add_str(j, "finish", ended ? "stop" : "length") &&
+           nib_json_add_str(j, "kv_cache", opt.kv.format) &&
            (!ended || (nib_json_add_num(j, "stop_id", g->ended_by) &&
                        nib_json_add_num(j, "stop_logprob", g->logprob_end))) &&
            nib_json_add_num(j, "prompt_seconds", g->prompt_seconds) &&

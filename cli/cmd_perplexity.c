@@ -58,6 +58,7 @@ static nib_code print_json(const nib_ppl_result *r, const char *model, nib_err *
               nib_json_add_num(j, "chunks", (double)r->n_chunks) &&
               nib_json_add_num(j, "scored", (double)r->n_scored) &&
               nib_json_add_str(j, "activations", r->activations) &&
+              nib_json_add_str(j, "kv_cache", opt.scoring.kv.format) &&
               nib_json_add_num(j, "nll", r->nll) && nib_json_add_num(j, "perplexity", r->ppl) &&
               nib_json_add_num(j, "error", r->error) && nib_json_add_num(j, "seconds", r->seconds);
     return nib_print_json(j, ok, err);
@@ -70,6 +71,9 @@ static void print_line(const nib_ppl_result *r, const char *model)
            model, r->ppl, r->error, nib_ppl_protocol_name(r->protocol), r->n_ctx, r->n_chunks,
            r->n_scored, r->n_tokens);
     if (strcmp(r->activations, "f32")) printf(", activations %s", r->activations);
+    if (nib_kv_how(&opt.scoring.kv).format)
+        printf(", keys and values %s%s", opt.scoring.kv.format,
+               nib_kv_how(&opt.scoring.kv).rotate ? ", rotated" : "");
     puts(")");
 }
 

@@ -34,8 +34,11 @@ static const nib_other_opt opts[] = {
     {"lora", NULL, "*", NULL, false, "merge an adapter into its model first"},
     {"hf hf-repo model-id remote model-url", NULL, "*", NULL, false,
      "nothing is downloaded: give the model's folder or file"},
+    {"ctk cache-type-k ctv cache-type-v", "perplexity compare generate", "*", NULL, false,
+     "keys and values have one format: --kv-cache FORMAT"},
     {"ctk cache-type-k ctv cache-type-v", NULL, "*", NULL, false,
      "keys and values are kept in f32"},
+    {"kv-cache-dtype", NULL, NULL, "kv-cache", false, NULL},
 
     /* where and how fast programs run */
     {"ngl gpu-layers n-gpu-layers device dev sm split-mode ts tensor-split mg main-gpu "

@@ -16,7 +16,7 @@ nib_code nib_scoring_read(char **text, size_t *n, const nib_scoring *o, const ni
 
 nib_ppl_opts nib_scoring_how(const nib_scoring *o)
 {
-    nib_ppl_opts how = {.n_ctx = o->ctx, .max_chunks = o->chunks, .chat = o->chat};
+    nib_ppl_opts how = {.n_ctx = o->ctx, .max_chunks = o->chunks, .chat = o->chat, .kv = nib_kv_how(&o->kv)};
     while (strcmp(nib_ppl_protocol_name(how.protocol), o->protocol) != 0) how.protocol++;
     return how;
 }

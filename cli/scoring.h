@@ -3,20 +3,21 @@
 #ifndef NIB_CLI_SCORING_H
 #define NIB_CLI_SCORING_H
 
-#include "cli/opts.h"
+#include "cli/kv_opts.h"
 #include "infer/ppl.h"
 
-/* Targets of the options --text, --chat, --protocol, --ctx and --chunks; NIB_SCORING_DEFAULT at
- * first. */
+/* Targets of the options --text, --chat, --protocol, --ctx, --chunks, and of kv_opts.h;
+ * NIB_SCORING_DEFAULT at first. */
 typedef struct {
     const char *text, *protocol;
     bool chat;
     uint64_t ctx, chunks; /* 0: the protocol's, all */
+    nib_kv_opts kv;
 } nib_scoring;
 
 #define NIB_SCORING_DEFAULT                                                                        \
     {                                                                                              \
-        .protocol = "llama.cpp"                                                                    \
+        .protocol = "llama.cpp", .kv = NIB_KV_DEFAULT                                              \
     }
 
 /* The names that nib_ppl_protocol_name() gives, in its order, then NULL. */
@@ -49,10 +50,13 @@ enum { NIB_SCORING_CTX_MIN = 16, NIB_SCORING_CTX_MAX = 1 << 20 };
          .max = NIB_SCORING_CTX_MAX,                                                               \
          .metavar = "N",                                                                           \
          .help = "tokens in a chunk (512; window: 2048, or the model's context if shorter)"},      \
-    {                                                                                              \
-        .name = "chunks", .kind = NIB_OPT_UINT, .target = &(o).chunks, .minus_one = true,          \
-        .metavar = "N", .help = "stop after N chunks (all)"                                        \
-    }
+        {.name = "chunks",                                                                         \
+         .kind = NIB_OPT_UINT,                                                                     \
+         .target = &(o).chunks,                                                                    \
+         .minus_one = true,                                                                        \
+         .metavar = "N",                                                                           \
+         .help = "stop after N chunks (all)"},                                                     \
+        NIB_KV_OPTS((o).kv)
 
 /* The text, as nib_text_read() has it; with --chat by the template of tok's model. */
 NIB_MUST_USE nib_code nib_scoring_read(char **text, size_t *n, const nib_scoring *o,

@@ -17,8 +17,9 @@
 enum { QUERIES = 64, KEYS = 512 };
 
 typedef struct {
-    float *score; /* [QUERIES][KEYS]     */
-    float *out;   /* [QUERIES][head_dim] */
+    float *score;   /* [QUERIES][KEYS]     */
+    float *out;     /* [QUERIES][head_dim] */
+    float *decoded; /* [KEYS][head_dim], where keys and values have a format */
     float m[QUERIES];
     double l[QUERIES];
     size_t head;
@@ -70,24 +71,45 @@ static size_t in_tile(size_t i, size_t k0, size_t n)
     return i > k0 ? min_size(i - k0, n) : 0;
 }
 
-/* Scores of n queries against nk keys, and what they make of the values. */
-static void score_tile(const nib_attn *a, state *s, const float *q, const float *k, size_t n,
-                       size_t nk)
+/* Rows k0 .. k0 + nk - 1 of this head's keys or values, *step floats apart. */
+static const float *rows_of(const nib_attn *a, const state *s, const void *kv, size_t k0, size_t nk,
+                            size_t *step)
 {
-    const size_t dim = a->head_dim, stride = a->n_head * dim, kv = a->n_head_kv * dim;
-    if (a->by_token)
-        a->ops->dots(s->score, q, k, nk, kv, dim);
-    else
-        nib_gemm_nt(n, nk, dim, q, stride, k, kv, s->score, KEYS, 0);
+    if (!a->format) {
+        *step = a->n_head_kv * a->head_dim;
+        return (const float *)kv + k0 * *step;
+    }
+    const size_t row = a->n_head_kv * a->head_bytes;
+    *step = a->head_dim;
+    for (size_t i = 0; i < nk; i++)
+        nib_kv_decode(a->format, s->decoded + i * a->head_dim, (const uint8_t *)kv + (k0 + i) * row,
+                      a->head_dim, a->cpu);
+    return s->decoded;
 }
 
-static void mix_tile(const nib_attn *a, state *s, const float *v, size_t n, size_t nk)
+/* Scores of n queries against the nk keys from k0 on, and what they make of the values. */
+static void score_tile(const nib_attn *a, state *s, const float *q, const void *keys, size_t n,
+                       size_t k0, size_t nk)
 {
-    const size_t dim = a->head_dim, kv = a->n_head_kv * dim;
+    size_t step;
+    const size_t dim = a->head_dim;
+    const float *k = rows_of(a, s, keys, k0, nk, &step);
     if (a->by_token)
-        a->ops->mix(s->out, s->score, v, nk, kv, dim);
+        a->ops->dots(s->score, q, k, nk, step, dim);
     else
-        nib_gemm_nn(n, dim, nk, s->score, KEYS, v, kv, s->out, dim, 1);
+        nib_gemm_nt(n, nk, dim, q, a->n_head * dim, k, step, s->score, KEYS, 0);
+}
+
+static void mix_tile(const nib_attn *a, state *s, const void *values, size_t n, size_t k0,
+                     size_t nk)
+{
+    size_t step;
+    const size_t dim = a->head_dim;
+    const float *v = rows_of(a, s, values, k0, nk, &step);
+    if (a->by_token)
+        a->ops->mix(s->out, s->score, v, nk, step, dim);
+    else
+        nib_gemm_nn(n, dim, nk, s->score, KEYS, v, step, s->out, dim, 1);
 }
 
 static size_t tile_queries(const nib_attn *a)
@@ -96,22 +118,22 @@ static size_t tile_queries(const nib_attn *a)
 }
 
 /* n queries from token `first` on, at q (rows `stride` apart); k, v: this head's. */
-static void query_tile(const nib_attn *a, state *s, float *q, const float *k, const float *v,
+static void query_tile(const nib_attn *a, state *s, float *q, const void *k, const void *v,
                        size_t first, size_t n)
 {
-    const size_t dim = a->head_dim, stride = a->n_head * dim, kv = a->n_head_kv * dim;
+    const size_t dim = a->head_dim, stride = a->n_head * dim;
     const size_t n_keys = a->pos + first + n;
     memset(s->out, 0, n * dim * sizeof *s->out);
     for (size_t r = 0; r < n; r++) s->m[r] = -INFINITY, s->l[r] = 0;
     for (size_t k0 = first_seen(a, a->pos + first); k0 < n_keys; k0 += KEYS) {
         size_t nk = min_size(KEYS, n_keys - k0);
-        score_tile(a, s, q, k + k0 * kv, n, nk);
+        score_tile(a, s, q, k, n, k0, nk);
         for (size_t r = 0; r < n; r++) {
             size_t pos = a->pos + first + r;
             softmax_row(a, s, r, k0, in_tile(first_seen(a, pos), k0, nk), in_tile(pos + 1, k0, nk),
                         nk);
         }
-        mix_tile(a, s, v + k0 * kv, n, nk);
+        mix_tile(a, s, v, n, k0, nk);
     }
     for (size_t r = 0; r < n; r++) {
         if (a->sink) /* m is unscaled */
@@ -129,14 +151,20 @@ static nib_code task(void *arg, size_t begin, size_t end, int thread, nib_err *e
     const size_t each = tile_queries(a), tiles = (a->n_tok + each - 1) / each, dim = a->head_dim;
     const size_t first = begin % tiles * each, head = begin / tiles % a->n_head;
     const size_t seq = begin / tiles / a->n_head, n = min_size(each, a->n_tok - first);
-    const size_t kv_off = seq * a->kv_stride + head / (a->n_head / a->n_head_kv) * dim;
+    const size_t kv_head = head / (a->n_head / a->n_head_kv);
+    const size_t each_head = a->format ? a->head_bytes : dim * sizeof(float);
+    const size_t kv_off =
+        seq * a->kv_stride * (a->format ? 1 : sizeof(float)) + kv_head * each_head;
     state s;
-    s.score = nib_buf_reserve(&a->scratch[thread], QUERIES * (KEYS + dim), sizeof *s.score);
+    s.score =
+        nib_buf_reserve(&a->scratch[thread], QUERIES * (KEYS + dim) + (a->format ? KEYS * dim : 0),
+                        sizeof *s.score);
     if (!s.score) return nib_fail_nomem(err, "attention scores");
     s.out = s.score + QUERIES * KEYS;
+    s.decoded = s.out + QUERIES * dim;
     s.head = head;
-    query_tile(a, &s, a->q + ((seq * a->n_tok + first) * a->n_head + head) * dim, a->k + kv_off,
-               a->v + kv_off, first, n);
+    query_tile(a, &s, a->q + ((seq * a->n_tok + first) * a->n_head + head) * dim,
+               (const uint8_t *)a->k + kv_off, (const uint8_t *)a->v + kv_off, first, n);
     return NIB_OK;
 }
 

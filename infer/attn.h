@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "infer/kv_format.h"
 #include "infer/ops.h"
 
 #include <stdbool.h>
@@ -22,8 +23,11 @@ typedef struct {
     float scale;        /* of the scores                                        */
     float softcap;      /* c: scaled scores s become c tanh(s / c); 0: they don't */
     float *q;           /* [n_seq][n_tok][n_head][head_dim], replaced by the result */
-    const float *k, *v; /* [n_seq][pos + n_tok][n_head_kv][head_dim]               */
+    const void *k, *v;  /* [n_seq][pos + n_tok][n_head_kv][head_dim]               */
     size_t kv_stride;   /* floats from one sequence's keys to the next one's        */
+    const nib_kv_format *format; /* NULL, or k and v are kept so: heads of `head_bytes`, a */
+    size_t head_bytes;           /* sequence kv_stride bytes after the other               */
+    unsigned cpu;
     const nib_ops *ops;
     int threads;
     nib_buf *scratch; /* [threads] */

@@ -19,6 +19,7 @@ typedef struct {
     nib_ppl_protocol protocol;
     size_t n_ctx; /* 0 = the protocol's default: 512 or 2048 (or the model's context if shorter) */
     size_t max_chunks; /* 0 = all */
+    nib_kv_choice kv;  /* how keys and values are kept; the base of a comparison has them in f32 */
     bool chat;         /* the text is chats as infer/chat.h has them: special tokens are spelled */
 } nib_ppl_opts;
 

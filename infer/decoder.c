@@ -17,7 +17,7 @@ struct nib_decoder {
 };
 
 nib_code nib_decoder_new(nib_decoder **out, const nib_model *m, const nib_ctx *ctx, size_t n_seq,
-                         size_t n_ctx, nib_err *err)
+                         size_t n_ctx, const nib_kv_choice *kv, nib_err *err)
 {
     const size_t batch = n_ctx < BATCH ? n_ctx : BATCH;
     *out = NULL;
@@ -29,7 +29,8 @@ nib_code nib_decoder_new(nib_decoder **out, const nib_model *m, const nib_ctx *c
     d->x = nib_alloc(batch < NIB_FEW_ROWS ? NIB_FEW_ROWS : batch, m->hp.n_embd * sizeof *d->x);
     d->logits = nib_alloc(NIB_FEW_ROWS, m->hp.n_vocab * sizeof *d->logits);
     nib_code rc = d->x && d->logits ? NIB_OK : nib_fail_nomem(err, "a batch of tokens");
-    if (!rc) rc = nib_graph_new(&d->g, m, ctx, n_seq, n_ctx, true, err);
+    if (!rc) rc = nib_graph_new(&d->g, m, ctx, n_seq, n_ctx, false, err);
+    if (!rc) rc = nib_graph_keep(d->g, kv, err);
     if (rc) {
         nib_decoder_free(d);
         return rc;

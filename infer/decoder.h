@@ -14,9 +14,11 @@
 
 typedef struct nib_decoder nib_decoder;
 
-/* n_ctx: the most tokens of a sequence. The model is borrowed, ctx copied. */
+/* n_ctx: the most tokens of a sequence. kv: how the cache is kept. The model is borrowed, ctx
+ * copied. */
 NIB_MUST_USE nib_code nib_decoder_new(nib_decoder **out, const nib_model *m, const nib_ctx *ctx,
-                                      size_t n_seq, size_t n_ctx, nib_err *err);
+                                      size_t n_seq, size_t n_ctx, const nib_kv_choice *kv,
+                                      nib_err *err);
 void nib_decoder_free(nib_decoder *d); /* accepts NULL */
 
 const nib_model *nib_decoder_model(const nib_decoder *d);

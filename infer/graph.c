@@ -268,6 +268,19 @@ static nib_code linear(const block *s, size_t step, nib_err *err)
                                  t->flags & NIB_STEP_ADD, err);
 }
 
+/* Keys and values go into the cache; where it rotates, queries too. */
+static void keep(const block *s, const operands *o)
+{
+    nib_kv_cache *c = &s->g->cache;
+    const size_t kv = s->width[NIB_REG_K], n_kv = s->g->m->hp.n_head_kv;
+    nib_kv_rotate_keys(c, o->to, s->rows * s->g->m->hp.n_head);
+    nib_kv_rotate_keys(c, o->k, s->rows * n_kv);
+    nib_kv_rotate_values(c, o->v, s->rows * n_kv);
+    for (size_t seq = 0; seq < s->n_seq; seq++)
+        nib_kv_put(c, s->layer, seq, s->pos, s->n_tok, o->k + seq * s->n_tok * kv,
+                   o->v + seq * s->n_tok * kv);
+}
+
 static nib_code attend(const block *s, size_t step, nib_err *err)
 {
     nib_graph *g = s->g;
@@ -275,9 +288,8 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
     const operands *o = &s->at[step];
     const size_t kv = s->width[NIB_REG_K];
     assert(o->to == o->a);
-    for (size_t seq = 0; seq < s->n_seq && g->has_cache; seq++)
-        nib_kv_put(&g->cache, s->layer, seq, s->pos, s->n_tok, o->k + seq * s->n_tok * kv,
-                   o->v + seq * s->n_tok * kv);
+    const nib_kv_cache *c = &g->cache;
+    if (g->has_cache) keep(s, o);
     nib_attn a = {
         .n_seq = s->n_seq,
         .n_tok = s->n_tok,
@@ -293,14 +305,19 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
         .sink = sinks ? nib_graph_vectors_of(g, s->layer, sinks).weight : NULL,
         .slope = g->slope,
         .q = o->to,
-        .k = g->has_cache ? (const float *)nib_kv_row(&g->cache, 0, s->layer, 0, 0) : o->k,
-        .v = g->has_cache ? (const float *)nib_kv_row(&g->cache, 1, s->layer, 0, 0) : o->v,
-        .kv_stride = (g->has_cache ? g->max_ctx : s->n_tok) * kv,
+        .k = g->has_cache ? (const void *)nib_kv_row(c, 0, s->layer, 0, 0) : o->k,
+        .v = g->has_cache ? (const void *)nib_kv_row(c, 1, s->layer, 0, 0) : o->v,
+        .kv_stride = (g->has_cache ? g->max_ctx : s->n_tok) * (c->format ? c->bytes[0] : kv),
+        .format = c->format,
+        .head_bytes = c->format ? nib_kv_head_bytes(c->format, c->head_dim) : 0,
+        .cpu = g->ctx.cpu,
         .ops = g->ops,
         .threads = g->ctx.threads,
         .scratch = g->scratch,
     };
-    return nib_attention(&a, err);
+    nib_code rc = nib_attention(&a, err);
+    if (!rc) nib_kv_rotate_values(c, o->to, s->rows * g->m->hp.n_head);
+    return rc;
 }
 
 /* Show an input to the observer, before the first linear that reads it: experts' apart. */

@@ -13,6 +13,7 @@
 #define NIB_INFER_GRAPH_H
 
 #include "base/ctx.h"
+#include "infer/kv_format.h"
 #include "infer/model.h"
 
 /* Run state: scratch memory and the KV cache. One user at a time. */
@@ -54,6 +55,10 @@ NIB_MUST_USE nib_code nib_graph_new(nib_graph **out, const nib_model *m, const n
                                     size_t max_seq, size_t max_ctx, bool cache, nib_err *err);
 void nib_graph_free(nib_graph *g); /* accepts NULL */
 const nib_model *nib_graph_model(const nib_graph *g);
+
+/* From now on keep keys and values in a cache of that kind, which is empty; also of whole
+ * sequences: what attention sees is what the cache holds. */
+NIB_MUST_USE nib_code nib_graph_keep(nib_graph *g, const nib_kv_choice *how, nib_err *err);
 
 /* From now on a batch of at most NIB_FEW_ROWS rows (linear.h) goes row by row, with packed weights
  * that stay in memory: fast for single tokens, and a token has the same bits alone and among

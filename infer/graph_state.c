@@ -100,15 +100,6 @@ static nib_code fill_ones(nib_graph *g, nib_err *err)
     return NIB_OK;
 }
 
-static nib_code new_cache(nib_graph *g, nib_err *err)
-{
-    size_t width[NIB_REG_COUNT];
-    nib_model_widths(width, &g->m->hp);
-    g->has_cache = true;
-    return nib_kv_cache_new(&g->cache, g->m->hp.n_layer, g->max_seq, g->max_ctx, width[NIB_REG_K],
-                            width[NIB_REG_V], err);
-}
-
 static nib_code set_up(nib_graph *g, bool cache, nib_err *err)
 {
     nib_code rc = nib_linear_init(&g->linear, g->m->src, &g->ctx, err);
@@ -119,7 +110,7 @@ static nib_code set_up(nib_graph *g, bool cache, nib_err *err)
     if (!rc && !g->m->arch->no_rope) rc = fill_rope(g, false, err);
     if (!rc && g->m->hp.rope_base_sliding > 0) rc = fill_rope(g, true, err);
     if (rc) return rc;
-    return cache ? new_cache(g, err) : NIB_OK;
+    return cache ? nib_graph_keep(g, &(nib_kv_choice){NULL, false}, err) : NIB_OK;
 }
 
 nib_code nib_graph_new(nib_graph **out, const nib_model *m, const nib_ctx *ctx, size_t max_seq,
@@ -163,6 +154,16 @@ void nib_graph_free(nib_graph *g)
     for (int i = 0; i < 2; i++) nib_free(g->turn[i].cosine), nib_free(g->turn[i].sine);
     nib_kv_cache_free(&g->cache);
     nib_free(g);
+}
+
+nib_code nib_graph_keep(nib_graph *g, const nib_kv_choice *how, nib_err *err)
+{
+    size_t width[NIB_REG_COUNT];
+    nib_model_widths(width, &g->m->hp);
+    nib_kv_cache_free(&g->cache);
+    g->has_cache = true;
+    return nib_kv_cache_new(&g->cache, how, g->m->hp.n_layer, g->max_seq, g->max_ctx,
+                            g->m->hp.head_dim, width[NIB_REG_K], width[NIB_REG_V], err);
 }
 
 void nib_graph_few(nib_graph *g)

@@ -4,14 +4,27 @@
 
 #include <string.h>
 
-nib_code nib_kv_cache_new(nib_kv_cache *c, size_t n_layer, size_t n_seq, size_t n_ctx,
-                          size_t width_k, size_t width_v, nib_err *err)
+nib_code nib_kv_cache_new(nib_kv_cache *c, const nib_kv_choice *how, size_t n_layer, size_t n_seq,
+                          size_t n_ctx, size_t head_dim, size_t width_k, size_t width_v,
+                          nib_err *err)
 {
-    *c = (nib_kv_cache){
-        .n_layer = n_layer, .n_seq = n_seq, .n_ctx = n_ctx, .width = {width_k, width_v}};
+    const nib_kv_format *f = how->format && how->format->type != NIB_F32 ? how->format : NULL;
+    *c = (nib_kv_cache){.format = f,
+                        .rotate = f && how->rotate && nib_kv_rotation(head_dim),
+                        .n_layer = n_layer,
+                        .n_seq = n_seq,
+                        .n_ctx = n_ctx,
+                        .head_dim = head_dim,
+                        .width = {width_k, width_v}};
+    const size_t head = f ? nib_kv_head_bytes(f, head_dim) : head_dim * sizeof(float);
+    if (!head)
+        return nib_fail(err, NIB_EINVAL,
+                        "a key/value cache of %s has blocks of %u values, which heads of %zu are "
+                        "not made of",
+                        f->name, nib_codec_get(f->type)->block, head_dim);
     for (int of = 0; of < 2; of++) {
         size_t n;
-        c->bytes[of] = c->width[of] * sizeof(float);
+        c->bytes[of] = c->width[of] / head_dim * head;
         if (!nib_mul(n_layer, n_seq, &n) || !nib_mul(n, n_ctx, &n) ||
             !(c->row[of] = nib_alloc(n, c->bytes[of]))) {
             nib_kv_cache_free(c);
@@ -27,11 +40,36 @@ void nib_kv_cache_free(nib_kv_cache *c)
     *c = (nib_kv_cache){0};
 }
 
+void nib_kv_rotate_keys(const nib_kv_cache *c, float *x, size_t n_heads)
+{
+    const size_t n = nib_kv_rotation(c->head_dim);
+    for (size_t i = 0; c->rotate && i < n_heads * c->head_dim; i += n) nib_hadamard(x + i, n);
+}
+
+void nib_kv_rotate_values(const nib_kv_cache *c, float *x, size_t n_heads)
+{
+    const size_t n = NIB_KV_ROTATION_V;
+    for (size_t i = 0; c->rotate && i < n_heads * c->head_dim; i += n) nib_hadamard(x + i, n);
+}
+
+static void put(nib_kv_cache *c, int of, size_t layer, size_t seq, size_t pos, size_t n,
+                const float *x)
+{
+    uint8_t *to = nib_kv_row(c, of, layer, seq, pos);
+    if (!c->format) {
+        memcpy(to, x, n * c->bytes[of]);
+        return;
+    }
+    const size_t head = nib_kv_head_bytes(c->format, c->head_dim);
+    for (size_t i = 0; i < n * c->width[of]; i += c->head_dim, to += head)
+        nib_kv_encode(c->format, to, x + i, c->head_dim);
+}
+
 void nib_kv_put(nib_kv_cache *c, size_t layer, size_t seq, size_t pos, size_t n, const float *k,
                 const float *v)
 {
-    memcpy(nib_kv_row(c, 0, layer, seq, pos), k, n * c->bytes[0]);
-    memcpy(nib_kv_row(c, 1, layer, seq, pos), v, n * c->bytes[1]);
+    put(c, 0, layer, seq, pos, n, k);
+    put(c, 1, layer, seq, pos, n, v);
 }
 
 void nib_kv_copy(nib_kv_cache *c, size_t from, size_t to, size_t n)

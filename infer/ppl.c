@@ -52,7 +52,8 @@ static nib_code run_batch(run *p, nib_graph *g, size_t chunk, size_t n, nib_err 
     return rc ? rc : add_losses(p, scored, err);
 }
 
-static nib_code run_all(run *p, const nib_model *m, const nib_ctx *ctx, nib_err *err)
+static nib_code run_all(run *p, const nib_model *m, const nib_kv_choice *kv, const nib_ctx *ctx,
+                        nib_err *err)
 {
     const nib_chunks *c = &p->chunks;
     nib_graph *g;
@@ -61,7 +62,11 @@ static nib_code run_all(run *p, const nib_model *m, const nib_ctx *ctx, nib_err 
     p->nll = nib_alloc(c->batch * c->per_chunk, sizeof *p->nll);
     if (!p->x || !p->nll) return nib_fail_nomem(err, "a batch of the text");
     nib_code rc = nib_graph_new(&g, m, ctx, c->batch, c->n_ctx, false, err);
-    if (rc) return rc;
+    if (!rc && kv->format) rc = nib_graph_keep(g, kv, err);
+    if (rc) {
+        nib_graph_free(g);
+        return rc;
+    }
     nib_progress_begin(&bar, ctx->log, "perplexity", "tokens", (double)(c->n_chunks * c->n_ctx));
     for (size_t chunk = 0; chunk < c->n_chunks && !rc; chunk += c->batch) {
         size_t left = c->n_chunks - chunk, n = left < c->batch ? left : c->batch;
@@ -99,7 +104,7 @@ nib_code nib_ppl_run(nib_ppl_result *r, const nib_model *m, const nib_tokenizer 
     *r = (nib_ppl_result){.protocol = opts->protocol};
     run p = {.consumer = consumer, .ops = nib_ops_get(ctx->cpu)};
     nib_code rc = nib_chunks_open(&p.chunks, &m->hp, tok, text, n_text, opts, ctx->log, err);
-    if (!rc) rc = run_all(&p, m, ctx, err);
+    if (!rc) rc = run_all(&p, m, &opts->kv, ctx, err);
     if (!rc) {
         summarize(&p, r);
         r->activations = nib_model_activations(m);

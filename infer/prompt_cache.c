@@ -44,7 +44,9 @@ static uint64_t whose(const nib_graph *g, uint64_t model)
 {
     const size_t positions = g->max_ctx < 2 ? 1 : 2;
     const size_t angles = positions * (g->m->hp.rope_dim / 2) * sizeof(float);
-    uint64_t h = model;
+    const char *format = g->cache.format ? g->cache.format->name : "f32";
+    uint64_t h = mix(model, format, strlen(format));
+    h = mix(h, g->cache.rotate ? "rotated" : "plain", 5);
     for (int i = 0; i < 2; i++)
         if (g->turn[i].cosine) h = mix(mix(h, g->turn[i].cosine, angles), g->turn[i].sine, angles);
     return h;
@@ -109,7 +111,8 @@ static nib_code check_head(const head *h, const nib_graph *g, uint64_t size, uin
         return nib_fail(err, NIB_EFORMAT, "is %llu bytes long, which %llu tokens are not",
                         (unsigned long long)size, (unsigned long long)h->n);
     if (h->whose != whose(g, model))
-        return nib_fail(err, NIB_EFORMAT, "is of another model, or of another context");
+        return nib_fail(err, NIB_EFORMAT,
+                        "is of another model, or of another kind of key/value cache");
     return NIB_OK;
 }
 

@@ -15,6 +15,8 @@
 
 enum { PROMPT = 4, VOCAB = 257 };
 
+static const nib_kv_choice f32 = {NULL, false};
+
 static void must(nib_code rc, const nib_err *err)
 {
     if (rc) fail_msg("%s", err->msg);
@@ -25,7 +27,7 @@ static nib_decoder *decoder(const tiny *t, size_t n_seq, size_t n_ctx, int threa
     nib_err err;
     nib_decoder *d;
     const nib_ctx ctx = tiny_ctx(threads);
-    must(nib_decoder_new(&d, &t->model, &ctx, n_seq, n_ctx, &err), &err);
+    must(nib_decoder_new(&d, &t->model, &ctx, n_seq, n_ctx, &f32, &err), &err);
     return d;
 }
 

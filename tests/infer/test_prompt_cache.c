@@ -17,6 +17,8 @@
 enum { TOKENS = 40, VOCAB = 257, MODEL = 77 };
 static int32_t id[TOKENS];
 
+static const nib_kv_choice f32 = {NULL, false};
+
 static void must(nib_code rc, const nib_err *err)
 {
     if (rc) fail_msg("%s", err->msg);
@@ -32,7 +34,7 @@ static nib_decoder *decoder(const tiny *t, size_t n_ctx)
     nib_err err;
     nib_decoder *d;
     const nib_ctx ctx = tiny_ctx(1);
-    must(nib_decoder_new(&d, &t->model, &ctx, 1, n_ctx, &err), &err);
+    must(nib_decoder_new(&d, &t->model, &ctx, 1, n_ctx, &f32, &err), &err);
     return d;
 }
 
@@ -125,7 +127,7 @@ static void others_are_refused(void **state)
     assert_int_equal(nib_decoder_length(d), 8);
     nib_decoder_free(d);
     t.model.hp.rope_base *= 2;
-    expect(&t, MODEL, TOKENS, "is of another model, or of another context");
+    expect(&t, MODEL, TOKENS, "is of another model, or of another kind");
     must(nib_file_save(path(&t), "text", 4, true, &err), &err);
     expect(&t, MODEL, TOKENS, "is no prompt cache");
     tiny_drop(&t);

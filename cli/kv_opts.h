@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* cli/kv_opts.h - how keys and values are kept, on the command line: what the commands that run
+ * models share. */
+#ifndef NIB_CLI_KV_OPTS_H
+#define NIB_CLI_KV_OPTS_H
+
+#include "cli/opts.h"
+#include "infer/kv_format.h"
+
+/* Targets of --kv-cache and --kv-rotation; NIB_KV_DEFAULT at first. */
+typedef struct {
+    const char *format, *rotation;
+} nib_kv_opts;
+
+#define NIB_KV_DEFAULT                                                                             \
+    {                                                                                              \
+        .format = "f32", .rotation = "auto"                                                        \
+    }
+
+/* "auto", "on", "off", NULL. */
+extern const char *const nib_kv_rotations[];
+
+/* The rows, for a command's table; `o` is a static nib_kv_opts. */
+#define NIB_KV_OPTS(o)                                                                             \
+    {.name = "kv-cache",                                                                           \
+     .kind = NIB_OPT_CHOICE,                                                                       \
+     .target = &(o).format,                                                                        \
+     .choices = nib_kv_names,                                                                      \
+     .metavar = "FORMAT",                                                                          \
+     .help = "keep keys and values in q8_0, q4_0 ..., int8 or fp8 (f32)"},                         \
+    {                                                                                              \
+        .name = "kv-rotation", .kind = NIB_OPT_CHOICE, .target = &(o).rotation,                    \
+        .choices = nib_kv_rotations, .metavar = "WHEN",                                            \
+        .help = "rotate heads before they are rounded: on, off, or where llama.cpp does (auto)"    \
+    }
+
+/* What they ask for; the format is NULL where it is f32. */
+nib_kv_choice nib_kv_how(const nib_kv_opts *o);
+
+#endif

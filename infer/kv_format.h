@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* infer/kv_format.h - how keys and values are kept.
+ *
+ * The formats of llama.cpp's -ctk and -ctv, each row written by the routine that it has for caches:
+ * that of the file format, but for q8_0, which rounds halves to even, and iq4_nl, which tries one
+ * scale and fits it to the codes, weighed by the squares of the values. Blocks lie along a head.
+ * And vLLM's int8_per_token_head and fp8_per_token_head: each head of each token has a scale of its
+ * own, the largest magnitude over 127 or 448 (E4M3).
+ *
+ * Rotation: with a quantized cache llama.cpp multiplies queries and keys of a head by a
+ * Walsh-Hadamard matrix H of the largest power of two from 64 on that divides the head, values by
+ * H of 64, and what attention makes of them by the same again; H is its own inverse, so nothing
+ * changes but what rounding costs. Heads that 64 does not divide stay as they are. */
+#ifndef NIB_INFER_KV_FORMAT_H
+#define NIB_INFER_KV_FORMAT_H
+
+#include "quant/codec.h"
+
+typedef struct nib_kv_format {
+    const char *name;
+    nib_type type;
+    bool per_head; /* a scale in f32 and a byte for each value; else blocks of the type's codec */
+    bool rotated;  /* llama.cpp rotates what it keeps so */
+} nib_kv_format;
+
+/* Names of all, NULL-terminated, "f32" first. */
+extern const char *const nib_kv_names[];
+/* NULL: unknown. */
+const nib_kv_format *nib_kv_find(const char *name);
+
+/* How a cache is kept: NULL is f32. */
+typedef struct {
+    const nib_kv_format *format;
+    bool rotate;
+} nib_kv_choice;
+
+/* Bytes of a head of `dim` values; 0: blocks do not fit into it. */
+size_t nib_kv_head_bytes(const nib_kv_format *f, size_t dim);
+/* A head to its bytes. */
+void nib_kv_encode(const nib_kv_format *f, uint8_t *to, const float *x, size_t dim);
+/* And back. */
+void nib_kv_decode(const nib_kv_format *f, float *to, const uint8_t *from, size_t dim,
+                   unsigned cpu);
+
+/* x[n] = H x[n], n a power of two, H[i][j] = (-1)^(ones in i & j) / sqrt(n). */
+void nib_hadamard(float *x, size_t n);
+/* Size of the matrix for keys of heads of `dim`; 0: none. */
+size_t nib_kv_rotation(size_t dim);
+enum { NIB_KV_ROTATION_V = 64 };
+
+#endif
