@@ -120,6 +120,114 @@ INLINE float v_total(v8 x)
     return t[0];
 }
 
+/* ---- 32 codes or levels ---- */
+
+#if defined(__AVX2__)
+typedef __m256i b32;
+
+INLINE void b_store(int8_t *p, b32 x)
+{
+    _mm256_storeu_si256((__m256i *)p, x);
+}
+INLINE b32 b_sub(b32 x, int8_t by)
+{
+    return _mm256_sub_epi8(x, _mm256_set1_epi8(by));
+}
+/* Nibbles of 16 bytes: the low ones, then the high ones. */
+INLINE b32 b_nibbles(const uint8_t *q)
+{
+    const __m128i v = _mm_loadu_si128((const __m128i *)q);
+    return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(v, 4), v), _mm256_set1_epi8(15));
+}
+/* The low nibbles of 32 bytes, or the high ones. */
+INLINE b32 b_half(const uint8_t *q, bool high)
+{
+    const b32 v = _mm256_loadu_si256((const __m256i *)q);
+    return _mm256_and_si256(high ? _mm256_srli_epi16(v, 4) : v, _mm256_set1_epi8(15));
+}
+/* x + 16 where the bit of that number is set in 32 bits ... */
+INLINE b32 b_bits(b32 x, const uint8_t *bits)
+{
+    uint32_t all;
+    memcpy(&all, bits, sizeof all);
+    const b32 spread = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101,
+                                         0x0000000000000000);
+    const b32 one = _mm256_set1_epi64x((long long)0x8040201008040201);
+    const b32 on = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32((int)all), spread), one);
+    const b32 add = _mm256_and_si256(_mm256_cmpeq_epi8(on, one), _mm256_set1_epi8(16));
+    return _mm256_or_si256(x, add);
+}
+/* ... or where bit s of the byte of that number is. */
+INLINE b32 b_bit(b32 x, const uint8_t *high, int s)
+{
+    const b32 mask = _mm256_set1_epi8((char)(1 << s));
+    const b32 on = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)high), mask);
+    const b32 add = _mm256_and_si256(_mm256_cmpeq_epi8(on, mask), _mm256_set1_epi8(16));
+    return _mm256_or_si256(x, add);
+}
+/* x + 16 times bits 2 k and 2 k + 1 of the byte of that number. */
+INLINE b32 b_two_bits(b32 x, const uint8_t *high, int k)
+{
+    const b32 h = _mm256_loadu_si256((const __m256i *)high);
+    const b32 at = k == 0   ? _mm256_slli_epi16(h, 4)
+                   : k == 1 ? _mm256_slli_epi16(h, 2)
+                   : k == 2 ? h
+                            : _mm256_srli_epi16(h, 2);
+    return _mm256_or_si256(x, _mm256_and_si256(at, _mm256_set1_epi8(0x30)));
+}
+INLINE b32 b_iq4(b32 code)
+{
+    const __m128i table = _mm_loadu_si128((const __m128i *)nib_iq4_levels);
+    return _mm256_shuffle_epi8(_mm256_set_m128i(table, table), code);
+}
+#else
+typedef struct {
+    int8_t v[32];
+} b32;
+
+INLINE void b_store(int8_t *p, b32 x)
+{
+    memcpy(p, &x, sizeof x);
+}
+INLINE b32 b_sub(b32 x, int8_t by)
+{
+    for (int j = 0; j < 32; j++) x.v[j] = (int8_t)(x.v[j] - by);
+    return x;
+}
+INLINE b32 b_nibbles(const uint8_t *q)
+{
+    b32 x;
+    for (int j = 0; j < 16; j++) x.v[j] = (int8_t)(q[j] & 15), x.v[j + 16] = (int8_t)(q[j] >> 4);
+    return x;
+}
+INLINE b32 b_half(const uint8_t *q, bool high)
+{
+    b32 x;
+    for (int j = 0; j < 32; j++) x.v[j] = (int8_t)(high ? q[j] >> 4 : q[j] & 15);
+    return x;
+}
+INLINE b32 b_bits(b32 x, const uint8_t *bits)
+{
+    for (int j = 0; j < 32; j++) x.v[j] = (int8_t)(x.v[j] | (bits[j / 8] >> j % 8 & 1) << 4);
+    return x;
+}
+INLINE b32 b_bit(b32 x, const uint8_t *high, int s)
+{
+    for (int j = 0; j < 32; j++) x.v[j] = (int8_t)(x.v[j] | (high[j] >> s & 1) << 4);
+    return x;
+}
+INLINE b32 b_two_bits(b32 x, const uint8_t *high, int k)
+{
+    for (int j = 0; j < 32; j++) x.v[j] = (int8_t)(x.v[j] | (high[j] >> 2 * k & 3) << 4);
+    return x;
+}
+INLINE b32 b_iq4(b32 code)
+{
+    for (int j = 0; j < 32; j++) code.v[j] = nib_iq4_levels[code.v[j]];
+    return code;
+}
+#endif
+
 /* ---- sums ---- */
 
 /* total[r] += D * (sum of n levels times x[r]), n a multiple of 8. */
@@ -168,40 +276,12 @@ INLINE void rows_q4_0(float *y, const uint8_t *w, const nib_dot_in *in, size_t v
     int8_t level[32];
     for (size_t r = 0; r < vectors; r++) total[r] = v_zero();
     for (size_t at = 0; at < in->cols; at += 32, b++) {
-        for (int j = 0; j < 16; j++) level[j] = (int8_t)((b->qs[j] & 15) - 8);
-        for (int j = 0; j < 16; j++) level[j + 16] = (int8_t)((b->qs[j] >> 4) - 8);
+        b_store(level, b_sub(b_nibbles(b->qs), 8));
         add_levels(total, half_at(b->d), level, 32, in->x + at, in->step, vectors);
     }
     for (size_t r = 0; r < vectors; r++) y[r] = v_total(total[r]);
 }
 KERNEL(q4_0)
-
-/* The 32 levels of a q5_0 block, -16 .. 15. */
-INLINE void levels_q5_0(int8_t *level, const nib_q5_0 *b)
-{
-#if defined(__AVX2__)
-    /* A byte for each of the 32 high bits: 0xFF where it is set; then 0xF0 where it is not, which
-     * is 16 less. */
-    uint32_t high;
-    memcpy(&high, b->qh, sizeof high);
-    const __m256i spread = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202,
-                                             0x0101010101010101, 0x0000000000000000);
-    const __m256i others = _mm256_set1_epi64x(0x7FBFDFEFF7FBFDFE);
-    __m256i bit = _mm256_shuffle_epi8(_mm256_set1_epi32((int)high), spread);
-    bit = _mm256_cmpeq_epi8(_mm256_or_si256(bit, others), _mm256_set1_epi64x(-1));
-    const __m128i q = _mm_loadu_si128((const __m128i *)b->qs);
-    const __m256i both = _mm256_set_m128i(_mm_srli_epi16(q, 4), q);
-    const __m256i low = _mm256_and_si256(both, _mm256_set1_epi8(15));
-    const __m256i less = _mm256_andnot_si256(bit, _mm256_set1_epi8((char)0xF0));
-    _mm256_storeu_si256((__m256i *)level, _mm256_or_si256(low, less));
-#else
-    const uint32_t high = (uint32_t)nib_get16(b->qh) | (uint32_t)nib_get16(b->qh + 2) << 16;
-    for (int j = 0; j < 32; j++) {
-        const int low = j < 16 ? b->qs[j] & 15 : b->qs[j - 16] >> 4;
-        level[j] = (int8_t)((low | (int)(high >> j & 1) << 4) - 16);
-    }
-#endif
-}
 
 INLINE void rows_q5_0(float *y, const uint8_t *w, const nib_dot_in *in, size_t vectors)
 {
@@ -210,14 +290,46 @@ INLINE void rows_q5_0(float *y, const uint8_t *w, const nib_dot_in *in, size_t v
     int8_t level[32];
     for (size_t r = 0; r < vectors; r++) total[r] = v_zero();
     for (size_t at = 0; at < in->cols; at += 32, b++) {
-        levels_q5_0(level, b);
+        b_store(level, b_sub(b_bits(b_nibbles(b->qs), b->qh), 16));
         add_levels(total, half_at(b->d), level, 32, in->x + at, in->step, vectors);
     }
     for (size_t r = 0; r < vectors; r++) y[r] = v_total(total[r]);
 }
 KERNEL(q5_0)
 
+INLINE void rows_iq4_nl(float *y, const uint8_t *w, const nib_dot_in *in, size_t vectors)
+{
+    const nib_q4_0 *b = (const nib_q4_0 *)w;
+    v8 total[NIB_DOT_VECTORS];
+    int8_t level[32];
+    for (size_t r = 0; r < vectors; r++) total[r] = v_zero();
+    for (size_t at = 0; at < in->cols; at += 32, b++) {
+        b_store(level, b_iq4(b_nibbles(b->qs)));
+        add_levels(total, half_at(b->d), level, 32, in->x + at, in->step, vectors);
+    }
+    for (size_t r = 0; r < vectors; r++) y[r] = v_total(total[r]);
+}
+KERNEL(iq4_nl)
+
 /* ---- blocks of 256 ---- */
+
+INLINE void rows_iq4_xs(float *y, const uint8_t *w, const nib_dot_in *in, size_t vectors)
+{
+    const nib_iq4_xs *b = (const nib_iq4_xs *)w;
+    v8 total[NIB_DOT_VECTORS];
+    int8_t level[32];
+    for (size_t r = 0; r < vectors; r++) total[r] = v_zero();
+    for (size_t at = 0; at < in->cols; at += 256, b++) {
+        const float d = half_at(b->d);
+        for (int s = 0; s < 8; s++) {
+            b_store(level, b_iq4(b_nibbles(b->qs + 16 * s)));
+            add_levels(total, d * (float)(nib_get_iq4(b, s) - 32), level, 32,
+                       in->x + at + 32 * (size_t)s, in->step, vectors);
+        }
+    }
+    for (size_t r = 0; r < vectors; r++) y[r] = v_total(total[r]);
+}
+KERNEL(iq4_xs)
 
 /* D = d sc and B = dmin mn of the 8 sub-blocks of q4_k and q5_k. */
 INLINE void scales_k4(float D[8], v8 *B, const uint8_t *d, const uint8_t *dmin,
@@ -246,8 +358,8 @@ INLINE void rows_q4_k(float *y, const uint8_t *w, const nib_dot_in *in, size_t v
         for (size_t g = 0; g < 4; g++) {
             const uint8_t *q = b->qs + 32 * g;
             const float *x = in->x + at + 64 * g;
-            for (int l = 0; l < 32; l++) level[l] = (int8_t)(q[l] & 15);
-            for (int l = 0; l < 32; l++) level[l + 32] = (int8_t)(q[l] >> 4);
+            b_store(level, b_half(q, false));
+            b_store(level + 32, b_half(q, true));
             add_levels(total, D[2 * g], level, 32, x, in->step, vectors);
             add_levels(total, D[2 * g + 1], level + 32, 32, x + 32, in->step, vectors);
         }
@@ -268,10 +380,7 @@ INLINE void rows_q5_k(float *y, const uint8_t *w, const nib_dot_in *in, size_t v
     for (size_t at = 0; at < in->cols; at += 256, b++) {
         scales_k4(D, &B, b->d, b->dmin, b->scales);
         for (size_t s = 0; s < 8; s++) {
-            const uint8_t *q = b->qs + 32 * (s >> 1);
-            const int shift = 4 * (s & 1);
-            for (int l = 0; l < 32; l++)
-                level[l] = (int8_t)((q[l] >> shift & 15) | (b->qh[l] >> s & 1) << 4);
+            b_store(level, b_bit(b_half(b->qs + 32 * (s >> 1), s & 1), b->qh, (int)s));
             add_levels(total, D[s], level, 32, in->x + at + 32 * s, in->step, vectors);
         }
         for (size_t r = 0; r < vectors; r++)
@@ -294,11 +403,9 @@ INLINE void rows_q6_k(float *y, const uint8_t *w, const nib_dot_in *in, size_t v
         v_store(D + 8, v_mul(d, v_from_i8((const int8_t *)b->scales + 8)));
         for (size_t s = 0; s < 8; s++) { /* 32 columns, two sub-blocks */
             const size_t h = s >> 2, k = s & 3;
-            const uint8_t *low = b->ql + 64 * h + 32 * (k & 1), *high = b->qh + 32 * h;
-            const int shift = 4 * (int)(k >> 1), up = 2 * (int)k;
             const float *x = in->x + at + 32 * s;
-            for (int l = 0; l < 32; l++)
-                level[l] = (int8_t)(((low[l] >> shift & 15) | (high[l] >> up & 3) << 4) - 32);
+            const b32 low = b_half(b->ql + 64 * h + 32 * (k & 1), k >> 1);
+            b_store(level, b_sub(b_two_bits(low, b->qh + 32 * h, (int)k), 32));
             add_levels(total, D[2 * s], level, 16, x, in->step, vectors);
             add_levels(total, D[2 * s + 1], level + 16, 16, x + 16, in->step, vectors);
         }
@@ -347,6 +454,8 @@ const nib_dot_kern NAME(nib_dot_, NIB_ISA) = {
             [NIB_Q4_K] = dot_q4_k,
             [NIB_Q5_K] = dot_q5_k,
             [NIB_Q6_K] = dot_q6_k,
+            [NIB_IQ4_NL] = dot_iq4_nl,
+            [NIB_IQ4_XS] = dot_iq4_xs,
         },
     .decoded = dot_decoded,
 };
