@@ -222,7 +222,7 @@ done:
 
 int main(int argc, char **argv)
 {
-    nib_start(argv);
+    nib_start(argv, false);
     nib_ctx ctx = {.threads = nib_par_cores(), .cpu = nib_cpu_detect()};
     nib_source *src = NULL;
     nib_model m = {0};

@@ -185,7 +185,7 @@ static nib_code bench(const nib_codec *c, size_t rows, size_t cols, double peak,
 
 int main(int argc, char **argv)
 {
-    nib_start(argv);
+    nib_start(argv, false);
     nib_int_codec int4 = nib_int_codec_make(4, 128, false);
     const char *names[] = {"int4", "q4_k"};
     int4.scales = NIB_SCALES_SQUARE; /* as folders have it */

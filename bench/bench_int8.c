@@ -66,7 +66,7 @@ static void measure(const matrices *m, const nib_int8 *k, size_t rows, size_t in
 
 int main(int argc, char **argv)
 {
-    nib_start(argv);
+    nib_start(argv, false);
     (void)argc;
     static const size_t rows[] = {64, 512, ROWS_MAX}, in[] = {256, 1024, 4096, COLS_MAX};
     const size_t n_x = (size_t)ROWS_MAX * COLS_MAX, n_w = (size_t)OUTS * COLS_MAX;

@@ -76,7 +76,7 @@ static void print_processor(void)
 
 int main(int argc, char **argv)
 {
-    nib_start(argv);
+    nib_start(argv, false);
     (void)argc;
     int threads = nib_par_cores();
     size_t n = (size_t)threads * GEMM * GEMM, bytes = (size_t)READ_MIB << 20;

@@ -131,7 +131,7 @@ static int check_output(int status)
 
 int main(int argc, char **argv)
 {
-    nib_start(argv);
+    nib_start(argv, argc > 1 && nib_name_same(argv[1], nib_cmd_generate.name));
     double started = nib_now();
     keep_standard_streams();
     nib_linalg_init();
