@@ -60,29 +60,29 @@ static void encode_q8_0(uint8_t *to, const float *x)
     for (size_t i = 0; i < 32; i++) to[2 + i] = (uint8_t)(int8_t)rintf(x[i] * inverse);
 }
 
-static int nearest_level(const int8_t *level, float x)
+static int nearest_level(const float *level, float x)
 {
     int i = 0;
-    if (x >= (float)level[15]) return 15;
-    while (i < 15 && x >= (float)level[i + 1]) i++;
-    if (x <= (float)level[0]) return 0;
-    return x - (float)level[i] < (float)level[i + 1] - x ? i : i + 1;
+    if (x >= level[15]) return 15;
+    while (i < 15 && x >= level[i + 1]) i++;
+    if (x <= level[0]) return 0;
+    return x - level[i] < level[i + 1] - x ? i : i + 1;
 }
 
 /* 2 bytes of scale, codes j and j + 16 in a byte. */
 static void encode_iq4_nl(uint8_t *to, const float *x)
 {
-    const int8_t *level = nib_codec_get(NIB_IQ4_NL)->codebook;
+    const float *level = nib_codec_get(NIB_IQ4_NL)->codebook;
     float most = 0, with = 0, square = 0;
     int code[32];
     memset(to, 0, 18);
     for (size_t i = 0; i < 32; i++)
         if (fabsf(x[i]) > fabsf(most)) most = x[i];
     if (fabsf(most) < 1e-15f) return;
-    const float inverse = 1 / (most / (float)level[0]);
+    const float inverse = 1 / (most / level[0]);
     for (size_t i = 0; i < 32; i++) {
         code[i] = nearest_level(level, inverse * x[i]);
-        const float q = (float)level[code[i]], w = x[i] * x[i];
+        const float q = level[code[i]], w = x[i] * x[i];
         with += w * q * x[i];
         square += w * q * q;
     }
