@@ -3,13 +3,13 @@
  *
  * In the order of Transformers' generate(), each step on what the one before it left:
  *
- *   repetition penalty r   of tokens that the prompt or the output holds: l / r where l > 0, else l
- * r (Keskar et al. 2019) presence penalty p     of tokens that the output holds: l - p temperature
- * T          l / T; at 0 the most likely token is taken, whatever follows top-k the k most likely
- *   top-p                  the fewest most likely whose probabilities add up to p or more
- *                          (Holtzman et al. 2019)
- *   min-p                  those with at least m times the probability of the most likely one
- *                          (Nguyen et al. 2024)
+ * repetition penalty r: of tokens that the prompt or the output holds, l / r where l > 0, else l r
+ *     (Keskar et al. 2019)
+ * presence penalty p: of tokens that the output holds, l - p
+ * temperature T: l / T; at 0 the most likely token is taken, whatever follows
+ * top-k: the k most likely
+ * top-p: the fewest most likely whose probabilities add up to p or more (Holtzman et al. 2019)
+ * min-p: those with at least m times the probability of the most likely one (Nguyen et al. 2024)
  *
  * Of equally likely tokens the one with the lower id comes first, so top-k keeps k and no more.
  * Probabilities and sums are f64. Random numbers are xoshiro256** (Blackman and Vigna 2018), its
