@@ -2,6 +2,8 @@
 /* calib/expert_inputs.c - see expert_inputs.h. Tests: tests/e2e/experts.sh. */
 #include "calib/expert_inputs.h"
 
+#include <string.h>
+
 nib_code nib_expert_inputs_new(nib_expert_inputs *e, const nib_hparams *hp, size_t rows,
                                uint64_t limit, const char *beside, nib_err *err)
 {
@@ -13,7 +15,10 @@ nib_code nib_expert_inputs_new(nib_expert_inputs *e, const nib_hparams *hp, size
 
 void nib_expert_inputs_free(nib_expert_inputs *e)
 {
-    for (size_t i = 0; i < e->n_expert && e->of; i++) nib_buf_free(&e->of[i].row);
+    for (size_t i = 0; i < e->n_expert && e->of; i++) {
+        nib_buf_free(&e->of[i].row);
+        nib_buf_free(&e->of[i].scale);
+    }
     nib_free(e->of);
     if (e->x.cols) nib_activation_store_free(&e->x);
     *e = (nib_expert_inputs){.n_expert = 0};
@@ -25,18 +30,24 @@ void nib_expert_inputs_start(nib_expert_inputs *e)
     for (size_t i = 0; i < e->n_expert; i++) e->of[i].n = 0;
 }
 
+/* Room for `more` numbers of 4 bytes behind n; NULL: no memory. */
+static void *extend(nib_buf *b, size_t n, size_t more)
+{
+    const size_t room = 2 * (n + more), each = sizeof(uint32_t);
+    if ((n + more) * each <= b->cap) return b->p;
+    void *grown = nib_grow(b->p, n, room, each);
+    if (grown) *b = (nib_buf){.p = grown, .cap = room * each};
+    return grown;
+}
+
 static nib_code add_rows(nib_expert_inputs *e, const nib_linear_input *in, nib_err *err)
 {
-    nib_buf *b = &e->of[in->expert].row;
     const size_t n = e->of[in->expert].n;
-    if ((n + in->rows) * sizeof(uint32_t) > b->cap) {
-        const size_t room = 2 * (n + in->rows);
-        uint32_t *grown = nib_grow(b->p, n, room, sizeof *grown);
-        if (!grown) return nib_fail_nomem(err, "inputs of experts");
-        *b = (nib_buf){.p = grown, .cap = room * sizeof *grown};
-    }
-    uint32_t *row = b->p;
+    uint32_t *row = extend(&e->of[in->expert].row, n, in->rows);
+    float *scale = in->scale ? extend(&e->of[in->expert].scale, n, in->rows) : NULL;
+    if (!row || (in->scale && !scale)) return nib_fail_nomem(err, "inputs of experts");
     for (size_t i = 0; i < in->rows; i++) row[n + i] = (uint32_t)e->before + in->token[i];
+    if (scale) memcpy(scale + n, in->scale, in->rows * sizeof *scale);
     e->of[in->expert].n = n + in->rows;
     return NIB_OK;
 }
@@ -66,5 +77,7 @@ nib_code nib_expert_inputs_get(const nib_expert_inputs *e, uint32_t expert, size
         for (k = i + 1; k < n && row[k] == row[i] + (k - i);) k++;
         rc = nib_activation_store_get(&e->x, row[i], k - i, x + i * e->x.cols, err);
     }
+    const float *scale = e->of[expert].scale.p;
+    for (size_t i = 0; i < n * e->x.cols && scale && !rc; i++) x[i] *= scale[first + i / e->x.cols];
     return rc;
 }

@@ -16,7 +16,8 @@
 typedef struct {
     nib_activation_store x; /* [rows][n_embd] */
     struct {
-        nib_buf row; /* uint32_t [n] rows of x, ascending */
+        nib_buf row;   /* uint32_t [n] rows of x, ascending               */
+        nib_buf scale; /* float [n] by which it read them multiplied, or nothing */
         size_t n;
     } * of; /* [n_expert] */
     size_t n_expert;
@@ -32,8 +33,8 @@ void nib_expert_inputs_free(nib_expert_inputs *e); /* accepts {0} */
 
 /* Before a pass through a block. */
 void nib_expert_inputs_start(nib_expert_inputs *e);
-/* What routers and experts read, in a pass over whole windows; other inputs are passed over. Keeps a
- * pointer to e. */
+/* What routers and experts read, in a pass over whole windows; other inputs are passed over. Keeps
+ * a pointer to e. */
 nib_observer nib_expert_inputs_observer(nib_expert_inputs *e);
 /* Rows [first, first + n) of what the expert read into x[n][n_embd]. */
 NIB_MUST_USE nib_code nib_expert_inputs_get(const nib_expert_inputs *e, uint32_t expert,

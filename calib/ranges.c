@@ -131,7 +131,7 @@ static nib_code read_hex(uint64_t *out, const nib_json *j, const char *key, nib_
 /* The first step that reads what the weight of that role reads. */
 static const nib_step *first_reader(const nib_arch *a, nib_role r)
 {
-    const nib_steps *s = nib_steps_find(&a->block, r) ? &a->block : &a->dense_block;
+    const nib_steps *s = nib_arch_steps_of(a, r);
     return s->step + nib_steps_first_reader(s, r);
 }
 

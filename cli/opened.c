@@ -18,6 +18,10 @@ void nib_warn_odd_model(const nib_model *m, nib_log *log)
                  "%s: config.json says 'tie_word_embeddings': true, but there is an output matrix "
                  "with other values than the embedding's; it is used",
                  path);
+    if (m->has_next_blocks)
+        nib_info(log,
+                 "%s: the blocks behind the last one, which propose further tokens, are left out",
+                 path);
     if (m->has_cache_scales)
         nib_info(log, "%s: scales of a key/value cache are left out: nibble keeps it in f32", path);
 }

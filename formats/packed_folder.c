@@ -101,7 +101,9 @@ static size_t is_codes(const nib_tensors *ts, const nib_tensor *t, nib_packing_k
 {
     size_t n = nib_stem(t->name, nib_packing_suffix(kind, NIB_PART_CODES));
     if (!n || n > NIB_PACKED_NAME_MAX || !nib_packing_holds(kind, t->codec->type)) return 0;
-    return !t->codec->decode || nib_packed_part(ts, t->name, n, kind, NIB_PART_SCALES) ? n : 0;
+    const bool number =
+        t->codec->decode && t->codec->type != NIB_F8_E4M3 && t->codec->type != NIB_F8_E5M2;
+    return !number || nib_packed_part(ts, t->name, n, kind, NIB_PART_SCALES) ? n : 0;
 }
 
 /* Length of the layer's name when t holds the codes of a weight, and of what kind; else 0. */
@@ -131,13 +133,16 @@ static nib_code add_weight(nib_tensors *to, nib_packed *p, const nib_tensor *q, 
                            nib_err *err)
 {
     char name[NIB_PACKED_NAME_MAX + 32];
-    int k = snprintf(name, sizeof name, "%.*s.weight", (int)n, q->name);
+    const nib_packing_kind kind = p->l.format.kind;
+    const unsigned tail = nib_packing_tail(kind, NIB_PART_CODES);
+    int k = snprintf(name, sizeof name, "%.*s%s", (int)n, q->name, nib_packing_weight_suffix(kind));
     nib_tensor *t = nib_tensors_add(to, name, (size_t)k);
     if (!t) return nib_fail_nomem(err, "the list of tensors");
     t->codec = &p->codec;
-    t->n_dims = 2;
+    t->n_dims = tail ? q->n_dims - (int)tail + 1 : 2;
     t->shape[0] = p->l.out;
-    t->shape[1] = p->l.in;
+    if (tail) memcpy(t->shape, q->shape, (size_t)(t->n_dims - 1) * sizeof *t->shape);
+    t->shape[t->n_dims - 1] = p->l.in;
     t->offset = q->offset;
     t->file = q->file;
     for (size_t i = 0; i < p->l.n_parts; i++) t->bytes += p->part[i]->bytes;

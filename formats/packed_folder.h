@@ -28,7 +28,7 @@ NIB_MUST_USE nib_code nib_packed_fold(nib_packed_set *set, nib_tensors *ts,
 void nib_packed_free(nib_packed_set *set);
 
 /* The method by which the folder says it is quantized, where packed_format.h has no such method
- * ("fp8"); NULL: it has, or the folder says none. */
+ * ("bitsandbytes"); NULL: it has, or the folder says none. */
 const char *nib_packed_unknown(const nib_hf_files *side);
 
 #endif

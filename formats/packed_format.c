@@ -2,7 +2,7 @@
 /* formats/packed_format.c - see packed_format.h: the table of checkpoint formats, and what they
  * share.
  * Tests: tests/formats/test_packed_gptq.c, tests/formats/test_packed_awq.c,
- * tests/formats/test_packed_ct.c, tests/formats/test_packed_bnb.c. */
+ * tests/formats/test_packed_ct.c, tests/formats/test_packed_bnb.c, tests/run/test_arch_golden.c. */
 #include "formats/packed_format.h"
 
 #include "base/half.h"
@@ -15,9 +15,14 @@
 enum { UNPACK_ROWS = 64, SPAN = 16384 };
 
 static const nib_packing_ops *const ops[NIB_PACKING_KINDS] = {
-    [NIB_PACKING_GPTQ] = &nib_packing_gptq,           [NIB_PACKING_AWQ] = &nib_packing_awq,
-    [NIB_PACKING_CT_PACKED] = &nib_packing_ct_packed, [NIB_PACKING_CT_INT] = &nib_packing_ct_int,
-    [NIB_PACKING_BNB4] = &nib_packing_bnb4,           [NIB_PACKING_BNB8] = &nib_packing_bnb8,
+    [NIB_PACKING_GPTQ] = &nib_packing_gptq,
+    [NIB_PACKING_AWQ] = &nib_packing_awq,
+    [NIB_PACKING_CT_PACKED] = &nib_packing_ct_packed,
+    [NIB_PACKING_CT_INT] = &nib_packing_ct_int,
+    [NIB_PACKING_BNB4] = &nib_packing_bnb4,
+    [NIB_PACKING_BNB8] = &nib_packing_bnb8,
+    [NIB_PACKING_FP8] = &nib_packing_fp8,
+    [NIB_PACKING_MXFP4] = &nib_packing_mxfp4,
 };
 
 const nib_packing_ops *nib_packing_ops_of(nib_packing_kind kind)
@@ -29,7 +34,8 @@ bool nib_packing_same(const nib_packing *a, const nib_packing *b)
 {
     return a->kind == b->kind && a->bits == b->bits && a->group == b->group &&
            a->per_tensor == b->per_tensor && a->sym == b->sym && a->desc_act == b->desc_act &&
-           a->v2 == b->v2 && a->fp4 == b->fp4 && a->act == b->act && a->act_sym == b->act_sym;
+           a->v2 == b->v2 && a->fp4 == b->fp4 && a->code_type == b->code_type &&
+           a->rows == b->rows && a->act == b->act && a->act_sym == b->act_sym;
 }
 
 /* ---- layers ---- */
@@ -355,6 +361,16 @@ nib_code nib_packing_state(nib_packing *f, uint64_t *out, uint64_t *in, const ch
                            nib_err *err)
 {
     return ops[f->kind]->state(f, out, in, text, n, err);
+}
+
+const char *nib_packing_weight_suffix(nib_packing_kind kind)
+{
+    return ops[kind]->weight_suffix ? ops[kind]->weight_suffix : ".weight";
+}
+
+unsigned nib_packing_tail(nib_packing_kind kind, nib_part_role role)
+{
+    return ops[kind]->tail[role];
 }
 
 bool nib_packing_measure(const nib_packing *f, const uint64_t shape[2], uint64_t *out, uint64_t *in)

@@ -8,7 +8,8 @@
  *
  *   value[r][c] = scale[r][g] * (code[r][c] - zero[r][g]),  g the group of column c
  *
- * Codes count from 0 here; formats that store signed ones shift both code and zero. */
+ * Codes count from 0 here; formats that store signed ones shift both code and zero. Where codes
+ * are floats, a value is the scale times the float; these formats are read and not written. */
 #ifndef NIB_FORMATS_PACKED_FORMAT_H
 #define NIB_FORMATS_PACKED_FORMAT_H
 
@@ -24,6 +25,8 @@ typedef enum {
     NIB_PACKING_CT_INT,    /* compressed-tensors: int-quantized, 8-bit weights and inputs  */
     NIB_PACKING_BNB4,      /* bitsandbytes: NF4 and FP4                                     */
     NIB_PACKING_BNB8,      /* bitsandbytes: LLM.int8                                         */
+    NIB_PACKING_FP8,       /* 8-bit floats with a scale for each block of rows and columns */
+    NIB_PACKING_MXFP4,     /* 4-bit floats with a power of two for each 32 columns         */
     NIB_PACKING_KINDS,
 } nib_packing_kind;
 
@@ -36,7 +39,9 @@ typedef struct {
     bool sym;
     bool desc_act;       /* groups are of columns in order of activation: g_idx      */
     bool v2;             /* GPTQ: zero points as they are, not less 1                */
-    nib_type scale_type; /* F16, BF16 or F32 */
+    nib_type scale_type; /* F16, BF16 or F32; U8: exponents */
+    nib_type code_type;  /* of FP8: which float; and ... */
+    uint64_t rows;       /* rows of a block              */
     nib_act_scheme act;  /* of CT_INT */
     bool act_sym;
     bool fp4, nested; /* of BNB4: FP4's codes, not NF4's; scales are quantized too, and ...      */
@@ -160,6 +165,11 @@ NIB_MUST_USE nib_code nib_packing_state(nib_packing *f, uint64_t *out, uint64_t 
 
 /* Can codes of layers of this kind have that dtype? */
 bool nib_packing_holds(nib_packing_kind kind, nib_type codes);
+/* What follows a layer's name in that of its weight: ".weight" of most. */
+const char *nib_packing_weight_suffix(nib_packing_kind kind);
+/* So many of the last dimensions of a part are one row of it, and any others its rows; 0: parts
+ * have the dimensions that they are said to have. */
+unsigned nib_packing_tail(nib_packing_kind kind, nib_part_role role);
 /* Suffix of that part in layers of this kind; NULL: they never have it. */
 const char *nib_packing_suffix(nib_packing_kind kind, nib_part_role role);
 /* The size of the weight whose codes have this shape; false: none has. Where there is a part

@@ -16,8 +16,10 @@ enum {
 typedef struct {
     const char *method, *config_file;
     bool config_twice;
-    const char *const *suffix; /* [NIB_PART_ROLES] */
-    const unsigned char *bits; /* that layers can have, ascending, then 0 */
+    const char *const *suffix;          /* [NIB_PART_ROLES] */
+    const char *weight_suffix;          /* NULL: ".weight" */
+    unsigned char tail[NIB_PART_ROLES]; /* see nib_packing_tail() */
+    const unsigned char *bits;          /* that layers can have, ascending, then 0 */
     nib_type codes; /* of the part CODES, where its suffix alone does not tell; F32: it does */
     const char *uniform;
     nib_type (*scale_type)(nib_type weight);
@@ -47,7 +49,7 @@ typedef struct {
 } nib_packing_ops;
 
 extern const nib_packing_ops nib_packing_gptq, nib_packing_awq, nib_packing_ct_packed,
-    nib_packing_ct_int, nib_packing_bnb4, nib_packing_bnb8;
+    nib_packing_ct_int, nib_packing_bnb4, nib_packing_bnb8, nib_packing_fp8, nib_packing_mxfp4;
 const nib_packing_ops *nib_packing_ops_of(nib_packing_kind kind);
 
 /* Add a part after the others; n_dims 1 or 2. */

@@ -41,14 +41,28 @@ static bool type_fits(const nib_packing_part *p, nib_type t)
     }
 }
 
-static nib_code check_part(const nib_tensor *t, const nib_packing_part *p, nib_err *err)
+/* A part as a matrix: its last `tail` dimensions are a row. False: it has too few. */
+static bool as_matrix(const nib_tensor *t, unsigned tail, uint64_t shape[2])
+{
+    shape[0] = shape[1] = 1;
+    for (int d = 0; d < t->n_dims; d++)
+        shape[d >= t->n_dims - (int)tail] *= t->shape[d]; /* as many as the tensor has elements */
+    return t->n_dims > (int)tail;
+}
+
+/* `tail`: see nib_packing_tail(). */
+static nib_code check_part(const nib_tensor *t, const nib_packing_part *p, unsigned tail,
+                           nib_err *err)
 {
     char has[160], should[160];
+    uint64_t shape[2];
     nib_tensor want = {.n_dims = p->n_dims, .shape = {p->shape[0], p->shape[1]}};
     if (!type_fits(p, t->codec->type))
         return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': dtype is %s, should be %s", t->name,
                         t->codec->name, nib_codec_get(p->type)->name);
-    if (t->n_dims == p->n_dims && t->shape[0] == p->shape[0] &&
+    if (tail && as_matrix(t, tail, shape) && shape[0] == p->shape[0] && shape[1] == p->shape[1])
+        return NIB_OK;
+    if (!tail && t->n_dims == p->n_dims && t->shape[0] == p->shape[0] &&
         (p->n_dims == 1 || t->shape[1] == p->shape[1]))
         return NIB_OK;
     return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': shape is %s, should be %s", t->name,
@@ -110,7 +124,7 @@ static nib_code read_shape(uint64_t out, uint64_t *in, const nib_packed_from *fr
     int64_t says[2];
     const nib_packing_part two = {
         .role = NIB_PART_SHAPE, .type = NIB_I64, .n_dims = 1, .shape = {2}};
-    nib_code rc = check_part(t, &two, err);
+    nib_code rc = check_part(t, &two, 0, err);
     for (size_t i = 0; i < 2 && !rc; i++) rc = read_int(&says[i], from, t, i, err);
     if (rc) return rc;
     if ((uint64_t)says[0] != out || (uint64_t)says[1] > *in || (uint64_t)says[1] + per_word <= *in)
@@ -149,10 +163,12 @@ static nib_code read_state(nib_packing *f, uint64_t *out, uint64_t *in, const ni
 static nib_code measure(nib_packed *p, const nib_packed_from *from, const nib_packing *f,
                         const nib_tensor *q, size_t n, nib_err *err)
 {
-    uint64_t out = 0, in = 0;
+    uint64_t out = 0, in = 0, matrix[2] = {q->shape[0], q->shape[1]};
+    const unsigned tail = nib_packing_tail(f->kind, NIB_PART_CODES);
     nib_packing own = *f;
     const char *shape = nib_packing_suffix(f->kind, NIB_PART_SHAPE);
-    if (q->n_dims != 2 || !nib_packing_measure(f, q->shape, &out, &in))
+    if (!(tail ? as_matrix(q, tail, matrix) : q->n_dims == 2) ||
+        !nib_packing_measure(f, matrix, &out, &in))
         return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': no shape of %u-bit codes", q->name,
                         f->bits);
     if (shape) {
@@ -293,6 +309,13 @@ static nib_code name_codec(nib_packed *p, const nib_packed_from *from, nib_err *
 {
     const nib_packing *f = &p->l.format;
     char name[32];
+    if (f->kind == NIB_PACKING_FP8 || f->kind == NIB_PACKING_MXFP4) {
+        const bool fp8 = f->kind == NIB_PACKING_FP8;
+        p->codec = *nib_codec_get(fp8 ? f->code_type : NIB_F4);
+        p->codec.name = fp8 ? "fp8" : "mxfp4";
+        p->codec.quantized = !fp8;
+        return NIB_OK;
+    }
     nib_packing_name(name, sizeof name, f);
     p->codec = nib_packing_codec(&p->l).codec;
     p->codec.fit = NULL; /* that of an integer codec needs the whole of it */
@@ -335,7 +358,8 @@ nib_code nib_packed_gather(nib_packed *p, const nib_packed_from *from, nib_packi
         const nib_tensor *t = nib_packed_part(from->parts, q->name, n, f.kind, part->role);
         if (!t && drop_natural_order(&p->l, i)) break;
         p->part[i] = t;
-        rc = t ? check_part(t, part, err) : nib_packed_missing(q, n, part->suffix, err);
+        rc = t ? check_part(t, part, nib_packing_tail(f.kind, part->role), err)
+               : nib_packed_missing(q, n, part->suffix, err);
         if (!rc) rc = read_part_of(p, from, t, part->role, err);
     }
     if (!rc) rc = refuse_others(p, from, q, n, err);

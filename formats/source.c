@@ -9,6 +9,7 @@
 #include "formats/packed_folder.h"
 #include "formats/safetensors.h"
 
+#include <math.h>
 #include <string.h>
 
 struct nib_source {
@@ -325,13 +326,14 @@ const nib_gguf_kvs *nib_source_kvs(const nib_source *s)
 static nib_code read_parts(const nib_source *s, const nib_tensor *t, uint64_t offset, void *dst,
                            size_t n, nib_err *err)
 {
-    const uint64_t each = t->part->bytes;
+    const nib_tensor *part = t->part;
     nib_code rc = NIB_OK;
-    for (uint8_t *to = dst; n && !rc;) {
-        const uint64_t in = offset % each;
-        const size_t now = each - in < n ? (size_t)(each - in) : n;
-        rc = nib_source_read(s, &t->part[offset / each], in, to, now, err);
-        offset += now, to += now, n -= now;
+    while (n && offset >= part->bytes) offset -= part++->bytes;
+    for (uint8_t *to = dst; n && !rc; offset = 0, part++) {
+        const uint64_t left = part->bytes - offset;
+        const size_t now = left < n ? (size_t)left : n;
+        rc = nib_source_read(s, part, offset, to, now, err);
+        to += now, n -= now;
     }
     return rc;
 }
@@ -349,12 +351,13 @@ nib_code nib_source_read(const nib_source *s, const nib_tensor *t, uint64_t offs
 
 bool nib_tensor_readable(const nib_tensor *t)
 {
-    return t->packed || t->n_parts || t->codec->decode;
+    return t->packed || t->n_parts || t->of || t->codec->decode;
 }
 
 bool nib_tensor_is_plain(const nib_tensor *t)
 {
-    if (t->packed || t->plus != 0 || t->times != 0 || t->row_step) return false;
+    if (t->packed || t->of || t->neg_exp || t->plus != 0 || t->times != 0 || t->row_step)
+        return false;
     for (size_t i = 0; i < t->n_parts; i++)
         if (t->part[i].codec != t->codec || !nib_tensor_is_plain(&t->part[i])) return false;
     return true;
@@ -464,10 +467,14 @@ uint64_t nib_tensor_rows_memory(const nib_tensor *t, uint64_t n)
 {
     size_t bytes;
     const nib_codec *c = t->codec;
-    if (t->n_parts) {
-        const uint64_t rows = nib_tensor_rows(t->part);
-        return nib_tensor_rows_memory(t->part, n < rows ? n : rows);
+    uint64_t most = 0;
+    for (size_t i = 0; i < t->n_parts; i++) {
+        const uint64_t rows = nib_tensor_rows(&t->part[i]),
+                       one = nib_tensor_rows_memory(&t->part[i], n < rows ? n : rows);
+        most = one > most ? one : most;
     }
+    if (t->n_parts) return most;
+    if (t->of) return nib_tensor_rows_memory(t->of, t->of_step == 1 ? n : 1);
     if (t->packed) return nib_packing_read_bytes(&t->packed->l, n, &bytes) ? bytes : UINT64_MAX;
     if (t->row_step) return strided_span(t, n) * (c->bytes + sizeof(float));
     return nib_codec_row_bytes(c, (size_t)nib_tensor_cols(t), &bytes) ? n * bytes : UINT64_MAX;
@@ -477,18 +484,66 @@ static void apply_view(const nib_tensor *t, float *x, size_t n)
 {
     for (size_t i = 0; t->plus != 0 && i < n; i++) x[i] += t->plus;
     for (size_t i = 0; t->times != 0 && i < n; i++) x[i] *= t->times;
+    for (size_t i = 0; t->neg_exp && i < n; i++) x[i] = -expf(x[i]);
 }
 
 static nib_code read_rows_of_parts(const nib_source *s, const nib_tensor *t, uint64_t row,
                                    uint64_t n, float *dst, nib_buf *raw, unsigned cpu, nib_err *err)
 {
-    const uint64_t each = nib_tensor_rows(t->part), cols = nib_tensor_cols(t);
+    const uint64_t cols = nib_tensor_cols(t);
+    const nib_tensor *part = t->part;
     nib_code rc = NIB_OK;
-    while (n && !rc) {
-        const uint64_t in = row % each, now = each - in < n ? each - in : n;
-        rc = nib_source_read_rows(s, &t->part[row / each], in, now, dst, raw, cpu, err);
-        row += now, n -= now, dst += now * cols;
+    while (n && row >= nib_tensor_rows(part)) row -= nib_tensor_rows(part++);
+    for (; n && !rc; row = 0, part++) {
+        const uint64_t left = nib_tensor_rows(part) - row, now = left < n ? left : n;
+        rc = nib_source_read_rows(s, part, row, now, dst, raw, cpu, err);
+        n -= now, dst += now * cols;
     }
+    return rc;
+}
+
+/* Columns [row, row + n) of t->of become rows. */
+static nib_code read_turned(const nib_source *s, const nib_tensor *t, uint64_t row, uint64_t n,
+                            float *dst, nib_buf *raw, unsigned cpu, nib_err *err)
+{
+    const uint64_t cols = nib_tensor_cols(t);
+    float *x = nib_alloc((size_t)nib_tensor_cols(t->of), sizeof *x);
+    nib_code rc = x ? NIB_OK : nib_fail_nomem(err, "a row of a turned view");
+    for (uint64_t c = 0; c < cols && !rc; c++) {
+        rc = nib_source_read_rows(s, t->of, t->of_row + c, 1, x, raw, cpu, err);
+        for (uint64_t r = 0; r < n && !rc; r++) dst[r * cols + c] = x[row + r];
+    }
+    nib_free(x);
+    return rc;
+}
+
+/* Rows whose columns lie in another order. */
+static nib_code read_columns_of(const nib_source *s, const nib_tensor *t, uint64_t row, uint64_t n,
+                                float *dst, nib_buf *raw, unsigned cpu, nib_err *err)
+{
+    const uint64_t cols = nib_tensor_cols(t);
+    float *x = nib_alloc((size_t)cols, sizeof *x);
+    nib_code rc = x ? NIB_OK : nib_fail_nomem(err, "a row of a view");
+    for (uint64_t r = 0; r < n && !rc; r++) {
+        rc =
+            nib_source_read_rows(s, t->of, t->of_row + (row + r) * t->of_step, 1, x, raw, cpu, err);
+        for (uint64_t c = 0; c < cols && !rc; c++) dst[r * cols + c] = x[t->of_col[c]];
+    }
+    nib_free(x);
+    return rc;
+}
+
+static nib_code read_rows_of(const nib_source *s, const nib_tensor *t, uint64_t row, uint64_t n,
+                             float *dst, nib_buf *raw, unsigned cpu, nib_err *err)
+{
+    const uint64_t cols = nib_tensor_cols(t), step = t->of_step;
+    nib_code rc = NIB_OK;
+    if (t->of_col) return read_columns_of(s, t, row, n, dst, raw, cpu, err);
+    if (!step) return read_turned(s, t, row, n, dst, raw, cpu, err);
+    if (step == 1) return nib_source_read_rows(s, t->of, t->of_row + row, n, dst, raw, cpu, err);
+    for (uint64_t r = 0; r < n && !rc; r++)
+        rc = nib_source_read_rows(s, t->of, t->of_row + (row + r) * step, 1, dst + r * cols, raw,
+                                  cpu, err);
     return rc;
 }
 
@@ -530,6 +585,11 @@ nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t
     nib_code rc = check_rows(t, row, n, err);
     if (rc) return rc;
     if (t->n_parts) return read_rows_of_parts(s, t, row, n, dst, raw, cpu, err);
+    if (t->of) {
+        rc = read_rows_of(s, t, row, n, dst, raw, cpu, err);
+        if (!rc) apply_view(t, dst, (size_t)(n * cols));
+        return rc;
+    }
     if (t->row_step) {
         rc = read_strided(s, t, row, n, dst, raw, cpu, err);
         if (!rc) apply_view(t, dst, (size_t)(n * cols));

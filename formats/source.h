@@ -33,10 +33,16 @@ typedef struct nib_tensor {
     uint64_t row_step,
         col_step; /* a view of every so many elements of what is stored, from `offset` on: [r][c] */
                   /* is element r * row_step + c * col_step. Both 0: rows one after the other  */
+    bool neg_exp; /* a view: every value is -exp of what is stored                         */
     uint32_t file; /* index into the source's files                          */
     const struct nib_tensor
-        *part;      /* [n_parts] views: a stack, the rows of all parts one below the  */
-    size_t n_parts; /* other; all of the same shape. Has no offset or file of its own */
+        *part;      /* [n_parts] views: a stack, the rows of all parts one below the    */
+    size_t n_parts; /* other; all of as many columns. Has no offset or file of its own  */
+    const struct nib_tensor *of; /* a view: row r is row of_row + r * of_step of this tensor, or */
+    uint64_t of_row, of_step;    /* where it is turned, with of_step 0, column r of as many of    */
+                                 /* its rows from of_row on as the view has columns              */
+    const uint32_t
+        *of_col; /* of such a view: column c is column of_col[c]; NULL: they are the same */
     const struct nib_packed *packed; /* NULL, or what several tensors make up: packed_weight.h;  */
                                      /* offset and file are the first's, bytes those of all      */
 } nib_tensor;
@@ -64,6 +70,16 @@ char *nib_tensor_shape_str(const nib_tensor *t, char *buf, size_t n);
  * the name is borrowed. */
 nib_tensor nib_tensor_slice(const nib_tensor *t, uint64_t row, uint64_t n, const char *name);
 
+/* View of every `step`-th row of a tensor from `row` on, n of them, whatever it is stored in. */
+nib_tensor nib_tensor_rows_of(const nib_tensor *t, uint64_t row, uint64_t n, uint64_t step,
+                              const char *name);
+/* View of a tensor's columns in another order: column c is column order[c]. */
+nib_tensor nib_tensor_columns_of(const nib_tensor *t, const uint32_t *order, const char *name);
+/* View of rows [row, row + n) of a tensor whose rows become columns: [its columns][n]. */
+nib_tensor nib_tensor_turned(const nib_tensor *t, uint64_t row, uint64_t n, const char *name);
+/* A stack of parts, which are borrowed, as a matrix. */
+nib_tensor nib_tensor_stack(const nib_tensor *part, size_t n, const char *name);
+
 /* View of rows and columns of a tensor of single floats that lies as one piece: [r][c] is its
  * element first + r * row_step + c * col_step; all of them lie in it. */
 nib_tensor nib_tensor_strided(const nib_tensor *t, uint64_t first, uint64_t rows, uint64_t cols,
@@ -80,7 +96,7 @@ void nib_source_close(nib_source *s); /* accepts NULL */
 
 nib_source_kind nib_source_get_kind(const nib_source *s);
 /* Folders whose configuration says that they are quantized by a method that is not known here: its
- * name ("fp8", "hqq"); else NULL. Their tensors are listed as they lie. */
+ * name ("hqq"); else NULL. Their tensors are listed as they lie. */
 const char *nib_source_unknown_method(const nib_source *s);
 /* Packed layers that are read as another version of their format than the configuration says,
  * because their numbers leave no doubt (GPTQ's symmetric zero points). */

@@ -161,6 +161,60 @@ nib_tensor nib_tensor_slice(const nib_tensor *t, uint64_t row, uint64_t n, const
     return view;
 }
 
+/* A view's bytes are those that its weights take where they are stored, as far as they can be told
+ * apart. */
+static nib_tensor view_of(const nib_tensor *t, uint64_t rows, uint64_t cols, const char *name)
+{
+    return (nib_tensor){.name = name,
+                        .codec = t->codec,
+                        .n_dims = 2,
+                        .shape = {rows, cols},
+                        .bytes = t->bytes / nib_tensor_elems(t) * rows * cols,
+                        .of = t};
+}
+
+nib_tensor nib_tensor_rows_of(const nib_tensor *t, uint64_t row, uint64_t n, uint64_t step,
+                              const char *name)
+{
+    nib_tensor view = view_of(t, n, nib_tensor_cols(t), name);
+    view.of_row = row;
+    view.of_step = step;
+    return view;
+}
+
+nib_tensor nib_tensor_columns_of(const nib_tensor *t, const uint32_t *order, const char *name)
+{
+    nib_tensor view = nib_tensor_rows_of(t, 0, nib_tensor_rows(t), 1, name);
+    view.of_col = order;
+    if (t->n_dims < 2) { /* a vector stays one */
+        view.n_dims = t->n_dims;
+        view.shape[0] = nib_tensor_cols(t);
+    }
+    return view;
+}
+
+nib_tensor nib_tensor_turned(const nib_tensor *t, uint64_t row, uint64_t n, const char *name)
+{
+    nib_tensor view = view_of(t, nib_tensor_cols(t), n, name);
+    view.of_row = row;
+    return view;
+}
+
+nib_tensor nib_tensor_stack(const nib_tensor *part, size_t n, const char *name)
+{
+    nib_tensor all = {.name = name,
+                      .codec = part->codec,
+                      .n_dims = 2,
+                      .shape = {0, nib_tensor_cols(part)},
+                      .part = part,
+                      .n_parts = n};
+    for (size_t i = 0; i < n; i++) {
+        all.shape[0] += nib_tensor_rows(&part[i]);
+        all.bytes += part[i].bytes;
+    }
+    return all;
+}
+
 nib_tensor nib_tensor_strided(const nib_tensor *t, uint64_t first, uint64_t rows, uint64_t cols,
                               uint64_t row_step, uint64_t col_step, const char *name)
 {

@@ -99,7 +99,6 @@ static const nib_arch_setting gemma2_settings[] = {
     SETTING(logit_softcap, "final_logit_softcapping", "final_logit_softcapping", 30, 0),
 };
 static const nib_arch_setting gemma3_settings[] = {
-    SETTING(attn_softcap, "attn_logit_softcapping", "attn_logit_softcapping", 0, 0),
     SETTING(logit_softcap, "final_logit_softcapping", "final_logit_softcapping", 0, 0),
 };
 static const char *const gemma_config_keys[] = {"query_pre_attn_scalar", "sliding_window_pattern",
@@ -145,7 +144,7 @@ static const char *const moe_config_keys[] = {"num_experts", "num_local_experts"
                                               "num_experts_per_tok", NULL};
 
 static const nib_step qwen2moe[] = {
-    NORM(ATTN_NORM, H, X), QKV(NIB_STEP_BIAS), ATTENTION, NORM(FFN_NORM, H, X), ROUTER,
+    NORM(ATTN_NORM, H, X), QKV(0),     ATTENTION, NORM(FFN_NORM, H, X), ROUTER,
     GATED_SHARED,          ROUTED(GLU)};
 static const char *const qwen2moe_config_keys[] = {
     "num_experts",         "num_local_experts", "num_experts_per_tok", "moe_intermediate_size",
@@ -278,25 +277,20 @@ static const nib_role_stem glm4moe_stems[] = {
     {NIB_ROLE_FFN_UP_SHEXP, "mlp.shared_experts.up_proj"},
     {NIB_ROLE_FFN_DOWN_SHEXP, "mlp.shared_experts.down_proj"},
 };
-static const char *const deepseek_config_keys[] = {"n_routed_experts",
-                                                   "num_experts",
-                                                   "num_local_experts",
-                                                   "num_experts_per_tok",
-                                                   "norm_topk_prob",
-                                                   "moe_intermediate_size",
-                                                   "scoring_func",
-                                                   "topk_method",
-                                                   "use_qk_norm",
-                                                   "num_nextn_predict_layers",
-                                                   "moe_layer_freq",
-                                                   "aux_loss_alpha",
-                                                   "seq_aux",
-                                                   "num_mtp_layers",
-                                                   NULL};
+static const char *const deepseek_config_keys[] = {"n_routed_experts",  "num_experts",
+                                                   "num_local_experts", "num_experts_per_tok",
+                                                   "norm_topk_prob",    "moe_intermediate_size",
+                                                   "scoring_func",      "topk_method",
+                                                   "use_qk_norm",       "num_nextn_predict_layers",
+                                                   "moe_layer_freq",    "aux_loss_alpha",
+                                                   "seq_aux",           "num_mtp_layers",
+                                                   "q_lora_rank",       "rope_interleave",
+                                                   "qk_head_dim",       NULL};
 static const char *const deepseek_gguf_keys[] = {
     "expert_used_count",   "expert_feed_forward_length", "expert_gating_func",
     "expert_weights_norm", "nextn_predict_layers",       NULL};
 static const nib_arch_number glm4moe_numbers[] = {
+    NUMBER(n_next, "num_nextn_predict_layers", "nextn_predict_layers", 0, 64),
     NUMBER(n_shared, "n_shared_experts", "expert_shared_count", 1, 1024),
     NUMBER(n_dense_first, "first_k_dense_replace", "leading_dense_block_count", 1, NIB_LAYERS_MAX),
     NUMBER(n_group, "n_group", "expert_group_count", 1, NIB_EXPERTS_MAX),
@@ -373,8 +367,16 @@ static const nib_arch_setting cohere_settings[] = {
 };
 static const char *const cohere_config_keys[] = {"use_qk_norm", "sliding_window_pattern",
                                                  "order_of_interleaved_layers", NULL};
-static const nib_step stablelm_parallel[] = {NORM(ATTN_NORM, H, X), QKV(0), ATTENTION,
+#define QK_NORM_IF HEAD_NORM_IF(ATTN_Q_NORM, Q), HEAD_NORM_IF(ATTN_K_NORM, K)
+static const nib_step stablelm[] = {NORM(ATTN_NORM, H, X), QKV(0), QK_NORM_IF, ATTENTION,
+                                    GATED_FFN};
+static const nib_step stablelm_parallel[] = {NORM(ATTN_NORM, H, X), QKV(0), QK_NORM_IF, ATTENTION,
                                              PARALLEL_FFN};
+static const nib_role_stem stablelm_stems[] = {
+    {NIB_ROLE_ATTN_Q_NORM, "self_attn.q_layernorm.norms.#"},
+    {NIB_ROLE_ATTN_K_NORM, "self_attn.k_layernorm.norms.#"},
+};
+static const char *const stablelm_config_keys[] = {"use_parallel_residual", "qk_layernorm", NULL};
 static const char *const parallel_keys[] = {"use_parallel_residual", NULL};
 
 static const nib_step ministral3[] = {NORM(ATTN_NORM, H, X),
@@ -386,6 +388,55 @@ static const nib_step ministral3[] = {NORM(ATTN_NORM, H, X),
                                       LINEAR(ATTN_OUTPUT, X, Q, NIB_STEP_ADD),
                                       GATED_FFN};
 static const char *const ministral3_gguf_keys[] = {"attention.temperature_scale", NULL};
+
+/* Some layers see their chunk alone and are turned, the others see all. */
+#define CHUNKED_ATTENTION                                                                          \
+    NORM(ATTN_NORM, H, X), QKV(0), ROPE(Q), ROPE(K), HEAD_NORM(NONE, Q), HEAD_NORM(NONE, K),       \
+        STEP(TEMPER, NONE, Q, Q, X, 0), ATTEND(Q, Q), LINEAR(ATTN_OUTPUT, X, Q, NIB_STEP_ADD)
+static const nib_step llama4[] = {CHUNKED_ATTENTION, NORM(FFN_NORM, H, X), ROUTER,
+                                  SHARED(X, NIB_STEP_ADD), ROUTED(GLU)};
+static const nib_step llama4_dense[] = {CHUNKED_ATTENTION, GATED_FFN};
+static const nib_role_stem llama4_stems[] = {
+    {NIB_ROLE_FFN_GATE, "feed_forward.gate_proj"},
+    {NIB_ROLE_FFN_UP, "feed_forward.up_proj"},
+    {NIB_ROLE_FFN_DOWN, "feed_forward.down_proj"},
+    {NIB_ROLE_FFN_ROUTER, "feed_forward.router"},
+    {NIB_ROLE_FFN_GATE_SHEXP, "feed_forward.shared_expert.gate_proj"},
+    {NIB_ROLE_FFN_UP_SHEXP, "feed_forward.shared_expert.up_proj"},
+    {NIB_ROLE_FFN_DOWN_SHEXP, "feed_forward.shared_expert.down_proj"},
+    {NIB_ROLE_FFN_GATE_EXPS, "feed_forward.experts.#.gate_proj"},
+    {NIB_ROLE_FFN_UP_EXPS, "feed_forward.experts.#.up_proj"},
+    {NIB_ROLE_FFN_DOWN_EXPS, "feed_forward.experts.#.down_proj"},
+};
+static const nib_fused llama4_fused[] = {
+    {"feed_forward.experts.gate_up_proj",
+     {NIB_ROLE_FFN_GATE_EXPS, NIB_ROLE_FFN_UP_EXPS},
+     2,
+     true,
+     false,
+     false},
+    {"feed_forward.experts.down_proj", {NIB_ROLE_FFN_DOWN_EXPS}, 1, true, false, false},
+};
+static const nib_arch_number llama4_numbers[] = {
+    NUMBER(n_ff, "intermediate_size_mlp", "feed_forward_length", 16384, NIB_WIDTH_MAX),
+    NUMBER(n_ff_expert, "intermediate_size", "expert_feed_forward_length", 8192, NIB_WIDTH_MAX),
+    NUMBER(n_expert_step, "interleave_moe_layer_step", "interleave_moe_layer_step", 1,
+           NIB_LAYERS_MAX),
+    NUMBER(temper_length, "floor_scale", "attention.temperature_length", 8192, INT32_MAX),
+};
+static const nib_arch_setting llama4_settings[] = {
+    SETTING(temper, "attn_scale", "attention.temperature_scale", 0.1f, 0.1f),
+};
+static const char *const llama4_config_keys[] = {"num_local_experts",
+                                                 "num_experts_per_tok",
+                                                 "moe_layers",
+                                                 "no_rope_layers",
+                                                 "no_rope_layer_interval",
+                                                 "attention_chunk_size",
+                                                 "attn_temperature_tuning",
+                                                 "use_qk_norm",
+                                                 "for_llm_compressor",
+                                                 NULL};
 
 /* ---- norms with a mean, biases, no gates ---- */
 
@@ -445,9 +496,8 @@ static const nib_role_stem falcon_stems[] = {OLD_STEMS};
 static const nib_role_stem falcon_two_stems[] = {
     OLD_STEMS, {NIB_ROLE_ATTN_NORM, "ln_mlp"}, {NIB_ROLE_ATTN_NORM_2, "ln_attn"}};
 static const char *const falcon_config_keys[] = {
-    "activation", "multi_query",   "new_decoder_architecture", "num_kv_heads",
-    "n_head_kv",  "parallel_attn", "ffn_hidden_size",          "num_ln_in_parallel_attn",
-    NULL};
+    "activation", "multi_query",     "new_decoder_architecture", "num_kv_heads",
+    "n_head_kv",  "ffn_hidden_size", "num_ln_in_parallel_attn",  NULL};
 static const nib_step gptneox_parallel[] = {NORM(ATTN_NORM, H, X),
                                             NORM(FFN_NORM, F, X),
                                             JOINT_QKV(0),
@@ -499,6 +549,128 @@ static const nib_arch_number gemma3_numbers[] = {
 
 static const char *const smollm3_config_keys[] = {"no_rope_layers", "no_rope_layer_interval", NULL};
 
+/* ---- latent queries, keys and values ---- */
+
+#define LATENT_QUERIES                                                                             \
+    LINEAR(ATTN_Q_A, QA, H, 0), NORM(ATTN_Q_A_NORM, QA, QA), LINEAR(ATTN_Q_B, Q, QA, 0)
+#define LATENT_ATTENTION                                                                           \
+    LINEAR(ATTN_KV_A, KVA, H, 0), PART(C, KVA), PART(P, KVA), NORM(ATTN_KV_A_NORM, C, C),          \
+        LINEAR(ATTN_KV_B, KV, C, 0), PART(V, KV), ROPE(Q), ROPE(P), STEP(KEYS, NONE, K, KV, P, 0), \
+        ATTEND(O, Q), LINEAR(ATTN_OUTPUT, X, O, NIB_STEP_ADD)
+#define LATENT_EXPERTS                                                                             \
+    NORM(FFN_NORM, H, X), LINEAR(FFN_ROUTER, R, H, 0),                                             \
+        STEP(ROUTE, FFN_ROUTER_BIAS, R, R, X, NIB_STEP_OPTIONAL), SHARED(X, NIB_STEP_ADD),         \
+        ROUTED(GLU)
+static const nib_step deepseek2[] = {NORM(ATTN_NORM, H, X), LATENT_QUERIES, LATENT_ATTENTION,
+                                     LATENT_EXPERTS};
+static const nib_step deepseek2_dense[] = {NORM(ATTN_NORM, H, X), LATENT_QUERIES, LATENT_ATTENTION,
+                                           GATED_FFN};
+static const nib_step deepseek2_lite[] = {NORM(ATTN_NORM, H, X), LINEAR(ATTN_Q, Q, H, 0),
+                                          LATENT_ATTENTION, LATENT_EXPERTS};
+static const nib_step deepseek2_lite_dense[] = {NORM(ATTN_NORM, H, X), LINEAR(ATTN_Q, Q, H, 0),
+                                                LATENT_ATTENTION, GATED_FFN};
+static const nib_role_stem deepseek_stems[] = {
+    {NIB_ROLE_FFN_GATE_SHEXP, "mlp.shared_experts.gate_proj"},
+    {NIB_ROLE_FFN_UP_SHEXP, "mlp.shared_experts.up_proj"},
+    {NIB_ROLE_FFN_DOWN_SHEXP, "mlp.shared_experts.down_proj"},
+};
+#define LATENT_NUMBERS                                                                             \
+    NUMBER(kv_rank, "kv_lora_rank", "attention.kv_lora_rank", 512, NIB_WIDTH_MAX),                 \
+        NUMBER(key_dim, "qk_nope_head_dim", NULL, 128, NIB_WIDTH_MAX),                             \
+        NUMBER(rope_dim, "qk_rope_head_dim", "rope.dimension_count", 64, NIB_WIDTH_MAX),           \
+        NUMBER(value_dim, "v_head_dim", "attention.value_length_mla", 128, NIB_WIDTH_MAX),         \
+        NUMBER(head_dim, NULL, "attention.key_length_mla", 0, NIB_WIDTH_MAX)
+static const nib_arch_number deepseek2_numbers[] = {
+    LATENT_NUMBERS,
+    NUMBER(n_shared, "n_shared_experts", "expert_shared_count", 2, 1024),
+    NUMBER(n_group, "n_group", "expert_group_count", 1, NIB_EXPERTS_MAX),
+    NUMBER(n_group_used, "topk_group", "expert_group_used_count", 1, NIB_EXPERTS_MAX),
+    NUMBER(n_dense_first, "first_k_dense_replace", "leading_dense_block_count", 0, NIB_LAYERS_MAX),
+    NUMBER(q_rank, "q_lora_rank", "attention.q_lora_rank", 1536, NIB_WIDTH_MAX),
+};
+static const nib_arch_number deepseek3_numbers[] = {
+    NUMBER(n_next, "num_nextn_predict_layers", "nextn_predict_layers", 0, 64),
+    LATENT_NUMBERS,
+    NUMBER(n_shared, "n_shared_experts", "expert_shared_count", 1, 1024),
+    NUMBER(n_group, "n_group", "expert_group_count", 8, NIB_EXPERTS_MAX),
+    NUMBER(n_group_used, "topk_group", "expert_group_used_count", 4, NIB_EXPERTS_MAX),
+    NUMBER(n_dense_first, "first_k_dense_replace", "leading_dense_block_count", 3, NIB_LAYERS_MAX),
+    NUMBER(q_rank, "q_lora_rank", "attention.q_lora_rank", 1536, NIB_WIDTH_MAX),
+};
+static const nib_arch_setting deepseek2_settings[] = {
+    SETTING(share_scale, "routed_scaling_factor", "expert_weights_scale", 1, 1),
+};
+static const nib_arch_setting deepseek3_settings[] = {
+    SETTING(share_scale, "routed_scaling_factor", "expert_weights_scale", 2.5f, 1),
+};
+#define DEEPSEEK(lite)                                                                             \
+    .name = "deepseek2", .when_hf = "q_lora_rank", .when_gguf = "blk.0.attn_q_a.weight",           \
+    .when = (lite) ? NIB_WHEN_NOT : NIB_WHEN, .when_standard = !(lite), STEMS(deepseek_stems),     \
+    .config_keys = deepseek_config_keys, .gguf_keys = deepseek_gguf_keys, FUSED(stacked_experts),  \
+    .hf_attention_bias = true, .rope_adjacent = true, .writes_rope_dim = true, .experts = true,    \
+    .routing_keys = true, .scale_by_yarn = true
+
+/* ---- layers of linear attention among others ---- */
+
+#define LINEAR_ATTENTION                                                                           \
+    STEP(CONVOLVE, SSM_CONV, L, L, X, 0), STEP(STEP_SIZE, SSM_DT, LA, LA, X, 0),                   \
+        STEP(DECAY, SSM_A, LA, LA, X, 0), STEP(DELTA, NONE, LO, L, LB, 0),                         \
+        HEAD_NORM(SSM_NORM, LO), GLU(LZ, LZ, LO), LINEAR(SSM_OUT, X, LZ, NIB_STEP_ADD)
+#define JOINT_LINEAR                                                                               \
+    NORM(ATTN_NORM, H, X), LINEAR(SSM_IN, LI, H, 0), PART(L, LI), PART(LZ, LI),                    \
+        LINEAR(SSM_BA, LBA, H, 0), PART(LB, LBA), PART(LA, LBA), LINEAR_ATTENTION
+#define APART_LINEAR                                                                               \
+    NORM(ATTN_NORM, H, X), LINEAR(ATTN_QKV, L, H, 0), LINEAR(ATTN_GATE, LZ, H, 0),                 \
+        LINEAR(SSM_BETA, LB, H, 0), LINEAR(SSM_ALPHA, LA, H, 0), LINEAR_ATTENTION
+#define GATED_ATTENTION                                                                            \
+    NORM(ATTN_NORM, H, X), LINEAR(ATTN_Q, QG, H, 0), PART(Q, QG), PART(AG, QG),                    \
+        LINEAR(ATTN_K, K, H, 0), LINEAR(ATTN_V, V, H, 0), HEAD_NORM(ATTN_Q_NORM, Q),               \
+        HEAD_NORM(ATTN_K_NORM, K), ROPE(Q), ROPE(K), ATTEND(Q, Q),                                 \
+        STEP(SIGMOID, NONE, Q, Q, AG, 0), LINEAR(ATTN_OUTPUT, X, Q, NIB_STEP_ADD)
+#define POST_NORM_FFN                                                                              \
+    NORM(ATTN_POST_NORM, H, X), LINEAR(FFN_GATE, G, H, 0), LINEAR(FFN_UP, U, H, 0), GLU(G, G, U),  \
+        LINEAR(FFN_DOWN, X, G, NIB_STEP_ADD)
+#define POST_NORM_EXPERTS NORM(ATTN_POST_NORM, H, X), ROUTER, GATED_SHARED, ROUTED(GLU)
+static const nib_step qwen3next[] = {GATED_ATTENTION, POST_NORM_EXPERTS};
+static const nib_step qwen3next_dense[] = {GATED_ATTENTION, POST_NORM_FFN};
+static const nib_step qwen3next_linear[] = {JOINT_LINEAR, POST_NORM_EXPERTS};
+static const nib_step qwen3next_linear_dense[] = {JOINT_LINEAR, POST_NORM_FFN};
+static const nib_step qwen35_linear[] = {APART_LINEAR, POST_NORM_FFN};
+static const nib_step qwen35moe_linear[] = {APART_LINEAR, POST_NORM_EXPERTS};
+static const nib_role_stem qwen35_stems[] = {
+    {NIB_ROLE_ATTN_POST_NORM, "post_attention_layernorm"},
+    {NIB_ROLE_FFN_NORM, NULL},
+    {NIB_ROLE_ATTN_QKV, "linear_attn.in_proj_qkv"},
+};
+#define LINEAR_NUMBERS                                                                             \
+    NUMBER(lin_taps, "linear_conv_kernel_dim", "ssm.conv_kernel", 4, 1024),                        \
+        NUMBER(n_lin_k, "linear_num_key_heads", "ssm.group_count", 16, NIB_HEADS_MAX),             \
+        NUMBER(n_lin_v, "linear_num_value_heads", "ssm.time_step_rank", 32, NIB_HEADS_MAX),        \
+        NUMBER(lin_k_dim, "linear_key_head_dim", "ssm.state_size", 128, 1 << 14),                  \
+        NUMBER(lin_v_dim, "linear_value_head_dim", NULL, 128, 1 << 14),                            \
+        NUMBER(lin_inner, NULL, "ssm.inner_size", 0, NIB_WIDTH_MAX),                               \
+        NUMBER(full_interval, "full_attention_interval", "full_attention_interval", 4,             \
+               NIB_LAYERS_MAX)
+static const nib_arch_number qwen35_numbers[] = {LINEAR_NUMBERS};
+static const nib_arch_number qwen3next_numbers[] = {
+    LINEAR_NUMBERS,
+    NUMBER(n_ff_shared, "shared_expert_intermediate_size", "expert_shared_feed_forward_length", 512,
+           NIB_WIDTH_MAX),
+};
+static const char *const qwen35_gguf_keys[] = {"rope.dimension_sections", "expert_used_count",
+                                               "expert_feed_forward_length", NULL};
+static const char *const qwen35_config_keys[] = {
+    "num_experts", "num_local_experts", "num_experts_per_tok", "moe_intermediate_size", NULL};
+#define LINEAR_AMONG_OTHERS                                                                        \
+    STEMS(qwen35_stems), .norm_plus_one = true, .head_dim = 256, .rope_part = 0.25f,               \
+                         .writes_rope_dim = true, .norm_eps = 1e-6f
+#define QWEN35                                                                                     \
+    LINEAR_AMONG_OTHERS, .hf_skip = {"mtp.", "model.mtp.", "model.visual.", "visual."},            \
+                         .text_part = true, .tiled_heads = true, .gguf_keys = qwen35_gguf_keys,    \
+                         .hf_prefix = {{"model.language_model.", "model."},                        \
+                                       {"language_model.model.", "model."},                        \
+                                       {"language_model.lm_head.", "lm_head."}}
+
 #define BLOCK(list)                                                                                \
     {                                                                                              \
         list, COUNT(list)                                                                          \
@@ -507,6 +679,9 @@ static const char *const smollm3_config_keys[] = {"no_rope_layers", "no_rope_lay
 #define FUSED(list) .fused = list, .n_fused = COUNT(list)
 #define NUMBERS(list) .numbers = list, .n_numbers = COUNT(list)
 #define SETTINGS(list) .settings = list, .n_settings = COUNT(list)
+
+/* Of a list without its last row. */
+#define NUMBERS_BUT_LAST(list) .numbers = list, .n_numbers = COUNT(list) - 1
 
 static const nib_arch archs[] = {
     {
@@ -628,8 +803,9 @@ static const nib_arch archs[] = {
     },
     {
         .name = "granitemoe",
-        .hf_classes = {"GraniteMoeForCausalLM"},
+        .hf_classes = {"GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"},
         .when = NIB_WHEN_NOT,
+        .when_hf = "shared_intermediate_size",
         .when_gguf = "expert_shared_feed_forward_length",
         STEMS(granitemoe_stems),
         .config_keys = moe_config_keys,
@@ -648,6 +824,7 @@ static const nib_arch archs[] = {
         .name = "granitemoe",
         .hf_classes = {"GraniteMoeSharedForCausalLM"},
         .when = NIB_WHEN,
+        .when_hf = "shared_intermediate_size",
         .when_gguf = "expert_shared_feed_forward_length",
         STEMS(granitemoe_stems),
         .config_keys = moe_config_keys,
@@ -722,6 +899,7 @@ static const nib_arch archs[] = {
         .when = NIB_WHEN,
         .when_gguf = "attention.sliding_window",
         STEMS(olmo2_stems),
+        .gguf_keys = gemma_gguf_keys,
         .rope_base = 500000,
         .rope_base_sliding = 500000,
         .sliding_unscaled = true,
@@ -787,12 +965,13 @@ static const nib_arch archs[] = {
         .when = NIB_WHEN_NOT,
         .when_hf = "use_parallel_residual",
         .when_gguf = "use_parallel_residual",
-        .config_keys = parallel_keys,
+        STEMS(stablelm_stems),
+        .config_keys = stablelm_config_keys,
         .gguf_keys = parallel_keys,
         .layer_norm = true,
         .rope_part = 0.25f,
         .writes_rope_dim = true,
-        .block = BLOCK(llama),
+        .block = BLOCK(stablelm),
     },
     {
         .name = "stablelm",
@@ -800,7 +979,8 @@ static const nib_arch archs[] = {
         .when = NIB_WHEN,
         .when_hf = "use_parallel_residual",
         .when_gguf = "use_parallel_residual",
-        .config_keys = parallel_keys,
+        STEMS(stablelm_stems),
+        .config_keys = stablelm_config_keys,
         .gguf_keys = parallel_keys,
         .layer_norm = true,
         .rope_part = 0.25f,
@@ -815,6 +995,108 @@ static const nib_arch archs[] = {
         .rope_base = 1000000,
         .writes_rope_dim = true,
         .block = BLOCK(ministral3),
+    },
+    {
+        .name = "llama4",
+        .hf_classes = {"Llama4ForCausalLM", "Llama4ForConditionalGeneration"},
+        .hf_skip = {"vision_model.", "multi_modal_projector."},
+        .text_part = true,
+        .hf_prefix = {{"language_model.model.", "model."}, {"language_model.lm_head.", "lm_head."}},
+        STEMS(llama4_stems),
+        .config_keys = llama4_config_keys,
+        .gguf_keys = moe_gguf_keys,
+        FUSED(llama4_fused),
+        NUMBERS(llama4_numbers),
+        SETTINGS(llama4_settings),
+        .hf_attention_bias = true,
+        .rope_adjacent = true,
+        .rope_base = 500000,
+        .writes_rope_dim = true,
+        .no_rope_interval = 4,
+        .sliding_period = 4,
+        .always_window_key = true,
+        .chunk = 8192,
+        .unit_heads = true,
+        .head_dim = 128,
+        .n_shared = 1,
+        .experts = true,
+        .routing = NIB_ROUTE_INPUT,
+        .block = BLOCK(llama4),
+        .dense_block = BLOCK(llama4_dense),
+    },
+    {
+        .hf_classes = {"DeepseekV2ForCausalLM"},
+        DEEPSEEK(false),
+        NUMBERS(deepseek2_numbers),
+        SETTINGS(deepseek2_settings),
+        .block = BLOCK(deepseek2),
+        .dense_block = BLOCK(deepseek2_dense),
+    },
+    {
+        .hf_classes = {"DeepseekV2ForCausalLM"},
+        DEEPSEEK(true),
+        NUMBERS_BUT_LAST(deepseek2_numbers),
+        SETTINGS(deepseek2_settings),
+        .block = BLOCK(deepseek2_lite),
+        .dense_block = BLOCK(deepseek2_lite_dense),
+    },
+    {
+        .hf_classes = {"DeepseekV3ForCausalLM"},
+        DEEPSEEK(false),
+        NUMBERS(deepseek3_numbers),
+        SETTINGS(deepseek3_settings),
+        .routing = NIB_ROUTE_SIGMOID,
+        .share_norm = true,
+        .block = BLOCK(deepseek2),
+        .dense_block = BLOCK(deepseek2_dense),
+    },
+    {
+        .hf_classes = {"DeepseekV3ForCausalLM"},
+        DEEPSEEK(true),
+        NUMBERS_BUT_LAST(deepseek3_numbers),
+        SETTINGS(deepseek3_settings),
+        .routing = NIB_ROUTE_SIGMOID,
+        .share_norm = true,
+        .block = BLOCK(deepseek2_lite),
+        .dense_block = BLOCK(deepseek2_lite_dense),
+    },
+    {
+        .name = "qwen3next",
+        .hf_classes = {"Qwen3NextForCausalLM"},
+        .hf_skip = {"mtp."},
+        LINEAR_AMONG_OTHERS,
+        NUMBERS(qwen3next_numbers),
+        .config_keys = qwen3moe_config_keys,
+        .gguf_keys = moe_gguf_keys,
+        FUSED(stacked_experts),
+        .experts = true,
+        .share_norm = true,
+        .gguf_share_norm = true,
+        .block = BLOCK(qwen3next),
+        .dense_block = BLOCK(qwen3next_dense),
+        .linear_block = BLOCK(qwen3next_linear),
+        .linear_dense_block = BLOCK(qwen3next_linear_dense),
+    },
+    {
+        .name = "qwen35",
+        .hf_classes = {"Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration"},
+        QWEN35,
+        NUMBERS(qwen35_numbers),
+        .block = BLOCK(qwen3next_dense),
+        .linear_block = BLOCK(qwen35_linear),
+    },
+    {
+        .name = "qwen35moe",
+        .hf_classes = {"Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration"},
+        QWEN35,
+        NUMBERS(qwen3next_numbers),
+        .config_keys = qwen35_config_keys,
+        FUSED(stacked_experts),
+        .experts = true,
+        .share_norm = true,
+        .gguf_share_norm = true,
+        .block = BLOCK(qwen3next),
+        .linear_block = BLOCK(qwen35moe_linear),
     },
     {
         .name = "gpt2",
@@ -863,6 +1145,7 @@ static const nib_arch archs[] = {
         .hf_classes = {"FalconForCausalLM"},
         .when = NIB_WHEN_NOT,
         .when_hf = "new_decoder_architecture",
+        .when_not_1 = "num_ln_in_parallel_attn",
         .when_gguf = "blk.0.attn_norm_2.weight",
         .hf_blocks = "transformer.h",
         STEMS(falcon_stems),
@@ -879,6 +1162,7 @@ static const nib_arch archs[] = {
         .hf_classes = {"FalconForCausalLM"},
         .when = NIB_WHEN,
         .when_hf = "new_decoder_architecture",
+        .when_not_1 = "num_ln_in_parallel_attn",
         .when_gguf = "blk.0.attn_norm_2.weight",
         .hf_blocks = "transformer.h",
         STEMS(falcon_two_stems),
@@ -1008,6 +1292,14 @@ static const nib_arch archs[] = {
         GEMMA,
     },
 };
+
+const nib_steps *nib_arch_steps_of(const nib_arch *a, nib_role r)
+{
+    const nib_steps *all[] = {&a->block, &a->dense_block, &a->linear_block, &a->linear_dense_block};
+    for (size_t i = 0; i < COUNT(all); i++)
+        if (nib_steps_find(all[i], r)) return all[i];
+    return NULL;
+}
 
 size_t nib_arch_count(void)
 {

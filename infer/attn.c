@@ -17,8 +17,8 @@
 enum { QUERIES = 64, KEYS = 512 };
 
 typedef struct {
-    float *score;   /* [QUERIES][KEYS]     */
-    float *out;     /* [QUERIES][head_dim] */
+    float *score;   /* [QUERIES][KEYS]      */
+    float *out;     /* [QUERIES][value_dim] */
     float *decoded; /* [KEYS][head_dim], where keys and values have a format */
     float m[QUERIES];
     double l[QUERIES];
@@ -34,7 +34,7 @@ static size_t min_size(size_t a, size_t b)
 static void softmax_row(const nib_attn *a, state *s, size_t r, size_t k0, size_t begin, size_t end,
                         size_t n)
 {
-    float *score = s->score + r * KEYS, *out = s->out + r * a->head_dim, scale = a->scale;
+    float *score = s->score + r * KEYS, *out = s->out + r * a->value_dim, scale = a->scale;
     if (begin < end && a->softcap > 0) {
         a->ops->softcap(score + begin, end - begin, scale, a->softcap);
         scale = 1;
@@ -48,7 +48,7 @@ static void softmax_row(const nib_attn *a, state *s, size_t r, size_t k0, size_t
         float m = a->ops->max(score + begin, end - begin);
         if (m > s->m[r]) {
             float shrink = (float)exp((double)scale * ((double)s->m[r] - (double)m));
-            for (size_t i = 0; i < a->head_dim; i++) out[i] *= shrink;
+            for (size_t i = 0; i < a->value_dim; i++) out[i] *= shrink;
             s->l[r] *= (double)shrink;
             s->m[r] = m;
         }
@@ -71,12 +71,12 @@ static size_t in_tile(size_t i, size_t k0, size_t n)
     return i > k0 ? min_size(i - k0, n) : 0;
 }
 
-/* Rows k0 .. k0 + nk - 1 of this head's keys or values, *step floats apart. */
-static const float *rows_of(const nib_attn *a, const state *s, const void *kv, size_t k0, size_t nk,
-                            size_t *step)
+/* Rows k0 .. k0 + nk - 1 of this head's keys or values, of `dim` each, *step floats apart. */
+static const float *rows_of(const nib_attn *a, const state *s, const void *kv, size_t dim,
+                            size_t k0, size_t nk, size_t *step)
 {
     if (!a->format) {
-        *step = a->n_head_kv * a->head_dim;
+        *step = a->n_head_kv * dim;
         return (const float *)kv + k0 * *step;
     }
     const size_t row = a->n_head_kv * a->head_bytes;
@@ -93,7 +93,7 @@ static void score_tile(const nib_attn *a, state *s, const float *q, const void *
 {
     size_t step;
     const size_t dim = a->head_dim;
-    const float *k = rows_of(a, s, keys, k0, nk, &step);
+    const float *k = rows_of(a, s, keys, dim, k0, nk, &step);
     if (a->by_token)
         a->ops->dots(s->score, q, k, nk, step, dim);
     else
@@ -104,8 +104,8 @@ static void mix_tile(const nib_attn *a, state *s, const void *values, size_t n, 
                      size_t nk)
 {
     size_t step;
-    const size_t dim = a->head_dim;
-    const float *v = rows_of(a, s, values, k0, nk, &step);
+    const size_t dim = a->value_dim;
+    const float *v = rows_of(a, s, values, dim, k0, nk, &step);
     if (a->by_token)
         a->ops->mix(s->out, s->score, v, nk, step, dim);
     else
@@ -117,13 +117,13 @@ static size_t tile_queries(const nib_attn *a)
     return a->by_token ? 1 : QUERIES;
 }
 
-/* n queries from token `first` on, at q (rows `stride` apart); k, v: this head's. */
-static void query_tile(const nib_attn *a, state *s, float *q, const void *k, const void *v,
-                       size_t first, size_t n)
+/* n queries from token `first` on, at q, results to `out`; k, v: this head's. */
+static void query_tile(const nib_attn *a, state *s, const float *q, float *out, const void *k,
+                       const void *v, size_t first, size_t n)
 {
-    const size_t dim = a->head_dim, stride = a->n_head * dim;
+    const size_t v_dim = a->value_dim, out_row = a->n_head * v_dim;
     const size_t n_keys = a->pos + first + n;
-    memset(s->out, 0, n * dim * sizeof *s->out);
+    memset(s->out, 0, n * v_dim * sizeof *s->out);
     for (size_t r = 0; r < n; r++) s->m[r] = -INFINITY, s->l[r] = 0;
     for (size_t k0 = first_seen(a, a->pos + first); k0 < n_keys; k0 += KEYS) {
         size_t nk = min_size(KEYS, n_keys - k0);
@@ -139,7 +139,7 @@ static void query_tile(const nib_attn *a, state *s, float *q, const void *k, con
         if (a->sink) /* m is unscaled */
             s->l[r] += exp((double)a->sink[s->head] - (double)a->scale * (double)s->m[r]);
         float inv = (float)(1 / s->l[r]);
-        for (size_t i = 0; i < dim; i++) q[r * stride + i] = s->out[r * dim + i] * inv;
+        for (size_t i = 0; i < v_dim; i++) out[r * out_row + i] = s->out[r * v_dim + i] * inv;
     }
 }
 
@@ -149,22 +149,24 @@ static nib_code task(void *arg, size_t begin, size_t end, int thread, nib_err *e
     const nib_attn *a = arg;
     (void)end;
     const size_t each = tile_queries(a), tiles = (a->n_tok + each - 1) / each, dim = a->head_dim;
+    const size_t v_dim = a->value_dim;
     const size_t first = begin % tiles * each, head = begin / tiles % a->n_head;
     const size_t seq = begin / tiles / a->n_head, n = min_size(each, a->n_tok - first);
-    const size_t kv_head = head / (a->n_head / a->n_head_kv);
-    const size_t each_head = a->format ? a->head_bytes : dim * sizeof(float);
-    const size_t kv_off =
-        seq * a->kv_stride * (a->format ? 1 : sizeof(float)) + kv_head * each_head;
+    const size_t kv_head = seq * a->kv_tokens * a->n_head_kv + head / (a->n_head / a->n_head_kv);
+    const size_t q_head = (seq * a->n_tok + first) * a->n_head + head;
+    const size_t k_bytes = a->format ? a->head_bytes : dim * sizeof(float),
+                 v_bytes = a->format ? a->head_bytes : v_dim * sizeof(float);
     state s;
     s.score =
-        nib_buf_reserve(&a->scratch[thread], QUERIES * (KEYS + dim) + (a->format ? KEYS * dim : 0),
-                        sizeof *s.score);
+        nib_buf_reserve(&a->scratch[thread],
+                        QUERIES * (KEYS + v_dim) + (a->format ? KEYS * dim : 0), sizeof *s.score);
     if (!s.score) return nib_fail_nomem(err, "attention scores");
     s.out = s.score + QUERIES * KEYS;
-    s.decoded = s.out + QUERIES * dim;
+    s.decoded = s.out + QUERIES * v_dim;
     s.head = head;
-    query_tile(a, &s, a->q + ((seq * a->n_tok + first) * a->n_head + head) * dim,
-               (const uint8_t *)a->k + kv_off, (const uint8_t *)a->v + kv_off, first, n);
+    query_tile(a, &s, a->q + q_head * dim, a->out + q_head * v_dim,
+               (const uint8_t *)a->k + kv_head * k_bytes, (const uint8_t *)a->v + kv_head * v_bytes,
+               first, n);
     return NIB_OK;
 }
 

@@ -17,24 +17,26 @@ typedef struct {
     bool by_token;       /* each query for itself, in an order that no other query changes: a  */
                          /* token has the same bits alone and among others                     */
     bool chunked;        /* a token sees its own of the chunks of `window` tokens instead */
-    size_t n_head, n_head_kv, head_dim;
+    size_t n_head, n_head_kv, head_dim, value_dim; /* of queries and keys, and of values */
     const float *sink; /* [n_head] a score that counts beside the keys' and has no value; or NULL */
     const float *slope; /* [n_head] taken off the score for each token of distance; or NULL       */
     float scale;        /* of the scores                                        */
     float softcap;      /* c: scaled scores s become c tanh(s / c); 0: they don't */
-    float *q;           /* [n_seq][n_tok][n_head][head_dim], replaced by the result */
-    const void *k, *v;  /* [n_seq][pos + n_tok][n_head_kv][head_dim]               */
-    size_t kv_stride;   /* floats from one sequence's keys to the next one's        */
-    const nib_kv_format *format; /* NULL, or k and v are kept so: heads of `head_bytes`, a */
-    size_t head_bytes;           /* sequence kv_stride bytes after the other               */
+    const float *q;     /* [n_seq][n_tok][n_head][head_dim]                         */
+    float *out;         /* [n_seq][n_tok][n_head][value_dim]; of one size it may be q */
+    const void *k, *v;  /* [n_seq][pos + n_tok][n_head_kv][head_dim], [value_dim]   */
+    size_t kv_tokens;   /* from one sequence's keys and values to the next one's    */
+    const nib_kv_format *format; /* NULL, or k and v, of one size, are kept so: heads of ...     */
+    size_t head_bytes;           /* ... so many bytes                                            */
     unsigned cpu;
     const nib_ops *ops;
     int threads;
     nib_buf *scratch; /* [threads] */
 } nib_attn;
 
-/* q = softmax(scale q k^T) v, the scores capped before that, head h with key/value head h / (n_head
- * / n_head_kv), each token seeing keys up to its own position, the last `window` of them. */
+/* out = softmax(scale q k^T) v, the scores capped before that, head h with key/value head h /
+ * (n_head / n_head_kv), each token seeing keys up to its own position, the last `window` of them.
+ */
 NIB_MUST_USE nib_code nib_attention(const nib_attn *a, nib_err *err);
 
 #endif

@@ -103,13 +103,37 @@ float nib_usual_attn_scale(const nib_hparams *hp, const nib_arch *a)
     for (size_t i = 0; i < a->n_settings; i++)
         if (a->settings[i].field == FIELD(attn_scale) && hp->attn_scale > 0) return hp->attn_scale;
     const bool wide = a->wide_layers && hp->n_layer == a->wide_layers;
+    if (a->scale_by_yarn && hp->rope_scaling == NIB_ROPE_YARN && hp->yarn.mscale_all > 0) {
+        const double by = nib_yarn_magnitude((double)hp->rope_factor, (double)hp->yarn.mscale_all);
+        return (float)(by * by / sqrt((double)hp->head_dim));
+    }
     return (float)(1 / sqrt(wide ? (double)hp->n_embd / hp->n_head : (double)hp->head_dim));
+}
+
+/* Heads of linear attention. */
+static nib_code finish_linear(nib_hparams *hp, nib_err *err)
+{
+    if (!hp->n_lin_k || !hp->n_lin_v || !hp->lin_k_dim || !hp->lin_taps ||
+        hp->n_lin_v % hp->n_lin_k)
+        return nib_fail(err, NIB_EFORMAT,
+                        "linear attention of %u value heads, %u key heads of %u, %u taps",
+                        hp->n_lin_v, hp->n_lin_k, hp->lin_k_dim, hp->lin_taps);
+    if (hp->lin_inner) hp->lin_v_dim = hp->lin_inner / hp->n_lin_v;
+    if (!hp->lin_v_dim || hp->lin_v_dim > NIB_WIDTH_MAX / hp->n_lin_v ||
+        hp->lin_k_dim > NIB_WIDTH_MAX / hp->n_lin_k)
+        return nib_fail(err, NIB_EFORMAT, "linear attention of %u values for each of %u heads",
+                        hp->lin_v_dim, hp->n_lin_v);
+    hp->lin_inner = hp->n_lin_v * hp->lin_v_dim;
+    return NIB_OK;
 }
 
 /* What no single key can be wrong about, and defaults that depend on other keys. */
 static nib_code finish(nib_hparams *hp, const nib_arch *a, nib_err *err)
 {
     hp->layer_norm = a->layer_norm;
+    hp->chunked = a->chunk != 0;
+    if (!hp->n_shared) hp->n_shared = a->n_shared;
+    if (hp->temper_length) hp->temper_floor = (float)hp->temper_length;
     hp->alibi = a->alibi;
     if (a->scaled_embd) hp->embd_scale = (float)sqrt((double)hp->n_embd);
     if (!hp->n_ff_expert) hp->n_ff_expert = hp->n_ff;
@@ -120,7 +144,8 @@ static nib_code finish(nib_hparams *hp, const nib_arch *a, nib_err *err)
     if (hp->n_expert_used > hp->n_expert)
         return nib_fail(err, NIB_EFORMAT, "%u experts for a token, of %u", hp->n_expert_used,
                         hp->n_expert);
-    if (!hp->n_head_kv) hp->n_head_kv = hp->n_head;
+    if (!hp->n_head_kv || hp->kv_rank) hp->n_head_kv = hp->n_head;
+    if (hp->kv_rank && !hp->head_dim) hp->head_dim = hp->key_dim + hp->rope_dim;
     hp->head_dim_given = hp->head_dim != 0 || a->head_dim;
     if (!hp->head_dim) hp->head_dim = a->head_dim;
     if (!hp->head_dim) {
@@ -143,9 +168,18 @@ static nib_code finish(nib_hparams *hp, const nib_arch *a, nib_err *err)
     if (hp->rope_dim > hp->head_dim)
         return nib_fail(err, NIB_EFORMAT, "%u columns of a head are turned, of %u", hp->rope_dim,
                         hp->head_dim);
+    if (a->linear_block.n) {
+        nib_code rc = finish_linear(hp, err);
+        if (rc) return rc;
+    }
+    if (hp->kv_rank) hp->key_dim = hp->head_dim - hp->rope_dim;
     if (hp->head_dim > NIB_WIDTH_MAX / hp->n_head)
         return nib_fail(err, NIB_EFORMAT, "%u heads of %u are wider than %u", hp->n_head,
                         hp->head_dim, (unsigned)NIB_WIDTH_MAX);
+    if (!hp->value_dim) hp->value_dim = hp->head_dim;
+    if (hp->value_dim > NIB_WIDTH_MAX / hp->n_head)
+        return nib_fail(err, NIB_EFORMAT, "%u heads of %u values are wider than %u", hp->n_head,
+                        hp->value_dim, (unsigned)NIB_WIDTH_MAX);
     if (!(hp->attn_scale > 0)) hp->attn_scale = nib_usual_attn_scale(hp, a);
     if (!(hp->norm_eps >= 0 && hp->norm_eps < 1))
         return nib_fail(err, NIB_EFORMAT, "norm epsilon is %g, should be from 0 to 1",
@@ -261,14 +295,21 @@ static bool is_meant(const nib_arch *a, bool yes)
     return a->when == NIB_WHEN_ANY || yes == (a->when == NIB_WHEN);
 }
 
+static bool hf_says_yes(const nib_arch *a, const nib_json *cfg)
+{
+    const nib_json *j = nib_json_get(cfg, a->when_hf);
+    uint64_t v = 0;
+    if (a->when_not_1 && nib_json_u64(nib_json_get(cfg, a->when_not_1), &v) && v == 1) return false;
+    return j ? says_yes(j) : a->when_standard;
+}
+
 const nib_arch *nib_arch_of_config(const nib_json *cfg)
 {
     const char *name;
     if (!nib_json_str(nib_json_first(nib_json_get(cfg, "architectures")), &name)) return NULL;
     for (size_t i = 0; i < nib_arch_count(); i++) {
         const nib_arch *a = nib_arch_at(i);
-        const nib_json *j = a->when_hf ? nib_json_get(cfg, a->when_hf) : NULL;
-        if (a->when_hf && !is_meant(a, j ? says_yes(j) : a->when_standard)) continue;
+        if (a->when_hf && !is_meant(a, hf_says_yes(a, cfg))) continue;
         for (const char *const *c = a->hf_classes; *c; c++)
             if (!strcmp(*c, name)) return a;
     }
@@ -355,6 +396,15 @@ static nib_code check_model_type(const nib_json *cfg, const char *hf_class, nib_
         {"GPTNeoXForCausalLM", "gpt_neox"},
         {"Starcoder2ForCausalLM", "starcoder2"},
         {"PhiForCausalLM", "phi"},
+        {"Qwen3NextForCausalLM", "qwen3_next"},
+        {"Qwen3_5ForCausalLM", "qwen3_5_text"},
+        {"Qwen3_5ForConditionalGeneration", "qwen3_5"},
+        {"Qwen3_5MoeForCausalLM", "qwen3_5_moe_text"},
+        {"Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe"},
+        {"DeepseekV2ForCausalLM", "deepseek_v2"},
+        {"DeepseekV3ForCausalLM", "deepseek_v3"},
+        {"Llama4ForCausalLM", "llama4_text"},
+        {"Llama4ForConditionalGeneration", "llama4"},
         {"Qwen2VLForConditionalGeneration", "qwen2_vl"},
         {"Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl"},
         {"Qwen3VLForConditionalGeneration", "qwen3_vl"},
@@ -412,32 +462,136 @@ static nib_code hf_activation(nib_hparams *hp, const nib_arch *a, const nib_json
                     name, a->name, usual[a->act]);
 }
 
+static void set_dense(nib_hparams *hp, uint64_t layer, bool dense)
+{
+    const uint8_t bit = (uint8_t)(1u << layer % 8);
+    if (dense)
+        hp->dense[layer / 8] |= bit;
+    else
+        hp->dense[layer / 8] &= (uint8_t)~bit;
+}
+
+/* By a list of blocks, where there is one: those that are in it are dense, or those that are not.
+ */
+static nib_code read_layers(nib_hparams *hp, const nib_json *cfg, const char *key, bool dense,
+                            nib_err *err)
+{
+    uint64_t layer;
+    const nib_json *j = nib_json_get(cfg, key);
+    if (!j || nib_json_is_null(j)) return NIB_OK;
+    if (!nib_json_is_array(j))
+        return nib_fail(err, NIB_EFORMAT, "'%s' should be a list of layers", key);
+    for (uint32_t l = 0; l < hp->n_layer && !dense; l++) set_dense(hp, l, true);
+    for (j = nib_json_first(j); j; j = nib_json_next(j)) {
+        if (!nib_json_u64(j, &layer) || layer >= hp->n_layer)
+            return nib_fail(err, NIB_EFORMAT, "'%s' should have numbers below %u", key,
+                            hp->n_layer);
+        set_dense(hp, layer, dense);
+    }
+    return NIB_OK;
+}
+
+/* By the numbers that both kinds of files have. */
+static void dense_by_number(nib_hparams *hp)
+{
+    for (uint32_t l = 0; l < hp->n_layer; l++)
+        if (l < hp->n_dense_first || (hp->n_expert_step && (l + 1) % hp->n_expert_step))
+            set_dense(hp, l, true);
+}
+
+/* How DeepSeek's classes choose experts. */
+static nib_code latent_routing(nib_hparams *hp, const nib_arch *a, const nib_json *cfg,
+                               nib_err *err)
+{
+    const bool sigmoid = a->routing == NIB_ROUTE_SIGMOID;
+    const char *score = sigmoid ? "sigmoid" : "softmax", *method = sigmoid ? "noaux_tc" : "greedy";
+    nib_json_str(nib_json_get(cfg, "scoring_func"), &score);
+    nib_json_str(nib_json_get(cfg, "topk_method"), &method);
+    const bool greedy = !strcmp(method, "greedy");
+    if (strcmp(score, sigmoid ? "sigmoid" : "softmax"))
+        return nib_fail(err, NIB_EFORMAT,
+                        "'scoring_func' is '%.60s', of this class only '%s' is "
+                        "supported",
+                        score, sigmoid ? "sigmoid" : "softmax");
+    if (sigmoid ? strcmp(method, "noaux_tc") : !greedy && strcmp(method, "group_limited_greedy"))
+        return nib_fail(err, NIB_EFORMAT, "'topk_method' is '%.60s', of this class only %s", method,
+                        sigmoid ? "noaux_tc is supported"
+                                : "greedy and group_limited_greedy are supported");
+    if (!sigmoid && hp->share_norm)
+        return nib_fail(err, NIB_EFORMAT,
+                        "'norm_topk_prob' is true, which is not supported: "
+                        "Transformers' class does not look at it, the authors' does");
+    if (!sigmoid && greedy) hp->n_group = hp->n_group_used = 1;
+    const nib_json *j = nib_json_get(cfg, "rope_interleave");
+    bool adjacent = true;
+    if (j && !nib_json_is_null(j) && !nib_json_bool(j, &adjacent))
+        return nib_fail(err, NIB_EFORMAT, "'rope_interleave' should be true or false");
+    hp->rope_halves = !adjacent;
+    return NIB_OK;
+}
+
 /* Which blocks have experts, and how a token's shares of them are made. */
 static nib_code hf_experts(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
 {
-    uint64_t step = 1, layer;
+    uint64_t step = 1;
     if (!a->experts) return NIB_OK;
     const nib_json *j = nib_json_get(cfg, "decoder_sparse_step");
     if (j && !nib_json_is_null(j) && (!nib_json_u64(j, &step) || !step || step > NIB_LAYERS_MAX))
         return nib_fail(err, NIB_EFORMAT, "'decoder_sparse_step' should be a whole number from 1");
     for (uint32_t l = 0; l < hp->n_layer; l++)
-        if ((l + 1) % step) hp->dense[l / 8] |= (uint8_t)(1u << l % 8);
-    j = nib_json_get(cfg, "mlp_only_layers");
-    if (j && !nib_json_is_null(j) && !nib_json_is_array(j))
-        return nib_fail(err, NIB_EFORMAT, "'mlp_only_layers' should be a list of layers");
-    for (j = nib_json_first(j); j; j = nib_json_next(j)) {
-        if (!nib_json_u64(j, &layer) || layer >= hp->n_layer)
-            return nib_fail(err, NIB_EFORMAT, "'mlp_only_layers' should have numbers below %u",
-                            hp->n_layer);
-        hp->dense[layer / 8] |= (uint8_t)(1u << layer % 8);
-    }
+        if ((l + 1) % step) set_dense(hp, l, true);
+    dense_by_number(hp);
+    nib_code rc = read_layers(hp, cfg, "mlp_only_layers", true, err);
+    if (!rc && is_own_number(a, FIELD(n_expert_step)))
+        rc = read_layers(hp, cfg, "moe_layers", false, err);
+    for (uint32_t l = 0; l < hp->n_layer && !rc && !a->dense_block.n; l++)
+        if (nib_layer_is_dense(hp, l))
+            rc = nib_fail(err, NIB_EFORMAT, "block %u has no experts, which '%s' has in all", l,
+                          a->name);
+    if (rc) return rc;
     hp->share_norm = a->share_norm; /* the class's own value; what is published may say another */
     hp->routing = a->routing;
-    for (uint32_t l = 0; l < hp->n_dense_first && l < hp->n_layer; l++)
-        hp->dense[l / 8] |= (uint8_t)(1u << l % 8);
     j = nib_json_get(cfg, "norm_topk_prob");
     if (j && !nib_json_is_null(j) && !nib_json_bool(j, &hp->share_norm))
         return nib_fail(err, NIB_EFORMAT, "'norm_topk_prob' should be true or false");
+    return hp->kv_rank ? latent_routing(hp, a, cfg, err) : NIB_OK;
+}
+
+static void set_linear(nib_hparams *hp, uint32_t layer)
+{
+    hp->linear[layer / 8] |= (uint8_t)(1u << layer % 8);
+}
+
+/* Layers of linear attention, but for every full_interval-th. */
+static void linear_by_interval(nib_hparams *hp)
+{
+    for (uint32_t l = 0; l < hp->n_layer && hp->full_interval; l++)
+        if ((l + 1) % hp->full_interval) set_linear(hp, l);
+}
+
+/* The same by "layer_types", where they are. */
+static nib_code hf_linear_layers(nib_hparams *hp, const nib_json *cfg, nib_err *err)
+{
+    const nib_json *types = nib_json_get(cfg, "layer_types");
+    uint32_t l = 0;
+    if (!types || nib_json_is_null(types)) {
+        linear_by_interval(hp);
+        return NIB_OK;
+    }
+    if (!nib_json_is_array(types) || nib_json_count(types) != hp->n_layer)
+        return nib_fail(err, NIB_EFORMAT, "'layer_types' should be a list of %u names",
+                        hp->n_layer);
+    for (const nib_json *j = nib_json_first(types); j; j = nib_json_next(j), l++) {
+        const char *name = "";
+        nib_json_str(j, &name);
+        if (!strcmp(name, "linear_attention"))
+            set_linear(hp, l);
+        else if (strcmp(name, "full_attention"))
+            return nib_fail(err, NIB_EFORMAT,
+                            "'layer_types' has '%.40s' for layer %u (supported: full_attention, "
+                            "linear_attention)",
+                            name, l);
+    }
     return NIB_OK;
 }
 
@@ -453,6 +607,10 @@ static nib_code hf_settings(nib_hparams *hp, const nib_arch *a, const nib_json *
         nib_code rc = nib_config_real(cfg, s->hf, to, err);
         if (rc) return rc;
     }
+    const nib_json *tunes = nib_json_get(cfg, "attn_temperature_tuning");
+    const nib_json *unit = nib_json_get(cfg, "use_qk_norm");
+    if (a->chunk && tunes && !says_yes(tunes)) hp->temper = 0;
+    hp->unit_heads = a->unit_heads && (!unit || says_yes(unit));
     if (!a->query_scale) return NIB_OK;
     nib_code rc = nib_config_real(cfg, "query_pre_attn_scalar", &width, err);
     hp->attn_scale = (float)(1 / sqrt((double)width));
@@ -480,7 +638,10 @@ static nib_code hf_read(nib_hparams *hp, const nib_arch **arch, const nib_json *
     if ((rc = nib_config_check_keys(cfg, *arch, err))) return rc;
     if ((rc = hf_numbers(hp, *arch, cfg, err))) return rc;
     if ((rc = hf_experts(hp, *arch, cfg, err))) return rc;
-    if ((rc = nib_sliding_from_hf(hp, hf_class, cfg, err))) return rc;
+    if ((rc = nib_turning_from_hf(hp, *arch, cfg, err))) return rc;
+    if ((rc = (*arch)->linear_block.n ? hf_linear_layers(hp, cfg, err)
+                                      : nib_sliding_from_hf(hp, hf_class, cfg, err)))
+        return rc;
     n_vocab = hp->n_vocab; /* the class's own */
     nib_json_u64(nib_json_get(cfg, "vocab_size"), &n_vocab);
     if (!n_vocab || n_vocab > NIB_WIDTH_MAX)
@@ -546,6 +707,7 @@ static nib_code gguf_own_numbers(nib_hparams *hp, const nib_arch *a, const nib_g
         nib_code rc = gguf_number(&v, &there, k, nib_config_gguf_key(key, a->name, n->gguf), err);
         if (!rc) rc = check_own(n, key, v, err);
         if (rc) return rc;
+        if (!there && !v) continue; /* as the usual key has it */
         *(uint32_t *)((char *)hp + n->field) = v;
     }
     return NIB_OK;
@@ -575,17 +737,30 @@ static nib_code gguf_numbers(nib_hparams *hp, const nib_arch *a, const nib_gguf_
     return rc;
 }
 
+/* llama.cpp takes a model of so many experts for one whose heads are not normed. */
+enum { UNIT_HEADS_NOT = 128 };
+
+/* llama.cpp counts blocks that propose further tokens among the others. */
+static nib_code take_off_next(nib_hparams *hp, nib_err *err)
+{
+    if (hp->n_next >= hp->n_layer)
+        return nib_fail(err, NIB_EFORMAT, "%u of %u blocks propose further tokens", hp->n_next,
+                        hp->n_layer);
+    hp->n_layer -= hp->n_next;
+    return NIB_OK;
+}
+
 /* How experts are chosen, of architectures that have keys for it. */
 static nib_code gguf_routing(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *k,
                              nib_err *err)
 {
     char key[NIB_CONFIG_KEY_MAX];
-    uint32_t gating = 2;
+    uint32_t gating = a->routing == NIB_ROUTE_SIGMOID ? 2 : 1;
     bool there;
     hp->share_norm = a->gguf_share_norm;
     hp->routing = a->routing;
-    for (uint32_t l = 0; l < hp->n_dense_first && l < hp->n_layer; l++)
-        hp->dense[l / 8] |= (uint8_t)(1u << l % 8);
+    hp->unit_heads = a->unit_heads && hp->n_expert != UNIT_HEADS_NOT;
+    dense_by_number(hp);
     if (!a->routing_keys) return NIB_OK;
     nib_config_gguf_key(key, a->name, "expert_weights_norm");
     hp->share_norm = false;
@@ -608,7 +783,7 @@ static nib_code gguf_fixed(const nib_hparams *hp, const nib_arch *a, const nib_g
         const char *key;
         uint64_t value;
     } fixed[] = {
-        {"attention.value_length", hp->head_dim},
+        {"attention.value_length", hp->kv_rank ? hp->kv_rank : hp->head_dim},
         {"rope.dimension_count", hp->rope_dim},
         {"expert_count", 0},
     };
@@ -638,7 +813,9 @@ static nib_code gguf_read(nib_hparams *hp, const nib_arch **arch, const nib_sour
     if (!*arch) return unknown_arch(name.p, true, err);
     if ((rc = nib_config_check_gguf_keys(k, *arch, err))) return rc;
     if ((rc = gguf_numbers(hp, *arch, k, err))) return rc;
+    if ((rc = take_off_next(hp, err))) return rc;
     if ((rc = nib_sliding_from_gguf(hp, *arch, k, err))) return rc;
+    if ((*arch)->linear_block.n) linear_by_interval(hp);
     if ((rc = gguf_routing(hp, *arch, k, err))) return rc;
     hp->act = (*arch)->act;
     nib_config_gguf_key(key, (*arch)->name, eps_key(*arch));
@@ -745,12 +922,13 @@ static void put_own(to_gguf *w, const nib_hparams *hp)
 {
     for (size_t i = 0; i < w->a->n_settings; i++) {
         const float v = *setting_at((nib_hparams *)hp, &w->a->settings[i]);
-        if (v > 0) put_f32(w, w->a->settings[i].gguf, v);
+        if (v > 0 || v != w->a->settings[i].none) put_f32(w, w->a->settings[i].gguf, v);
     }
     for (size_t i = 0; i < w->a->n_numbers; i++) {
         const nib_arch_number *n = &w->a->numbers[i];
         const uint32_t v = *(const uint32_t *)((const char *)hp + n->field);
-        if (n->gguf && v) put_u32(w, n->gguf, v);
+        if (n->field == FIELD(n_next)) continue; /* they are not written */
+        if (n->gguf && (v || n->standard)) put_u32(w, n->gguf, v);
     }
     if (w->a->when_gguf && strstr(w->a->when_gguf, "parallel"))
         put_bool(w, w->a->when_gguf, w->a->when == NIB_WHEN);
@@ -774,11 +952,13 @@ static void put_rope(to_gguf *w, const nib_hparams *hp)
     if (hp->rope_scaling == NIB_ROPE_LONGROPE) put_str(w, "rope.scaling.type", "longrope");
     if (yarn || hp->rope_scaling == NIB_ROPE_LONGROPE) {
         /* llama.cpp multiplies it with what YaRN has for the factor */
-        const bool log = yarn && y->mscale > 0 && y->mscale == y->mscale_all;
+        const bool latent = hp->kv_rank != 0,
+                   log = yarn && y->mscale_all > 0 && (latent || y->mscale == y->mscale_all);
+        const float all = latent ? 0.1f * y->mscale_all : y->mscale_all;
         const double usual = yarn && !log ? nib_yarn_magnitude((double)hp->rope_factor, 1) : 1;
         const float by = (float)(nib_rope_magnitude(hp) / usual);
         put_u32(w, "rope.scaling.original_context_length", y->n_ctx_orig);
-        if (log) put_f32(w, "rope.scaling.yarn_log_multiplier", y->mscale_all);
+        if (log) put_f32(w, "rope.scaling.yarn_log_multiplier", all);
         if (by != 1) put_f32(w, "rope.scaling.attn_factor", by);
     }
     if (hp->sections[0]) {
@@ -795,11 +975,22 @@ static void put_rope(to_gguf *w, const nib_hparams *hp)
 static nib_code check_experts_for_gguf(const nib_hparams *hp, const nib_arch *a, nib_err *err)
 {
     if (a->routing_keys) return NIB_OK;
-    for (uint32_t l = 0; a->experts && l < hp->n_layer; l++)
-        if (nib_layer_is_dense(hp, l))
+    for (uint32_t l = 0; a->experts && l < hp->n_layer; l++) {
+        const bool dense = hp->n_expert_step && (l + 1) % hp->n_expert_step;
+        if (nib_layer_is_dense(hp, l) && !dense)
             return nib_fail(err, NIB_EINVAL,
                             "block %u has no experts: llama.cpp wants them in every block of '%s'",
                             l, a->name);
+        if (!nib_layer_is_dense(hp, l) && dense)
+            return nib_fail(err, NIB_EINVAL,
+                            "block %u has experts: llama.cpp wants them in every %u-th block", l,
+                            hp->n_expert_step);
+    }
+    if (a->unit_heads && hp->unit_heads != (hp->n_expert != UNIT_HEADS_NOT))
+        return nib_fail(err, NIB_EINVAL,
+                        "llama.cpp norms the heads of '%s' unless it has %d experts, and "
+                        "'use_qk_norm' says otherwise",
+                        a->name, UNIT_HEADS_NOT);
     if (!a->experts || hp->share_norm == a->gguf_share_norm) return NIB_OK;
     return nib_fail(err, NIB_EINVAL,
                     "llama.cpp %s the shares of a token's experts in '%s', and 'norm_topk_prob' "
@@ -807,11 +998,30 @@ static nib_code check_experts_for_gguf(const nib_hparams *hp, const nib_arch *a,
                     a->gguf_share_norm ? "normalizes" : "does not normalize", a->name);
 }
 
+/* The interval of layers that see all, which is all that a file can tell of them. */
+static nib_code find_interval(nib_hparams *hp, nib_err *err)
+{
+    for (hp->full_interval = 1; hp->full_interval <= hp->n_layer + 1; hp->full_interval++) {
+        uint32_t l = 0;
+        while (l < hp->n_layer && nib_layer_is_linear(hp, l) == ((l + 1) % hp->full_interval != 0))
+            l++;
+        if (l == hp->n_layer) return NIB_OK;
+    }
+    return nib_fail(err, NIB_EINVAL,
+                    "the layers of linear attention do not come in equal periods, which are all "
+                    "that llama.cpp knows");
+}
+
 /* Rotations that a file cannot tell. */
 static nib_code check_rope_for_gguf(const nib_hparams *hp, const nib_arch *a, nib_err *err)
 {
+    const uint32_t interval = a->chunk && !hp->window ? 0 : a->no_rope_interval;
+    if (hp->rope_halves)
+        return nib_fail(err, NIB_EINVAL,
+                        "'rope_interleave' is false: llama.cpp turns adjacent columns of '%s'",
+                        a->name);
     for (uint32_t l = 0; !a->sliding_turn && l < hp->n_layer; l++)
-        if (nib_layer_turns(hp, l) != nib_rope_turns_by_interval(l, a->no_rope_interval))
+        if (nib_layer_turns(hp, l) != nib_rope_turns_by_interval(l, interval))
             return nib_fail(err, NIB_EINVAL,
                             "llama.cpp gives every %u-th layer of '%s' no rotation, and GGUF has "
                             "no key for this model's other choice",
@@ -822,8 +1032,10 @@ static nib_code check_rope_for_gguf(const nib_hparams *hp, const nib_arch *a, ni
 nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err)
 {
     const nib_arch *a = m->arch;
-    const nib_hparams *hp = &m->hp;
-    nib_code rc;
+    nib_hparams with = m->hp; /* and what follows from it */
+    const nib_hparams *hp = &with;
+    nib_code rc = a->linear_block.n ? find_interval(&with, err) : NIB_OK;
+    if (rc) return rc;
     to_gguf w = {kvs, a, true};
     if (a->no_gguf)
         return nib_fail(err, NIB_EINVAL,
@@ -834,10 +1046,13 @@ nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err)
     put_u32(&w, "embedding_length", hp->n_embd);
     put_u32(&w, "feed_forward_length", hp->n_ff);
     put_u32(&w, "attention.head_count", hp->n_head);
-    put_u32(&w, "attention.head_count_kv", hp->n_head_kv);
+    put_u32(&w, "attention.head_count_kv", hp->kv_rank ? 1 : hp->n_head_kv);
     put_rope(&w, hp);
     put_f32(&w, eps_key(a), hp->norm_eps);
-    if (hp->head_dim_given && !a->no_head_dim_key) {
+    if (hp->kv_rank) { /* as if the latent vectors were the keys and values of one head */
+        put_u32(&w, "attention.key_length", hp->kv_rank + hp->rope_dim);
+        put_u32(&w, "attention.value_length", hp->kv_rank);
+    } else if (hp->head_dim_given && !a->no_head_dim_key) {
         put_u32(&w, "attention.key_length", hp->head_dim);
         put_u32(&w, "attention.value_length", hp->head_dim);
     }

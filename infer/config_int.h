@@ -33,6 +33,10 @@ NIB_MUST_USE nib_code nib_config_gguf_real(const nib_gguf_kvs *k, const char *ke
  * other. */
 NIB_MUST_USE nib_code nib_rope_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json *cfg,
                                        nib_err *err);
+/* Which layers turn, before their windows are known: "no_rope_layers", a list of 1 for those that
+ * do and 0, or every "no_rope_layer_interval"-th does not. */
+NIB_MUST_USE nib_code nib_turning_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json *cfg,
+                                          nib_err *err);
 /* The same from "{arch}.rope.*". As in llama.cpp a factor without a type is linear, and so is the
  * older rope.scale_linear. */
 NIB_MUST_USE nib_code nib_rope_from_gguf(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *k,

@@ -222,6 +222,7 @@ static const known config_keys[] = {
     {"apply_residual_connection_post_layernorm", "false"},
     {"slow_but_exact", NULL},
     {"qk_layernorm", "false"},
+    {"attn_logit_softcapping", ""}, /* of classes without the setting */
     {"router_jitter_noise", NULL},
     {"swiglu_limit", "7"},
     {"swiglu_alpha", "1.702"},

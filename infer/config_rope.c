@@ -135,8 +135,8 @@ static nib_code read_llama3(rope *r, const nib_json *cfg, const nib_json *obj, n
     if ((rc = need_real(obj, type, "factor", &r->llama3.factor, err))) return rc;
     if ((rc = need_real(obj, type, "low_freq_factor", &r->llama3.low_freq, err))) return rc;
     if ((rc = need_real(obj, type, "high_freq_factor", &r->llama3.high_freq, err))) return rc;
-    if (!(r->llama3.high_freq > r->llama3.low_freq))
-        return nib_fail(err, NIB_EFORMAT, "high_freq_factor %g is not above low_freq_factor %g",
+    if (!(r->llama3.high_freq >= r->llama3.low_freq))
+        return nib_fail(err, NIB_EFORMAT, "high_freq_factor %g is below low_freq_factor %g",
                         (double)r->llama3.high_freq, (double)r->llama3.low_freq);
     return NIB_OK;
 }
@@ -164,6 +164,7 @@ static const char *const object_keys[] = {
     "rope_theta",
     "partial_rotary_factor",
     "original_max_position_embeddings",
+    "max_position_embeddings", /* as it is outside */
     "mrope_section",
     "mrope_interleaved",
     "rope_type",
@@ -182,7 +183,7 @@ static const char *const object_keys[] = {
     "long_factor",
     "llama_4_scaling_beta",
 };
-enum { SCALING = 8 };
+enum { SCALING = 9 };
 
 static nib_code check_object_keys(const nib_json *obj, bool typed, nib_err *err)
 {
@@ -297,22 +298,19 @@ static void turn_sliding(nib_hparams *hp, const nib_arch *a)
         set_turning(hp, l, nib_layer_window(hp, l) != 0);
 }
 
-/* Which layers turn: "no_rope_layers", a list of 1 for those that do and 0, or every
- * "no_rope_layer_interval"-th does not. */
-static nib_code read_turning(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
+nib_code nib_turning_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
 {
     const nib_json *list = nib_json_get(cfg, "no_rope_layers");
     const nib_json *given = nib_json_get(cfg, "no_rope_layer_interval");
     uint64_t interval = a->no_rope_interval, turns;
     uint32_t l = 0;
-    turn_sliding(hp, a);
     if (!a->no_rope_interval) return NIB_OK;
     if (given && !nib_json_is_null(given) &&
         (!nib_json_u64(given, &interval) || !interval || interval > NIB_LAYERS_MAX))
         return nib_fail(err, NIB_EFORMAT,
                         "'no_rope_layer_interval' should be a whole number from 1 to %d",
                         NIB_LAYERS_MAX);
-    if (!list || nib_json_is_null(list)) {
+    if (!list || nib_json_is_null(list) || (nib_json_is_array(list) && !nib_json_first(list))) {
         for (; l < hp->n_layer; l++)
             set_turning(hp, l, nib_rope_turns_by_interval(l, (uint32_t)interval));
         return NIB_OK;
@@ -345,7 +343,7 @@ static nib_code read_part(nib_hparams *hp, const nib_arch *a, const nib_json *cf
     if (part > 1 || (part != 1 && !(a->rope_part > 0)))
         return nib_fail(err, NIB_EFORMAT, "'partial_rotary_factor' is %g, only 1 is supported",
                         (double)part);
-    hp->rope_dim = (uint32_t)((double)dim * (double)part);
+    if (!hp->kv_rank) hp->rope_dim = (uint32_t)((double)dim * (double)part);
     return NIB_OK;
 }
 
@@ -379,7 +377,7 @@ nib_code nib_rope_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json *cf
     bool there[2];
     float base = a->rope_base > 0 ? a->rope_base : 10000;
     float sliding = a->rope_base_sliding;
-    if ((rc = read_turning(hp, a, cfg, err))) return rc;
+    turn_sliding(hp, a);
     if ((rc = nib_config_real(cfg, "rope_local_base_freq", &sliding, err))) return rc;
     if ((rc = nib_config_real(cfg, "rope_theta", &base, err))) return rc;
     if ((rc = nib_config_real(cfg, "rotary_emb_base", &base, err))) return rc;
@@ -397,8 +395,10 @@ nib_code nib_rope_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json *cf
     hp->rope_factor = r->factor;
     hp->llama3 = r->llama3;
     hp->yarn = r->yarn;
-    hp->temper = r->temper;
-    hp->temper_floor = (float)r->yarn.n_ctx_orig;
+    if (r->temper > 0) {
+        hp->temper = r->temper;
+        hp->temper_floor = (float)r->yarn.n_ctx_orig;
+    }
     if (a->sliding_unscaled && hp->window) hp->rope_base_sliding = hp->rope_base;
     if ((rc = read_part(hp, a, cfg, r->partial, err))) return rc;
     if ((rc = read_sections(hp, a, r->object, err))) return rc;
@@ -439,6 +439,11 @@ static nib_code gguf_yarn(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs
         return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number", key);
     y->n_ctx_orig = (uint32_t)orig;
     hp->temper_floor = (float)orig;
+    if (hp->kv_rank) { /* then llama.cpp turns without a magnitude, and has it in the scores */
+        y->mscale_all *= 10;
+        y->attn_factor = y->mscale_all > 0 ? by : (float)((double)by * nib_rope_magnitude(hp));
+        return NIB_OK;
+    }
     if (y->mscale_all > 0) y->mscale = 1;
     y->attn_factor = yarn ? (float)((double)by * nib_rope_magnitude(hp)) : by;
     return NIB_OK;
@@ -454,7 +459,8 @@ nib_code nib_rope_from_gguf(nib_hparams *hp, const nib_arch *a, const nib_gguf_k
     hp->rope_factor = 1;
     hp->rope_base_sliding = hp->window ? a->rope_base_sliding : 0;
     for (uint32_t l = 0; l < hp->n_layer; l++)
-        set_turning(hp, l, nib_rope_turns_by_interval(l, a->no_rope_interval));
+        set_turning(
+            hp, l, (a->chunk && !hp->window) || nib_rope_turns_by_interval(l, a->no_rope_interval));
     turn_sliding(hp, a);
     nib_config_gguf_key(key, a->name, "rope.freq_base_swa");
     if (hp->rope_base_sliding > 0 &&

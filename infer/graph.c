@@ -8,6 +8,7 @@
 
 #include "base/par.h"
 #include "infer/attn.h"
+#include "infer/delta.h"
 #include "infer/route.h"
 
 #include <assert.h>
@@ -28,12 +29,25 @@ typedef struct {
     float *x;
 } embedding;
 
-static void apply_norm(const nib_graph *g, float *y, const float *x, nib_graph_vectors v, size_t n)
+static void norm_with(const nib_graph *g, float eps, float *y, const float *x, nib_graph_vectors v,
+                      size_t n)
 {
     if (g->m->hp.layer_norm)
-        g->ops->layernorm(y, x, v.weight, v.bias, n, g->m->hp.norm_eps);
+        g->ops->layernorm(y, x, v.weight, v.bias, n, eps);
     else
-        g->ops->rmsnorm(y, x, v.weight, n, g->m->hp.norm_eps);
+        g->ops->rmsnorm(y, x, v.weight, n, eps);
+}
+
+static void apply_norm(const nib_graph *g, float *y, const float *x, nib_graph_vectors v, size_t n)
+{
+    norm_with(g, g->m->hp.norm_eps, y, x, v, n);
+}
+
+/* Those of latent vectors have one of their own. */
+static float eps_of(const nib_graph *g, nib_role norm)
+{
+    const bool latent = norm == NIB_ROLE_ATTN_Q_A_NORM || norm == NIB_ROLE_ATTN_KV_A_NORM;
+    return latent ? NIB_LATENT_EPS : g->m->hp.norm_eps;
 }
 
 static nib_code embed_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
@@ -69,6 +83,7 @@ nib_code nib_graph_embed(nib_graph *g, const int32_t *ids, size_t rows, float *x
 typedef struct {
     float *to, *a, *b;
     float *k, *v; /* of ATTEND */
+    float *decay; /* of DELTA  */
 } operands;
 
 /* A list of steps at work on a batch. */
@@ -105,7 +120,11 @@ static nib_code bind(block *s, size_t first, float *x, float *in, nib_err *err)
     for (size_t i = first; i < s->steps->n; i++) {
         const nib_step *t = &s->steps->step[i];
         operands *o = &s->at[i];
-        *o = (operands){.a = reg[t->a], .b = reg[t->b], .k = reg[NIB_REG_K], .v = reg[NIB_REG_V]};
+        *o = (operands){.a = reg[t->a],
+                        .b = reg[t->b],
+                        .k = reg[NIB_REG_K],
+                        .v = reg[NIB_REG_V],
+                        .decay = reg[NIB_REG_LA]};
         if (t->to != NIB_REG_X) reg[t->to] = work + at[i] * s->rows;
         o->to = t->to == NIB_REG_X ? x : reg[t->to];
     }
@@ -115,7 +134,8 @@ static nib_code bind(block *s, size_t first, float *x, float *in, nib_err *err)
 /* Does each row of the result depend on its own row alone, and cost little? */
 static bool is_by_rows(const nib_step *t)
 {
-    return !(t->flags & NIB_STEP_EXPERT) && t->op != NIB_OP_LINEAR && t->op != NIB_OP_ATTEND;
+    return !(t->flags & NIB_STEP_EXPERT) && t->op != NIB_OP_LINEAR && t->op != NIB_OP_ATTEND &&
+           t->op != NIB_OP_CONVOLVE && t->op != NIB_OP_DELTA;
 }
 
 /* Where a register's columns begin among those of the joint one, for a head; heads lie one after
@@ -131,45 +151,95 @@ static size_t part_at(const block *s, nib_reg r, size_t head)
     return (before + head) * hp->head_dim;
 }
 
+/* Parts of what is joint by key heads: each head's query, key, values and gates, or its betas and
+ * alphas. */
+static void take_linear(const nib_hparams *hp, const nib_step *t, float *to, const float *from)
+{
+    const size_t heads = hp->n_lin_k, per = hp->n_lin_v / heads, key = hp->lin_k_dim,
+                 value = per * hp->lin_v_dim;
+    for (size_t h = 0; h < heads; h++) {
+        const float *in = from + h * (2 * key + 2 * value), *ba = from + h * 2 * per;
+        if (t->to == NIB_REG_L) {
+            memcpy(to + h * key, in, key * sizeof *to);
+            memcpy(to + (heads + h) * key, in + key, key * sizeof *to);
+            memcpy(to + 2 * heads * key + h * value, in + 2 * key, value * sizeof *to);
+        } else if (t->to == NIB_REG_LZ) {
+            memcpy(to + h * value, in + 2 * key + value, value * sizeof *to);
+        } else {
+            memcpy(to + h * per, ba + (t->to == NIB_REG_LA ? per : 0), per * sizeof *to);
+        }
+    }
+}
+
 static void take_part(const block *s, const nib_step *t, float *to, const float *from)
 {
-    const size_t width = s->width[t->to], dim = s->g->m->hp.head_dim;
+    const nib_hparams *hp = &s->g->m->hp;
+    const size_t width = s->width[t->to], dim = hp->head_dim, v_dim = hp->value_dim;
+    const size_t key = dim - hp->rope_dim, each = key + v_dim; /* of a head in KV */
     if (t->a == NIB_REG_QKV)
         for (size_t h = 0; h < width / dim; h++)
             memcpy(to + h * dim, from + part_at(s, t->to, h), dim * sizeof *to);
+    else if (t->a == NIB_REG_KV)
+        for (size_t h = 0; h < width / v_dim; h++)
+            memcpy(to + h * v_dim, from + h * each + key, v_dim * sizeof *to);
+    else if (t->a == NIB_REG_QG)
+        for (size_t h = 0; h < width / dim; h++)
+            memcpy(to + h * dim, from + (2 * h + (t->to == NIB_REG_AG)) * dim, dim * sizeof *to);
+    else if (t->a == NIB_REG_LI || t->a == NIB_REG_LBA)
+        take_linear(hp, t, to, from);
+    else if (t->to == NIB_REG_P)
+        memcpy(to, from + s->width[t->a] - width, width * sizeof *to);
     else
         memcpy(to, from + (t->to == NIB_REG_U ? width : 0), width * sizeof *to);
+}
+
+/* Keys of heads: their own part of `kv`, then `turned`, which all have. */
+static void make_keys(const block *s, float *to, const float *kv, const float *turned)
+{
+    const nib_hparams *hp = &s->g->m->hp;
+    const size_t dim = hp->head_dim, key = dim - hp->rope_dim, each = key + hp->value_dim;
+    for (size_t h = 0; h < hp->n_head; h++) {
+        memcpy(to + h * dim, kv + h * each, key * sizeof *to);
+        memcpy(to + h * dim + key, turned, hp->rope_dim * sizeof *to);
+    }
 }
 
 /* A norm of each head, with the same weight, one of each, or none. */
 static void norm_heads(const block *s, const nib_step *t, float *to, nib_graph_vectors v)
 {
     const nib_graph *g = s->g;
-    const size_t width = s->width[t->to], dim = g->m->hp.head_dim;
+    const size_t width = s->width[t->to],
+                 dim = t->to == NIB_REG_LO ? g->m->hp.lin_v_dim : g->m->hp.head_dim;
     const nib_tensor *w = t->weight ? nib_model_param(g->m, s->layer, t->weight)->weight : NULL;
     const size_t own = w && nib_tensor_elems(w) > dim ? dim : 0;
+    if (!t->weight && !(g->m->hp.unit_heads && nib_layer_turns(&g->m->hp, s->layer))) return;
     if (!t->weight) v.weight = g->ones;
     for (size_t at = 0, h = 0; at < width; at += dim, h++)
         apply_norm(g, to + at, to + at,
                    (nib_graph_vectors){v.weight + h * own, v.bias ? v.bias + h * own : NULL}, dim);
 }
 
-static void turn(const block *s, float *to, size_t width, size_t row)
+/* `to`: heads, or what is turned of keys alone. */
+static void turn(const block *s, const nib_step *t, float *to, size_t row)
 {
+    const size_t width = s->width[t->to];
     const nib_graph *g = s->g;
     const nib_hparams *hp = &g->m->hp;
     const size_t half = hp->rope_dim / 2, pos = (s->pos + row % s->n_tok) * half;
     const bool own = hp->rope_base_sliding > 0 && nib_layer_window(hp, s->layer);
-    for (float *end = to + width; to < end; to += hp->head_dim)
+    const size_t each = t->to == NIB_REG_P ? hp->rope_dim : hp->head_dim;
+    const size_t skip = hp->kv_rank ? each - hp->rope_dim : 0;
+    for (float *end = to + width; to < end; to += each)
         (g->m->rope_interleaved ? g->ops->rope_pairs : g->ops->rope_halves)(
-            to, g->turn[own].cosine + pos, g->turn[own].sine + pos, half);
+            to + skip, g->turn[own].cosine + pos, g->turn[own].sine + pos, half);
 }
 
 static void temper(const block *s, float *to, size_t width, size_t row)
 {
     const nib_hparams *hp = &s->g->m->hp;
-    const double pos = (double)(s->pos + row % s->n_tok);
-    if (!(hp->temper > 0)) return;
+    const bool chunks = hp->temper_length != 0; /* and the layers that see all are tempered */
+    const double pos = (double)(s->pos + row % s->n_tok + chunks);
+    if (!(hp->temper > 0) || (chunks && nib_layer_turns(hp, s->layer))) return;
     const float by = (float)(1 + (double)hp->temper * log1p(floor(pos / (double)hp->temper_floor)));
     for (size_t j = 0; j < width; j++) to[j] *= by;
 }
@@ -203,13 +273,23 @@ static void step_row(const block *s, size_t step, size_t row)
     float *to = s->at[step].to + row * width, *end = to + width;
     const float *a = s->at[step].a + row * s->width[t->a];
     const float *b = s->at[step].b + row * s->width[t->b];
-    if (t->flags & NIB_STEP_OPTIONAL && !v.weight) return;
+    if (t->flags & NIB_STEP_OPTIONAL && !v.weight && t->op != NIB_OP_ROUTE) return;
     switch (t->op) {
-    case NIB_OP_NORM: apply_norm(g, to, a, v, width); break;
+    case NIB_OP_NORM: norm_with(g, eps_of(g, t->weight), to, a, v, width); break;
     case NIB_OP_HEAD_NORM: norm_heads(s, t, to, v); break;
     case NIB_OP_PART: take_part(s, t, to, a); break;
+    case NIB_OP_KEYS: make_keys(s, to, a, b); break;
     case NIB_OP_ROPE:
-        if (nib_layer_turns(hp, s->layer)) turn(s, to, width, row);
+        if (nib_layer_turns(hp, s->layer)) turn(s, t, to, row);
+        break;
+    case NIB_OP_STEP_SIZE:
+        for (size_t j = 0; j < width; j++) {
+            const double x = (double)to[j] + (double)v.weight[j];
+            to[j] = (float)(x > 40 ? x : log1p(exp(x)));
+        }
+        break;
+    case NIB_OP_DECAY:
+        for (size_t j = 0; j < width; j++) to[j] = (float)exp((double)v.weight[j] * (double)to[j]);
         break;
     case NIB_OP_TEMPER: temper(s, to, width, row); break;
     case NIB_OP_GLU:
@@ -272,13 +352,13 @@ static nib_code linear(const block *s, size_t step, nib_err *err)
 static void keep(const block *s, const operands *o)
 {
     nib_kv_cache *c = &s->g->cache;
-    const size_t kv = s->width[NIB_REG_K], n_kv = s->g->m->hp.n_head_kv;
-    nib_kv_rotate_keys(c, o->to, s->rows * s->g->m->hp.n_head);
+    const size_t k = s->width[NIB_REG_K], v = s->width[NIB_REG_V], n_kv = s->g->m->hp.n_head_kv;
+    nib_kv_rotate_keys(c, o->a, s->rows * s->g->m->hp.n_head);
     nib_kv_rotate_keys(c, o->k, s->rows * n_kv);
     nib_kv_rotate_values(c, o->v, s->rows * n_kv);
     for (size_t seq = 0; seq < s->n_seq; seq++)
-        nib_kv_put(c, s->layer, seq, s->pos, s->n_tok, o->k + seq * s->n_tok * kv,
-                   o->v + seq * s->n_tok * kv);
+        nib_kv_put(c, s->layer, seq, s->pos, s->n_tok, o->k + seq * s->n_tok * k,
+                   o->v + seq * s->n_tok * v);
 }
 
 static nib_code attend(const block *s, size_t step, nib_err *err)
@@ -286,8 +366,6 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
     nib_graph *g = s->g;
     const nib_role sinks = s->steps->step[step].weight;
     const operands *o = &s->at[step];
-    const size_t kv = s->width[NIB_REG_K];
-    assert(o->to == o->a);
     const nib_kv_cache *c = &g->cache;
     if (g->has_cache) keep(s, o);
     nib_attn a = {
@@ -299,15 +377,17 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
         .n_head = g->m->hp.n_head,
         .n_head_kv = g->m->hp.n_head_kv,
         .head_dim = g->m->hp.head_dim,
+        .value_dim = g->m->hp.value_dim,
         .scale = g->m->hp.attn_scale,
         .softcap = g->m->hp.attn_softcap,
         .chunked = g->m->hp.chunked,
         .sink = sinks ? nib_graph_vectors_of(g, s->layer, sinks).weight : NULL,
         .slope = g->slope,
-        .q = o->to,
+        .q = o->a,
+        .out = o->to,
         .k = g->has_cache ? (const void *)nib_kv_row(c, 0, s->layer, 0, 0) : o->k,
         .v = g->has_cache ? (const void *)nib_kv_row(c, 1, s->layer, 0, 0) : o->v,
-        .kv_stride = (g->has_cache ? g->max_ctx : s->n_tok) * (c->format ? c->bytes[0] : kv),
+        .kv_tokens = g->has_cache ? g->max_ctx : s->n_tok,
         .format = c->format,
         .head_bytes = c->format ? nib_kv_head_bytes(c->format, c->head_dim) : 0,
         .cpu = g->ctx.cpu,
@@ -318,6 +398,30 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
     nib_code rc = nib_attention(&a, err);
     if (!rc) nib_kv_rotate_values(c, o->to, s->rows * g->m->hp.n_head);
     return rc;
+}
+
+/* The two steps of linear attention that look at other tokens. */
+static nib_code linear_attention(const block *s, size_t step, nib_err *err)
+{
+    const nib_step *t = &s->steps->step[step];
+    const operands *o = &s->at[step];
+    const bool convolves = t->op == NIB_OP_CONVOLVE;
+    nib_delta d = {.g = s->g,
+                   .n_seq = s->n_seq,
+                   .n_tok = s->n_tok,
+                   .x = convolves ? o->to : o->a,
+                   .beta = o->b,
+                   .decay = o->decay,
+                   .out = o->to};
+    if (!convolves) return nib_delta_attend(&d, err);
+    d.kernel = nib_graph_vectors_of(s->g, s->layer, t->weight).weight;
+    return nib_delta_convolve(&d, err);
+}
+
+/* Is an expert's share taken of what it reads, not of what it makes? */
+static bool scales_input(const block *s)
+{
+    return s->g->m->hp.routing == NIB_ROUTE_INPUT;
 }
 
 /* Show an input to the observer, before the first linear that reads it: experts' apart. */
@@ -336,6 +440,7 @@ static nib_code watch(const block *s, const nib_inputs *inputs, size_t step, nib
                                        .n_roles = n,
                                        .expert = s->expert,
                                        .token = s->token,
+                                       .scale = expert && scales_input(s) ? s->share : NULL,
                                        .x = s->at[step].a,
                                        .rows = s->rows,
                                        .cols = s->width[t->a]};
@@ -367,12 +472,6 @@ static void bind_outside(block *s, size_t first, size_t end, nib_reg r, const fl
 {
     for (size_t i = first; i < end; i++)
         if (s->steps->step[i].a == r) s->at[i].a = (float *)x;
-}
-
-/* Is an expert's share taken of what it reads, not of what it makes? */
-static bool scales_input(const block *s)
-{
-    return s->g->m->hp.routing == NIB_ROUTE_INPUT;
 }
 
 /* The rows of x at an expert's tokens. */
@@ -437,8 +536,10 @@ static nib_code run(block *s, size_t first, size_t end, nib_err *err)
         } else if (s->steps->step[i].op == NIB_OP_LINEAR) {
             if (watched) rc = watch(s, &inputs, i, err);
             if (!rc) rc = linear(s, i, err);
-        } else {
+        } else if (s->steps->step[i].op == NIB_OP_ATTEND) {
             rc = attend(s, i, err);
+        } else {
+            rc = linear_attention(s, i, err);
         }
     }
     return rc;

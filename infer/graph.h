@@ -26,6 +26,7 @@ typedef struct {
     size_t n_roles;
     uint32_t expert;       /* of roles of experts: whose input it is, and ...                    */
     const uint32_t *token; /* ... [rows] which rows of the batch it has, ascending; NULL: all     */
+    const float *scale;    /* [rows] by which they were multiplied before; NULL: by nothing       */
     const float *x;
     size_t rows, cols;
 } nib_linear_input;

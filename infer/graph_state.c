@@ -8,10 +8,11 @@
 
 /* ---- setting up ---- */
 
-/* Norms of heads may have a row for each. */
+/* Norms of heads may have a row for each; kernels of a convolution have one. */
 static bool is_vector(const nib_tensor *t, nib_role r)
 {
-    return t && (nib_tensor_rows(t) == 1 || r == NIB_ROLE_ATTN_Q_NORM || r == NIB_ROLE_ATTN_K_NORM);
+    return t && (nib_tensor_rows(t) == 1 || r == NIB_ROLE_ATTN_Q_NORM ||
+                 r == NIB_ROLE_ATTN_K_NORM || r == NIB_ROLE_SSM_CONV);
 }
 
 static size_t vector_size(const nib_param *p, nib_role r)
@@ -159,6 +160,11 @@ void nib_graph_free(nib_graph *g)
 nib_code nib_graph_keep(nib_graph *g, const nib_kv_choice *how, nib_err *err)
 {
     size_t width[NIB_REG_COUNT];
+    if (g->m->arch->linear_block.n)
+        return nib_fail(err, NIB_EINVAL,
+                        "'%s' has layers of linear attention, whose states are not kept yet: it "
+                        "runs over whole texts alone",
+                        g->m->arch->name);
     nib_model_widths(width, &g->m->hp);
     nib_kv_cache_free(&g->cache);
     g->has_cache = true;

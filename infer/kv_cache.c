@@ -22,9 +22,14 @@ nib_code nib_kv_cache_new(nib_kv_cache *c, const nib_kv_choice *how, size_t n_la
                         "a key/value cache of %s has blocks of %u values, which heads of %zu are "
                         "not made of",
                         f->name, nib_codec_get(f->type)->block, head_dim);
+    if (f && width_k != width_v)
+        return nib_fail(err, NIB_EINVAL,
+                        "a key/value cache of %s wants keys and values of one size, not %zu and "
+                        "%zu",
+                        f->name, width_k, width_v);
     for (int of = 0; of < 2; of++) {
         size_t n;
-        c->bytes[of] = c->width[of] / head_dim * head;
+        c->bytes[of] = f ? c->width[of] / head_dim * head : c->width[of] * sizeof(float);
         if (!nib_mul(n_layer, n_seq, &n) || !nib_mul(n, n_ctx, &n) ||
             !(c->row[of] = nib_alloc(n, c->bytes[of]))) {
             nib_kv_cache_free(c);

@@ -34,6 +34,12 @@ static bool is_norm(const nib_model *m, nib_place p)
     return s->op == NIB_OP_NORM || s->op == NIB_OP_HEAD_NORM;
 }
 
+/* Is the norm stored as what it differs from 1 by? Not that of linear attention's output. */
+static bool is_plus_one(const nib_model *m, nib_place p)
+{
+    return m->arch->norm_plus_one && !is_gguf(m) && is_norm(m, p) && p.role != NIB_ROLE_SSM_NORM;
+}
+
 /* Global tensors that some architectures have. */
 static bool is_used(const nib_model *m, nib_place p)
 {
@@ -45,6 +51,21 @@ static bool is_used(const nib_model *m, nib_place p)
     }
 }
 
+/* Weights of a role that each have a number: of experts, or of heads. */
+static uint32_t n_numbered(const nib_model *m, nib_place p)
+{
+    return nib_role_is_expert(p.role) ? m->hp.n_expert : m->hp.n_head;
+}
+
+/* The role whose step uses it: GGUF has some weights in two parts. */
+static nib_role used_as(const nib_model *m, nib_place p)
+{
+    if (p.role == NIB_ROLE_ATTN_K_B || p.role == NIB_ROLE_ATTN_V_B) return NIB_ROLE_ATTN_KV_B;
+    if ((p.role == NIB_ROLE_ATTN_QKV || p.role == NIB_ROLE_ATTN_GATE) && !step_of(m, p))
+        return NIB_ROLE_SSM_IN;
+    return p.role;
+}
+
 bool nib_model_place(const nib_model *m, const nib_tensor *t, nib_place *out)
 {
     nib_place p;
@@ -53,9 +74,10 @@ bool nib_model_place(const nib_model *m, const nib_tensor *t, nib_place *out)
         (is_gguf(m) || !nib_place_fused(m->arch, t->name, &p)))
         return false;
     if (p.role >= NIB_ROLE_FIRST_BLOCK &&
-        (p.layer >= m->hp.n_layer || !nib_steps_find(nib_model_steps(m, p.layer), p.role)))
+        (p.layer >= m->hp.n_layer || !nib_steps_find(nib_model_steps(m, p.layer), used_as(m, p))))
         return false;
-    if (p.expert != NIB_EXPERTS_ALL && p.expert && p.expert >= m->hp.n_expert) return false;
+    if (p.expert == NIB_EXPERTS_ALL && !nib_role_is_expert(p.role)) return false;
+    if (p.expert != NIB_EXPERTS_ALL && p.expert && p.expert >= n_numbered(m, p)) return false;
     if (p.bias && is_norm(m, p) && !m->hp.layer_norm) return false;
     if (!is_used(m, p)) return false;
     *out = p;
@@ -86,6 +108,13 @@ static bool is_skipped(const nib_model *m, const char *name)
     return false;
 }
 
+/* Of a block behind the last one, which proposes further tokens. */
+static bool is_of_next_block(const nib_model *m, const char *name)
+{
+    const uint32_t layer = nib_block_of_name(name, is_gguf(m) ? NULL : m->arch);
+    return layer != UINT32_MAX && layer >= m->hp.n_layer && layer - m->hp.n_layer < m->hp.n_next;
+}
+
 /* Scales for engines whose key/value cache has 8 bits, as compressed-tensors, ModelOpt and older
  * tools name them; they change no weight. */
 static bool is_cache_scale(const char *name)
@@ -105,15 +134,34 @@ static bool is_cache_scale(const char *name)
 
 const nib_steps *nib_model_steps(const nib_model *m, uint32_t layer)
 {
-    const bool dense = m->arch->experts && nib_layer_is_dense(&m->hp, layer);
-    return dense ? &m->arch->dense_block : &m->arch->block;
+    const nib_arch *a = m->arch;
+    const bool dense = a->experts && nib_layer_is_dense(&m->hp, layer);
+    if (nib_layer_is_linear(&m->hp, layer))
+        return dense ? &a->linear_dense_block : &a->linear_block;
+    return dense ? &a->dense_block : &a->block;
 }
 
 void nib_model_widths(size_t width[NIB_REG_COUNT], const nib_hparams *hp)
 {
     width[NIB_REG_X] = width[NIB_REG_H] = width[NIB_REG_F] = width[NIB_REG_Y] = hp->n_embd;
     width[NIB_REG_Q] = (size_t)hp->n_head * hp->head_dim;
-    width[NIB_REG_K] = width[NIB_REG_V] = (size_t)hp->n_head_kv * hp->head_dim;
+    width[NIB_REG_K] = (size_t)hp->n_head_kv * hp->head_dim;
+    width[NIB_REG_V] = (size_t)hp->n_head_kv * hp->value_dim;
+    const size_t keys = (size_t)hp->n_lin_k * hp->lin_k_dim,
+                 values = (size_t)hp->n_lin_v * hp->lin_v_dim;
+    width[NIB_REG_AG] = width[NIB_REG_Q];
+    width[NIB_REG_QG] = 2 * width[NIB_REG_Q];
+    width[NIB_REG_L] = 2 * keys + values;
+    width[NIB_REG_LI] = 2 * keys + 2 * values;
+    width[NIB_REG_LZ] = width[NIB_REG_LO] = values;
+    width[NIB_REG_LB] = width[NIB_REG_LA] = hp->n_lin_v;
+    width[NIB_REG_LBA] = 2 * (size_t)hp->n_lin_v;
+    width[NIB_REG_QA] = hp->q_rank;
+    width[NIB_REG_C] = hp->kv_rank;
+    width[NIB_REG_P] = hp->rope_dim;
+    width[NIB_REG_KVA] = (size_t)hp->kv_rank + hp->rope_dim;
+    width[NIB_REG_KV] = (size_t)hp->n_head * (hp->key_dim + hp->value_dim);
+    width[NIB_REG_O] = (size_t)hp->n_head * hp->value_dim;
     width[NIB_REG_QKV] = width[NIB_REG_Q] + 2 * width[NIB_REG_K];
     width[NIB_REG_G] = width[NIB_REG_U] = hp->n_ff;
     width[NIB_REG_GU] = 2 * (size_t)hp->n_ff;
@@ -139,10 +187,24 @@ static void weight_shape(const nib_model *m, nib_place p, uint64_t *rows, uint64
     if (p.role < NIB_ROLE_FIRST_BLOCK) return;
     const nib_step *s = nib_steps_find(nib_model_steps(m, p.layer), p.role);
     nib_model_widths(width, hp);
-    if (s->op == NIB_OP_LINEAR) *rows = width[s->to];
-    *cols = s->op == NIB_OP_HEAD_NORM ? hp->head_dim
-            : s->op == NIB_OP_ATTEND  ? hp->n_head
-                                      : width[s->a];
+    if (s->op == NIB_OP_LINEAR || s->op == NIB_OP_CONVOLVE) *rows = width[s->to];
+    *cols = s->op == NIB_OP_CONVOLVE                           ? hp->lin_taps
+            : s->to == NIB_REG_LO && s->op == NIB_OP_HEAD_NORM ? hp->lin_v_dim
+            : s->op == NIB_OP_HEAD_NORM                        ? hp->head_dim
+            : s->op == NIB_OP_ATTEND                           ? hp->n_head
+                                                               : width[s->a];
+}
+
+/* Heads of the register that a step norms. */
+static uint32_t heads_of(const nib_model *m, const nib_step *s)
+{
+    return s->to == NIB_REG_LO ? 1 : s->to == NIB_REG_Q ? m->hp.n_head : m->hp.n_head_kv;
+}
+
+/* Has each head a tensor of its own for this norm? */
+static bool is_by_head(const nib_model *m, nib_place p)
+{
+    return !is_gguf(m) && !nib_role_is_expert(p.role) && nib_role_is_numbered(m->arch, p.role);
 }
 
 /* `rows`: of a weight with those that are joined with it; of stacks, of one expert. */
@@ -154,8 +216,7 @@ static nib_code check_shape(const nib_model *m, const nib_tensor *t, nib_place p
     nib_tensor_shape_str(t, shape, sizeof shape);
     if (p.expert == NIB_EXPERTS_ALL && p.bias) rows = n;
     if (p.expert == NIB_EXPERTS_ALL && !p.bias) {
-        if (t->n_dims == 3 && t->shape[0] == n && t->shape[1] == rows && t->shape[2] == cols &&
-            !t->packed)
+        if (t->n_dims == 3 && t->shape[0] == n && t->shape[1] == rows && t->shape[2] == cols)
             return NIB_OK;
         return nib_fail(err, NIB_EFORMAT, "tensor '%s': shape is %s, expected [%llu, %llu, %llu]",
                         t->name, shape, (unsigned long long)n, (unsigned long long)rows,
@@ -171,17 +232,44 @@ static nib_code check_shape(const nib_model *m, const nib_tensor *t, nib_place p
     return NIB_OK;
 }
 
-/* Is it stored the other way round, [in][out]? */
-static bool is_by_input(const nib_model *m, const nib_tensor *t, nib_place p, const nib_fused *f)
+/* Is it stored the other way round, [in][out]? Of stacks of experts the shape says it: there are
+ * checkpoints of both kinds. */
+static bool is_by_input(const nib_model *m, const nib_tensor *t, nib_place p, const nib_fused *f,
+                        uint64_t rows, uint64_t cols)
 {
     if (is_gguf(m) || t->packed || p.bias) return false;
+    if (f && t->n_dims == 3 && rows != cols) return t->shape[1] == cols && t->shape[2] == rows;
     return f ? f->by_input : m->arch->hf_by_input && nib_role_is_linear(p.role);
+}
+
+/* GGUF's two parts of what leads out of latent keys and values: a matrix of each head. */
+static nib_code check_heads(const nib_model *m, const nib_tensor *t, nib_place p, nib_err *err)
+{
+    const nib_hparams *hp = &m->hp;
+    const bool keys = p.role == NIB_ROLE_ATTN_K_B;
+    const uint64_t rows = keys ? hp->kv_rank : hp->value_dim,
+                   cols = keys ? hp->key_dim : hp->kv_rank;
+    char shape[96];
+    if (t->n_dims == 3 && t->shape[0] == hp->n_head && t->shape[1] == rows && t->shape[2] == cols &&
+        nib_tensor_readable(t))
+        return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT, "tensor '%s': shape is %s, expected [%u, %llu, %llu]",
+                    t->name, nib_tensor_shape_str(t, shape, sizeof shape), hp->n_head,
+                    (unsigned long long)rows, (unsigned long long)cols);
 }
 
 static nib_code check_tensor(const nib_model *m, const nib_tensor *t, nib_place p,
                              const nib_fused *f, nib_err *err)
 {
     uint64_t rows, cols;
+    const nib_role used = used_as(m, p);
+    if (used == NIB_ROLE_ATTN_KV_B && used != p.role) return check_heads(m, t, p, err);
+    if (used != p.role) { /* a part of what folders have as one */
+        size_t width[NIB_REG_COUNT];
+        nib_model_widths(width, &m->hp);
+        return check_shape(m, t, p, width[p.role == NIB_ROLE_ATTN_QKV ? NIB_REG_L : NIB_REG_LZ],
+                           m->hp.n_embd, err);
+    }
     weight_shape(m, p, &rows, &cols);
     for (size_t i = 1; f && i < f->n; i++) {
         uint64_t more;
@@ -191,7 +279,10 @@ static nib_code check_tensor(const nib_model *m, const nib_tensor *t, nib_place 
         rows += more;
     }
     if (p.bias && !is_norm(m, p)) cols = rows, rows = 1;
-    if (is_by_input(m, t, p, f)) {
+    const nib_step *s = step_of(m, p);
+    const uint64_t heads = s && s->op == NIB_OP_HEAD_NORM ? heads_of(m, s) : 0;
+    if (!p.bias && heads && nib_tensor_rows(t) == heads) rows = heads; /* one of each */
+    if (is_by_input(m, t, p, f, rows, cols)) {
         const uint64_t in = cols;
         cols = rows, rows = in;
     }
@@ -266,6 +357,16 @@ static const nib_tensor *plus_one(nib_model *m, const nib_tensor *t)
     return view;
 }
 
+/* The tensor as the logarithm of what is taken off. */
+static const nib_tensor *neg_exp(nib_model *m, const nib_tensor *t)
+{
+    nib_tensor *view = nib_arena_alloc(&m->memory, 1, sizeof *view, _Alignof(nib_tensor));
+    if (!view) return NULL;
+    *view = *t;
+    view->neg_exp = true;
+    return view;
+}
+
 /* A matrix that is stored [in][out], as [out][in]. */
 static const nib_tensor *by_output(nib_model *m, const nib_tensor *t)
 {
@@ -292,7 +393,7 @@ static nib_code add_placed(nib_model *m, nib_place p, const nib_tensor *t, nib_e
 /* Room for each expert's part of the weight at a place. */
 static nib_tensor *experts_of(nib_model *m, nib_param *par)
 {
-    const size_t n = m->hp.n_expert;
+    const size_t n = m->hp.n_expert > m->hp.n_head ? m->hp.n_expert : m->hp.n_head;
     if (!par->expert &&
         (par->expert = nib_arena_alloc(&m->memory, n, sizeof *par->expert, _Alignof(nib_tensor))))
         memset(par->expert, 0, n * sizeof *par->expert);
@@ -326,6 +427,7 @@ typedef struct {
     const nib_fused *f; /* NULL: a stack of one role */
     uint64_t row, all, rows, cols;
     size_t index, n;
+    bool by_input;
 } joint;
 
 static nib_tensor part_of(const joint *j, uint32_t expert)
@@ -333,7 +435,8 @@ static nib_tensor part_of(const joint *j, uint32_t expert)
     const bool mixed = j->f && j->f->mixed;
     const uint64_t row = mixed ? j->index : j->row, step = mixed ? j->n : 1;
     const uint64_t first = expert * j->all * j->cols;
-    if (j->f && j->f->by_input)
+    if (j->t->packed) return nib_tensor_rows_of(j->t, expert * j->all + row, j->rows, step, NULL);
+    if (j->by_input)
         return nib_tensor_strided(j->t, first + row, j->rows, j->cols, step, j->all, NULL);
     if (mixed)
         return nib_tensor_strided(j->t, first + row * j->cols, j->rows, j->cols, step * j->cols, 1,
@@ -361,7 +464,8 @@ static nib_code place_parts(nib_model *m, const nib_tensor *t, nib_place p, cons
         weight_shape(m, (nib_place){.layer = p.layer, .role = role[i]}, &j.rows, &j.cols);
         j.all += j.rows;
     }
-    if (j.n == 1 && !(f && f->by_input)) param(m, p)->weight = t;
+    j.by_input = is_by_input(m, t, p, f, j.all, j.cols);
+    if (j.n == 1 && !j.by_input) param(m, p)->weight = t;
     for (uint32_t e = 0; e < (experts ? m->hp.n_expert : 1) && !rc; e++) {
         j.row = 0;
         for (j.index = 0; j.index < j.n && !rc; j.index++) {
@@ -396,13 +500,14 @@ static nib_code place_biases(nib_model *m, const nib_tensor *t, nib_place p, con
 static nib_code place_whole(nib_model *m, const nib_tensor *t, nib_place p, nib_err *err)
 {
     nib_param *par = param(m, p);
-    if (is_norm(m, p) && m->arch->norm_plus_one && !is_gguf(m) && !(t = plus_one(m, t)))
+    if (is_plus_one(m, p) && !(t = plus_one(m, t))) return nib_fail_nomem(err, "tensor table");
+    if (p.role == NIB_ROLE_SSM_A && !is_gguf(m) && !(t = neg_exp(m, t)))
         return nib_fail_nomem(err, "tensor table");
-    if (is_by_input(m, t, p, NULL) && !(t = by_output(m, t)))
+    if (is_by_input(m, t, p, NULL, 0, 0) && !(t = by_output(m, t)))
         return nib_fail_nomem(err, "tensor table");
     if (p.bias) {
         par->bias = t;
-    } else if (nib_role_is_expert(p.role)) {
+    } else if (nib_role_is_expert(p.role) || is_by_head(m, p)) {
         if (!experts_of(m, par)) return nib_fail_nomem(err, "tensor table");
         par->expert[p.expert] = *t;
         t = &par->expert[p.expert];
@@ -410,6 +515,31 @@ static nib_code place_whole(nib_model *m, const nib_tensor *t, nib_place p, nib_
         par->weight = t;
     }
     return add_placed(m, p, t, err);
+}
+
+/* Where each head's norm is a tensor of its own: all of them as one. */
+static nib_code stack_heads(nib_model *m, nib_err *err)
+{
+    static const nib_role roles[] = {NIB_ROLE_ATTN_Q_NORM, NIB_ROLE_ATTN_K_NORM};
+    nib_place p = {.layer = 0};
+    char name[NAME_BUF];
+    for (p.layer = 0; p.layer < m->hp.n_layer; p.layer++)
+        for (int i = 0; i < 2; i++) {
+            p.role = roles[i];
+            nib_param *par = param(m, p);
+            nib_place one = p;
+            if (!par->expert) continue;
+            const uint32_t n = heads_of(m, step_of(m, p));
+            for (one.expert = 0; one.expert < n; one.expert++)
+                if (!par->expert[one.expert].name) return missing(m, one, err);
+            nib_tensor *t = nib_arena_alloc(&m->memory, 1, sizeof *t, _Alignof(nib_tensor));
+            nib_place_gguf_name(p, name, sizeof name);
+            const char *copy = nib_arena_str(&m->memory, name, strlen(name));
+            if (!t || !copy) return nib_fail_nomem(err, "tensor table");
+            *t = nib_tensor_stack(par->expert, n, copy);
+            par->weight = t;
+        }
+    return NIB_OK;
 }
 
 /* Where each expert's weight is a tensor of its own: all of them as one. */
@@ -442,6 +572,246 @@ static nib_code stack_experts(nib_model *m, nib_err *err)
     return NIB_OK;
 }
 
+/* A stack of n parts, yet to be made, as the weight at a place. */
+static nib_tensor *new_parts(nib_model *m, nib_place p, size_t n, nib_tensor **stack, char **name)
+{
+    char text[NAME_BUF];
+    nib_place_gguf_name(p, text, sizeof text);
+    nib_tensor *parts = nib_arena_alloc(&m->memory, n + 1, sizeof *parts, _Alignof(nib_tensor));
+    *name = parts ? nib_arena_str(&m->memory, text, strlen(text)) : NULL;
+    *stack = parts + n;
+    return *name ? parts : NULL;
+}
+
+/* Of each head its key, turned, and its value. */
+static nib_code join_heads(nib_model *m, uint32_t layer, nib_err *err)
+{
+    const nib_hparams *hp = &m->hp;
+    const nib_tensor *k = param(m, (nib_place){.layer = layer, .role = NIB_ROLE_ATTN_K_B})->weight;
+    const nib_tensor *v = param(m, (nib_place){.layer = layer, .role = NIB_ROLE_ATTN_V_B})->weight;
+    const nib_place p = {.layer = layer, .role = NIB_ROLE_ATTN_KV_B};
+    nib_tensor *stack;
+    char *name;
+    if (!k || !v) return NIB_OK; /* what is missing is found later */
+    nib_tensor *part = new_parts(m, p, 2 * (size_t)hp->n_head, &stack, &name);
+    if (!part) return nib_fail_nomem(err, "tensor table");
+    for (uint32_t h = 0; h < hp->n_head; h++) {
+        part[2 * h] = nib_tensor_turned(k, (uint64_t)h * hp->kv_rank, hp->kv_rank, name);
+        part[2 * h + 1] =
+            nib_tensor_rows_of(v, (uint64_t)h * hp->value_dim, hp->value_dim, 1, name);
+    }
+    *stack = nib_tensor_stack(part, 2 * (size_t)hp->n_head, name);
+    param(m, p)->weight = stack;
+    return NIB_OK;
+}
+
+/* One of the two parts that GGUF has of it. */
+static nib_code split_heads(nib_model *m, uint32_t layer, nib_role role, nib_err *err)
+{
+    const nib_hparams *hp = &m->hp;
+    const nib_tensor *all =
+        param(m, (nib_place){.layer = layer, .role = NIB_ROLE_ATTN_KV_B})->weight;
+    const nib_place p = {.layer = layer, .role = role};
+    const uint64_t key = hp->key_dim, value = hp->value_dim;
+    nib_tensor *stack;
+    char *name;
+    nib_tensor *part = new_parts(m, p, hp->n_head, &stack, &name);
+    if (!part) return nib_fail_nomem(err, "tensor table");
+    for (uint32_t h = 0; h < hp->n_head; h++)
+        part[h] = role == NIB_ROLE_ATTN_K_B
+                      ? nib_tensor_turned(all, h * (key + value), key, name)
+                      : nib_tensor_rows_of(all, h * (key + value) + key, value, 1, name);
+    *stack = nib_tensor_stack(part, hp->n_head, name);
+    stack->n_dims = 3;
+    stack->shape[0] = hp->n_head;
+    stack->shape[1] = nib_tensor_rows(part);
+    stack->shape[2] = nib_tensor_cols(part);
+    param(m, p)->weight = stack;
+    return NIB_OK;
+}
+
+/* ---- linear attention, as GGUF has it ---- */
+
+/* Rows of a tensor for a part of a stack. */
+static nib_tensor *add_rows(nib_tensor *part, const nib_tensor *t, uint64_t row, uint64_t n)
+{
+    *part = nib_tensor_rows_of(t, row, n, 1, t->name);
+    return part + 1;
+}
+
+/* What folders have as one by key heads: of each head its query, key, values and gates. */
+static nib_code join_linear(nib_model *m, uint32_t layer, nib_err *err)
+{
+    const nib_hparams *hp = &m->hp;
+    const nib_place p = {.layer = layer, .role = NIB_ROLE_SSM_IN};
+    const nib_tensor *qkv =
+                         param(m, (nib_place){.layer = layer, .role = NIB_ROLE_ATTN_QKV})->weight,
+                     *z = param(m, (nib_place){.layer = layer, .role = NIB_ROLE_ATTN_GATE})->weight;
+    const uint64_t heads = hp->n_lin_k, key = hp->lin_k_dim,
+                   value = hp->n_lin_v / heads * hp->lin_v_dim;
+    nib_tensor *stack;
+    char *name;
+    if (!qkv || !z) return NIB_OK; /* what is missing is found later */
+    nib_tensor *part = new_parts(m, p, 4 * (size_t)heads, &stack, &name), *to = part;
+    if (!part) return nib_fail_nomem(err, "tensor table");
+    for (uint64_t h = 0; h < heads; h++) {
+        to = add_rows(to, qkv, h * key, key);
+        to = add_rows(to, qkv, (heads + h) * key, key);
+        to = add_rows(to, qkv, 2 * heads * key + h * value, value);
+        to = add_rows(to, z, h * value, value);
+    }
+    *stack = nib_tensor_stack(part, 4 * (size_t)heads, name);
+    param(m, p)->weight = stack;
+    return NIB_OK;
+}
+
+/* And GGUF's two parts of that. */
+static nib_code split_linear(nib_model *m, uint32_t layer, nib_err *err)
+{
+    const nib_hparams *hp = &m->hp;
+    const nib_tensor *all = param(m, (nib_place){.layer = layer, .role = NIB_ROLE_SSM_IN})->weight;
+    const nib_place qkv = {.layer = layer, .role = NIB_ROLE_ATTN_QKV},
+                    z = {.layer = layer, .role = NIB_ROLE_ATTN_GATE};
+    const uint64_t heads = hp->n_lin_k, key = hp->lin_k_dim,
+                   value = hp->n_lin_v / heads * hp->lin_v_dim, each = 2 * key + 2 * value;
+    const struct {
+        nib_place place;
+        int first, n;
+    } of[] = {{qkv, 0, 3}, {z, 3, 1}};
+    for (int i = 0; i < 2; i++) {
+        nib_tensor *stack;
+        char *name;
+        const size_t n = (size_t)of[i].n * (size_t)heads;
+        nib_tensor *part = new_parts(m, of[i].place, n, &stack, &name), *to = part;
+        if (!part) return nib_fail_nomem(err, "tensor table");
+        for (int k = of[i].first; k < of[i].first + of[i].n; k++)
+            for (uint64_t h = 0; h < heads; h++)
+                to = add_rows(to, all,
+                              h * each + (k < 2 ? (uint64_t)k * key : 2 * key) +
+                                  (k == 3 ? value : 0),
+                              k < 2 ? key : value);
+        *stack = nib_tensor_stack(part, n, name);
+        param(m, of[i].place)->weight = stack;
+    }
+    return NIB_OK;
+}
+
+/* The value head of a folder that GGUF's h-th one is. */
+static uint32_t tiled_head(const nib_hparams *hp, uint32_t h)
+{
+    return h % hp->n_lin_k * (hp->n_lin_v / hp->n_lin_k) + h / hp->n_lin_k;
+}
+
+/* Rows of value heads, `each` for one, behind the first `before` rows. */
+static nib_code tile_rows(nib_model *m, nib_place p, uint64_t before, uint64_t each, nib_err *err)
+{
+    const nib_tensor *t = param(m, p)->weight;
+    nib_tensor *stack;
+    char *name;
+    if (!t) return NIB_OK;
+    nib_tensor *part = new_parts(m, p, (size_t)m->hp.n_lin_v + 1, &stack, &name), *to = part;
+    if (!part) return nib_fail_nomem(err, "tensor table");
+    if (before) to = add_rows(to, t, 0, before);
+    for (uint32_t h = 0; h < m->hp.n_lin_v; h++)
+        to = add_rows(to, t, before + tiled_head(&m->hp, h) * each, each);
+    *stack = nib_tensor_stack(part, (size_t)(to - part), name);
+    param(m, p)->gguf = stack;
+    return NIB_OK;
+}
+
+/* Columns of value heads. */
+static nib_code tile_columns(nib_model *m, nib_place p, uint32_t each, nib_err *err)
+{
+    const nib_tensor *t = param(m, p)->weight;
+    const size_t n = (size_t)m->hp.n_lin_v * each;
+    nib_tensor *view = nib_arena_alloc(&m->memory, 1, sizeof *view, _Alignof(nib_tensor));
+    uint32_t *order = nib_arena_alloc(&m->memory, n, sizeof *order, sizeof *order);
+    if (!t) return NIB_OK;
+    if (!view || !order) return nib_fail_nomem(err, "tensor table");
+    for (size_t c = 0; c < n; c++)
+        order[c] = tiled_head(&m->hp, (uint32_t)(c / each)) * each + (uint32_t)(c % each);
+    *view = nib_tensor_columns_of(t, order, t->name);
+    param(m, p)->gguf = view;
+    return NIB_OK;
+}
+
+/* GGUF has value heads by their number in the group of a key head. */
+static nib_code tile_heads(nib_model *m, uint32_t layer, nib_err *err)
+{
+    const nib_hparams *hp = &m->hp;
+    const uint64_t keys = 2 * (uint64_t)hp->n_lin_k * hp->lin_k_dim;
+    const struct {
+        nib_role role;
+        uint64_t before, each;
+    } rows[] = {{NIB_ROLE_ATTN_QKV, keys, hp->lin_v_dim},
+                {NIB_ROLE_SSM_CONV, keys, hp->lin_v_dim},
+                {NIB_ROLE_ATTN_GATE, 0, hp->lin_v_dim},
+                {NIB_ROLE_SSM_BETA, 0, 1},
+                {NIB_ROLE_SSM_ALPHA, 0, 1}};
+    nib_place p = {.layer = layer};
+    nib_code rc = NIB_OK;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows && !rc; i++) {
+        p.role = rows[i].role;
+        rc = tile_rows(m, p, rows[i].before, rows[i].each, err);
+    }
+    p.role = NIB_ROLE_SSM_A;
+    if (!rc) rc = tile_columns(m, p, 1, err);
+    p.role = NIB_ROLE_SSM_DT;
+    if (!rc) rc = tile_columns(m, p, 1, err);
+    p.role = NIB_ROLE_SSM_OUT;
+    return rc ? rc : tile_columns(m, p, hp->lin_v_dim, err);
+}
+
+/* Folders have kernels as [channels][1][taps]. */
+static nib_code flatten_kernel(nib_model *m, uint32_t layer, nib_err *err)
+{
+    nib_param *par = param(m, (nib_place){.layer = layer, .role = NIB_ROLE_SSM_CONV});
+    nib_tensor *view = nib_arena_alloc(&m->memory, 1, sizeof *view, _Alignof(nib_tensor));
+    if (!par->weight || par->weight->n_dims < 3) return NIB_OK;
+    if (!view) return nib_fail_nomem(err, "tensor table");
+    *view = *par->weight;
+    view->n_dims = 2;
+    view->shape[0] = nib_tensor_rows(par->weight);
+    view->shape[1] = nib_tensor_cols(par->weight);
+    par->gguf = view;
+    return NIB_OK;
+}
+
+/* The forms of linear attention's weights that are not there. */
+static nib_code place_linear(nib_model *m, nib_err *err)
+{
+    const nib_hparams *hp = &m->hp;
+    nib_code rc = NIB_OK;
+    for (uint32_t l = 0; l < hp->n_layer && !rc; l++) {
+        const bool as_one = nib_steps_find(nib_model_steps(m, l), NIB_ROLE_SSM_IN);
+        if (!nib_layer_is_linear(hp, l)) continue;
+        if (as_one && !param(m, (nib_place){.layer = l, .role = NIB_ROLE_SSM_IN})->weight)
+            rc = join_linear(m, l, err);
+        else if (as_one)
+            rc = split_linear(m, l, err);
+        if (!rc && !is_gguf(m)) rc = flatten_kernel(m, l, err);
+        if (!rc && !is_gguf(m) && m->arch->tiled_heads && hp->n_lin_v > hp->n_lin_k)
+            rc = tile_heads(m, l, err);
+    }
+    return rc;
+}
+
+/* What leads out of latent keys and values is one tensor in folders and two in GGUF: make the form
+ * that is not there. */
+static nib_code place_latent(nib_model *m, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    for (uint32_t l = 0; l < m->hp.n_layer && m->hp.kv_rank && !rc; l++) {
+        if (!param(m, (nib_place){.layer = l, .role = NIB_ROLE_ATTN_KV_B})->weight) {
+            rc = join_heads(m, l, err);
+            continue;
+        }
+        rc = split_heads(m, l, NIB_ROLE_ATTN_K_B, err);
+        if (!rc) rc = split_heads(m, l, NIB_ROLE_ATTN_V_B, err);
+    }
+    return rc;
+}
+
 /* Give every tensor of the source its place. */
 static nib_code place_all(nib_model *m, nib_err *err)
 {
@@ -451,7 +821,10 @@ static nib_code place_all(nib_model *m, nib_err *err)
         if (!nib_model_place(m, t, &p)) {
             char hint[256];
             m->has_cache_scales |= is_cache_scale(t->name);
-            if (harmless(t->name) || is_cache_scale(t->name) || is_skipped(m, t->name)) continue;
+            m->has_next_blocks |= is_of_next_block(m, t->name);
+            if (harmless(t->name) || is_cache_scale(t->name) || is_skipped(m, t->name) ||
+                is_of_next_block(m, t->name))
+                continue;
             explain_prefix(hint, sizeof hint, m, t->name);
             return nib_fail(err, NIB_EFORMAT,
                             "tensor '%s' has no place in architecture '%s' with %u blocks%s",
@@ -465,7 +838,10 @@ static nib_code place_all(nib_model *m, nib_err *err)
                                                                  : place_whole(m, t, p, err);
         if (rc) return rc;
     }
-    return stack_experts(m, err);
+    nib_code rc = place_latent(m, err);
+    if (!rc) rc = place_linear(m, err);
+    if (!rc) rc = stack_heads(m, err);
+    return rc ? rc : stack_experts(m, err);
 }
 
 /* One of the two matrices of the vocabulary is missing while the other is there: the key that ties
@@ -540,7 +916,7 @@ void nib_llama3_factors(const nib_hparams *hp, float *out)
         double smooth = (orig / wavelength - low) / (high - low);
         if (wavelength < orig / high)
             out[i] = 1;
-        else if (wavelength > orig / low)
+        else if (wavelength > orig / low || high == low)
             out[i] = (float)factor;
         else
             out[i] = (float)(1 / ((1 - smooth) / factor + smooth));
@@ -659,7 +1035,7 @@ static void name_method(const nib_source *src, nib_err *err)
     if (method)
         nib_wrap(err,
                  "quantized by '%.60s', which nibble does not read (it reads gptq, awq, "
-                 "compressed-tensors and GGUF): start from the original model",
+                 "compressed-tensors, fp8, mxfp4 and GGUF): start from the original model",
                  method);
 }
 
@@ -668,8 +1044,10 @@ nib_code nib_model_open(nib_model *m, const nib_source *src, nib_err *err)
     *m = (nib_model){.src = src};
     nib_code rc = nib_config_read(&m->hp, &m->arch, src, err);
     if (rc) return rc;
-    m->rope_interleaved = m->arch->rope_adjacent || (is_gguf(m) && m->arch->rope_interleaved);
+    m->rope_interleaved =
+        (m->arch->rope_adjacent && !m->hp.rope_halves) || (is_gguf(m) && m->arch->rope_interleaved);
     m->qkv_by_head = !is_gguf(m) && m->arch->qkv_by_head;
+    m->tiled_heads = is_gguf(m) && m->arch->tiled_heads;
     if ((rc = open_model(m, err))) {
         nib_model_close(m);
         name_method(src, err);

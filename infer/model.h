@@ -92,13 +92,19 @@ typedef struct nib_arch {
     bool sliding_turn;       /* sliding layers alone are turned                         */
     bool no_head_dim_key;    /* GGUF has no key for the size of a head                  */
     bool always_window_key;  /* GGUF has a window of 0 where there is none              */
+    uint32_t chunk;          /* sliding layers see chunks, of so many tokens by default; those  */
+                             /* that see all are tempered, and they alone. 0: no chunks         */
+    bool scale_by_yarn;      /* scores also have the square of YaRN's magnitude         */
+    bool unit_heads;         /* norms of heads without a weight, unless "use_qk_norm" is false  */
     nib_routing routing;
     bool routing_keys;    /* GGUF has keys for it                                                 */
     bool share_norm;      /* shares add up to 1, of configurations that do not say                */
+    uint32_t n_shared;    /* experts that the shared one stands for, where there is no key for it */
     bool expert_ff_is_ff; /* an expert is as wide as "intermediate_size" says                     */
     bool writes_expert_ff; /* ... and GGUF says it twice */
     nib_when when; /* the row is for models of which this is so or not: ...                */
     const char *when_hf, *when_gguf; /* a key that is neither null, false nor 0; a tensor of GGUF */
+    const char *when_not_1; /* and it is not so where this key of config.json is 1; or NULL      */
     bool when_standard; /* where the key is absent                                              */
     const nib_arch_number *numbers; /* [n_numbers] */
     size_t n_numbers;
@@ -132,6 +138,8 @@ typedef struct nib_arch {
                            /* no key for it                                                      */
     nib_steps block;       /* what a block computes                                              */
     nib_steps dense_block; /* with experts: of the blocks that have none                         */
+    nib_steps linear_block, linear_dense_block; /* the same of layers of linear attention        */
+    bool tiled_heads; /* GGUF has value heads of linear attention by their number in a group      */
 } nib_arch;
 
 size_t nib_arch_count(void);
@@ -155,6 +163,9 @@ enum {
     NIB_ROPE_PAIRS_MAX = 512,
 };
 
+/* Epsilon of the norms of latent vectors, whatever that of the others is. */
+#define NIB_LATENT_EPS 1e-6f
+
 /* Llama 3's scaling of the rotary embedding. */
 typedef struct {
     float factor, low_freq, high_freq;
@@ -173,7 +184,17 @@ typedef struct {
 typedef struct {
     uint32_t n_layer, n_ctx_train, n_embd, n_ff;
     uint32_t n_head, n_head_kv, head_dim;
-    uint32_t n_vocab; /* rows of the embedding */
+    uint32_t value_dim; /* of a head's values                                          */
+    uint32_t q_rank;    /* of latent queries; 0: there are none                        */
+    uint32_t kv_rank;   /* of latent keys and values; 0: none. With them the last      */
+                        /* columns of a head are turned, which all keys have in common */
+    uint32_t key_dim;   /* of a head of these, without what is turned                  */
+    uint32_t n_lin_k, n_lin_v, lin_k_dim, lin_v_dim; /* heads of linear attention, and their size */
+    uint32_t lin_taps;                               /* of the convolution                        */
+    uint32_t lin_inner;                              /* width of its output                       */
+    uint32_t full_interval; /* GGUF: every such layer sees all; others are of linear attention    */
+    bool rope_halves;       /* HF: its pairs are halves, of a class that has them adjacent */
+    uint32_t n_vocab;       /* rows of the embedding */
     float norm_eps;
     float rope_base;
     nib_rope_scaling rope_scaling;
@@ -185,12 +206,16 @@ typedef struct {
     int32_t sections[4]; /* pairs that turn by time, height, width of an image: equal in text */
     uint32_t n_deepstack;
     float temper, temper_floor; /* TEMPER: queries times 1 + temper ln(1 + floor(p / floor))    */
+    uint32_t temper_length;     /* the floor, where it has a key of its own; p counts from 1    */
     bool chunked;               /* a window is a chunk: tokens see their own, from its first on */
+    bool unit_heads;            /* HEAD_NORM without a weight does something, in turned layers  */
     bool layer_norm, alibi;
     uint32_t n_ff_shared, n_shared; /* width of the shared expert; experts that it stands for   */
     uint32_t n_group, n_group_used; /* groups of experts, and those that count for a token      */
     float share_scale;              /* of the shares of experts                                 */
     uint32_t n_dense_first;         /* so many blocks have no experts                           */
+    uint32_t n_next;                /* blocks behind the last that propose further tokens       */
+    uint32_t n_expert_step;         /* every such block has, the others have not; 0: no rule    */
     nib_routing routing;
     float rope_base_sliding; /* of sliding layers, unscaled there; 0: they turn as others do */
     nib_activation act;
@@ -206,6 +231,7 @@ typedef struct {
     uint8_t sliding[NIB_LAYERS_MAX / 8]; /* one bit a layer: does it slide? */
     uint8_t no_rope[NIB_LAYERS_MAX / 8]; /* one bit a layer: has it no rotation? */
     uint8_t dense[NIB_LAYERS_MAX / 8];   /* one bit a layer: has it no experts, where others do? */
+    uint8_t linear[NIB_LAYERS_MAX / 8];  /* one bit a layer: is its attention linear?            */
     uint32_t n_expert, n_expert_used;    /* of a block, and for a token; 0: no experts           */
     uint32_t n_ff_expert;                /* width inside an expert                               */
     bool share_norm;                     /* the shares of a token's experts add up to 1 */
@@ -220,6 +246,11 @@ static inline uint32_t nib_layer_window(const nib_hparams *hp, uint32_t layer)
 static inline bool nib_layer_turns(const nib_hparams *hp, uint32_t layer)
 {
     return !(hp->no_rope[layer / 8] >> layer % 8 & 1);
+}
+
+static inline bool nib_layer_is_linear(const nib_hparams *hp, uint32_t layer)
+{
+    return hp->linear[layer / 8] >> layer % 8 & 1;
 }
 
 static inline bool nib_layer_is_dense(const nib_hparams *hp, uint32_t layer)
@@ -240,6 +271,7 @@ typedef struct {
 /* A weight and its optional bias. */
 typedef struct {
     const nib_tensor *weight, *bias; /* NULL: not there */
+    const nib_tensor *gguf;          /* the weight as GGUF has it, where that is another; NULL */
     nib_tensor *expert; /* [n_expert] parts of a weight that each expert has a part in */
 } nib_param;
 
@@ -255,6 +287,7 @@ typedef struct {
     nib_hparams hp;
     bool rope_interleaved; /* of the weights in this source */
     bool qkv_by_head;      /* the same                      */
+    bool tiled_heads;      /* the same                      */
     float *rope_factors;   /* [rope_dim/2] divisors of the angles, owned; NULL = all 1. From llama3
                               scaling in the configuration or from GGUF's rope_freqs; linear
                               scaling is apart from them */
@@ -265,6 +298,7 @@ typedef struct {
     nib_param *block;                 /* [n_layer * NIB_ROLE_COUNT], by layer and role */
     bool head_differs; /* tied by its configuration, but with an output matrix of other values, */
                        /* which is the one that is used                                         */
+    bool has_next_blocks;  /* blocks behind the last one, which nobody runs      */
     bool has_cache_scales; /* scales of an 8-bit key/value cache, which nobody reads */
 } nib_model;
 
@@ -291,6 +325,8 @@ static inline const nib_param *nib_model_param(const nib_model *m, uint32_t laye
     return r < NIB_ROLE_FIRST_BLOCK ? &m->global[r] : &m->block[(size_t)layer * NIB_ROLE_COUNT + r];
 }
 
+/* The architecture's list of steps that uses the weight; NULL: none does. */
+const nib_steps *nib_arch_steps_of(const nib_arch *a, nib_role r);
 /* What block `layer` computes. */
 const nib_steps *nib_model_steps(const nib_model *m, uint32_t layer);
 /* Values of a row of each register. */
@@ -314,6 +350,10 @@ bool nib_model_place(const nib_model *m, const nib_tensor *t, nib_place *out);
 /* The same from a name alone, as checkpoints of an architecture have it (NULL: GGUF's), in the
  * letter of the tables: the layer may be beyond the model's. */
 bool nib_place_parse(const char *name, const nib_arch *hf, nib_place *out);
+/* The number of the block that a tensor's name says it is of; UINT32_MAX: it says none. */
+uint32_t nib_block_of_name(const char *name, const nib_arch *hf);
+/* Have its tensors a number in their names, as checkpoints of the architecture have them? */
+bool nib_role_is_numbered(const nib_arch *hf, nib_role r);
 /* Of a name in a folder: which weights the tensor holds, and the first one's place; NULL: it is not
  * a fused one. */
 const nib_fused *nib_place_fused(const nib_arch *a, const char *name, nib_place *first);

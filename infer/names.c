@@ -28,6 +28,24 @@ static const struct {
     [NIB_ROLE_ATTN_K] = {"attn_k", "self_attn.k_proj", true, true},
     [NIB_ROLE_ATTN_V] = {"attn_v", "self_attn.v_proj", true, true},
     [NIB_ROLE_ATTN_QKV] = {"attn_qkv", "self_attn.qkv_proj", true, true},
+    [NIB_ROLE_ATTN_GATE] = {"attn_gate", "linear_attn.in_proj_z", true, false},
+    [NIB_ROLE_SSM_IN] = {"ssm_in", "linear_attn.in_proj_qkvz", true, false},
+    [NIB_ROLE_SSM_BA] = {"ssm_ba", "linear_attn.in_proj_ba", false, false},
+    [NIB_ROLE_SSM_BETA] = {"ssm_beta", "linear_attn.in_proj_b", false, false},
+    [NIB_ROLE_SSM_ALPHA] = {"ssm_alpha", "linear_attn.in_proj_a", false, false},
+    [NIB_ROLE_SSM_CONV] = {"ssm_conv1d", "linear_attn.conv1d", false, false},
+    [NIB_ROLE_SSM_DT] = {"ssm_dt.bias$", "linear_attn.dt_bias$", false, false},
+    [NIB_ROLE_SSM_A] = {"ssm_a$", "linear_attn.A_log$", false, false},
+    [NIB_ROLE_SSM_NORM] = {"ssm_norm", "linear_attn.norm", false, false},
+    [NIB_ROLE_SSM_OUT] = {"ssm_out", "linear_attn.out_proj", true, false},
+    [NIB_ROLE_ATTN_Q_A] = {"attn_q_a", "self_attn.q_a_proj", true, true},
+    [NIB_ROLE_ATTN_Q_A_NORM] = {"attn_q_a_norm", "self_attn.q_a_layernorm", false, false},
+    [NIB_ROLE_ATTN_Q_B] = {"attn_q_b", "self_attn.q_b_proj", true, false},
+    [NIB_ROLE_ATTN_KV_A] = {"attn_kv_a_mqa", "self_attn.kv_a_proj_with_mqa", true, true},
+    [NIB_ROLE_ATTN_KV_A_NORM] = {"attn_kv_a_norm", "self_attn.kv_a_layernorm", false, false},
+    [NIB_ROLE_ATTN_KV_B] = {"attn_kv_b", "self_attn.kv_b_proj", true, false},
+    [NIB_ROLE_ATTN_K_B] = {"attn_k_b", NULL, false, false},
+    [NIB_ROLE_ATTN_V_B] = {"attn_v_b", NULL, false, false},
     [NIB_ROLE_ATTN_Q_NORM] = {"attn_q_norm", "self_attn.q_norm", false, false},
     [NIB_ROLE_ATTN_K_NORM] = {"attn_k_norm", "self_attn.k_norm", false, false},
     [NIB_ROLE_ATTN_SINKS] = {"attn_sinks", "self_attn.sinks$", false, false},
@@ -91,6 +109,12 @@ static const char *hf_stem(const nib_arch *a, nib_role r, size_t i)
 static const char *hf_blocks(const nib_arch *a)
 {
     return a->hf_blocks ? a->hf_blocks : "model.layers";
+}
+
+bool nib_role_is_numbered(const nib_arch *hf, nib_role r)
+{
+    const char *stem = hf_stem(hf, r, 0);
+    return stem && strchr(stem, '#');
 }
 
 void nib_place_hf_name(const nib_arch *a, nib_place p, char *buf, size_t n)
@@ -160,6 +184,14 @@ static const char *usual_name(const nib_arch *a, const char *name, char *buf, si
         return buf;
     }
     return name;
+}
+
+uint32_t nib_block_of_name(const char *name, const nib_arch *hf)
+{
+    uint32_t layer;
+    char usual[256];
+    if (hf) name = usual_name(hf, name, usual, sizeof usual);
+    return in_block(name, hf ? hf_blocks(hf) : "blk", &layer) ? layer : UINT32_MAX;
 }
 
 const nib_fused *nib_place_fused(const nib_arch *a, const char *name, nib_place *first)

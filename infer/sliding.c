@@ -32,30 +32,40 @@ typedef struct {
     uint32_t first_layer;
     /* Every such layer sees all, unless a key for it or layer_types say otherwise; 0: none does. */
     uint32_t period;
-    bool given; /* windows are used where there is a key for them */
+    bool given;    /* windows are used where there is a key for them */
+    bool chunk;    /* chunks, of the layers that are turned */
+    bool unturned; /* windows of the layers that are not, where there is a key for them */
 } sliding_class;
 
+/* The key of windows or chunks. */
+static const char *window_key(const sliding_class *c)
+{
+    return c->chunk ? "attention_chunk_size" : "sliding_window";
+}
+
 static const sliding_class classes[] = {
-    {"LlamaForCausalLM", 0, false, 0, 0, false},
-    {"MistralForCausalLM", 4096, false, 0, 0, false},
-    {"Qwen2ForCausalLM", 4096, true, 28, 0, false},
-    {"Qwen3ForCausalLM", 4096, true, 28, 0, false},
-    {"Qwen3MoeForCausalLM", 4096, true, 0, 0, false},
-    {"Qwen2MoeForCausalLM", 4096, true, 28, 0, false},
-    {"Qwen2VLForConditionalGeneration", 4096, true, 80, 0, false},
-    {"Qwen2_5_VLForConditionalGeneration", 4096, true, 80, 0, false},
-    {"Gemma3ForConditionalGeneration", 4096, false, 0, 6, false},
-    {"SmolLM3ForCausalLM", 0, true, 0, 0, false},
-    {"GraniteForCausalLM", 0, false, 0, 0, false},
-    {"Gemma2ForCausalLM", 4096, false, 0, 2, false},
-    {"Gemma3ForCausalLM", 4096, false, 0, 6, false},
-    {"Olmo3ForCausalLM", 4096, false, 0, 4, false},
-    {"Cohere2ForCausalLM", 4096, false, 0, 4, false},
-    {"GptOssForCausalLM", 128, false, 0, 2, false},
-    {"MixtralForCausalLM", 0, false, 0, 0, true},
-    {"Phi3ForCausalLM", 0, false, 0, 0, true},
-    {"Ministral3ForCausalLM", 0, false, 0, 0, true},
-    {"Starcoder2ForCausalLM", 0, false, 0, 0, true},
+    {"LlamaForCausalLM", 0, false, 0, 0, false, false, false},
+    {"Llama4ForCausalLM", 8192, false, 0, 0, false, true, false},
+    {"Llama4ForConditionalGeneration", 8192, false, 0, 0, false, true, false},
+    {"MistralForCausalLM", 4096, false, 0, 0, false, false, false},
+    {"Qwen2ForCausalLM", 4096, true, 28, 0, false, false, false},
+    {"Qwen3ForCausalLM", 4096, true, 28, 0, false, false, false},
+    {"Qwen3MoeForCausalLM", 4096, true, 0, 0, false, false, false},
+    {"Qwen2MoeForCausalLM", 4096, true, 28, 0, false, false, false},
+    {"Qwen2VLForConditionalGeneration", 4096, true, 80, 0, false, false, false},
+    {"Qwen2_5_VLForConditionalGeneration", 4096, true, 80, 0, false, false, false},
+    {"Gemma3ForConditionalGeneration", 4096, false, 0, 6, false, false, false},
+    {"SmolLM3ForCausalLM", 0, true, 0, 0, true, false, true},
+    {"GraniteForCausalLM", 0, false, 0, 0, false, false, false},
+    {"Gemma2ForCausalLM", 4096, false, 0, 2, false, false, false},
+    {"Gemma3ForCausalLM", 4096, false, 0, 6, false, false, false},
+    {"Olmo3ForCausalLM", 4096, false, 0, 4, false, false, false},
+    {"Cohere2ForCausalLM", 4096, false, 0, 4, false, false, false},
+    {"GptOssForCausalLM", 128, false, 0, 2, false, false, false},
+    {"MixtralForCausalLM", 0, false, 0, 0, true, false, false},
+    {"Phi3ForCausalLM", 0, false, 0, 0, true, false, false},
+    {"Ministral3ForCausalLM", 0, false, 0, 0, true, false, false},
+    {"Starcoder2ForCausalLM", 0, false, 0, 0, true, false, false},
 };
 
 /* A whole number from `least` on; `out` keeps its default when the key is absent. */
@@ -73,8 +83,10 @@ static nib_code read_number(const nib_json *cfg, const char *key, uint32_t least
 }
 
 /* Layers by "layer_types"; without windows (hp->window is 0) all of them must be full. */
-static nib_code read_types(nib_hparams *hp, const nib_json *types, bool decides, nib_err *err)
+static nib_code read_types(nib_hparams *hp, const nib_json *types, bool decides, bool chunk,
+                           nib_err *err)
 {
+    const char *sliding = chunk ? "chunked_attention" : "sliding_attention";
     if (!nib_json_is_array(types) || nib_json_count(types) != hp->n_layer)
         return nib_fail(err, NIB_EFORMAT, "'layer_types' should be a list of %u names",
                         hp->n_layer);
@@ -83,17 +95,17 @@ static nib_code read_types(nib_hparams *hp, const nib_json *types, bool decides,
     for (const nib_json *j = nib_json_first(types); j; j = nib_json_next(j), l++) {
         const char *name = "";
         nib_json_str(j, &name);
-        bool slides = !strcmp(name, "sliding_attention");
+        bool slides = !strcmp(name, sliding);
         if (!slides && strcmp(name, "full_attention"))
             return nib_fail(err, NIB_EFORMAT,
                             "'layer_types' has '%.40s' for layer %u (supported: full_attention, "
-                            "sliding_attention)",
-                            name, l);
+                            "%s)",
+                            name, l, sliding);
         if (slides && decides) slide(hp, l);
         if (slides != (nib_layer_window(hp, l) != 0))
             return nib_fail(err, NIB_EFORMAT,
                             "'layer_types' has '%s' for layer %u, the other keys mean '%s'", name,
-                            l, slides ? "full_attention" : "sliding_attention");
+                            l, slides ? "full_attention" : sliding);
     }
     return NIB_OK;
 }
@@ -111,20 +123,21 @@ nib_code nib_sliding_from_hf(nib_hparams *hp, const char *hf_class, const nib_js
     const nib_json *j = nib_json_get(cfg, "use_sliding_window");
     if (c->optional && j && !nib_json_bool(j, &use))
         return nib_fail(err, NIB_EFORMAT, "'use_sliding_window' should be true or false");
-    if (use && !c->window && c->optional)
-        return nib_fail(err, NIB_EFORMAT, "'use_sliding_window' is true, which is not supported");
-    j = nib_json_get(cfg, "sliding_window");
+    j = nib_json_get(cfg, window_key(c));
     if ((c->window || (c->given && j)) && use && !nib_json_is_null(j)) {
         hp->window = c->window;
-        if ((rc = read_number(cfg, "sliding_window", 1, &hp->window, err))) return rc;
+        if ((rc = read_number(cfg, window_key(c), 1, &hp->window, err))) return rc;
     }
-    if (c->optional && (rc = read_number(cfg, "max_window_layers", 0, &first, err))) return rc;
+    if (c->optional && !c->unturned && (rc = read_number(cfg, "max_window_layers", 0, &first, err)))
+        return rc;
     if (period && (rc = read_number(cfg, "sliding_window_pattern", 1, &period, err))) return rc;
     for (uint32_t l = first; l < hp->n_layer && hp->window; l++)
-        if (!period || (l + 1) % period) slide(hp, l);
-    const bool decides = (c->optional || c->period) && hp->window;
+        if ((!period || (l + 1) % period) && (!c->chunk || nib_layer_turns(hp, l)) &&
+            (!c->unturned || !nib_layer_turns(hp, l)))
+            slide(hp, l);
+    const bool decides = (c->optional || c->period || c->chunk) && hp->window;
     j = nib_json_get(cfg, "layer_types");
-    if (j && !nib_json_is_null(j) && (rc = read_types(hp, j, decides, err))) return rc;
+    if (j && !nib_json_is_null(j) && (rc = read_types(hp, j, decides, c->chunk, err))) return rc;
     settle(hp);
     return NIB_OK;
 }
@@ -142,8 +155,9 @@ nib_code nib_sliding_from_gguf(nib_hparams *hp, const nib_arch *a, const nib_ggu
     size_t n = 0;
     uint64_t v, period = a->sliding_period;
     nib_config_gguf_key(key, a->name, WINDOW);
-    if (!nib_gguf_kvs_find(kvs, key)) return NIB_OK;
-    if (!nib_gguf_get_u64(kvs, key, &v) || v > WINDOW_MAX)
+    v = a->chunk;
+    if (!nib_gguf_kvs_find(kvs, key) && !a->chunk) return NIB_OK;
+    if (nib_gguf_kvs_find(kvs, key) && (!nib_gguf_get_u64(kvs, key, &v) || v > WINDOW_MAX))
         return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number up to %d", key,
                         WINDOW_MAX);
     hp->window = (uint32_t)v;

@@ -8,19 +8,21 @@
 static bool adjusts(const nib_step *s)
 {
     return s->op == NIB_OP_HEAD_NORM || s->op == NIB_OP_ROPE || s->op == NIB_OP_TEMPER ||
-           s->op == NIB_OP_ROUTE;
+           s->op == NIB_OP_ROUTE || s->op == NIB_OP_CONVOLVE || s->op == NIB_OP_STEP_SIZE ||
+           s->op == NIB_OP_DECAY;
 }
 
 static bool has_two_operands(const nib_step *s)
 {
     return s->op == NIB_OP_GLU || s->op == NIB_OP_GLU_CLAMP || s->op == NIB_OP_SIGMOID ||
-           s->op == NIB_OP_ADD;
+           s->op == NIB_OP_ADD || s->op == NIB_OP_KEYS || s->op == NIB_OP_DELTA;
 }
 
 static bool reads(const nib_step *s, nib_reg r)
 {
     if (s->to == r && (adjusts(s) || (s->flags & NIB_STEP_ADD))) return true;
     if (adjusts(s)) return false;
+    if (s->op == NIB_OP_DELTA && r == NIB_REG_LA) return true;
     if (s->op == NIB_OP_ATTEND && (r == NIB_REG_K || r == NIB_REG_V)) return true;
     return s->a == r || (has_two_operands(s) && s->b == r);
 }

@@ -30,7 +30,25 @@ typedef enum {
     NIB_ROLE_ATTN_Q,
     NIB_ROLE_ATTN_K,
     NIB_ROLE_ATTN_V,
-    NIB_ROLE_ATTN_QKV, /* all three as one linear */
+    NIB_ROLE_ATTN_QKV,  /* all three as one linear */
+    NIB_ROLE_ATTN_GATE, /* how much of linear attention's output is taken, of each channel        */
+    NIB_ROLE_SSM_IN,    /* HF only: that and queries, keys and values, by key heads               */
+    NIB_ROLE_SSM_BA,    /* HF has beta and alpha as one, by key heads                             */
+    NIB_ROLE_SSM_BETA,  /* how much a token changes the state                                     */
+    NIB_ROLE_SSM_ALPHA, /* how much of the state stays                                            */
+    NIB_ROLE_SSM_CONV,
+    NIB_ROLE_SSM_DT,
+    NIB_ROLE_SSM_A,
+    NIB_ROLE_SSM_NORM,
+    NIB_ROLE_SSM_OUT,
+    NIB_ROLE_ATTN_Q_A, /* into a latent vector of queries, and ... */
+    NIB_ROLE_ATTN_Q_A_NORM,
+    NIB_ROLE_ATTN_Q_B,  /* ... out of it                                                  */
+    NIB_ROLE_ATTN_KV_A, /* into one of keys and values, and what is turned of all keys ... */
+    NIB_ROLE_ATTN_KV_A_NORM,
+    NIB_ROLE_ATTN_KV_B, /* ... and out of it: for each head its key, its value             */
+    NIB_ROLE_ATTN_K_B,  /* GGUF only: of that the keys, [head][latent][key], and ...       */
+    NIB_ROLE_ATTN_V_B,  /* ... the values, [head][value][latent]                           */
     NIB_ROLE_ATTN_Q_NORM,
     NIB_ROLE_ATTN_K_NORM,
     NIB_ROLE_ATTN_SINKS, /* a score for each head that no key has */
@@ -61,11 +79,18 @@ typedef enum {
     NIB_OP_NORM,      /* to = norm of a, times the weight (+ bias)                              */
     NIB_OP_LINEAR,    /* to = W a (+ bias), or to += it                                         */
     NIB_OP_PART,      /* to = the columns of a joint register `a` that are this one's           */
-    NIB_OP_HEAD_NORM, /* norm of each head of `to`, in place; times the weight, if any          */
+    NIB_OP_KEYS,      /* to = of each head its key in `a`, then b                               */
+    NIB_OP_HEAD_NORM, /* norm of each head of `to`, in place; without a weight where the model  */
+                      /* has unit_heads, and in layers that are turned                          */
     NIB_OP_ROPE,      /* each head of `to` is turned by its position, in place                  */
     NIB_OP_TEMPER,    /* queries `to` are scaled by their position, in place                    */
     NIB_OP_ATTEND,    /* to = attention of the queries `a` over NIB_REG_K and NIB_REG_V; the    */
                       /* weight, if any, is the sinks                                           */
+    NIB_OP_CONVOLVE,  /* to = silu of its convolution with the tokens before, in place          */
+    NIB_OP_STEP_SIZE, /* to = log(1 + exp(to + the weight)), in place                           */
+    NIB_OP_DECAY,     /* to = exp(the weight times to), in place                                */
+    NIB_OP_DELTA,     /* to = linear attention of what is in `a`, by the gated delta rule, with */
+                      /* beta in b and the decay in NIB_REG_LA                                  */
     NIB_OP_GLU,       /* to = act(a) * b                                                        */
     NIB_OP_GLU_CLAMP, /* to = a' sigmoid(1.702 a') (b' + 1), a' at most 7, b' from -7 to 7      */
     NIB_OP_ACT,       /* to = act(a)                                                            */
@@ -79,13 +104,28 @@ typedef enum {
 
 /* The buffers of a block, a row for each token. */
 typedef enum {
-    NIB_REG_X, /* the residual stream: the block's input and output    [n_embd]             */
-    NIB_REG_H, /* what a norm made of it                               [n_embd]             */
-    NIB_REG_F, /* the same, where the feed-forward layer has another   [n_embd]             */
-    NIB_REG_Q, /* queries, and what attention makes of them            [n_head][head_dim]   */
-    NIB_REG_K, /*                                                      [n_head_kv][head_dim] */
-    NIB_REG_V,
+    NIB_REG_X,   /* the residual stream: the block's input and output    [n_embd]             */
+    NIB_REG_H,   /* what a norm made of it                               [n_embd]             */
+    NIB_REG_F,   /* the same, where the feed-forward layer has another   [n_embd]             */
+    NIB_REG_Q,   /* queries, and what attention makes of them            [n_head][head_dim]   */
+    NIB_REG_K,   /*                                                      [n_head_kv][head_dim] */
+    NIB_REG_V,   /*                                                    [n_head_kv][value_dim] */
     NIB_REG_QKV, /* all three                                                               */
+    NIB_REG_QG,  /* of each head its query, its gate                     [n_head][2 head_dim] */
+    NIB_REG_AG,  /* gates of what attention makes of queries                                */
+    NIB_REG_LI,  /* linear attention: all that is made of its input by key heads            */
+    NIB_REG_L,   /* queries, keys, values                               [channels]           */
+    NIB_REG_LZ,  /* gates of its output, and the gated output           [n_lin_v][lin_v_dim] */
+    NIB_REG_LBA, /* beta and alpha by key heads                                              */
+    NIB_REG_LB,  /* beta                                                 [n_lin_v]            */
+    NIB_REG_LA,  /* alpha, and the decay that it becomes                 [n_lin_v]            */
+    NIB_REG_LO,  /* its output                                          [n_lin_v][lin_v_dim] */
+    NIB_REG_QA,  /* latent queries                                       [q_rank]             */
+    NIB_REG_KVA, /* latent keys and values, and what is turned of keys   [kv_rank + rope_dim] */
+    NIB_REG_C,   /* ... the first of these                               [kv_rank]            */
+    NIB_REG_P,   /* ... and the second                                   [rope_dim]           */
+    NIB_REG_KV,  /* of each head its key without what is turned, its value                    */
+    NIB_REG_O,   /* what attention makes of queries, where values have another size           */
     NIB_REG_G,   /* gate, and the gated product                          [n_ff]               */
     NIB_REG_U,   /* up                                                   [n_ff]               */
     NIB_REG_GU,  /* both                                                                      */

@@ -273,6 +273,9 @@ static const nib_codec codecs[NIB_TYPE_COUNT] = {
     PLAIN(NIB_INT8, "int8", 1, 1),
 };
 
+const float nib_e2m1_values[16] = {0,     0.5f,  1,  1.5f,  2,  3,  4,  6,
+                                   -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
+
 const nib_codec *nib_codec_get(nib_type type)
 {
     return &codecs[type];

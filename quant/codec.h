@@ -172,6 +172,9 @@ typedef struct nib_codec {
     bool (*valid)(const uint8_t *src, size_t n_blocks);
 } nib_codec;
 
+/* What the 4-bit floats E2M1 stand for (OCP Microscaling Formats, 2023). */
+extern const float nib_e2m1_values[16];
+
 /* The row of the table; never NULL for a valid type. */
 const nib_codec *nib_codec_get(nib_type type);
 /* By name, without regard to case ("Q4_K"); NULL when unknown. */

@@ -132,6 +132,25 @@ static nib_row_order order_of(const nib_model *m, nib_place p)
     return (nib_row_order){0};
 }
 
+/* The first of the two parts that GGUF has of some weights. */
+static nib_role first_part(nib_role r)
+{
+    return r == NIB_ROLE_ATTN_KV_B ? NIB_ROLE_ATTN_K_B
+           : r == NIB_ROLE_SSM_IN  ? NIB_ROLE_ATTN_QKV
+                                   : r;
+}
+
+/* In another order than the model computes with a tensor is its own: nobody solves it. */
+static void add_as_gguf(nib_plan *p, nib_place place)
+{
+    const nib_tensor *own =
+        place.bias ? NULL : nib_model_param(p->model, place.layer, place.role)->gguf;
+    add_tensor(p, place, own ? own : nib_model_tensor(p->model, place), NULL);
+    nib_plan_tensor *t = &p->tensor[p->n - 1];
+    t->order = order_of(p->model, place);
+    if (own) t->place = (nib_place){.layer = place.layer};
+}
+
 /* What a folder's tensors become: experts are stacked, heads turned where GGUF has them so. Buffers
  * that nobody reads are left out. */
 static void list_folder(nib_plan *p)
@@ -142,9 +161,16 @@ static void list_folder(nib_plan *p)
         if (nib_role_is_expert(place.role)) {
             if (place.expert && place.expert != NIB_EXPERTS_ALL) continue;
             place.expert = NIB_EXPERTS_ALL;
+        } else if (place.expert) {
+            continue; /* norms of heads are stacked, too */
         }
-        add_tensor(p, place, nib_model_tensor(m, place), NULL);
-        p->tensor[p->n - 1].order = order_of(m, place);
+        const nib_role first = first_part(place.role);
+        if (first != place.role) {
+            place.role = first;
+            add_tensor(p, place, nib_model_tensor(m, place), NULL);
+            place.role = first == NIB_ROLE_ATTN_K_B ? NIB_ROLE_ATTN_V_B : NIB_ROLE_ATTN_GATE;
+        }
+        add_as_gguf(p, place);
     }
 }
 
@@ -162,7 +188,7 @@ static void add_factors(nib_plan *p, nib_role role, const float *values)
 static nib_code list_tensors(nib_plan *p, nib_err *err)
 {
     const size_t n = from_gguf(p) ? nib_source_count(p->model->src) : p->model->n_placed;
-    p->tensor = nib_calloc(n + 2, sizeof *p->tensor);
+    p->tensor = nib_calloc(n + 2 + p->model->hp.n_layer, sizeof *p->tensor);
     if (!p->tensor) return nib_fail_nomem(err, "a plan");
     if (from_gguf(p))
         list_gguf(p);

@@ -66,10 +66,11 @@ typedef struct {
     char reason[112];
 } nib_plan_tensor;
 
-/* Of a stack of experts, how many matrices lie one below the other; else 1. */
+/* Of a stack of experts or heads, how many matrices lie one below the other; else 1. */
 static inline size_t nib_plan_matrices(const nib_plan_tensor *t)
 {
-    const bool stack = nib_role_is_expert(t->place.role) && t->place.expert == NIB_EXPERTS_ALL;
+    const bool stack = (nib_role_is_expert(t->place.role) && t->place.expert == NIB_EXPERTS_ALL) ||
+                       t->place.role == NIB_ROLE_ATTN_K_B || t->place.role == NIB_ROLE_ATTN_V_B;
     return stack && t->src ? (size_t)t->src->shape[0] : 1;
 }
 

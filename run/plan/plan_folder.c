@@ -90,6 +90,11 @@ static nib_code copy_tensor(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx,
                         "tensor '%s' is packed already, so it cannot be copied; start from the "
                         "original model",
                         t->src->name);
+    if (t->src->row_step || t->src->of)
+        return nib_fail(err, NIB_EINVAL,
+                        "tensor '%s' is a part of another one, or stored the other way round: it "
+                        "cannot be left as it is",
+                        t->src->name);
     t->codec = t->src->codec;
     if (p->recipe.convert || quantized) {
         nib_code rc = nib_convert_plain(p, t, ctx, err);
@@ -144,7 +149,7 @@ static void list_folder(nib_plan *p)
     for (size_t i = 0; i < nib_source_count(m->src); i++) {
         nib_place place; /* buffers have none */
         const nib_tensor *t = nib_source_at(m->src, i);
-        if (!nib_model_place(m, t, &place)) add_tensor(p, place, t);
+        if (!nib_model_place(m, t, &place) && !t->packed) add_tensor(p, place, t);
     }
 }
 

@@ -35,7 +35,8 @@ static nib_code find_importance(const nib_plan *p, const nib_plan_tensor *t, con
     *out = NULL;
     if (!im || t->action == NIB_ACTION_COPY || !t->codec->quantized) return NIB_OK;
     gguf_name(p, t, name);
-    const size_t n_mat = nib_role_is_expert(t->place.role) ? p->model->hp.n_expert : 1;
+    const size_t n_mat =
+        nib_role_is_expert(t->place.role) ? p->model->hp.n_expert : nib_plan_matrices(t);
     const nib_imatrix_entry *e = nib_imatrix_find(im, name);
     if (e && (e->cols != t->cols || e->n_mat != n_mat)) {
         if (nib_file_type_is_embedding(name)) return NIB_OK;
@@ -66,8 +67,10 @@ static nib_code attach(nib_plan *p, const nib_imatrix *im, nib_log *log, nib_err
         if (e) {
             const size_t n = nib_plan_matrices(t), first = n < e->n_mat ? t->place.expert : 0;
             nib_imatrix_values(e, first, n, p->importance + at);
-            if (n > 1 || !t->place.expert) few += nib_imatrix_few(e);
-            if (n > 1 || !t->place.expert) experts += e->n_mat > 1 ? e->n_mat : 0;
+            const bool experts_all =
+                nib_role_is_expert(t->place.role) && (n > 1 || !t->place.expert);
+            if (experts_all) few += nib_imatrix_few(e);
+            if (experts_all) experts += e->n_mat > 1 ? e->n_mat : 0;
             t->importance = p->importance + at;
             at += n * e->cols;
         }

@@ -60,7 +60,7 @@ static bool place_tensor(const nib_plan *p, const nib_placed *placed, const nib_
 {
     const nib_model *m = p->model;
     const nib_tensor *src = placed->tensor;
-    if (src->plus != 0 || (src->row_step && nib_source_find(m->src, src->name)))
+    if (src->plus != 0 || src->neg_exp || (src->row_step && nib_source_find(m->src, src->name)))
         src = nib_source_find(m->src, src->name); /* as it is stored */
     *t = (nib_plan_tensor){.place = placed->place,
                            .src = src,

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { HEADS = 4, KV = 2, DIM = 8 };
+enum { HEADS = 4, KV = 2, DIM = 8, VALUE_MAX = 12 };
 
 static float noise(uint32_t *s)
 {
@@ -27,7 +27,8 @@ static void plain(double *out, const nib_attn *a, const float *q, const float *k
     size_t first = a->window && pos + 1 > a->window ? pos + 1 - a->window : 0;
     if (a->chunked) first = pos - pos % a->window;
     double sum = a->sink ? exp((double)a->sink[head]) : 0;
-    memset(out, 0, DIM * sizeof *out);
+    const size_t v_dim = a->value_dim;
+    memset(out, 0, v_dim * sizeof *out);
     for (size_t j = first; j <= pos; j++) {
         double s = 0;
         for (int i = 0; i < DIM; i++) s += (double)q[i] * (double)k[j * KV * DIM + (size_t)i];
@@ -35,9 +36,9 @@ static void plain(double *out, const nib_attn *a, const float *q, const float *k
         if (a->softcap > 0) s = (double)a->softcap * tanh(s / (double)a->softcap);
         if (a->slope) s -= (double)a->slope[head] * (double)(pos - j);
         sum += s = exp(s); /* scores are small here */
-        for (int i = 0; i < DIM; i++) out[i] += s * (double)v[j * KV * DIM + (size_t)i];
+        for (size_t i = 0; i < v_dim; i++) out[i] += s * (double)v[j * KV * v_dim + i];
     }
-    for (int i = 0; i < DIM; i++) out[i] /= sum;
+    for (size_t i = 0; i < v_dim; i++) out[i] /= sum;
 }
 
 /* Scores are below 20 = 8 * 2 * 2 * 0.6, so f32 (1.2e-7) leaves them, and with them the shares, an
@@ -49,28 +50,31 @@ static void check(nib_attn a)
     const double tol = 1e-5 + 4.8e-7 * (a.slope ? (double)a.slope[0] * (double)keys : 0);
     nib_err err = {0};
     uint32_t seed = 1;
-    float *q = nib_alloc(n_q, 2 * sizeof *q), *was = q + n_q;
-    a.kv_stride = (keys + 3) * KV * DIM; /* room in a cache, never looked at */
-    float *k = nib_alloc(a.n_seq * a.kv_stride, 2 * sizeof *k), *v = k + a.n_seq * a.kv_stride;
+    const bool in_place = !a.value_dim; /* the result replaces the queries */
+    if (in_place) a.value_dim = DIM;
+    const size_t v_dim = a.value_dim;
+    float *q = nib_alloc(n_q, 4 * sizeof *q), *was = q + n_q, *out = in_place ? q : q + 2 * n_q;
+    a.kv_tokens = keys + 3; /* room in a cache, never looked at */
+    const size_t n_kv = a.n_seq * a.kv_tokens * KV;
+    float *k = nib_alloc(n_kv, (DIM + VALUE_MAX) * sizeof *k), *v = k + n_kv * DIM;
     for (size_t i = 0; i < n_q; i++) was[i] = q[i] = 2 * noise(&seed);
-    for (size_t i = 0; i < a.n_seq * a.kv_stride; i++) {
-        const bool beyond = i % a.kv_stride >= keys * KV * DIM;
-        k[i] = beyond ? NAN : 2 * noise(&seed);
-        v[i] = beyond ? NAN : noise(&seed);
-    }
+    for (size_t i = 0; i < n_kv * DIM; i++)
+        k[i] = i / DIM / KV % a.kv_tokens >= keys ? NAN : 2 * noise(&seed);
+    for (size_t i = 0; i < n_kv * v_dim; i++)
+        v[i] = i / v_dim / KV % a.kv_tokens >= keys ? NAN : noise(&seed);
     a.n_head = HEADS, a.n_head_kv = KV, a.head_dim = DIM, a.scale = 0.6f;
-    a.q = q, a.k = k, a.v = v, a.threads = 2, a.scratch = scratch;
+    a.q = q, a.out = out, a.k = k, a.v = v, a.threads = 2, a.scratch = scratch;
     a.ops = nib_ops_get(nib_cpu_detect());
     assert_int_equal(nib_attention(&a, &err), NIB_OK);
     for (size_t r = 0; r < a.n_seq * a.n_tok * HEADS; r++) {
         const size_t head = r % HEADS, tok = r / HEADS % a.n_tok, seq = r / HEADS / a.n_tok;
-        const size_t kv = seq * a.kv_stride + head / (HEADS / KV) * DIM;
-        double want[DIM];
-        plain(want, &a, was + r * DIM, k + kv, v + kv, head, a.pos + tok);
-        for (size_t i = 0; i < DIM; i++)
-            if (!(fabs(want[i] - (double)q[r * DIM + i]) < tol))
+        const size_t kv = seq * a.kv_tokens * KV + head / (HEADS / KV);
+        double want[VALUE_MAX];
+        plain(want, &a, was + r * DIM, k + kv * DIM, v + kv * v_dim, head, a.pos + tok);
+        for (size_t i = 0; i < v_dim; i++)
+            if (!(fabs(want[i] - (double)out[r * v_dim + i]) < tol))
                 fail_msg("sequence %zu token %zu head %zu: %g should be %g", seq, tok, head,
-                         (double)q[r * DIM + i], want[i]);
+                         (double)out[r * v_dim + i], want[i]);
     }
     for (int i = 0; i < 2; i++) nib_buf_free(&scratch[i]);
     nib_free(q);
@@ -86,6 +90,8 @@ static void tiles_do_not_show(void **state)
     check((nib_attn){.n_seq = 1, .n_tok = 64, .pos = 448});
     check((nib_attn){.n_seq = 2, .n_tok = 65, .pos = 448});
     check((nib_attn){.n_seq = 1, .n_tok = 1, .pos = 1200});
+    check((nib_attn){.n_seq = 2, .n_tok = 65, .pos = 448, .value_dim = 5});
+    check((nib_attn){.n_seq = 2, .n_tok = 9, .value_dim = VALUE_MAX});
 }
 
 static void windows_end_anywhere(void **state)

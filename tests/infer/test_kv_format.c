@@ -235,14 +235,16 @@ static void attention_sees_what_is_kept(void **state)
                           .q = q[0],
                           .k = k,
                           .v = v,
-                          .kv_stride = KEYS * KV * D,
+                          .value_dim = D,
+                          .out = q[0],
+                          .kv_tokens = KEYS,
                           .ops = nib_ops_get(nib_cpu_detect()),
                           .cpu = nib_cpu_detect(),
                           .threads = 2,
                           .scratch = scratch};
             must(nib_attention(&a, &err), &err);
-            a.q = q[1], a.k = c.row[0], a.v = c.row[1];
-            a.kv_stride = KEYS * c.bytes[0], a.format = how.format, a.head_bytes = head;
+            a.q = a.out = q[1], a.k = c.row[0], a.v = c.row[1];
+            a.format = how.format, a.head_bytes = head;
             must(nib_attention(&a, &err), &err);
             for (size_t i = 0; i < SEQ * tokens * H * D; i++)
                 if (!(fabsf(q[0][i] - q[1][i]) < 1e-5f))

