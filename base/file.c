@@ -410,6 +410,13 @@ nib_code nib_out_finish(nib_out *o, nib_err *err)
     return NIB_OK;
 }
 
+nib_code nib_out_rewrite(nib_out *o, uint64_t offset, const void *data, size_t n, nib_err *err)
+{
+    nib_code rc = nib_fd_write(o->fd, o->path, offset, data, n, err);
+    if (!rc && fsync(o->fd)) rc = nib_fail_sys(err, errno, "%s: flushing to disk", o->path);
+    return rc;
+}
+
 void nib_sync_parent(const char *path)
 {
     char *dir = nib_path_dir(path);

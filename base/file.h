@@ -73,6 +73,9 @@ typedef struct nib_out nib_out;
 NIB_MUST_USE nib_code nib_out_open(nib_out **out, const char *path, bool force, nib_err *err);
 NIB_MUST_USE nib_code nib_out_write(nib_out *o, const void *data, size_t n, nib_err *err);
 NIB_MUST_USE nib_code nib_out_zeros(nib_out *o, size_t n, nib_err *err);
+/* Other bytes in place of n that were written before; not before nib_out_finish(). */
+NIB_MUST_USE nib_code nib_out_rewrite(nib_out *o, uint64_t offset, const void *data, size_t n,
+                                      nib_err *err);
 /* Bytes written so far. */
 uint64_t nib_out_pos(const nib_out *o);
 /* Flush, fsync, close, rename, fsync the folder; frees o in every case. */

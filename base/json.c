@@ -536,6 +536,10 @@ nib_json *nib_json_add_array(nib_json *parent, const char *key)
 {
     return attach(parent, key, cJSON_CreateArray());
 }
+nib_json *nib_json_add_copy(nib_json *parent, const char *key, const nib_json *tree)
+{
+    return attach(parent, key, cJSON_Duplicate(tree, true));
+}
 bool nib_json_add_str(nib_json *parent, const char *key, const char *value)
 {
     char *text = nib_utf8_replace(value);

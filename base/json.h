@@ -75,6 +75,7 @@ nib_json *nib_json_new_object(void);
 nib_json *nib_json_new_array(void);
 nib_json *nib_json_add_object(nib_json *parent, const char *key); /* key NULL: parent is an array */
 nib_json *nib_json_add_array(nib_json *parent, const char *key);
+nib_json *nib_json_add_copy(nib_json *parent, const char *key, const nib_json *tree);
 bool nib_json_add_str(nib_json *parent, const char *key, const char *value);
 /* The same of n bytes of UTF-8 that may hold NUL, and a number under a key of that kind. */
 bool nib_json_add_text(nib_json *parent, const char *key, const char *value, size_t n);

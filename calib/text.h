@@ -47,6 +47,9 @@ typedef struct {
     size_t n, n_ctx;
     size_t n_available; /* windows that the texts hold in all */
     size_t n_tokens;    /* tokens that the texts hold in all  */
+    uint8_t
+        *sha256; /* [n_texts][NIB_SHA256_BYTES] of each text, unpacked, as it is tokenized; owned */
+    size_t n_texts;
 } nib_windows;
 
 /* Cut each text's tokens (chat: by the model's chat template), without the line breaks at its end,

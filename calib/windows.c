@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* calib/windows.c - texts to windows of tokens; see text.h. */
 #include "base/mem.h"
+#include "base/sha256.h"
 #include "calib/text.h"
 
 #include <math.h>
@@ -45,13 +46,14 @@ static nib_code put_bos(nib_ids *ids, const nib_tokenizer *tok, nib_err *err)
     return NIB_OK;
 }
 
-static nib_code tokenize(stream *s, const char *path, const nib_tokenizer *tok, bool chat,
-                         size_t n_ctx, nib_err *err)
+static nib_code tokenize(stream *s, uint8_t sha256[NIB_SHA256_BYTES], const char *path,
+                         const nib_tokenizer *tok, bool chat, size_t n_ctx, nib_err *err)
 {
     char *text;
     size_t n;
     nib_code rc = nib_text_read(&text, &n, path, chat ? tok : NULL, err);
     if (rc) return rc;
+    nib_sha256_of(sha256, text, n);
     while (n && (text[n - 1] == '\n' || text[n - 1] == '\r')) n--;
     rc = n ? put_bos(&s->ids, tok, err) : nib_fail(err, NIB_EFORMAT, "holds no text");
     if (!rc)
@@ -147,14 +149,20 @@ nib_code nib_windows_pick(nib_windows *w, const nib_text_spec *texts, size_t n_t
 {
     bool by_length = true;
     int32_t bos = nib_tokenizer_adds_bos(tok) ? nib_tokenizer_bos(tok) : -1;
-    *w = (nib_windows){.n_ctx = n_ctx};
+    *w = (nib_windows){.n_ctx = n_ctx, .n_texts = n_texts};
     if (!n_texts || !n_ctx || !most)
         return nib_fail(err, NIB_EINVAL, "no text, or windows of no tokens");
     stream *s = nib_calloc(n_texts, sizeof *s);
-    if (!s) return nib_fail_nomem(err, "texts");
+    w->sha256 = nib_calloc(n_texts, NIB_SHA256_BYTES);
+    if (!s || !w->sha256) {
+        nib_free(s);
+        nib_windows_free(w);
+        return nib_fail_nomem(err, "texts");
+    }
     nib_code rc = check_weights(texts, n_texts, &by_length, err);
     for (size_t i = 0; i < n_texts && !rc; i++) {
-        rc = tokenize(&s[i], texts[i].path, tok, chat, n_ctx, err);
+        rc =
+            tokenize(&s[i], w->sha256 + i * NIB_SHA256_BYTES, texts[i].path, tok, chat, n_ctx, err);
         w->n_available += s[i].n_windows;
         w->n_tokens += s[i].ids.n;
     }
@@ -180,5 +188,6 @@ done:
 void nib_windows_free(nib_windows *w)
 {
     nib_free(w->id);
+    nib_free(w->sha256);
     *w = (nib_windows){0};
 }

@@ -6,16 +6,19 @@
 #include "cli/opened.h"
 #include "cli/opts.h"
 #include "cli/quantize_print.h"
+#include "cli/windows.h"
 #include "run/job.h"
+#include "run/model_card.h"
 
 #include <stdio.h>
 #include <string.h>
 
 static struct {
-    const char *out, *type, *pre, *imatrix;
+    const char *out, *type, *pre, *imatrix, *stats, *base_model, *model_card;
+    nib_window_opts windows;
     nib_dir_opts dir;
     uint64_t split_max;
-    bool sym, requantize, dry_run, force, json;
+    bool sym, in_order, requantize, dry_run, force, json;
 } opt = {.dir = NIB_DIR_OPTS_DEFAULT};
 
 static const nib_opt rows[] = {
@@ -52,6 +55,16 @@ static const nib_opt rows[] = {
      .target = &opt.force,
      .help = "replace an existing file"},
     {.name = "json", .kind = NIB_OPT_FLAG, .target = &opt.json, .help = "print the result as JSON"},
+    {.name = "base-model",
+     .kind = NIB_OPT_STR,
+     .target = &opt.base_model,
+     .metavar = "NAME",
+     .help = "the original's ORG/NAME on the Hub, for metadata"},
+    {.name = "model-card",
+     .kind = NIB_OPT_STR,
+     .target = &opt.model_card,
+     .metavar = "FILE",
+     .help = "make a model card, or add to its table"},
     {.name = "type",
      .letter = 't',
      .kind = NIB_OPT_STR,
@@ -97,12 +110,23 @@ static const nib_opt rows[] = {
      .kind = NIB_OPT_FLAG,
      .target = &opt.sym,
      .help = "groups have none (as in the source)"},
+    {.name = "in-order",
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.in_order,
+     .help = "gptq: no index of columns in order of activation"},
     {.name = "checkpoint-format",
      .kind = NIB_OPT_CHOICE,
      .target = &opt.dir.checkpoint_format,
      .choices = nib_folder_checkpoint_formats,
      .metavar = "F",
      .help = "gptq: gptq or gptq_v2 (gptq)"},
+    NIB_WINDOW_OPTS(opt.windows, "tokens in a window (2048, or the model's context)", 0,
+                    "windows, chosen at random (128)"),
+    {.name = "stats",
+     .kind = NIB_OPT_STR,
+     .target = &opt.stats,
+     .metavar = "DIR",
+     .help = "in place of --text: 'nibble calibrate --hessians'"},
     {0}};
 
 /* ---- the work ---- */
@@ -128,10 +152,13 @@ static nib_recipe make_recipe(void)
                         .type = opt.type,
                         .pre = opt.pre,
                         .scales = NIB_SCALES_SQUARE,
+                        .method =
+                            opt.windows.texts.n || opt.stats ? NIB_METHOD_GPTQ : NIB_METHOD_RTN,
                         .force = opt.force,
                         .split_max = folder ? opt.dir.shard_max : opt.split_max,
                         .convert = true,
                         .requantize = opt.requantize,
+                        .in_order = opt.in_order,
                         .bits_given = opt.dir.bits,
                         .group_given = groups,
                         .sym_given = opt.sym || opt.dir.asym};
@@ -152,35 +179,61 @@ static void print_exactness(const nib_plan *p)
         if (t->exact) continue;
         fputs("  ", stdout);
         nib_print_text(t->name, strlen(t->name));
-        printf(": %s to %s\n", t->src->codec->name, t->codec->name);
+        printf(": %s to %s", t->src->codec->name, t->codec->name);
+        if (p->error[i] >= 0) printf(", error %.4f", (double)p->error[i]);
+        putchar('\n');
     }
 }
 
 static nib_code show(const nib_job *j, nib_err *err)
 {
-    if (opt.json) return nib_print_result(&j->plan, opt.dry_run ? NULL : &j->result, NULL, err);
+    const bool solved = j->plan.n_solved && !opt.dry_run;
+    if (opt.json)
+        return nib_print_result(&j->plan, opt.dry_run ? NULL : &j->result,
+                                solved ? &j->solved : NULL, err);
     if (opt.dry_run)
         nib_print_plan(&j->plan);
     else
         nib_print_totals(&j->plan);
     print_exactness(&j->plan);
+    if (solved) nib_print_solved(&j->solved, NULL);
     return NIB_OK;
+}
+
+/* A plan of a plain folder says this itself. */
+static void warn_activations(const nib_model *m, nib_log *log)
+{
+    const char *rounded = nib_model_activations(m);
+    if (strcmp(rounded, "f32") != 0 && nib_dir_opts_kind(&opt.dir) != NIB_FORMAT_PLAIN)
+        nib_warn(log,
+                 "%s: inputs of linear layers are rounded to 8-bit integers (%s), which what is "
+                 "written does not do",
+                 nib_source_path(m->src), rounded);
 }
 
 static nib_code convert(const char *path, const nib_ctx *ctx, nib_err *err)
 {
     nib_job job = {0};
-    const nib_job_opts how = {.model = path,
-                              .recipe = make_recipe(),
-                              .imatrix = opt.imatrix,
-                              .solve = nib_solve_defaults(),
-                              .dry_run = opt.dry_run};
-    nib_code rc = nib_job_open(&job, &how, ctx, err);
+    nib_arena kept = {0};
+    nib_job_opts how = {.model = path,
+                        .recipe = make_recipe(),
+                        .imatrix = opt.imatrix,
+                        .stats = opt.stats,
+                        .solve = nib_solve_defaults(),
+                        .dry_run = opt.dry_run,
+                        .base_model = opt.base_model};
+    nib_code rc = nib_window_sample(&how.text, &kept, &opt.windows, err);
+    if (!rc) rc = nib_job_open(&job, &how, ctx, err);
     if (!rc) nib_warn_odd_model(&job.model, ctx->log);
+    if (!rc) warn_activations(&job.model, ctx->log);
     if (!rc) rc = nib_job_plan(&job, ctx, err);
     if (!rc && !opt.dry_run) rc = nib_job_run(&job, ctx, err);
+    if (!rc && !opt.dry_run && opt.model_card)
+        rc = nib_model_card_write(opt.model_card, &(nib_model_card){opt.base_model, &job.plan, -1},
+                                  err);
     if (!rc) rc = show(&job, err);
     nib_job_close(&job);
+    nib_arena_free(&kept);
     return rc;
 }
 
@@ -193,6 +246,7 @@ static const char *wrong(void)
     if (!strcmp(opt.dir.format, "bitsandbytes"))
         return "--format bitsandbytes: what it holds are no integers that could be carried over; "
                "'nibble quantize' writes it";
+    if (opt.model_card && !opt.base_model) return "--model-card needs --base-model ORG/NAME";
     if (opt.sym && opt.dir.asym) return "--sym and --asym are opposites";
     if (f != NIB_FORMAT_DIR &&
         (opt.dir.bits || groups || opt.sym || opt.dir.asym || opt.dir.checkpoint_format))
@@ -206,6 +260,10 @@ static const char *wrong(void)
     if (f == NIB_FORMAT_GGUF && opt.dir.shard_max)
         return "--max-shard-size is for folders; use --split-max-size";
     if (opt.imatrix && !opt.requantize) return "--imatrix is for what --requantize rounds";
+    if ((opt.windows.texts.n || opt.stats) && !opt.requantize)
+        return "--text and --stats are for what --requantize makes anew";
+    if (opt.windows.texts.n && opt.stats) return "--stats takes the place of --text";
+    if (opt.in_order && kind() != NIB_PACKING_GPTQ) return "--in-order is for --format gptq";
     return NULL;
 }
 

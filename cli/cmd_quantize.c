@@ -6,6 +6,7 @@
 #include "cli/opened.h"
 #include "cli/quantize_opts.h"
 #include "cli/quantize_print.h"
+#include "run/model_card.h"
 
 static nib_code show_result(const nib_job *j, nib_log *log, nib_err *err)
 {
@@ -32,6 +33,14 @@ static nib_code show_plan(const nib_plan *p, nib_err *err)
     return NIB_OK;
 }
 
+static nib_code write_card(const nib_job *j, nib_err *err)
+{
+    const double kl = j->plan.n_solved && j->solved.kl.n ? j->solved.kl.kl : -1;
+    return nib_model_card_write(nib_quantize_given.model_card,
+                                &(nib_model_card){nib_quantize_given.base_model, &j->plan, kl},
+                                err);
+}
+
 static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
 {
     nib_job job = {0};
@@ -43,6 +52,7 @@ static nib_code quantize(const char *path, const nib_ctx *ctx, nib_err *err)
     if (!rc) nib_warn_odd_model(&job.model, ctx->log);
     if (!rc) rc = nib_job_plan(&job, ctx, err);
     if (!rc && !dry_run) rc = nib_job_run(&job, ctx, err);
+    if (!rc && !dry_run && nib_quantize_given.model_card) rc = write_card(&job, err);
     if (!rc) rc = dry_run ? show_plan(&job.plan, err) : show_result(&job, ctx->log, err);
     nib_job_close(&job);
     nib_arena_free(&keep);

@@ -42,7 +42,7 @@ extern const char *const nib_folder_checkpoint_formats[];
          .target = &(o).activations,                                                               \
          .choices = nib_folder_activations,                                                        \
          .metavar = "M",                                                                           \
-         .help = "w8a8: dynamic, or by a range: minmax, kl ... (dynamic)"},                        \
+         .help = "w8a8: dynamic (usual), or by range: minmax, kl ..."},                            \
         {.name = "ranges",                                                                         \
          .kind = NIB_OPT_STR,                                                                      \
          .target = &(o).ranges,                                                                    \

@@ -16,17 +16,9 @@
 #include <unistd.h>
 
 const nib_cmd *const nib_cmds[] = {
-    &nib_cmd_quantize,
-    &nib_cmd_batch,
-    &nib_cmd_convert,
-    &nib_cmd_calibrate,
-    &nib_cmd_perplexity,
-    &nib_cmd_compare,
-    &nib_cmd_generate,
-    &nib_cmd_inspect,
-    &nib_cmd_tokenize,
-    &nib_cmd_completion,
-    NULL,
+    &nib_cmd_quantize,  &nib_cmd_batch,      &nib_cmd_convert,    &nib_cmd_verify,
+    &nib_cmd_calibrate, &nib_cmd_perplexity, &nib_cmd_compare,    &nib_cmd_generate,
+    &nib_cmd_inspect,   &nib_cmd_tokenize,   &nib_cmd_completion, NULL,
 };
 
 /* NULL: there is none of that name. */

@@ -60,7 +60,7 @@ extern const char *const nib_method_names[]; /* NULL-terminated */
          .min = 0,                                                                                 \
          .max = 1,                                                                                 \
          .metavar = "SHARE",                                                                       \
-         .help = "gptq: share of the inputs' drift to make up for (0.5)"},                         \
+         .help = "gptq: share of drift to make up for (0.5)"},                                     \
         {.name = "percentile",                                                                     \
          .kind = NIB_OPT_NUM,                                                                      \
          .target = &(o).percentile,                                                                \

@@ -74,9 +74,9 @@ enum { NIB_EXIT_OK = 0, NIB_EXIT_FAILED = 1, NIB_EXIT_USAGE = 2, NIB_EXIT_THRESH
 /* All commands in the order of the help text, NULL at the end; in cli/main.c. */
 extern const nib_cmd *const nib_cmds[];
 
-extern const nib_cmd nib_cmd_quantize, nib_cmd_batch, nib_cmd_convert, nib_cmd_calibrate,
-    nib_cmd_perplexity, nib_cmd_compare, nib_cmd_generate, nib_cmd_inspect, nib_cmd_tokenize,
-    nib_cmd_completion;
+extern const nib_cmd nib_cmd_quantize, nib_cmd_batch, nib_cmd_convert, nib_cmd_verify,
+    nib_cmd_calibrate, nib_cmd_perplexity, nib_cmd_compare, nib_cmd_generate, nib_cmd_inspect,
+    nib_cmd_tokenize, nib_cmd_completion;
 
 /* --threads, --cpu, --verbose, --quiet, --help, --version. */
 extern const nib_opt nib_common_options[];

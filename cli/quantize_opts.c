@@ -37,6 +37,16 @@ const nib_opt nib_quantize_rows[] = {
      .kind = NIB_OPT_FLAG,
      .target = &nib_quantize_given.json,
      .help = "print the result as JSON"},
+    {.name = "base-model",
+     .kind = NIB_OPT_STR,
+     .target = &nib_quantize_given.base_model,
+     .metavar = "NAME",
+     .help = "the original's ORG/NAME on the Hub, for metadata"},
+    {.name = "model-card",
+     .kind = NIB_OPT_STR,
+     .target = &nib_quantize_given.model_card,
+     .metavar = "FILE",
+     .help = "make a model card, or add to its table"},
     {.name = "type",
      .letter = 't',
      .kind = NIB_OPT_STR,
@@ -67,7 +77,7 @@ const nib_opt nib_quantize_rows[] = {
      .kind = NIB_OPT_STR,
      .target = &nib_quantize_given.pre,
      .metavar = "NAME",
-     .help = "name of the pre-tokenizer (found from the tokenizer)"},
+     .help = "pre-tokenizer's name (found from the tokenizer)"},
     {.name = "split-max-size",
      .kind = NIB_OPT_SIZE,
      .target = &nib_quantize_given.split_max,
@@ -105,6 +115,8 @@ nib_code nib_quantize_opts_check(nib_err *err)
     const nib_quantize_opts *o = &nib_quantize_given;
     const char *wrong = nib_dir_opts_wrong(&o->dir);
     if (!o->out && !o->dry_run) return nib_fail(err, NIB_EINVAL, "-o FILE is missing");
+    if (o->model_card && !o->base_model)
+        return nib_fail(err, NIB_EINVAL, "--model-card needs --base-model ORG/NAME");
     nib_code rc = nib_method_opts_check(&o->how, &o->dir, o->dry_run, err);
     if (rc) return rc;
     if (nib_dir_opts_folder(&o->dir) && o->split_max)
@@ -161,6 +173,7 @@ nib_code nib_quantize_opts_job(nib_job_opts *out, const char *model, nib_arena *
                           .stats = o.how.stats,
                           .solve = nib_method_opts_solve(&o.how, &o.dir),
                           .resume = o.how.resume,
-                          .dry_run = o.dry_run};
+                          .dry_run = o.dry_run,
+                          .base_model = o.base_model};
     return nib_window_sample(&out->text, keep, &o.how.windows, err);
 }

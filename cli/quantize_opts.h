@@ -8,7 +8,7 @@
 #include "run/job.h"
 
 typedef struct {
-    const char *out, *type, *imatrix, *output_type, *embedding_type, *pre;
+    const char *out, *type, *imatrix, *output_type, *embedding_type, *pre, *base_model, *model_card;
     nib_opt_list overrides, tensor_types;
     const char *protect_blocks;
     uint64_t split_max;

@@ -114,7 +114,7 @@ typedef struct {
 /* Options that belong to a run, not to an output. */
 static bool is_of_run(const char *name)
 {
-    static const char *const of_run[] = {"dry-run", "json", "force", "resume"};
+    static const char *const of_run[] = {"dry-run", "json", "force", "resume", "model-card"};
     for (size_t i = 0; i < sizeof of_run / sizeof *of_run; i++)
         if (nib_name_same(name, of_run[i])) return true;
     return false;

@@ -17,8 +17,9 @@ enum { SMALL_FILE_MAX = 256 << 20 };
 static bool carried_along(const char *name)
 {
     static const char *const ends[] = {".json", ".txt", ".jinja", ".md", ".model", ".py"};
-    static const char *const made[] = {"config.json", "quantize_config.json", "quant_config.json",
-                                       "hf_quant_config.json", "model.safetensors.index.json"};
+    static const char *const made[] = {
+        "config.json",          "quantize_config.json",         "quant_config.json",
+        "hf_quant_config.json", "model.safetensors.index.json", "nibble.json"};
     if (*name == '.') return false;
     for (size_t i = 0; i < sizeof made / sizeof *made; i++)
         if (!strcmp(name, made[i])) return false;

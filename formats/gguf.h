@@ -130,6 +130,13 @@ NIB_MUST_USE nib_code nib_gguf_begin(nib_gguf_writer **out, const char *path,
  * `tensor` must be the one whose turn it is (checked). */
 NIB_MUST_USE nib_code nib_gguf_write(nib_gguf_writer *w, size_t tensor, const void *data, size_t n,
                                      nib_err *err);
+/* For metadata that is known only now, checksums of what was written: all tensors are there, and
+ * `kvs`, as it was given to nib_gguf_begin(), may hold other values of the same sizes. Its key
+ * NIB_GGUF_HEADS, an array of NIB_SHA256_BYTES bytes for each file, is set to the digests of all in
+ * front of the tensors of each, taken while it was zeros; the first file's head is written again.
+ * NIB_EINVAL: a size has changed. */
+#define NIB_GGUF_HEADS "nibble.heads.sha256"
+NIB_MUST_USE nib_code nib_gguf_seal(nib_gguf_writer *w, nib_gguf_kvs *kvs, nib_err *err);
 /* Check that all was written and that positions equal the plan, sync, rename. Frees w in every
  * case. */
 NIB_MUST_USE nib_code nib_gguf_end(nib_gguf_writer *w, nib_err *err);

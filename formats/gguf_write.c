@@ -4,6 +4,7 @@
  * Version 3, alignment 32. The same function counts the head's bytes for the plan and writes them,
  * so the two cannot differ. Keys that describe the layout are never copied from the caller's set:
  * a split file gets its own. Tests: tests/formats/test_gguf.c. */
+#include "base/sha256.h"
 #include "base/str.h"
 #include "formats/gguf_int.h"
 
@@ -12,9 +13,11 @@
 
 /* ---- the head of a file: header, metadata, tensor records ---- */
 
-/* Counts, and writes when there is an `out`. After an error it only counts. */
+/* Counts, and writes when there is an `out` or memory to write to. After an error it only counts.
+ */
 typedef struct {
     nib_out *out;
+    uint8_t *to;
     uint64_t n;
     nib_code rc;
     nib_err *err;
@@ -22,6 +25,7 @@ typedef struct {
 
 static void put(sink *s, const void *data, size_t n)
 {
+    if (s->to && n) memcpy(s->to + s->n, data, n);
     s->n += n;
     if (s->out && n && !s->rc) s->rc = nib_out_write(s->out, data, n, s->err);
 }
@@ -273,7 +277,7 @@ struct nib_gguf_writer {
     model m; /* tensors and metadata borrowed from the caller */
     nib_output_files layout;
     nib_out **out; /* [n_files]; NULL before a file is begun */
-    bool force;
+    bool force, finished;
     size_t next;   /* tensor whose turn it is       */
     uint64_t done; /* bytes of it that were written */
     uint32_t file; /* the file being written        */
@@ -368,15 +372,74 @@ nib_code nib_gguf_write(nib_gguf_writer *w, size_t tensor, const void *data, siz
     return advance(w, err);
 }
 
+/* The head of a file in memory, the caller's. */
+static nib_code make_head(uint8_t **head, size_t *n, const nib_gguf_writer *w, uint32_t file,
+                          nib_err *err)
+{
+    size_t begin = 0;
+    while (begin < w->m.n && w->layout.file_of[begin] != file) begin++;
+    const size_t end = file_end(&w->layout, w->m.n, begin, file);
+    sink count = {.err = err};
+    put_head(&count, &w->m, file, begin, end);
+    uint64_t data = 0;
+    for (size_t i = begin; i < end; i++) data += pad(w->layout.bytes[i]);
+    if (count.n + data != w->layout.file_bytes[file])
+        return nib_fail(err, NIB_EINVAL, "%s: the metadata has changed its size",
+                        w->layout.file_path[file]);
+    sink s = {.err = err, .to = *head = nib_alloc((size_t)count.n, 1)};
+    if (!s.to) return nib_fail_nomem(err, "a file's head");
+    put_head(&s, &w->m, file, begin, end);
+    *n = (size_t)s.n;
+    return NIB_OK;
+}
+
+static nib_code digest_heads(uint8_t *digest, const nib_gguf_writer *w, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    for (uint32_t f = 0; f < w->layout.n_files && !rc; f++) {
+        uint8_t *head = NULL;
+        size_t n = 0;
+        rc = make_head(&head, &n, w, f, err);
+        if (!rc) nib_sha256_of(digest + f * NIB_SHA256_BYTES, head, n);
+        nib_free(head);
+    }
+    return rc;
+}
+
+/* All tensors are written, and all files flushed. */
+static nib_code finish(nib_gguf_writer *w, nib_err *err)
+{
+    if (w->finished) return NIB_OK;
+    if (w->next != w->m.n)
+        return nib_fail(err, NIB_EINVAL, "tensor '%s' is incomplete", w->m.t[w->next].name);
+    nib_code rc = finish_file(w, err);
+    w->finished = !rc;
+    return rc;
+}
+
+nib_code nib_gguf_seal(nib_gguf_writer *w, nib_gguf_kvs *kvs, nib_err *err)
+{
+    const size_t bytes = w->layout.n_files * NIB_SHA256_BYTES;
+    uint8_t *digest = nib_calloc(bytes, 1), *head = NULL;
+    size_t n = 0;
+    nib_code rc = finish(w, err);
+    if (!rc && (!digest || !nib_gguf_set_arr(kvs, NIB_GGUF_HEADS, NIB_GGUF_U8, digest, bytes)))
+        rc = nib_fail_nomem(err, "checksums");
+    if (!rc) rc = digest_heads(digest, w, err);
+    if (!rc && !nib_gguf_set_arr(kvs, NIB_GGUF_HEADS, NIB_GGUF_U8, digest, bytes))
+        rc = nib_fail_nomem(err, "checksums");
+    if (!rc) rc = make_head(&head, &n, w, 0, err);
+    if (!rc) rc = nib_out_rewrite(w->out[0], 0, head, n, err);
+    nib_free(digest);
+    nib_free(head);
+    return rc;
+}
+
 /* The first file is renamed last: until it is there, no reader takes the others for a model. */
 nib_code nib_gguf_end(nib_gguf_writer *w, nib_err *err)
 {
-    nib_code rc;
-    if (w->next != w->m.n) {
-        rc = nib_fail(err, NIB_EINVAL, "tensor '%s' is incomplete", w->m.t[w->next].name);
-        goto done;
-    }
-    if ((rc = finish_file(w, err))) goto done;
+    nib_code rc = finish(w, err);
+    if (rc) goto done;
     for (size_t i = w->layout.n_files; i-- > 0 && !rc;) {
         rc = nib_out_rename(w->out[i], err);
         w->out[i] = NULL;

@@ -8,6 +8,7 @@
 #ifndef NIB_FORMATS_SAFETENSORS_H
 #define NIB_FORMATS_SAFETENSORS_H
 
+#include "base/sha256.h"
 #include "formats/tensors.h"
 
 /* The format's own limit for the header, in bytes. */
@@ -42,6 +43,9 @@ NIB_MUST_USE nib_code nib_st_begin(nib_st_writer **out, const char *path, const 
 /* The next n bytes of the data; `tensor` must be the one whose turn it is (checked). */
 NIB_MUST_USE nib_code nib_st_write(nib_st_writer *w, size_t tensor, const void *data, size_t n,
                                    nib_err *err);
+/* Digests of the whole file and of a tensor's bytes, once all is written; before nib_st_end(). */
+void nib_st_digest(nib_st_writer *w, uint8_t sha256[NIB_SHA256_BYTES]);
+const uint8_t *nib_st_tensor_digest(const nib_st_writer *w, size_t tensor);
 /* Check that everything was written, sync, rename. Frees w in every case. */
 NIB_MUST_USE nib_code nib_st_end(nib_st_writer *w, nib_err *err);
 void nib_st_abort(nib_st_writer *w); /* accepts NULL; removes the temporary file */

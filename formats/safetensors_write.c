@@ -17,6 +17,8 @@ struct nib_st_writer {
     uint64_t *bytes;        /* [n] */
     size_t n, next;         /* next: tensor whose turn it is */
     uint64_t done;          /* bytes of it that were written */
+    nib_sha256 file, tensor;
+    uint8_t *digest; /* [n][NIB_SHA256_BYTES] */
 };
 
 static int in_file_order(const void *a, const void *b)
@@ -153,6 +155,12 @@ static nib_code make_header(text *header, const nib_st_writer *w, nib_err *err)
     return NIB_OK;
 }
 
+static nib_code put(nib_st_writer *w, const void *data, size_t n, nib_err *err)
+{
+    nib_sha256_add(&w->file, data, n);
+    return nib_out_write(w->out, data, n, err);
+}
+
 static nib_code write_header(nib_st_writer *w, nib_err *err)
 {
     text header = {0};
@@ -160,9 +168,9 @@ static nib_code write_header(nib_st_writer *w, nib_err *err)
     if (!rc) {
         uint8_t length[8];
         for (int i = 0; i < 8; i++) length[i] = (uint8_t)((uint64_t)header.n >> 8 * i);
-        rc = nib_out_write(w->out, length, 8, err);
+        rc = put(w, length, 8, err);
     }
-    if (!rc) rc = nib_out_write(w->out, header.p, header.n, err);
+    if (!rc) rc = put(w, header.p, header.n, err);
     nib_free(header.p);
     return rc;
 }
@@ -172,6 +180,8 @@ static nib_code write_header(nib_st_writer *w, nib_err *err)
 static void skip_complete(nib_st_writer *w)
 {
     while (w->next < w->n && w->done == w->bytes[w->next]) {
+        nib_sha256_end(&w->tensor, w->digest + w->next * NIB_SHA256_BYTES);
+        nib_sha256_begin(&w->tensor);
         w->next++;
         w->done = 0;
     }
@@ -184,12 +194,16 @@ nib_code nib_st_begin(nib_st_writer **out, const char *path, const nib_st_tensor
     *out = NULL;
     nib_st_writer *w = nib_calloc(1, sizeof *w);
     uint64_t *bytes = nib_alloc(n, sizeof *bytes);
-    if (!w || !bytes) {
+    uint8_t *digest = nib_alloc(n, NIB_SHA256_BYTES);
+    if (!w || !bytes || !digest) {
         nib_free(bytes);
+        nib_free(digest);
         rc = nib_fail_nomem(err, "a file being written");
         goto done;
     }
-    *w = (nib_st_writer){.t = t, .bytes = bytes, .n = n};
+    *w = (nib_st_writer){.t = t, .bytes = bytes, .n = n, .digest = digest};
+    nib_sha256_begin(&w->file);
+    nib_sha256_begin(&w->tensor);
     if ((rc = check_tensors(w, err))) {
         nib_wrap(err, "%s", path);
         goto done;
@@ -210,11 +224,23 @@ nib_code nib_st_write(nib_st_writer *w, size_t tensor, const void *data, size_t 
     if (tensor != w->next || tensor >= w->n || n > w->bytes[tensor] - w->done)
         return nib_fail(err, NIB_EINVAL, "tensor %zu is written out of turn, or beyond its size",
                         tensor);
-    nib_code rc = nib_out_write(w->out, data, n, err);
+    nib_code rc = put(w, data, n, err);
     if (rc) return rc;
+    nib_sha256_add(&w->tensor, data, n);
     w->done += n;
     skip_complete(w);
     return NIB_OK;
+}
+
+void nib_st_digest(nib_st_writer *w, uint8_t sha256[NIB_SHA256_BYTES])
+{
+    nib_sha256 all = w->file;
+    nib_sha256_end(&all, sha256);
+}
+
+const uint8_t *nib_st_tensor_digest(const nib_st_writer *w, size_t tensor)
+{
+    return w->digest + tensor * NIB_SHA256_BYTES;
 }
 
 nib_code nib_st_end(nib_st_writer *w, nib_err *err)
@@ -235,5 +261,6 @@ void nib_st_abort(nib_st_writer *w)
     if (!w) return;
     nib_out_abort(w->out);
     nib_free(w->bytes);
+    nib_free(w->digest);
     nib_free(w);
 }

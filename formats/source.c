@@ -400,7 +400,8 @@ bool nib_tensor_ints(const nib_tensor *t, nib_int_groups *g)
         *g = (nib_int_groups){l->group, l->groups, t->packed->g_idx, &l->format};
         return true;
     }
-    if (!c->quantized || !c->unpack || c->codebook || c->mn_max || !c->sub) return false;
+    if (!c->quantized || !c->unpack || c->codebook || c->sc_level || c->mn_max || !c->sub)
+        return false;
     *g = (nib_int_groups){c->sub, cols / c->sub, NULL, NULL};
     return true;
 }

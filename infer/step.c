@@ -126,6 +126,30 @@ size_t nib_steps_last_reader(const nib_steps *s, nib_role linear)
     return s->n;
 }
 
+size_t nib_steps_channels_of(nib_role role[2], const nib_steps *s, nib_role linear)
+{
+    nib_inputs all;
+    size_t readers = 0, n;
+    const nib_step *reader = nib_steps_find(s, linear);
+    nib_steps_inputs(&all, s);
+    for (size_t i = 0; i < all.n; i++)
+        for (size_t k = 0; k < all.input[i].n_readers; k++)
+            if (all.input[i].reader[k] == linear) readers = all.input[i].n_readers;
+    if (readers != 1) return 0;
+    const size_t at = writer_before(s, reader->a, (size_t)(reader - s->step));
+    if (at == s->n || !only_linears_read(s, at)) return 0;
+    const nib_step *t = &s->step[at];
+    if (t->op == NIB_OP_GLU || t->op == NIB_OP_GLU_CLAMP)
+        n = 2;
+    else if (t->op == NIB_OP_ACT || t->op == NIB_OP_RELU)
+        n = 1;
+    else
+        return 0;
+    for (size_t i = 0; i < n; i++)
+        if (!(role[i] = linear_before(s, i ? t->b : t->a, at))) return 0;
+    return n;
+}
+
 const nib_step *nib_steps_find(const nib_steps *s, nib_role weight)
 {
     for (size_t i = 0; i < s->n; i++)

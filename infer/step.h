@@ -210,6 +210,11 @@ typedef struct {
 
 nib_output_use nib_steps_output(const nib_steps *s, nib_role linear);
 
+/* Linears whose rows are the channels of this one's input, up to functions of each channel alone:
+ * an order of the channels goes into their rows, and out of this one's columns. 0: there are none,
+ * or somebody else reads the input too. Otherwise 1 or 2, in role[]. */
+size_t nib_steps_channels_of(nib_role role[2], const nib_steps *s, nib_role linear);
+
 /* The step that uses this weight; NULL: none does. */
 const nib_step *nib_steps_find(const nib_steps *s, nib_role weight);
 

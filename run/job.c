@@ -6,6 +6,8 @@
 #include "calib/fingerprint.h"
 #include "infer/finite.h"
 #include "run/plan/memory.h"
+#include "run/record.h"
+#include "run/write/measure.h"
 #include "run/write/write_carried.h"
 #include "run/write/write_folder.h"
 #include "run/write/write_plain.h"
@@ -80,7 +82,10 @@ static void count_solving(nib_job *j, int threads)
 nib_code nib_job_plan(nib_job *j, const nib_ctx *ctx, nib_err *err)
 {
     nib_plan_free(&j->plan);
-    nib_code rc = nib_plan_make(&j->plan, &j->opts.recipe, j->m, j->importances, ctx, err);
+    nib_code rc = nib_record_job(&j->provenance, &j->opts, j->m->src, j->importances, err);
+    if (rc) return rc;
+    j->opts.recipe.provenance = &j->provenance;
+    rc = nib_plan_make(&j->plan, &j->opts.recipe, j->m, j->importances, ctx, err);
     if (!rc) count_solving(j, ctx->threads);
     return rc;
 }
@@ -177,6 +182,7 @@ void nib_jobs_solve(nib_job *const *jobs, size_t n, const nib_windows *w, const 
     for (size_t i = 0; i < n; i++) {
         nib_job *j = jobs[i];
         err[i] = (nib_err){.code = NIB_OK};
+        nib_provenance_texts(&j->provenance, w->sha256, w->n_texts);
         if (!j->plan.n_solved || prepare(j, w, &err[i])) continue;
         out[n_out] = (nib_solve_output){.plan = &j->plan,
                                         .opts = &j->opts.solve,
@@ -199,14 +205,18 @@ static nib_code stage(nib_job *j, const nib_ctx *ctx, nib_err *err)
         rc = nib_solved_file_open(side, p->recipe.out, 0, false, err);
     if (!rc && rounds) rc = nib_folder_round(side, p, ctx, err);
     if (!rc && p->n_carried) rc = nib_write_carried(side, p, ctx, err);
-    return rc;
+    return rc ? rc : nib_measure_staged(side, p, ctx, err);
 }
 
 nib_code nib_job_write(nib_job *j, const nib_ctx *ctx, nib_err *err)
 {
     const nib_packing_note note = {.damp = j->opts.solve.gptq.damp,
                                    .true_sequential = j->opts.solve.true_sequential};
-    nib_code rc = stage(j, ctx, err);
+    const nib_plan *p = &j->plan;
+    nib_code rc = nib_provenance_hash(&j->provenance, ctx, err);
+    if (!rc && p->kvs && !nib_provenance_to_gguf(&j->provenance, p->kvs))
+        rc = nib_fail_nomem(err, "metadata");
+    if (!rc) rc = stage(j, ctx, err);
     if (rc) return rc;
     switch (j->plan.recipe.format) {
     case NIB_FORMAT_DIR:
@@ -260,6 +270,7 @@ void nib_job_close(nib_job *j)
 {
     nib_solve_report_free(&j->solved);
     nib_plan_free(&j->plan);
+    nib_provenance_free(&j->provenance);
     nib_target_release(&j->target);
     nib_ranges_free(&j->ranges);
     nib_hessian_store_close(&j->stats);

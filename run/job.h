@@ -11,6 +11,7 @@
 #define NIB_RUN_JOB_H
 
 #include "calib/sample.h"
+#include "run/plan/provenance.h"
 #include "run/write/write_gguf.h"
 #include "run/solve/solve.h"
 #include "formats/target.h"
@@ -26,6 +27,7 @@ typedef struct {
     nib_solve_opts solve; /* `stats` is the job's                                               */
     bool resume;          /* take up what a killed run of the same job has solved               */
     bool dry_run;         /* nothing will be written: the target is not held for this job       */
+    const char *base_model; /* "ORG/NAME" of the model that this one comes from; NULL: not said  */
 } nib_job_opts;
 
 /* Parts point to each other: it must stay where it is. */
@@ -38,6 +40,7 @@ typedef struct {
     nib_imatrix imatrix;
     nib_hessian_store stats;
     nib_ranges ranges;
+    nib_provenance provenance;      /* for the output */
     const nib_imatrix *importances; /* of the plan to be made: &imatrix, or another's, or NULL */
     nib_plan plan;
     nib_solved_file solved_file; /* what waits to be written */

@@ -10,7 +10,7 @@ static const char *source_format(const nib_plan_tensor *t)
 }
 
 static bool add_tensor(nib_json *list, const nib_plan_tensor *t, const nib_gguf_tensor *record,
-                       bool convert)
+                       bool convert, double error)
 {
     nib_json *j = nib_json_add_object(list, NULL);
     bool ok = j && nib_json_add_str(j, "name", t->name) &&
@@ -20,6 +20,7 @@ static bool add_tensor(nib_json *list, const nib_plan_tensor *t, const nib_gguf_
               nib_json_add_str(j, "source_type", source_format(t)) &&
               nib_json_add_bool(j, "copied", t->action == NIB_ACTION_COPY) &&
               (!convert || nib_json_add_bool(j, "lossless", t->exact)) &&
+              (error < 0 || nib_json_add_num(j, "error", error)) &&
               nib_json_add_bool(j, "fallback", t->fallback) &&
               nib_json_add_bool(j, "importance", t->importance != NULL) &&
               nib_json_add_num(j, "bytes", (double)t->bytes);
@@ -81,7 +82,7 @@ nib_json *nib_plan_json(const nib_plan *p)
     nib_json *list = ok ? nib_json_add_array(root, "tensors") : NULL;
     ok = list != NULL;
     for (size_t i = 0; i < p->n && ok; i++)
-        ok = add_tensor(list, &p->tensor[i], &p->record[i], p->recipe.convert);
+        ok = add_tensor(list, &p->tensor[i], &p->record[i], p->recipe.convert, p->error[i]);
     if (ok) return root;
     nib_json_free(root);
     return NULL;

@@ -102,7 +102,14 @@ static nib_code round_or_refuse(const nib_plan *p, nib_plan_tensor *t, const nib
     double diff, weight;
     char cost[96] = "";
     t->codec = to;
+    t->exact = false;
     say_why(t, "rounded, --requantize");
+    if (t->row_from || t->col_from)
+        return nib_fail(err, NIB_EINVAL,
+                        "tensor '%s' takes part in an order of columns, so its integers have to be "
+                        "carried over, and %s does not hold them%s%s; convert to gptq first, and "
+                        "that to what you want",
+                        t->src->name, to->name, *why ? ": " : "", why);
     if (p->recipe.requantize) return NIB_OK;
     if (to->encode) {
         nib_code rc = try_codec(&diff, &weight, p, t, to, ctx, err);
@@ -157,6 +164,21 @@ static void carry(nib_plan_tensor *t, const char *why)
     say_why(t, "%s", why);
 }
 
+/* Why integers are not held, in words. */
+static nib_code explain(char *text, size_t n, const nib_plan_tensor *t,
+                        const nib_carry_fault *fault, const nib_grid *to, nib_err *err)
+{
+    const uint32_t *order;
+    nib_arena scratch = {0};
+    nib_code rc = nib_carry_order(&order, t->src, &scratch, err);
+    nib_arena_free(&scratch);
+    if (!rc && order && !t->col_from && fault->why == NIB_HELD_NOT_SCALES)
+        snprintf(text, n, "its groups are of columns in order of activation (g_idx)");
+    else
+        nib_carry_say(text, n, fault, to);
+    return rc;
+}
+
 /* Try one block format. */
 static nib_code try_blocks(bool *held, char *why, size_t n_why, const nib_plan *p,
                            const nib_plan_tensor *t, const nib_codec *c, const nib_ctx *ctx,
@@ -175,8 +197,7 @@ static nib_code try_blocks(bool *held, char *why, size_t n_why, const nib_plan *
     }
     nib_code rc = look(&fault, p, t, &to, t->col_from, ctx, err);
     *held = !rc && !fault.why;
-    if (!*held && !rc) nib_carry_say(why, n_why, &fault, &to);
-    return rc;
+    return *held || rc ? rc : explain(why, n_why, t, &fault, &to, err);
 }
 
 /* The block format with the fewest bits that holds integers. */
@@ -230,12 +251,76 @@ static const nib_codec *model_dtype(const nib_plan *p)
     return embd && is_float(embd->codec) ? embd->codec : nib_codec_get(NIB_F32);
 }
 
+/* ---- columns in order of activation ---- */
+
+static nib_plan_tensor *find(const nib_plan *p, nib_place at)
+{
+    const nib_plan_tensor *t = nib_plan_find(p, at);
+    return t ? &p->tensor[t - p->tensor] : NULL;
+}
+
+/* Will its integers be carried over whatever order its rows get? */
+static bool takes_order(const nib_plan *p, const nib_plan_tensor *t, nib_err *err, nib_code *rc)
+{
+    const uint32_t *own = NULL;
+    const nib_recipe *r = &p->recipe;
+    const bool keeps =
+        r->format == NIB_FORMAT_DIR && r->layout.kind == NIB_PACKING_GPTQ && !r->in_order;
+    nib_arena scratch = {0};
+    if (!t || !has_ints(p, t) || nib_plan_matrices(t) > 1 || t->row_from) return false;
+    *rc = nib_carry_order(&own, t->src, &scratch, err);
+    nib_arena_free(&scratch);
+    return !*rc && (keeps || !own);
+}
+
+static nib_code reorder(nib_plan *p, nib_plan_tensor *t, nib_err *err)
+{
+    nib_role role[2];
+    const uint32_t *order = NULL;
+    const nib_steps *s = nib_model_steps(p->model, t->place.layer);
+    const size_t n = nib_steps_channels_of(role, s, t->place.role);
+    nib_code rc = n ? nib_carry_order(&order, t->src, &p->memory, err) : NIB_OK;
+    bool ok = order && nib_plan_matrices(t) == 1;
+    nib_place at = t->place;
+    for (size_t i = 0; i < n && ok && !rc; i++) {
+        at.role = role[i];
+        ok = takes_order(p, find(p, at), err, &rc);
+    }
+    if (!ok || rc) return rc;
+    t->col_from = order;
+    for (size_t i = 0; i < n; i++) {
+        at.role = role[i];
+        at.bias = false;
+        find(p, at)->row_from = order;
+        at.bias = true;
+        nib_plan_tensor *bias = find(p, at);
+        if (!bias) continue;
+        bias->row_from = order;
+        bias->carried = bias->exact = true;
+        bias->action = NIB_ACTION_STAGE;
+    }
+    return NIB_OK;
+}
+
+nib_code nib_convert_reorder(nib_plan *p, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    for (size_t i = 0; i < p->n && !rc; i++) {
+        nib_plan_tensor *t = &p->tensor[i];
+        if (t->src && t->src->packed && nib_role_is_linear(t->place.role) && !t->place.bias)
+            rc = reorder(p, t, err);
+    }
+    return rc;
+}
+
 /* ---- GGUF files ---- */
 
 nib_code nib_convert_begin(nib_plan *p, nib_err *err)
 {
-    nib_type type;
-    return p->recipe.type ? nib_writable_type_find(&type, p->recipe.type, err) : NIB_OK;
+    nib_type type = NIB_TYPE_COUNT;
+    nib_code rc = p->recipe.type ? nib_writable_type_find(&type, p->recipe.type, err) : NIB_OK;
+    const bool floats = type != NIB_TYPE_COUNT && is_float(nib_codec_get(type));
+    return rc || floats ? rc : nib_convert_reorder(p, err);
 }
 
 /* A matrix in the format that the user names. */
@@ -348,7 +433,7 @@ static void adapt(nib_packing *f, const nib_recipe *r)
     f->v2 = r->layout.v2;
     f->act = NIB_ACT_NONE;
     f->act_sym = f->per_tensor = false;
-    f->desc_act = from.desc_act && kind == NIB_PACKING_GPTQ;
+    f->desc_act = from.desc_act && kind == NIB_PACKING_GPTQ && !r->in_order;
     f->bits = nib_packing_next_bits(kind, bits) ? nib_packing_next_bits(kind, bits) : from.bits;
     if (kind == NIB_PACKING_CT_INT) f->act = from.act ? from.act : NIB_ACT_TOKEN;
     if (r->bits_given) f->bits = r->layout.bits;
@@ -434,7 +519,7 @@ nib_code nib_convert_packed(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx,
         return NIB_OK;
     }
     t->outer = NULL;
-    nib_carry_say(why, sizeof why, &fault, &to);
+    if ((rc = explain(why, sizeof why, t, &fault, &to, err))) return rc;
     return round_or_refuse(p, t, t->codec, why, ctx, err);
 }
 

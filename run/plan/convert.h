@@ -22,6 +22,11 @@ void nib_convert_label(nib_plan *p);
 
 /* ---- folders ---- */
 
+/* GPTQ's groups of columns in order of activation are put in the order of the columns where that
+ * costs nothing: where the channels are the rows of other weights that are carried over too, these
+ * take up the order. Sets col_from, row_from and carried of the tensors concerned. Of GGUF files
+ * too, before any format is chosen. */
+NIB_MUST_USE nib_code nib_convert_reorder(nib_plan *p, nib_err *err);
 /* recipe.layout, from the source's layers and what the recipe says of it. */
 NIB_MUST_USE nib_code nib_convert_layout(nib_plan *p, nib_err *err);
 /* The format of a linear weight of a block; *packed false: it stays as it was. */

@@ -55,7 +55,7 @@ uint64_t nib_quantize_memory(const nib_plan *p, int threads)
         const nib_plan_tensor *t = &p->tensor[i];
         if (t->action == NIB_ACTION_COPY || !t->src) continue;
         uint64_t weights = nib_piece_rows(t) * t->cols;
-        uint64_t one = weights * (t->order.head ? 2 : 1) * sizeof(float) +
+        uint64_t one = weights * (t->order.head ? 3 : 2) * sizeof(float) +
                        nib_tensor_rows_memory(t->src, nib_piece_rows(t)) +
                        nib_encode_scratch((size_t)t->cols);
         if (one > thread) thread = one;

@@ -2,6 +2,7 @@
 /* run/plan/plan.c - see plan.h. */
 #include "run/plan/plan.h"
 #include "base/file.h"
+#include "base/sha256.h"
 #include "run/plan/convert.h"
 #include "run/plan/override.h"
 #include "run/plan/memory.h"
@@ -537,6 +538,23 @@ static void warn_odd(const chooser *c, nib_log *log)
                  p->model->arch->name, p->model->hp.window);
 }
 
+/* Where everything will lie. How many files there are does not depend on the metadata, which has a
+ * digest for each. */
+static nib_code lay_out(nib_plan *p, const char *path, nib_err *err)
+{
+    const uint64_t most = p->recipe.split_max;
+    nib_gguf_del(p->kvs, NIB_GGUF_HEADS); /* the source's */
+    nib_code rc = nib_gguf_plan(&p->layout, path, p->kvs, p->record, p->n, most, err);
+    if (rc) return rc;
+    const size_t bytes = p->layout.n_files * NIB_SHA256_BYTES;
+    uint8_t *zeros = nib_calloc(bytes, 1);
+    const bool ok = zeros && nib_gguf_set_arr(p->kvs, NIB_GGUF_HEADS, NIB_GGUF_U8, zeros, bytes);
+    nib_free(zeros);
+    nib_output_files_free(&p->layout);
+    if (!ok) return nib_fail_nomem(err, "checksums");
+    return nib_gguf_plan(&p->layout, path, p->kvs, p->record, p->n, most, err);
+}
+
 /* ---- the whole ---- */
 
 static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_ctx *ctx,
@@ -556,11 +574,11 @@ static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_c
     if ((rc = list_records(p, err))) return rc;
     if ((rc = nib_export_metadata(&p->kvs, p, im, err))) return rc;
     const char *path = r->out ? r->out : "model.gguf";
-    if ((rc = nib_gguf_plan(&p->layout, path, p->kvs, p->record, p->n, r->split_max, err)))
-        return rc;
+    if ((rc = lay_out(p, path, err))) return rc;
     size_tensors(p, &c->mix);
     nib_plan_add_up(p);
     p->peak_memory = nib_mem_peak() + nib_quantize_memory(p, ctx->threads);
+    if (p->n_carried) p->peak_memory += nib_rounding_memory(p);
     p->disk_free = nib_disk_free(path);
     if (r->out) rc = nib_target_check(&p->layout, p->model->src, r->force, err);
     if (!rc && r->out) rc = nib_plan_room(p, 0, err);
@@ -574,6 +592,12 @@ nib_code nib_plan_make(nib_plan *p, const nib_recipe *recipe, const nib_model *m
     chooser c = {0};
     *p = (nib_plan){.model = model, .recipe = *recipe};
     nib_code rc = make(p, &c, imatrix, ctx, err);
+    if (!rc && !(p->error = nib_alloc(p->n, sizeof *p->error))) rc = nib_fail_nomem(err, "a plan");
+    for (size_t i = 0; i < p->n && !rc; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        const bool same = t->action == NIB_ACTION_COPY || t->action == NIB_ACTION_GENERATE;
+        p->error[i] = same || t->exact ? 0 : -1;
+    }
     if (rc) nib_plan_free(p);
     nib_overrides_free(c.overrides);
     return rc;
@@ -594,6 +618,7 @@ void nib_plan_free(nib_plan *p)
     nib_output_files_free(&p->layout);
     nib_gguf_kvs_free(p->kvs);
     nib_free(p->importance);
+    nib_free(p->error);
     nib_free(p->group);
     nib_free(p->record);
     nib_free(p->view);

@@ -102,6 +102,8 @@ typedef struct {
     nib_gguf_kvs *kvs;       /* the file's metadata */
     nib_output_files layout; /* paths and sizes of the files to be, of either format */
     float *importance;       /* storage */
+    float *error; /* [n] relative error of each tensor, once it is written (run/write/measure.h); */
+                  /* below 0: not known                                                          */
 
     nib_type_total by_type[NIB_TYPE_COUNT];
     uint64_t weights, bytes; /* all tensors */

@@ -101,7 +101,7 @@ static nib_code copy_tensor(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx,
         if (rc) return rc;
     }
     t->bytes = t->rows * t->cols * t->codec->bytes;
-    t->carried = t->codec != t->src->codec || t->order.head;
+    t->carried |= t->codec != t->src->codec || t->order.head;
     const bool staged = t->carried || nib_plan_rescales(p, t);
     t->action = staged ? NIB_ACTION_STAGE : NIB_ACTION_COPY;
     if (!staged) t->bytes = t->src->bytes;
@@ -205,6 +205,7 @@ static nib_code list_tensors(nib_plan *p, nib_overrides *o, const nib_ctx *ctx, 
         return nib_fail_nomem(err, "a plan");
     nib_plan_sort(p);
     nib_code rc = nib_plan_make_index(p, err);
+    if (!rc && p->recipe.convert) rc = nib_convert_reorder(p, err);
     if (!rc && p->recipe.convert) rc = nib_convert_layout(p, err);
     for (size_t i = 0; i < p->n && !rc; i++) {
         const nib_tensor *t = p->tensor[i].src;

@@ -64,6 +64,9 @@ typedef struct {
     bool convert;
     bool requantize; /* of convert: what no format holds is rounded, which otherwise is an error */
     bool bits_given, group_given, sym_given; /* of convert: in layout; others are the source's */
+    bool in_order; /* of convert: no index of columns, where the source has one                */
+    /* What goes into the output about where it comes from; NULL: nothing. */
+    const struct nib_provenance *provenance;
 } nib_recipe;
 
 #endif

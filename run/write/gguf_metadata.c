@@ -10,6 +10,8 @@
 #include "base/utf8.h"
 #include "infer/tokenizer.h"
 #include "run/plan/plan.h"
+#include "run/plan/provenance.h"
+#include "run/write/manifest.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,6 +133,8 @@ nib_code nib_export_metadata(nib_gguf_kvs **out, const nib_plan *p, const nib_im
     nib_code rc = gguf ? from_gguf(k, p, err) : from_folder(k, p, err);
     if (!rc && (!nib_gguf_set_u32(k, "general.quantization_version", QUANTIZATION_VERSION) ||
                 !nib_gguf_set_u32(k, "general.file_type", p->file_type->id) ||
+                !nib_manifest_reserve(k, p) ||
+                (p->recipe.provenance && !nib_provenance_to_gguf(p->recipe.provenance, k)) ||
                 (imatrix && !set_imatrix(k, imatrix))))
         rc = no_memory(err);
     if (rc) {

@@ -8,6 +8,7 @@
 #include "formats/safetensors.h"
 #include "quant/round.h"
 #include "run/write/folder_files.h"
+#include "run/write/manifest.h"
 #include "run/solve/commit.h"
 #include "base/out_folder.h"
 #include "formats/target.h"
@@ -81,6 +82,7 @@ typedef struct {
     size_t n;
     uint8_t *piece; /* [PIECE] */
     nib_buf weights;
+    nib_manifest manifest;
     nib_progress progress;
     uint64_t done;
 } job;
@@ -178,10 +180,12 @@ static nib_code write_file(job *j, size_t f, size_t first, size_t end, nib_err *
     nib_code rc = nib_st_begin(&w, path, st, n, false, err);
     for (size_t i = 0; i < n && !rc; i++)
         rc = write_tensor(j, w, i, &st[i], find_entry(j, first, end, st[i].name), err);
-    if (rc)
+    if (rc) {
         nib_st_abort(w);
-    else
+    } else {
+        nib_manifest_add(&j->manifest, nib_path_base(path), w, st, n);
         rc = nib_st_end(w, err);
+    }
     nib_free(path);
     return rc;
 }
@@ -234,6 +238,7 @@ nib_code nib_write_folder(nib_quantize_result *r, const nib_plan *p, const nib_s
 {
     double started = nib_now();
     job j = {.p = p, .side = side, .ctx = ctx, .stage = {.fd = -1}};
+    j.manifest = nib_manifest_new();
     *r = (nib_quantize_result){0};
     nib_code rc = list_entries(&j, err);
     if (!rc)
@@ -243,7 +248,9 @@ nib_code nib_write_folder(nib_quantize_result *r, const nib_plan *p, const nib_s
     if (!rc) rc = nib_folder_put_configs(j.stage.dir, p, note, err);
     if (!rc && nib_source_get_kind(p->model->src) != NIB_SOURCE_GGUF)
         rc = nib_carried_copy(j.stage.dir, p->model->src, err);
+    if (!rc) rc = nib_manifest_save(&j.manifest, j.stage.dir, p, err);
     if (!rc) rc = verify(&j, err);
+    nib_manifest_free(&j.manifest);
     if (rc)
         nib_out_folder_abort(&j.stage);
     else

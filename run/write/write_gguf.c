@@ -5,6 +5,8 @@
 #include "base/par.h"
 #include "run/plan/memory.h"
 #include "run/plan/weights.h"
+#include "run/write/manifest.h"
+#include "run/write/measure.h"
 
 #include <string.h>
 
@@ -14,6 +16,7 @@ typedef struct {
     uint64_t row, rows;
     uint64_t offset, bytes; /* in the batch's output */
     size_t zero_blocks, zero_rows;
+    nib_difference change; /* of what is encoded */
 } piece;
 
 typedef struct {
@@ -25,7 +28,7 @@ typedef struct {
 
 /* Work memory of one thread. */
 typedef struct {
-    nib_buf raw, weights, ordered, scratch;
+    nib_buf raw, weights, ordered, scratch, values;
 } work;
 
 typedef struct {
@@ -38,6 +41,7 @@ typedef struct {
     size_t tensor; /* the first piece of the next batch */
     uint64_t row;
     size_t zero_blocks, zero_rows;
+    nib_difference *change; /* [n] of the plan's tensors */
     nib_progress progress;
 } job;
 
@@ -74,7 +78,11 @@ static nib_code fill_batch(job *j, uint64_t room, nib_err *err)
         if (rows > left) rows = left;
         uint64_t bytes = rows * row_bytes(t);
         if (bytes > room - b->bytes) break;
-        if (!add_piece(b, (piece){j->tensor, j->row, rows, b->bytes, bytes, 0, 0}))
+        if (!add_piece(b, (piece){.tensor = j->tensor,
+                                  .row = j->row,
+                                  .rows = rows,
+                                  .offset = b->bytes,
+                                  .bytes = bytes}))
             return nib_fail_nomem(err, "the list of pieces");
         b->bytes += bytes;
         j->row += rows;
@@ -182,6 +190,13 @@ static nib_code encode_piece(const job *j, piece *p, work *w, uint8_t *dst, nib_
     p->zero_blocks = t->codec->encode(dst, x, importance, (size_t)p->rows, (size_t)t->cols,
                                       j->ctx->cpu, scratch);
     p->zero_rows = lost_zeros(t->codec, x, p->rows, t->cols);
+    if (t->src) {
+        const size_t n = (size_t)(p->rows * t->cols);
+        float *now = nib_buf_reserve(&w->values, n, sizeof *now);
+        if (!now) return nib_fail_nomem(err, "weights");
+        t->codec->decode(now, dst, n / t->codec->block, j->ctx->cpu);
+        nib_difference_add(&p->change, x, now, n);
+    }
     return check_encoded(t, dst, p->row, p->rows, err);
 }
 
@@ -251,8 +266,10 @@ static nib_code stream(job *j, nib_err *err)
         if ((rc = fill_batch(j, room, err))) break;
         if ((rc = nib_par_for(j->ctx->threads, j->now->n + 1, 1, run_tasks, j, err))) break;
         for (size_t i = 0; i < j->now->n; i++) {
-            j->zero_blocks += j->now->p[i].zero_blocks;
-            j->zero_rows += j->now->p[i].zero_rows;
+            const piece *p = &j->now->p[i];
+            j->zero_blocks += p->zero_blocks;
+            j->zero_rows += p->zero_rows;
+            nib_difference_join(&j->change[p->tensor], &p->change);
         }
         done += j->now->bytes;
         nib_progress_at(&j->progress, (double)done / 1e6);
@@ -275,7 +292,9 @@ static void job_free(job *j)
         nib_buf_free(&w->weights);
         nib_buf_free(&w->ordered);
         nib_buf_free(&w->scratch);
+        nib_buf_free(&w->values);
     }
+    nib_free(j->change);
     nib_free(j->work);
 }
 
@@ -305,20 +324,56 @@ nib_code nib_quantize_stream(nib_quantize_result *r, const nib_plan *p,
 {
     job j = {.plan = p, .solved = solved, .ctx = ctx, .sink = sink};
     nib_code rc = NIB_OK;
-    if (!(j.work = nib_calloc((size_t)ctx->threads, sizeof *j.work)))
+    j.work = nib_calloc((size_t)ctx->threads, sizeof *j.work);
+    j.change = nib_calloc(p->n, sizeof *j.change);
+    if (!j.work || !j.change) {
+        job_free(&j);
         return nib_fail_nomem(err, "work memory");
+    }
     nib_progress_begin(&j.progress, ctx->log, "quantizing", "MB", (double)p->bytes / 1e6);
     rc = stream(&j, err);
     nib_progress_end(&j.progress);
     r->zero_importance_blocks += j.zero_blocks;
     r->rows_without_zero += j.zero_rows;
+    for (size_t i = 0; i < p->n && !rc; i++)
+        if (p->tensor[i].action == NIB_ACTION_ENCODE)
+            p->error[i] = (float)nib_difference_error(&j.change[i]);
     job_free(&j);
     return rc;
 }
 
-static nib_code write_gguf(void *writer, size_t tensor, const void *data, size_t n, nib_err *err)
+/* A file whose tensors are hashed on their way. */
+typedef struct {
+    const nib_plan *p;
+    nib_gguf_writer *w;
+    nib_sha256 hash; /* of the tensor whose turn it is */
+    uint64_t done;   /* bytes of it                    */
+    uint8_t *sha256; /* [n][NIB_SHA256_BYTES] */
+} hashed;
+
+static nib_code write_hashed(void *arg, size_t tensor, const void *data, size_t n, nib_err *err)
 {
-    return nib_gguf_write(writer, tensor, data, n, err);
+    hashed *h = arg;
+    if (!h->done) nib_sha256_begin(&h->hash);
+    nib_sha256_add(&h->hash, data, n);
+    h->done += n;
+    if (h->done == h->p->tensor[tensor].bytes) {
+        nib_sha256_end(&h->hash, h->sha256 + tensor * NIB_SHA256_BYTES);
+        h->done = 0;
+    }
+    return nib_gguf_write(h->w, tensor, data, n, err);
+}
+
+static nib_code write_tensors(nib_quantize_result *r, nib_gguf_writer *w, const nib_plan *p,
+                              const nib_solved_file *solved, const nib_ctx *ctx, nib_err *err)
+{
+    hashed h = {.p = p, .w = w, .sha256 = nib_calloc(p->n, NIB_SHA256_BYTES)};
+    const nib_sink sink = {write_hashed, &h};
+    nib_code rc = h.sha256 ? nib_quantize_stream(r, p, solved, &sink, ctx, err)
+                           : nib_fail_nomem(err, "checksums");
+    if (!rc && !nib_manifest_fill(p, h.sha256)) rc = nib_fail_nomem(err, "checksums");
+    nib_free(h.sha256);
+    return rc ? rc : nib_gguf_seal(w, p->kvs, err);
 }
 
 nib_code nib_write_gguf(nib_quantize_result *r, const nib_plan *p, const nib_solved_file *solved,
@@ -330,8 +385,7 @@ nib_code nib_write_gguf(nib_quantize_result *r, const nib_plan *p, const nib_sol
     nib_code rc = nib_gguf_begin(&w, p->recipe.out, p->kvs, p->record, p->n, p->recipe.split_max,
                                  p->recipe.force, err);
     if (rc) return rc;
-    const nib_sink sink = {write_gguf, w};
-    rc = nib_quantize_stream(r, p, solved, &sink, ctx, err);
+    rc = write_tensors(r, w, p, solved, ctx, err);
     if (rc)
         nib_gguf_abort(w);
     else

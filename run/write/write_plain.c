@@ -7,6 +7,7 @@
 #include "formats/safetensors.h"
 #include "infer/tokenizer.h"
 #include "run/write/folder_files.h"
+#include "run/write/manifest.h"
 #include "base/out_folder.h"
 
 #include <string.h>
@@ -20,7 +21,9 @@ typedef struct {
     const char *dir;
     nib_st_tensor *st; /* [n] */
     size_t first;      /* tensor of the file that is being written */
+    size_t n_file;     /* tensors of it */
     nib_st_writer *w;  /* NULL: none is */
+    nib_manifest *manifest;
 } output;
 
 static nib_code open_file(output *o, size_t tensor, nib_err *err)
@@ -32,6 +35,7 @@ static nib_code open_file(output *o, size_t tensor, nib_err *err)
     char *path = nib_path_join(o->dir, nib_path_base(l->file_path[f]));
     if (!path) return nib_fail_nomem(err, "a path");
     o->first = tensor;
+    o->n_file = end - tensor;
     nib_code rc = nib_st_begin(&o->w, path, o->st + tensor, end - tensor, false, err);
     nib_free(path);
     return rc;
@@ -39,6 +43,10 @@ static nib_code open_file(output *o, size_t tensor, nib_err *err)
 
 static nib_code close_file(output *o, nib_err *err)
 {
+    if (o->w)
+        nib_manifest_add(o->manifest,
+                         nib_path_base(o->p->layout.file_path[o->p->layout.file_of[o->first]]),
+                         o->w, o->st + o->first, o->n_file);
     nib_code rc = o->w ? nib_st_end(o->w, err) : NIB_OK;
     o->w = NULL;
     return rc;
@@ -56,10 +64,10 @@ static nib_code write_tensor(void *arg, size_t tensor, const void *data, size_t 
     return rc ? rc : nib_st_write(o->w, tensor - o->first, data, n, err);
 }
 
-static nib_code write_tensors(nib_quantize_result *r, const nib_plan *p, const char *dir,
-                              const nib_ctx *ctx, nib_err *err)
+static nib_code write_tensors(nib_quantize_result *r, nib_manifest *manifest, const nib_plan *p,
+                              const char *dir, const nib_ctx *ctx, nib_err *err)
 {
-    output o = {.p = p, .dir = dir, .st = nib_alloc(p->n, sizeof *o.st)};
+    output o = {.p = p, .dir = dir, .st = nib_alloc(p->n, sizeof *o.st), .manifest = manifest};
     const nib_sink sink = {write_tensor, &o};
     if (!o.st) return nib_fail_nomem(err, "the list of tensors");
     for (size_t i = 0; i < p->n; i++) {
@@ -135,12 +143,15 @@ nib_code nib_write_plain(nib_quantize_result *r, const nib_plan *p, const nib_ct
 {
     const double started = nib_now();
     nib_out_folder stage = {.fd = -1};
+    nib_manifest manifest = nib_manifest_new();
     *r = (nib_quantize_result){0};
     nib_code rc = nib_out_folder_open(&stage, p->recipe.out, NIB_FOLDER_MARK, p->recipe.force, err);
-    if (!rc) rc = write_tensors(r, p, stage.dir, ctx, err);
+    if (!rc) rc = write_tensors(r, &manifest, p, stage.dir, ctx, err);
     if (!rc) rc = put_index(p, stage.dir, err);
     if (!rc) rc = put_rest(p, stage.dir, err);
+    if (!rc) rc = nib_manifest_save(&manifest, stage.dir, p, err);
     if (!rc) rc = verify(p, stage.dir, err);
+    nib_manifest_free(&manifest);
     if (rc)
         nib_out_folder_abort(&stage);
     else

@@ -9,7 +9,7 @@ fail() { echo "$*"; failures=$((failures + 1)); }
 # Options of a command, but for those that belong to a run.
 options_of() {
     "$nibble" "$1" --help | sed -n 's/^  [ -][a-zA-Z ][ ,] --\([a-z0-9-]*\).*/\1/p' |
-        grep -vxE 'dry-run|json|force|resume' | sort
+        grep -vxE 'dry-run|json|force|resume|model-card' | sort
 }
 
 # Keys of a part of the schema, whose lines are indented by so much.

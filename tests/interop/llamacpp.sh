@@ -98,6 +98,13 @@ for name in cohere cohere2 gemma glm glm4_moe granite llama_rope_llama3 llama_ro
     printf '%s\t%s\t%s\t%s\n' "g-$name" "$work/g-$name.gguf" "$work/g-$name.json" "$within" >>"$work/cases"
 done
 
+# Files that were converted from folders, integers carried over.
+for format in gptq awq; do
+    "$nibble" quantize "$tiny" -o "$work/$format-folder" --format $format --quiet >/dev/null
+    "$nibble" convert "$work/$format-folder" -o "$work/from-$format.gguf" --quiet >/dev/null
+    check "from-$format" "$work/from-$format.gguf" q4_0
+done
+
 quantize split "$tiny" q8_0 --split-max-size 1M
 check split "$(ls "$work"/split-00001-of-*.gguf)" q8_0
 quantize again "$work/tiny-f16.gguf" q4_k_m

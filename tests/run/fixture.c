@@ -177,6 +177,48 @@ void expect_text(const char *msg, const char *part)
     if (!strstr(msg, part)) fail_msg("message '%s' lacks '%s'", msg, part);
 }
 
+/* Keys of the record: run/plan/provenance.h, run/write/manifest.h. */
+static bool is_record(const char *key)
+{
+    return !strncmp(key, "nibble.", 7) || !strcmp(key, "general.quantized_by") ||
+           !strncmp(key, "general.dataset.", 16);
+}
+
+static bool same_metadata(const nib_gguf_kvs *a, const nib_gguf_kvs *b)
+{
+    size_t k = 0;
+    for (size_t i = 0; i < nib_gguf_kvs_count(a); i++) {
+        const nib_gguf_kv *x = nib_gguf_kvs_at(a, i);
+        if (is_record(x->key)) continue;
+        while (k < nib_gguf_kvs_count(b) && is_record(nib_gguf_kvs_at(b, k)->key)) k++;
+        if (k == nib_gguf_kvs_count(b)) return false;
+        const nib_gguf_kv *y = nib_gguf_kvs_at(b, k++);
+        if (strcmp(x->key, y->key) || x->type != y->type || x->elem != y->elem || x->n != y->n)
+            return false;
+    }
+    return true;
+}
+
+bool same_models(const char *a, const char *b)
+{
+    opened x, y;
+    open_model(&x, a);
+    open_model(&y, b);
+    bool same = nib_source_count(x.src) == nib_source_count(y.src) &&
+                same_metadata(nib_source_kvs(x.src), nib_source_kvs(y.src));
+    for (size_t i = 0; i < nib_source_count(x.src) && same; i++) {
+        const nib_tensor *t = nib_source_at(x.src, i), *u = nib_source_at(y.src, i);
+        uint8_t *v = tensor_bytes(x.src, t), *w = tensor_bytes(y.src, u);
+        same = !strcmp(t->name, u->name) && t->codec == u->codec && t->bytes == u->bytes &&
+               !memcmp(v, w, (size_t)t->bytes);
+        nib_free(v);
+        nib_free(w);
+    }
+    close_model(&x);
+    close_model(&y);
+    return same;
+}
+
 bool same_files(const char *a, const char *b)
 {
     char *p, *q;

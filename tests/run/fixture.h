@@ -45,6 +45,9 @@ float *tensor_values(const nib_source *s, const nib_tensor *t);
 void fake_imatrix(nib_imatrix *im, const nib_model *m);
 
 void expect_text(const char *msg, const char *part);
+/* Do two GGUF files hold the same tensors and metadata, but for what is said of where they come
+ * from? */
+bool same_models(const char *a, const char *b);
 /* Do the two files hold the same bytes? */
 bool same_files(const char *a, const char *b);
 

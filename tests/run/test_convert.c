@@ -2,9 +2,11 @@
 /* Conversions: there and back gives the same bytes, every value on the way is the source's, and
  * what a container cannot hold is refused or, when asked for, rounded. */
 #include "base/file.h"
+#include "infer/graph.h"
 #include "run/job.h"
 #include "tests/run/folders.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -271,7 +273,7 @@ static void split_and_joined(void **state)
     }
     assert_true(nib_file_exists(path[3]));
     convert_ok(path[3], keep(2, "joined.gguf"), (nib_recipe){0});
-    assert_true(same_files(whole, path[2]));
+    assert_true(same_models(whole, path[2]));
 }
 
 static void shards(void **state)
@@ -286,7 +288,7 @@ static void shards(void **state)
     assert_true(nib_file_exists(scratch("one/model.safetensors")));
 }
 
-/* ---- what cannot be held ---- */
+/* ---- columns in order of activation ---- */
 
 static void refuses(const char *from, nib_recipe r, const char *text)
 {
@@ -296,6 +298,119 @@ static void refuses(const char *from, nib_recipe r, const char *text)
     expect_text(err.msg, text);
     assert_false(nib_file_exists(scratch("refused")));
 }
+
+enum { n_vocab = 2048 };
+
+static void take_logits(void *arg, size_t row, const float *logits, size_t n)
+{
+    assert_int_equal(n, n_vocab);
+    memcpy((float *)arg + row * n, logits, n * sizeof *logits);
+}
+
+/* Logits of the two models on a few tokens are the same, but for the order in which sums go. */
+static void same_logits(const char *a, const char *b)
+{
+    static const int32_t id[] = {5, 700, 31, 900, 44, 12, 1500, 9};
+    enum { N = sizeof id / sizeof *id };
+    nib_log log = {0};
+    nib_ctx ctx = {.threads = 2, .log = &log};
+    nib_err err = {0};
+    opened o[2];
+    float *logits[2];
+    for (int i = 0; i < 2; i++) {
+        const size_t n = (size_t)N * n_vocab;
+        nib_graph *g;
+        size_t row[N];
+        float *x;
+        open_model(&o[i], i ? b : a);
+        x = nib_alloc((size_t)N * o[i].model.hp.n_embd, sizeof *x);
+        logits[i] = nib_alloc(n, sizeof(float));
+        for (size_t r = 0; r < N; r++) row[r] = r;
+        assert_int_equal(nib_graph_new(&g, &o[i].model, &ctx, 1, N, false, &err), NIB_OK);
+        assert_int_equal(nib_graph_embed(g, id, N, x, &err), NIB_OK);
+        for (uint32_t l = 0; l < o[i].model.hp.n_layer; l++)
+            assert_int_equal(nib_graph_block(g, l, x, 1, N, 0, NULL, &err), NIB_OK);
+        assert_int_equal(nib_graph_logits(g, x, row, N, take_logits, logits[i], NULL, &err),
+                         NIB_OK);
+        nib_graph_free(g);
+        nib_free(x);
+    }
+    for (size_t i = 0; i < (size_t)N * n_vocab; i++)
+        assert_true(fabsf(logits[0][i] - logits[1][i]) < 2e-4f);
+    for (int i = 0; i < 2; i++) {
+        nib_free(logits[i]);
+        close_model(&o[i]);
+    }
+}
+
+static bool in_order(const char *model, const char *name)
+{
+    opened o;
+    nib_int_groups g;
+    bool natural = true;
+    open_model(&o, model);
+    const nib_tensor *t = nib_source_find(o.src, name);
+    assert_true(t && nib_tensor_ints(t, &g));
+    for (size_t c = 0; g.g_idx && c < nib_tensor_cols(t); c++) natural &= g.g_idx[c] == c / g.group;
+    close_model(&o);
+    return natural;
+}
+
+static const char *solved_folder(void)
+{
+    char text[300];
+    nib_log log = {0};
+    nib_ctx ctx = {.threads = 2, .log = &log};
+    nib_err err = {0};
+    nib_job job;
+    snprintf(text, sizeof text, "%s/../eval.txt", tiny_llama());
+    const nib_text_spec spec = {.path = text};
+    nib_job_opts opts = {.model = tiny_llama(),
+                         .recipe = {.format = NIB_FORMAT_DIR,
+                                    .method = NIB_METHOD_GPTQ,
+                                    .out = keep(5, "by-activation"),
+                                    .force = true,
+                                    .layout = {.kind = NIB_PACKING_GPTQ,
+                                               .bits = 4,
+                                               .group = 64,
+                                               .sym = true,
+                                               .desc_act = true}},
+                         .text = {.text = &spec, .n_texts = 1, .n_ctx = 64, .samples = 8},
+                         .solve = nib_solve_defaults()};
+    opts.solve.gptq.when = NIB_PARAMS_REACHED;
+    opts.solve.gptq.sweeps = 0;
+    nib_code rc = nib_job_open(&job, &opts, &ctx, &err);
+    if (!rc) rc = nib_job_plan(&job, &ctx, &err);
+    if (!rc) rc = nib_job_run(&job, &ctx, &err);
+    nib_job_close(&job);
+    if (rc) fail_msg("%s", err.msg);
+    return path[5];
+}
+
+static void order_of_activation(void **state)
+{
+    (void)state;
+    static const char down[] = "model.layers.1.mlp.down_proj.weight",
+                      q[] = "model.layers.1.self_attn.q_proj.weight";
+    nib_err err = {0};
+    size_t rounded;
+    const char *from = solved_folder(), *to = keep(1, "in-order"), *gguf = keep(2, "o.gguf");
+    assert_false(in_order(from, down));
+    convert_ok(from, to, folder(NIB_PACKING_GPTQ));
+    assert_true(in_order(to, down));
+    assert_false(in_order(to, q));
+    same_logits(from, to);
+    assert_int_equal(convert(from, gguf, (nib_recipe){.requantize = true}, &rounded, &err), NIB_OK);
+    refuses(to, (nib_recipe){0}, "columns in order of activation (g_idx); --requantize rounds");
+    assert_int_equal(rounded, 4 * 7);
+    assert_int_equal(convert(to, gguf, (nib_recipe){.requantize = true}, &rounded, &err), NIB_OK);
+    assert_int_equal(rounded, 4 * 6); /* all but down */
+    /* plain numbers need no order */
+    convert_ok(from, keep(3, "plain"), (nib_recipe){.format = NIB_FORMAT_PLAIN});
+    same_values(from, path[3]);
+}
+
+/* ---- what cannot be held ---- */
 
 static void refuses_what_is_not_held(void **state)
 {
@@ -327,7 +442,7 @@ int main(void)
         cmocka_unit_test(folders_to_gguf_and_back), cmocka_unit_test(every_kind_of_model),
         cmocka_unit_test(gguf_to_folders),          cmocka_unit_test(packed_to_plain),
         cmocka_unit_test(split_and_joined),         cmocka_unit_test(shards),
-        cmocka_unit_test(refuses_what_is_not_held),
+        cmocka_unit_test(order_of_activation),      cmocka_unit_test(refuses_what_is_not_held),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -58,7 +58,7 @@ static void rounding_is_the_writer_alone(void **state)
     assert_int_equal(scratch_count("job.gguf"), 2); /* and its lock */
     nib_job_close(&j);
     assert_int_equal(scratch_count("job.gguf"), 1);
-    assert_true(same_files(scratch("job.gguf"), scratch("hand.gguf")));
+    assert_true(same_models(scratch("job.gguf"), scratch("hand.gguf")));
 }
 
 static void dry_run_holds_nothing(void **state)

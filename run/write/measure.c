@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/* run/write/measure.c - see measure.h. Tests: tests/run/test_manifest.c. */
+#include "run/write/measure.h"
+
+#include "base/par.h"
+#include "run/plan/weights.h"
+#include "run/solve/commit.h"
+
+#include <math.h>
+
+enum { PIECE_WEIGHTS = 1 << 18 };
+
+void nib_difference_add(nib_difference *d, const float *w, const float *now, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const double x = w[i], e = x - now[i];
+        d->diff += e * e;
+        d->weight += x * x;
+        if (!(fabs(e) <= d->largest)) d->largest = fabs(e);
+    }
+}
+
+void nib_difference_join(nib_difference *d, const nib_difference *more)
+{
+    d->diff += more->diff;
+    d->weight += more->weight;
+    if (!(more->largest <= d->largest)) d->largest = more->largest;
+}
+
+double nib_difference_error(const nib_difference *d)
+{
+    return d->diff == 0 ? 0 : sqrt(d->diff / d->weight);
+}
+
+/* ---- staged tensors ---- */
+
+typedef struct {
+    const nib_plan *p;
+    const nib_plan_tensor *t;
+    const float *now; /* [rows][cols] */
+    size_t at_once;   /* rows */
+    unsigned cpu;
+    nib_buf *memory;      /* [threads][2] */
+    nib_difference *part; /* [chunks] */
+} job;
+
+static nib_code measure_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    job *j = arg;
+    nib_buf *m = j->memory + 2 * thread;
+    const size_t cols = (size_t)j->t->cols, n = (end - begin) * cols;
+    float *w = nib_buf_reserve(&m[0], n, sizeof *w);
+    if (!w) return nib_fail_nomem(err, "weights");
+    nib_code rc = nib_weights_read(j->p, j->t, begin, end - begin, w, &m[1], j->cpu, err);
+    if (!rc) nib_difference_add(&j->part[begin / j->at_once], w, j->now + begin * cols, n);
+    return rc;
+}
+
+static nib_code measure(nib_difference *d, nib_commit *keep, const nib_plan_tensor *t, nib_buf *now,
+                        nib_buf *memory, nib_err *err)
+{
+    const size_t rows = (size_t)t->rows, cols = (size_t)t->cols;
+    job j = {.p = keep->p, .t = t, .cpu = keep->ctx->cpu, .memory = memory};
+    j.at_once = PIECE_WEIGHTS / cols ? PIECE_WEIGHTS / cols : 1;
+    const size_t chunks = (rows + j.at_once - 1) / j.at_once;
+    float *w = nib_buf_reserve(now, rows, cols * sizeof *w);
+    j.now = w;
+    j.part = nib_calloc(chunks, sizeof *j.part);
+    nib_code rc = w && j.part ? nib_commit_read(keep, t, w, err) : nib_fail_nomem(err, "weights");
+    if (!rc) rc = nib_par_for(keep->ctx->threads, rows, j.at_once, measure_rows, &j, err);
+    for (size_t i = 0; i < chunks && !rc; i++) nib_difference_join(d, &j.part[i]);
+    nib_free(j.part);
+    return rc;
+}
+
+static nib_code measure_tensor(nib_commit *keep, const nib_plan_tensor *t, nib_buf *now,
+                               nib_buf *memory, nib_err *err)
+{
+    const size_t n = nib_plan_matrices(t);
+    nib_difference d = {0};
+    nib_code rc = n == 1 ? measure(&d, keep, t, now, memory, err) : NIB_OK;
+    for (size_t e = 0; n > 1 && e < n && !rc; e++) {
+        nib_plan_tensor one;
+        nib_place at = t->place;
+        at.expert = (uint32_t)e;
+        if (!nib_plan_expert(&one, keep->p, at)) return nib_fail_nomem(err, "a plan");
+        rc = measure(&d, keep, &one, now, memory, err);
+    }
+    keep->p->error[t - keep->p->tensor] = (float)nib_difference_error(&d);
+    return rc;
+}
+
+nib_code nib_measure_staged(nib_solved_file *side, const nib_plan *p, const nib_ctx *ctx,
+                            nib_err *err)
+{
+    nib_commit keep = {.p = p, .side = side, .ctx = ctx};
+    nib_buf now = {0}, *memory;
+    nib_code rc = NIB_OK;
+    const size_t n_memory = 2 * (size_t)ctx->threads;
+    if (p->recipe.transform != NIB_TRANSFORM_NONE) return NIB_OK;
+    if (!(memory = nib_calloc(n_memory, sizeof *memory))) return nib_fail_nomem(err, "work memory");
+    for (size_t i = 0; i < p->n && !rc; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        if (t->action == NIB_ACTION_STAGE && !t->carried)
+            rc = measure_tensor(&keep, t, &now, memory, err);
+    }
+    for (size_t i = 0; i < n_memory; i++) nib_buf_free(&memory[i]);
+    nib_free(memory);
+    nib_buf_free(&now);
+    nib_commit_free(&keep);
+    return rc;
+}
