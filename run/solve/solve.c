@@ -299,7 +299,8 @@ static nib_code run_block(nib_solve_common *k, uint32_t layer, nib_err *err)
     for (size_t i = 0; i < k->n && !rc; i++) {
         nib_solver *s = &k->of[i];
         const double started = nib_now();
-        if (!s->err->code) s->err->code = finish_block(s, layer, s == lead, s->err);
+        /* Of the lead's block an output before it, which has it solved, leaves nothing. */
+        if (!s->err->code) s->err->code = finish_block(s, layer, !i && s == lead, s->err);
         s->report->seconds += nib_now() - started;
     }
     return rc;
