@@ -90,18 +90,14 @@ static nib_code copy_tensor(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx,
                         "tensor '%s' is packed already, so it cannot be copied; start from the "
                         "original model",
                         t->src->name);
-    if (t->src->row_step || t->src->of)
-        return nib_fail(err, NIB_EINVAL,
-                        "tensor '%s' is a part of another one, or stored the other way round: it "
-                        "cannot be left as it is",
-                        t->src->name);
     t->codec = t->src->codec;
     if (p->recipe.convert || quantized) {
         nib_code rc = nib_convert_plain(p, t, ctx, err);
         if (rc) return rc;
     }
     t->bytes = t->rows * t->cols * t->codec->bytes;
-    t->carried |= t->codec != t->src->codec || t->order.head;
+    const bool view = t->src->row_step || t->src->of; /* its bytes lie among others */
+    t->carried |= t->codec != t->src->codec || t->order.head || view;
     const bool staged = t->carried || nib_plan_rescales(p, t);
     t->action = staged ? NIB_ACTION_STAGE : NIB_ACTION_COPY;
     if (!staged) t->bytes = t->src->bytes;

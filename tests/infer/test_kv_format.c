@@ -187,9 +187,9 @@ static void memory_is_what_the_format_says(void **state)
         nib_err err;
         nib_kv_cache c;
         const nib_kv_choice how = {nib_kv_find(wanted[i].name), true};
-        must(nib_kv_cache_new(&c, &how, 2, 3, 10, 64, 192, 128, &err), &err);
+        must(nib_kv_cache_new(&c, &how, 2, 3, 10, 64, 192, 192, &err), &err);
         assert_true((double)c.bytes[0] == 192 * wanted[i].bits / 8);
-        assert_true((double)c.bytes[1] == 128 * wanted[i].bits / 8);
+        assert_true((double)c.bytes[1] == 192 * wanted[i].bits / 8);
         assert_ptr_equal(nib_kv_row(&c, 1, 1, 2, 9), c.row[1] + (5 * 10 + 9) * c.bytes[1]);
         nib_kv_cache_free(&c);
         if (nib_codec_get(how.format->type)->block > 1) {
