@@ -196,7 +196,8 @@ static bool same_metadata(const nib_gguf_kvs *a, const nib_gguf_kvs *b)
         if (strcmp(x->key, y->key) || x->type != y->type || x->elem != y->elem || x->n != y->n)
             return false;
     }
-    return true;
+    while (k < nib_gguf_kvs_count(b) && is_record(nib_gguf_kvs_at(b, k)->key)) k++;
+    return k == nib_gguf_kvs_count(b);
 }
 
 bool same_models(const char *a, const char *b)
