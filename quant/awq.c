@@ -75,7 +75,7 @@ nib_code nib_awq_search(nib_awq_choice *best, float *s, const float *x_mean, con
     for (int i = 0; i <= RATIOS; i++) {
         double now;
         trial(s, x_mean, w_mean, cols, i);
-        nib_code rc = loss(arg, s, &now, err);
+        nib_code rc = loss(arg, s, best->loss, &now, err);
         if (rc) return rc;
         if (!i) best->unscaled = now;
         if (!(now < best->loss)) continue;

@@ -26,8 +26,9 @@ void nib_awq_weight_mean(float *mean, const nib_awq_linear *l, size_t n, size_t 
  * 0. */
 void nib_awq_scales(float *s, const float *x_mean, const float *w_mean, size_t cols, double ratio);
 
-/* The error of the output when weights are rounded under the scales s[cols]. */
-typedef nib_code nib_awq_loss(void *arg, const float *s, double *loss, nib_err *err);
+/* The error of the output when weights are rounded under the scales s[cols]; what is above `least`
+ * need not be known any closer. */
+typedef nib_code nib_awq_loss(void *arg, const float *s, double least, double *loss, nib_err *err);
 
 typedef struct {
     double ratio;    /* -1: no scales are best */

@@ -85,7 +85,7 @@ double nib_rescale_difference(const float *a, const float *b, size_t n)
         const double d = (double)a[i] - b[i];
         sum += d * d;
     }
-    return sum / (double)n;
+    return sum;
 }
 
 nib_code nib_rescale_run(nib_rescaler *r, const nib_layer_weights *b, size_t n,

@@ -74,23 +74,29 @@ static void restore_readers(nib_rescale_job *k)
     }
 }
 
-static nib_code branch(const nib_rescale_job *k, const float *x, float *y, nib_err *err)
+/* Of n windows. */
+static nib_code branch(const nib_rescale_job *k, const float *x, size_t n, float *y, nib_err *err)
 {
-    return nib_graph_branch(k->b->graph, k->b->layer, k->sc->reader[0], x, k->r->n_seq,
+    return nib_graph_branch(k->b->graph, k->b->layer, k->sc->reader[0], x, n,
                             k->r->runner->w->n_ctx, y, err);
 }
 
-/* A nib_awq_loss. */
-static nib_code loss_under(void *arg, const float *s, double *loss, nib_err *err)
+/* A nib_awq_loss. Window by window, until it is above the least. */
+static nib_code loss_under(void *arg, const float *s, double least, double *loss, nib_err *err)
 {
     nib_rescale_job *k = arg;
+    const size_t n_ctx = k->r->runner->w->n_ctx, out = n_ctx * k->b->p->model->hp.n_embd;
+    const float *x = k->r->scaled_x.p, *aim = k->r->y.p;
     float *y = k->r->runner->now;
     nib_code rc = round_readers(k, s, err);
     if (!rc) rc = nib_rescale_columns(k, k->r->scaled_x.p, k->r->x.p, s, k->rows, true, err);
     if (!rc) round_inputs(k);
-    if (!rc) rc = branch(k, k->r->scaled_x.p, y, err);
+    *loss = 0;
+    for (size_t i = 0; i < k->r->n_seq && !rc && !(*loss > least); i++) {
+        rc = branch(k, x + i * n_ctx * k->cols, 1, y, err);
+        if (!rc) *loss += nib_rescale_difference(y, aim + i * out, out) / (double)(k->r->n_seq * out);
+    }
     restore_readers(k);
-    if (!rc) *loss = nib_rescale_difference(y, k->r->y.p, k->rows * k->b->p->model->hp.n_embd);
     return rc;
 }
 
@@ -120,7 +126,7 @@ static nib_code catch_input(nib_rescale_job *k, nib_err *err)
         !nib_buf_reserve(&r->y, k->rows, n_embd * sizeof(float)))
         return nib_fail_nomem(err, "activations");
     nib_code rc = nib_rescale_run(r, k->b, r->n_seq, &(nib_observer){on_input, &c}, err);
-    return rc ? rc : branch(k, r->x.p, r->y.p, err);
+    return rc ? rc : branch(k, r->x.p, r->n_seq, r->y.p, err);
 }
 
 /* ---- choosing ---- */
@@ -164,7 +170,7 @@ static nib_code choose_alpha(nib_rescale_job *k, nib_rescale_line *line, nib_err
         const double alpha = i < 0 ? -1 : i / (double)ALPHA_STEPS;
         double loss = 0;
         smooth_scales(k, alpha);
-        rc = loss_under(k, k->s, &loss, err);
+        rc = loss_under(k, k->s, line->scaled, &loss, err);
         if (i < 0) line->unscaled = loss;
         if (!(loss < line->scaled)) continue;
         line->scaled = loss;

@@ -49,7 +49,7 @@ NIB_MUST_USE nib_code nib_rescale_columns(const nib_rescale_job *k, float *to, c
 /* Run the first n of the windows through the block as it now is; the result is in runner->now. */
 NIB_MUST_USE nib_code nib_rescale_run(nib_rescaler *r, const nib_layer_weights *b, size_t n,
                                       const nib_observer *obs, nib_err *err);
-/* Mean of the squared differences. */
+/* Sum of the squared differences. */
 double nib_rescale_difference(const float *a, const float *b, size_t n);
 
 #endif

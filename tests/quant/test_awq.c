@@ -140,9 +140,10 @@ static size_t output(const module *m, float *const *w, const float *x, double *y
     return m->down_rows;
 }
 
-static nib_code loss_of(void *arg, const float *s, double *loss, nib_err *err)
+static nib_code loss_of(void *arg, const float *s, double least, double *loss, nib_err *err)
 {
     module *m = arg;
+    (void)least;
     float *q[3];
     double sum = 0, a[256], b[256];
     size_t n = 0;
@@ -252,9 +253,9 @@ static void same_as_awq(void **state)
 
 /* ---- laws of the search ---- */
 
-static nib_code flat(void *arg, const float *s, double *loss, nib_err *err)
+static nib_code flat(void *arg, const float *s, double least, double *loss, nib_err *err)
 {
-    (void)s, (void)err;
+    (void)s, (void)least, (void)err;
     *loss = *(const double *)arg;
     return NIB_OK;
 }
@@ -271,6 +272,42 @@ static void no_gain_means_no_scales(void **state)
     assert_true(best.ratio == -1 && s[0] == 1 && s[1] == 1 && s[2] == 1);
     loss = NAN;
     assert_int_equal(nib_awq_search(&best, s, x, w, 3, flat, &loss, &err), NIB_ENUMERIC);
+}
+
+typedef struct {
+    int n;
+    const double *loss; /* of the trials */
+} curve;
+
+/* Says of what is above `least` only that it is. */
+static nib_code on_curve(void *arg, const float *s, double least, double *loss, nib_err *err)
+{
+    curve *k = arg;
+    (void)s, (void)err;
+    double before = INFINITY;
+    for (int i = 0; i < k->n; i++) before = k->loss[i] < before ? k->loss[i] : before;
+    assert_true(least == before);
+    *loss = k->loss[k->n] > least ? nextafter(least, INFINITY) : k->loss[k->n];
+    k->n++;
+    return NIB_OK;
+}
+
+/* Trials may be given up as soon as they are worse than the best; the first of two that are as good
+ * is taken. */
+static void best_of_those_given_up(void **state)
+{
+    (void)state;
+    static const double loss[21] = {5, 6, 4, 7, 3, 3, 9, 8, 3.5, 2, 4, 2, 5, 6, 7, 8, 9, 9, 9, 9, 9};
+    const float x[] = {1, 2, 3};
+    float s[3], want[3];
+    curve k = {0, loss};
+    nib_awq_choice best;
+    nib_err err = {0};
+    assert_int_equal(nib_awq_search(&best, s, x, NULL, 3, on_curve, &k, &err), NIB_OK);
+    assert_int_equal(k.n, 21);
+    assert_true(best.loss == 2 && best.unscaled == 5 && best.ratio == 8 / 20.0);
+    nib_awq_scales(want, x, NULL, 3, 8 / 20.0);
+    assert_memory_equal(s, want, sizeof s);
 }
 
 /* Channels that never fire, weights that are zero, numbers at the edge: scales stay usable. */
@@ -384,6 +421,7 @@ int main(int argc, char **argv)
         GOLDEN(same_as_smoothquant, smooth_cases[1]),
         GOLDEN(same_as_smoothquant, smooth_cases[2]),
         cmocka_unit_test(no_gain_means_no_scales),
+        cmocka_unit_test(best_of_those_given_up),
         cmocka_unit_test(scales_are_usable),
         cmocka_unit_test(small_scales_are_lifted),
         cmocka_unit_test(rows_are_blocks),
