@@ -42,11 +42,22 @@ static void take_turn(nib_solver *s)
     s->all->keep.side = s->side;
 }
 
+static void unload(nib_solve_common *k)
+{
+    nib_layer_weights_release(&k->block);
+    k->loaded = NULL;
+}
+
+/* The output's block as its source has it, unless it lies there. */
 static nib_code load_block(nib_solver *s, uint32_t layer, nib_err *err)
 {
-    nib_layer_weights_release(&s->all->block);
+    nib_solve_common *k = s->all;
+    if (k->loaded == s) return NIB_OK;
+    unload(k);
     take_turn(s);
-    return nib_layer_weights_load(&s->all->block, layer, err);
+    nib_code rc = nib_layer_weights_load(&k->block, layer, err);
+    if (!rc) k->loaded = s;
+    return rc;
 }
 
 /* ---- the inputs of a block ---- */
@@ -208,9 +219,10 @@ static nib_code renew(nib_solver *s, uint32_t layer, size_t i, nib_err *err)
     return rc ? rc : s->err->code;
 }
 
-/* The loaded block, whose inputs were studied. */
+/* The loaded block, whose inputs were studied; then it is not the source's any more. */
 static nib_code solve_block(nib_solver *s, uint32_t layer, nib_err *err)
 {
+    s->all->loaded = NULL;
     nib_code rc = s->rescaler ? rescale_block(s, err) : NIB_OK;
     if (!rc && measures_again(s)) rc = observe_ranges(s, layer, err);
     for (size_t i = 0; i < s->moments->n && !rc; i++) {
@@ -225,14 +237,15 @@ static nib_code solve_block(nib_solver *s, uint32_t layer, nib_err *err)
 }
 
 /* Solve the block, or take it as an earlier run solved it; then the output's windows move on. */
-static nib_code finish_block(nib_solver *s, uint32_t layer, bool loaded, nib_err *err)
+static nib_code finish_block(nib_solver *s, uint32_t layer, nib_err *err)
 {
     nib_solve_common *k = s->all;
     nib_code rc = NIB_OK;
     if (is_fresh(s, layer)) {
-        if (!loaded) rc = load_block(s, layer, err);
+        rc = load_block(s, layer, err);
         if (!rc) rc = solve_block(s, layer, err);
     } else if (!s->opts->stats) {
+        k->loaded = NULL;
         take_turn(s);
         rc = nib_layer_weights_load_kept(&k->block, &k->keep, layer, err);
     }
@@ -247,7 +260,7 @@ static nib_code finish_block(nib_solver *s, uint32_t layer, bool loaded, nib_err
 /* Windows that no output calibrates on, in the original model. */
 static nib_code pass_original(nib_solve_common *k, uint32_t layer, nib_err *err)
 {
-    nib_layer_weights_release(&k->block);
+    unload(k);
     nib_code rc = nib_block_pass_run(&k->held, &k->runner, layer, 0, k->held.n, true, NULL, err);
     return rc ? rc
               : nib_block_pass_run(&k->plain, &k->runner, layer, 0, k->plain.n, true, NULL, err);
@@ -268,7 +281,7 @@ static nib_code pass_over(nib_solve_common *k, uint32_t layer, nib_err *err)
 {
     nib_code rc = NIB_OK;
     if (!k->original.n) return NIB_OK;
-    nib_layer_weights_release(&k->block);
+    unload(k);
     for (size_t i = 0; i < k->n; i++)
         if (on_original(&k->of[i]) && !k->of[i].err->code) {
             rc = load_block(&k->of[i], layer, err);
@@ -292,6 +305,7 @@ static nib_code run_block(nib_solve_common *k, uint32_t layer, nib_err *err)
 {
     const bool stats = k->of[0].opts->stats;
     k->memo.n = 0;
+    k->loaded = NULL;
     nib_code rc = stats ? NIB_OK : pass_original(k, layer, err);
     if (!rc && !asks_original(k, layer)) rc = pass_over(k, layer, err);
     nib_solver *lead = rc ? NULL : find_lead(k, layer);
@@ -299,8 +313,7 @@ static nib_code run_block(nib_solve_common *k, uint32_t layer, nib_err *err)
     for (size_t i = 0; i < k->n && !rc; i++) {
         nib_solver *s = &k->of[i];
         const double started = nib_now();
-        /* Of the lead's block an output before it, which has it solved, leaves nothing. */
-        if (!s->err->code) s->err->code = finish_block(s, layer, !i && s == lead, s->err);
+        if (!s->err->code) s->err->code = finish_block(s, layer, s->err);
         s->report->seconds += nib_now() - started;
     }
     return rc;

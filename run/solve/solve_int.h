@@ -33,6 +33,7 @@ typedef struct {
     nib_hessians on_loan;   /* these moments for an output whose rescaling changes them     */
     /* Work memory of the output whose turn it is. */
     nib_layer_weights block;
+    const nib_solver *loaded; /* whose block lies there, as its source has it; NULL: nobody's */
     nib_commit keep;
     nib_hessian expert_in[2]; /* of one expert: what gate and up read, what down reads */
     nib_buf expert_x, code, param, importance;
