@@ -2,6 +2,7 @@
 /* cli/cmd_batch.c - many outputs of one model by a recipe, then their evaluation.
  * Tests: tests/cases/commands, tests/cli/batch_schema.sh, tests/e2e/batch.sh. */
 #include "base/mem.h"
+#include "cli/compare.h"
 #include "cli/io.h"
 #include "cli/opened.h"
 #include "cli/recipe.h"
@@ -141,15 +142,19 @@ static bool add_output(nib_json *list, const nib_batch_output *o)
     return ok;
 }
 
-static nib_code print_json(const nib_batch *b, nib_err *err)
+/* NULL: no memory. */
+static nib_json *document(const nib_batch *b)
 {
     nib_json *root = nib_json_new_object();
-    bool ok = root && nib_json_add_str(root, "model", b->model) &&
+    bool ok = root && nib_json_add_str(root, "nibble", NIB_VERSION) &&
+              nib_json_add_str(root, "model", b->model) &&
               nib_json_add_num(root, "peak_memory_bytes", (double)b->peak_memory);
     nib_json *list = ok ? nib_json_add_array(root, "outputs") : NULL;
     ok = list;
     for (size_t i = 0; i < b->n && ok; i++) ok = add_output(list, &b->output[i]);
-    return nib_print_json(root, ok, err);
+    if (ok) return root;
+    nib_json_free(root);
+    return NULL;
 }
 
 /* ---- the work ---- */
@@ -159,11 +164,13 @@ static bool is_made(const nib_batch_output *o)
     return o->state == NIB_BATCH_MADE || o->state == NIB_BATCH_KEPT;
 }
 
-/* 'compare' of all outputs that there are with the reference; its exit status. */
-static int evaluate(const nib_batch_recipe *r, const nib_ctx *ctx)
+/* 'compare' of all outputs that there are with the reference; its exit status. What it finds goes
+ * into the document, if there is one. */
+static int evaluate(const nib_batch_recipe *r, nib_json *root, const nib_ctx *ctx)
 {
     nib_err err;
     const nib_batch *b = &r->batch;
+    nib_json *into = NULL;
     const char **path = nib_calloc(b->n + 1, sizeof *path);
     nib_opt_list models = {.v = path};
     int status = NIB_EXIT_OK;
@@ -179,39 +186,47 @@ static int evaluate(const nib_batch_recipe *r, const nib_ctx *ctx)
                                    ? j->plan.layout.file_path[0]
                                    : b->output[i].opts.recipe.out;
     }
-    if (models.n > 1 && !opt.json) putchar('\n');
-    if (models.n > 1) status = nib_cmd_compare.run(&models, ctx);
+    if (models.n > 1 && !root) putchar('\n');
+    if (models.n > 1 && root && !(into = nib_json_add_object(root, "evaluation"))) {
+        nib_fail_nomem(&err, "JSON output");
+        status = nib_report(&err);
+    } else if (models.n > 1) {
+        status = nib_compare_models(&models, into, ctx);
+    }
     nib_free(path);
     return status;
 }
 
-static nib_code show(const nib_batch *b, nib_err *err)
+/* What became of the outputs, and the evaluation; the exit status. */
+static int conclude(const nib_batch_recipe *r, const nib_ctx *ctx)
 {
-    if (opt.json) return print_json(b, err);
-    if (opt.dry_run)
+    nib_err err;
+    const nib_batch *b = &r->batch;
+    nib_json *root = opt.json ? document(b) : NULL;
+    int status = NIB_EXIT_OK;
+    size_t failed = 0;
+    if (!opt.json && opt.dry_run)
         print_plan(b);
-    else
+    else if (!opt.json)
         print_summary(b);
-    return NIB_OK;
+    if (r->evaluates && !opt.dry_run && (root || !opt.json)) status = evaluate(r, root, ctx);
+    if (opt.json && nib_print_json(root, root, &err)) status = nib_report(&err);
+    for (size_t i = 0; i < b->n; i++) failed += b->output[i].state == NIB_BATCH_FAILED;
+    if (!failed) return status;
+    nib_warn(ctx->log, "%zu of %zu outputs failed", failed, b->n);
+    return NIB_EXIT_FAILED;
 }
 
 static int work(nib_batch_recipe *r, const char *path, const nib_ctx *ctx)
 {
     nib_err err;
     nib_batch *b = &r->batch;
-    size_t failed = 0;
     nib_code rc = nib_recipe_load(r, path, &opt, &err);
     if (!rc) rc = nib_batch_open(b, ctx, &err);
     if (!rc) nib_warn_odd_model(&b->m, ctx->log);
     if (!rc) rc = nib_batch_plan(b, ctx, &err);
     if (!rc && !opt.dry_run) rc = nib_batch_run(b, ctx, &err);
-    if (!rc) rc = show(b, &err);
-    if (rc) return nib_report(&err);
-    int status = r->evaluates && !opt.dry_run ? evaluate(r, ctx) : NIB_EXIT_OK;
-    for (size_t i = 0; i < b->n; i++) failed += b->output[i].state == NIB_BATCH_FAILED;
-    if (!failed) return status;
-    nib_warn(ctx->log, "%zu of %zu outputs failed", failed, b->n);
-    return NIB_EXIT_FAILED;
+    return rc ? nib_report(&err) : conclude(r, ctx);
 }
 
 static int run(const nib_opt_list *operands, const nib_ctx *ctx)

@@ -2,8 +2,10 @@
 /* cli/cmd_compare.c - how far models' predictions are from those of the model they come from.
  * Tests: tests/cases/commands. */
 #include "base/mem.h"
+#include "cli/compare.h"
 #include "cli/compare_print.h"
 #include "cli/gates.h"
+#include "cli/io.h"
 #include "cli/kept_base.h"
 #include "cli/opened.h"
 #include "cli/scoring.h"
@@ -345,8 +347,17 @@ static nib_code write_report(job *j, const nib_comparison *c, const nib_ctx *ctx
     return rc;
 }
 
+static nib_code print_json(const nib_comparison *c, nib_err *err)
+{
+    nib_json *root = nib_json_new_object();
+    return nib_print_json(root,
+                          root && nib_json_add_str(root, "nibble", NIB_VERSION) &&
+                              nib_comparison_to_json(root, c),
+                          err);
+}
+
 /* What is printed, the files that were asked for, then the verdict. */
-static nib_code conclude(job *j, int *status, const nib_ctx *ctx, nib_err *err)
+static nib_code conclude(job *j, nib_json *into, int *status, const nib_ctx *ctx, nib_err *err)
 {
     const nib_comparison c = {.model = j->model,
                               .n_models = j->n,
@@ -354,8 +365,10 @@ static nib_code conclude(job *j, int *status, const nib_ctx *ctx, nib_err *err)
                               .n_texts = j->n_texts,
                               .floor = opt.floor};
     nib_code rc = NIB_OK;
-    if (opt.json)
-        rc = nib_print_comparison_json(&c, err);
+    if (into)
+        rc = nib_comparison_to_json(into, &c) ? NIB_OK : nib_fail_nomem(err, "JSON output");
+    else if (opt.json)
+        rc = print_json(&c, err);
     else
         nib_print_comparison(&c);
     if (!rc && opt.junit) rc = nib_gates_junit(&opt.gates, &c, opt.junit, opt.force, err);
@@ -365,20 +378,25 @@ static nib_code conclude(job *j, int *status, const nib_ctx *ctx, nib_err *err)
     return rc;
 }
 
-static int run(const nib_opt_list *operands, const nib_ctx *ctx)
+int nib_compare_models(const nib_opt_list *models, nib_json *into, const nib_ctx *ctx)
 {
     nib_err err;
-    job j = {.n = operands->n, .path = operands->v};
+    job j = {.n = models->n, .path = models->v};
     int status = NIB_EXIT_OK;
     if (j.n < 2 && !opt.base_file && !opt.floor)
         return nib_usage(&nib_cmd_compare, "compare: BASE OTHER is missing");
     nib_code rc = check(&err);
     if (rc == NIB_EINVAL) return nib_usage(&nib_cmd_compare, "compare: %s", err.msg);
     if (!rc) rc = compare(&j, ctx, &err);
-    if (!rc) rc = conclude(&j, &status, ctx, &err);
+    if (!rc) rc = conclude(&j, into, &status, ctx, &err);
     if (rc) status = nib_report(&err);
     free_all(&j);
     return status;
+}
+
+static int run(const nib_opt_list *operands, const nib_ctx *ctx)
+{
+    return nib_compare_models(operands, NULL, ctx);
 }
 
 const nib_cmd nib_cmd_compare = {

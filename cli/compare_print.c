@@ -2,8 +2,6 @@
 /* cli/compare_print.c - see compare_print.h. Tests: tests/cases/commands. */
 #include "cli/compare_print.h"
 
-#include "cli/io.h"
-
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -150,11 +148,10 @@ static bool add_text(nib_json *texts, const nib_comparison *c, const nib_report_
     return ok;
 }
 
-nib_code nib_print_comparison_json(const nib_comparison *c, nib_err *err)
+bool nib_comparison_to_json(nib_json *to, const nib_comparison *c)
 {
-    nib_json *j = nib_json_new_object(), *texts = NULL;
-    bool ok =
-        j && nib_json_add_str(j, "nibble", NIB_VERSION) && (texts = nib_json_add_array(j, "texts"));
+    nib_json *texts = nib_json_add_array(to, "texts");
+    bool ok = texts;
     for (size_t i = 0; i < c->n_texts && ok; i++) ok = add_text(texts, c, &c->text[i]);
-    return nib_print_json(j, ok, err);
+    return ok;
 }

@@ -6,6 +6,7 @@
 #include "report/comparison.h"
 
 void nib_print_comparison(const nib_comparison *c);
-NIB_MUST_USE nib_code nib_print_comparison_json(const nib_comparison *c, nib_err *err);
+/* As members of an object; false: no memory. */
+bool nib_comparison_to_json(nib_json *to, const nib_comparison *c);
 
 #endif

@@ -65,18 +65,40 @@ static nib_code resolve(const char **out, const reader *k, const char *path, nib
     return all ? NIB_OK : nib_fail_nomem(err, "a path");
 }
 
+/* What a row takes; NULL: the item is of that kind. A text whose name in the help is one letter is
+ * a number that may have more to it ("2%"). */
+static const char *expected_kind(const nib_opt *o, const nib_json *item)
+{
+    double number;
+    const char *text;
+    const bool is_number = nib_json_num(item, &number), is_text = nib_json_str(item, &text);
+    switch (o->kind) {
+    case NIB_OPT_UINT:
+    case NIB_OPT_NUM:
+        if (is_text && o->word && nib_name_same(text, o->word)) return NULL;
+        return is_number ? NULL : "a number";
+    case NIB_OPT_SIZE: return is_number || is_text ? NULL : "a number or a string";
+    case NIB_OPT_STR:
+        if (o->metavar && !o->metavar[1]) return is_number || is_text ? NULL : "a number";
+        return is_text ? NULL : "a string";
+    default: return is_text ? NULL : "a string";
+    }
+}
+
 /* A string or a number as it would be written on a command line. */
 static nib_code value_text(const char **out, const reader *k, const nib_json *item,
                            const nib_opt *o, nib_err *err)
 {
     double number;
+    const char *expected = expected_kind(o, item);
+    if (expected) return wrong_kind(k, item, expected, err);
     if (nib_json_num(item, &number)) {
         char *text = nib_json_print(item, false);
         *out = text ? nib_arena_str(&k->r->keep, text, strlen(text)) : NULL;
         nib_free(text);
         return *out ? NIB_OK : nib_fail_nomem(err, "a number");
     }
-    if (!nib_json_str(item, out)) return wrong_kind(k, item, "a string or a number", err);
+    nib_json_str(item, out);
     return is_path(o) ? resolve(out, k, *out, err) : NIB_OK;
 }
 
@@ -229,7 +251,6 @@ static nib_code read_evaluation(reader *k, const nib_json *item, nib_err *err)
         return at(k, item, err);
     }
     set_flag(&nib_cmd_compare, "force", k->how->force || k->how->resume);
-    set_flag(&nib_cmd_compare, "json", k->how->json);
     return nib_cmd_compare.check(err) ? at(k, item, err) : NIB_OK;
 }
 
