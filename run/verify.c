@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PIECE = 1 << 20, PIECE_WEIGHTS = 1 << 18, MANIFEST_MAX = 1 << 30, TEXT_MAX = 600 };
+enum { PIECE = 1 << 20, PIECE_WEIGHTS = 1 << 18, TEXT_MAX = 600 };
 
 /* ---- what is wrong ---- */
 
@@ -341,7 +341,7 @@ static nib_code check_folder(nib_verify_report *r, const char *dir, nib_err *err
     nib_code rc = NIB_OK;
     if (!nib_file_exists(path)) goto done;
     snprintf(r->version, sizeof r->version, "unknown");
-    rc = take(r, nib_file_slurp(&text, &n, path, MANIFEST_MAX, err), err);
+    rc = take(r, nib_file_slurp(&text, &n, path, NIB_MANIFEST_MAX, err), err);
     if (rc || !text) goto done;
     if (!is_own(text, n))
         rc = fault(r, err, "%s has changed: its checksum of itself is another", path);

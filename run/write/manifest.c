@@ -10,6 +10,37 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* ---- reading ---- */
+
+static nib_code recipe_of_folder(nib_json **out, const nib_source *s, nib_err *err)
+{
+    nib_json *root = NULL, *copy = nib_json_new_object();
+    char *dir = nib_source_folder(s), *path = dir ? nib_path_join(dir, NIB_MANIFEST_FILE) : NULL;
+    nib_code rc = path && copy ? NIB_OK : nib_fail_nomem(err, "a manifest");
+    if (!rc && nib_file_exists(path)) rc = nib_json_load(&root, path, NIB_MANIFEST_MAX, err);
+    const nib_json *recipe = root ? nib_json_get(root, "recipe") : NULL;
+    for (const nib_json *j = nib_json_first(recipe); j && !rc; j = nib_json_next(j))
+        if (!nib_json_add_copy(copy, nib_json_key(j), j)) rc = nib_fail_nomem(err, "a recipe");
+    if (rc || !recipe) {
+        nib_json_free(copy);
+        copy = NULL;
+    }
+    *out = copy;
+    nib_json_free(root);
+    nib_free(path);
+    nib_free(dir);
+    return rc;
+}
+
+nib_code nib_manifest_recipe(nib_json **out, const nib_source *s, nib_err *err)
+{
+    nib_str text;
+    *out = NULL;
+    if (!nib_source_kvs(s)) return recipe_of_folder(out, s, err);
+    if (!nib_gguf_get_str(nib_source_kvs(s), NIB_KEY_RECIPE, &text)) return NIB_OK;
+    return nib_json_parse(out, text.p, text.n, err);
+}
+
 /* ---- GGUF ---- */
 
 bool nib_manifest_reserve(nib_gguf_kvs *k, const nib_plan *p)

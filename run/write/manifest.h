@@ -15,9 +15,14 @@
 
 #define NIB_MANIFEST_FILE "nibble.json"
 #define NIB_MANIFEST_DIGEST "\"sha256\":\t\"" /* what stands before a manifest's own digest */
+#define NIB_MANIFEST_MAX (1 << 30)            /* bytes of that file */
 #define NIB_KEY_VERSION "nibble.version"
 #define NIB_KEY_TENSORS "nibble.tensors.sha256"
 #define NIB_KEY_ERRORS "nibble.tensors.error"
+
+/* The recipe that an opened model was made by, as its manifest has it; NULL: it has none. The
+ * caller frees it. A manifest that is no JSON is an error. */
+NIB_MUST_USE nib_code nib_manifest_recipe(nib_json **out, const nib_source *s, nib_err *err);
 
 /* ---- GGUF: the values of the keys, once they are known ---- */
 
