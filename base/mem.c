@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 enum { ALIGN = 64, SMALL = 1024 };
 
@@ -85,6 +86,12 @@ void nib_buf_free(nib_buf *b)
 {
     nib_free(b->p);
     *b = (nib_buf){0};
+}
+
+uint64_t nib_mem_total(void)
+{
+    const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : 0;
 }
 
 size_t nib_mem_peak(void)

@@ -48,6 +48,8 @@ void nib_buf_free(nib_buf *b);
 /* For tests: the n-th allocation from now fails (1 = the next one); 0 turns this off. */
 void nib_mem_fail_at(long n);
 
+/* Memory of the machine, in bytes; 0 when the system does not tell. */
+uint64_t nib_mem_total(void);
 /* Peak resident size of this process so far, in bytes; 0 when the system does not tell. */
 size_t nib_mem_peak(void);
 

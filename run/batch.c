@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* run/batch.c - see batch.h. */
-#define _DEFAULT_SOURCE /* _SC_PHYS_PAGES */
 #include "run/batch.h"
 
 #include "base/file.h"
@@ -174,6 +173,7 @@ static nib_code open_job(nib_batch *b, nib_batch_output *o, const nib_ctx *ctx, 
     how.opened = &b->m;
     how.resume = b->resume;
     how.dry_run = b->dry_run;
+    how.seen = &b->seen;
     how.recipe.force = b->force;
     if (is_to_come(b, how.recipe.out)) how.recipe.out = NULL;
     o->open = true;
@@ -200,6 +200,7 @@ void nib_batch_close(nib_batch *b)
     nib_imatrix_free(&b->importances);
     nib_target_release(&b->imatrix_target);
     nib_batch_records_free(&b->done);
+    nib_provenance_free(&b->seen);
     nib_model_close(&b->m);
     nib_source_close(b->src);
     nib_arena_free(&b->keep);
@@ -262,7 +263,7 @@ static size_t count_group(const nib_batch *b, size_t group, size_t end, uint64_t
 static void find_group(nib_batch *b, size_t i)
 {
     nib_batch_output *o = &b->output[i];
-    const uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    const uint64_t machine = nib_mem_total();
     const size_t fresh = b->n_groups;
     uint64_t memory;
     o->group = fresh;

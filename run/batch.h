@@ -50,6 +50,7 @@ typedef struct {
     nib_batch_records done;
     nib_imatrix importances;
     nib_target imatrix_target;
+    nib_provenance seen; /* files that outputs have in common are read once for their checksums */
     nib_arena keep;
     size_t n_groups;
     uint64_t peak_memory;

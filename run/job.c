@@ -213,7 +213,7 @@ nib_code nib_job_write(nib_job *j, const nib_ctx *ctx, nib_err *err)
     const nib_packing_note note = {.damp = j->opts.solve.gptq.damp,
                                    .true_sequential = j->opts.solve.true_sequential};
     const nib_plan *p = &j->plan;
-    nib_code rc = nib_provenance_hash(&j->provenance, ctx, err);
+    nib_code rc = nib_provenance_hash(&j->provenance, j->opts.seen, ctx, err);
     if (!rc && p->kvs && !nib_provenance_to_gguf(&j->provenance, p->kvs))
         rc = nib_fail_nomem(err, "metadata");
     if (!rc) rc = stage(j, ctx, err);

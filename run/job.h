@@ -28,6 +28,7 @@ typedef struct {
     bool resume;          /* take up what a killed run of the same job has solved               */
     bool dry_run;         /* nothing will be written: the target is not held for this job       */
     const char *base_model; /* "ORG/NAME" of the model that this one comes from; NULL: not said  */
+    nib_provenance *seen; /* files whose checksums are known, of jobs that share some; or NULL   */
 } nib_job_opts;
 
 /* Parts point to each other: it must stay where it is. */

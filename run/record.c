@@ -71,11 +71,11 @@ static bool add_solving(nib_json *j, const nib_job_opts *o)
     const nib_sample *t = &o->text;
     const bool gptq = r->method == NIB_METHOD_GPTQ;
     if (!looks(r)) return true;
-    return (!gptq ||
-            (nib_json_add_num(j, "damp", s->gptq.damp) &&
-             nib_json_add_num(j, "sweeps", (double)s->gptq.sweeps) &&
-             nib_json_add_num(j, "drift", s->drift) && add_flag(j, "no-propagate", !s->propagate) &&
-             add_flag(j, "true-sequential", s->true_sequential))) &&
+    return (!gptq || (nib_json_add_num(j, "damp", s->gptq.damp) &&
+                      nib_json_add_num(j, "sweeps", (double)s->gptq.sweeps) &&
+                      (o->stats || !s->propagate || nib_json_add_num(j, "drift", s->drift)) &&
+                      add_flag(j, "no-propagate", !s->propagate) &&
+                      add_flag(j, "true-sequential", s->true_sequential))) &&
            (r->transform != NIB_TRANSFORM_SMOOTHQUANT ||
             nib_json_add_num(j, "alpha", s->rescale.alpha)) &&
            add_flag(j, "stats", o->stats) && nib_json_add_num(j, "seed", (double)t->seed) &&

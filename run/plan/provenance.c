@@ -90,22 +90,50 @@ void nib_provenance_free(nib_provenance *p)
 
 /* ---- checksums ---- */
 
+static nib_input_file *file_at(const nib_provenance *p, size_t i)
+{
+    return i < p->n_sources ? &p->source[i] : &p->other[i - p->n_sources];
+}
+
 static nib_code hash_files(void *arg, size_t begin, size_t end, int thread, nib_err *err)
 {
-    nib_provenance *p = arg;
     nib_code rc = NIB_OK;
     (void)thread;
     for (size_t i = begin; i < end && !rc; i++) {
-        nib_input_file *f = i < p->n_sources ? &p->source[i] : &p->other[i - p->n_sources];
-        if (f->path) rc = nib_sha256_file(f->sha256, f->path, err);
-        if (f->path) f->known = !rc;
+        nib_input_file *f = file_at(arg, i);
+        if (!f->path || f->known) continue;
+        rc = nib_sha256_file(f->sha256, f->path, err);
+        f->known = !rc;
     }
     return rc;
 }
 
-nib_code nib_provenance_hash(nib_provenance *p, const nib_ctx *ctx, nib_err *err)
+static const nib_input_file *find_seen(const nib_provenance *seen, const char *path)
 {
-    return nib_par_for(ctx->threads, p->n_sources + p->n_others, 1, hash_files, p, err);
+    for (size_t i = 0; i < seen->n_others; i++)
+        if (!strcmp(seen->other[i].path, path)) return &seen->other[i];
+    return NULL;
+}
+
+nib_code nib_provenance_hash(nib_provenance *p, nib_provenance *seen, const nib_ctx *ctx,
+                             nib_err *err)
+{
+    const size_t n = p->n_sources + p->n_others;
+    for (size_t i = 0; i < n && seen; i++) {
+        nib_input_file *f = file_at(p, i);
+        const nib_input_file *s = f->path ? find_seen(seen, f->path) : NULL;
+        if (!s) continue;
+        memcpy(f->sha256, s->sha256, sizeof f->sha256);
+        f->known = true;
+    }
+    nib_code rc = nib_par_for(ctx->threads, n, 1, hash_files, p, err);
+    for (size_t i = 0; i < n && seen && !rc; i++) {
+        const nib_input_file *f = file_at(p, i);
+        if (!f->path || find_seen(seen, f->path)) continue;
+        rc = append(seen, &seen->other, &seen->n_others, f->path, false, true, err);
+        if (!rc) memcpy(seen->other[seen->n_others - 1].sha256, f->sha256, sizeof f->sha256);
+    }
+    return rc;
 }
 
 /* ---- into the output ---- */
@@ -159,7 +187,7 @@ static bool set_datasets(nib_gguf_kvs *k, const nib_provenance *p)
 static bool set_recipe(nib_gguf_kvs *k, const nib_json *recipe)
 {
     char *text = nib_json_print(recipe, false);
-    const bool ok = text && set_str(k, "nibble.recipe", text);
+    const bool ok = text && set_str(k, NIB_KEY_RECIPE, text);
     nib_free(text);
     return ok;
 }

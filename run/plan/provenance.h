@@ -12,6 +12,8 @@
 #include "formats/gguf.h"
 #include "formats/source.h"
 
+#define NIB_KEY_RECIPE "nibble.recipe" /* of a GGUF file: the recipe as JSON */
+
 typedef struct {
     const char *path; /* where nib_provenance_hash() reads it; NULL: it does not            */
     const char *name; /* without its folder; "" of a GGUF file, which may be called anything */
@@ -36,8 +38,10 @@ NIB_MUST_USE nib_code nib_provenance_add_text(nib_provenance *p, const char *pat
 NIB_MUST_USE nib_code nib_provenance_add(nib_provenance *p, const char *path, nib_err *err);
 /* The texts' checksums, [n][NIB_SHA256_BYTES]: of what was read of them, unpacked. */
 void nib_provenance_texts(nib_provenance *p, const uint8_t *sha256, size_t n);
-/* Read all other files for their checksums, several at a time. */
-NIB_MUST_USE nib_code nib_provenance_hash(nib_provenance *p, const nib_ctx *ctx, nib_err *err);
+/* Read all other files for their checksums, several at a time. seen: files whose checksums are
+ * known already, {0} at first; those that are read now are added to its `other`. NULL: none. */
+NIB_MUST_USE nib_code nib_provenance_hash(nib_provenance *p, nib_provenance *seen,
+                                          const nib_ctx *ctx, nib_err *err);
 void nib_provenance_free(nib_provenance *p);
 
 /* As metadata of a GGUF file: the keys have the same sizes before and after nib_provenance_hash().

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "run/job.h"
+#include "run/record.h"
 #include "tests/run/folders.h"
 
 #include <math.h>
@@ -176,6 +177,57 @@ static void solved_weights_have_errors(void **state)
     nib_json_free(j);
 }
 
+/* With statistics, and on the original activations, there is no drift to make up for. */
+static void drift_is_said_where_it_counts(void **state)
+{
+    (void)state;
+    opened o;
+    nib_err err = {0};
+    nib_provenance p = {0};
+    nib_job_opts opts = {.recipe = {.type = "q4_k_m", .method = NIB_METHOD_GPTQ},
+                         .solve = nib_solve_defaults()};
+    open_model(&o, tiny_llama());
+    for (int i = 0; i < 3; i++) {
+        opts.solve.propagate = i != 1;
+        opts.stats = i == 2 ? "stats" : NULL;
+        assert_int_equal(nib_record_job(&p, &opts, o.src, NULL, &err), NIB_OK);
+        assert_non_null(nib_json_get(p.recipe, "damp"));
+        assert_int_equal(nib_json_get(p.recipe, "drift") != NULL, i == 0);
+        assert_int_equal(nib_json_get(p.recipe, "no-propagate") != NULL, i == 1);
+    }
+    nib_provenance_free(&p);
+    close_model(&o);
+}
+
+/* Of outputs that share inputs a file is read for its checksum once: what comes later, after the
+ * file has changed, has that of the first. */
+static void shared_inputs_are_read_once(void **state)
+{
+    (void)state;
+    const nib_ctx ctx = {.threads = 2};
+    nib_err err = {0};
+    nib_provenance seen = {0}, one = {0}, two = {0}, alone = {0};
+    char path[300];
+    snprintf(path, sizeof path, "%s", scratch("input"));
+    assert_int_equal(nib_file_save(path, "before", 6, false, &err), NIB_OK);
+    assert_int_equal(nib_provenance_add(&one, path, &err), NIB_OK);
+    assert_int_equal(nib_provenance_hash(&one, &seen, &ctx, &err), NIB_OK);
+    assert_int_equal(nib_file_save(path, "after", 5, true, &err), NIB_OK);
+    assert_int_equal(nib_provenance_add(&two, path, &err), NIB_OK);
+    assert_int_equal(nib_provenance_add(&two, scratch("f/nibble.json"), &err), NIB_OK);
+    assert_int_equal(nib_provenance_hash(&two, &seen, &ctx, &err), NIB_OK);
+    assert_int_equal(nib_provenance_add(&alone, path, &err), NIB_OK);
+    assert_int_equal(nib_provenance_hash(&alone, NULL, &ctx, &err), NIB_OK);
+    assert_memory_equal(two.other[0].sha256, one.other[0].sha256, NIB_SHA256_BYTES);
+    assert_true(two.other[0].known && two.other[1].known);
+    assert_memory_not_equal(alone.other[0].sha256, one.other[0].sha256, NIB_SHA256_BYTES);
+    assert_int_equal(seen.n_others, 2);
+    nib_provenance_free(&seen);
+    nib_provenance_free(&one);
+    nib_provenance_free(&two);
+    nib_provenance_free(&alone);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -183,6 +235,8 @@ int main(void)
         cmocka_unit_test(of_a_gguf_file),
         cmocka_unit_test(says_nothing_of_places),
         cmocka_unit_test(solved_weights_have_errors),
+        cmocka_unit_test(drift_is_said_where_it_counts),
+        cmocka_unit_test(shared_inputs_are_read_once),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
