@@ -150,6 +150,17 @@ size_t nib_steps_channels_of(nib_role role[2], const nib_steps *s, nib_role line
     return n;
 }
 
+nib_role nib_steps_values_of(const nib_steps *s, nib_role linear)
+{
+    nib_inputs all;
+    nib_steps_inputs(&all, s);
+    for (size_t i = 0; i < all.n; i++) {
+        const nib_input *in = &all.input[i];
+        if (in->by_heads && in->n_readers == 1 && in->reader[0] == linear) return in->producer;
+    }
+    return NIB_ROLE_NONE;
+}
+
 const nib_step *nib_steps_find(const nib_steps *s, nib_role weight)
 {
     for (size_t i = 0; i < s->n; i++)

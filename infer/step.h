@@ -215,6 +215,11 @@ nib_output_use nib_steps_output(const nib_steps *s, nib_role linear);
  * or somebody else reads the input too. Otherwise 1 or 2, in role[]. */
 size_t nib_steps_channels_of(nib_role role[2], const nib_steps *s, nib_role linear);
 
+/* The linear that makes the values whose attention is this one's input, read by nobody else: an
+ * order of the channels inside a head goes into the rows of that head of values, and out of the
+ * columns of all query heads that share it. NIB_ROLE_NONE: there is none. */
+nib_role nib_steps_values_of(const nib_steps *s, nib_role linear);
+
 /* The step that uses this weight; NULL: none does. */
 const nib_step *nib_steps_find(const nib_steps *s, nib_role weight);
 

@@ -162,3 +162,58 @@ nib_code nib_carry_order(const uint32_t **order, const nib_tensor *t, nib_arena 
     nib_free(at);
     return rc;
 }
+
+/* Channels of a head so that those of a group follow each other, in order[dim]; false: a group has
+ * columns elsewhere too. `group` is of the head's columns, `each` that of a whole one. */
+static bool gather_groups(uint32_t *order, const uint32_t *group, size_t dim, size_t each)
+{
+    size_t n = 0;
+    for (size_t d = 0; d < dim; d++) {
+        bool placed = false;
+        size_t count = 0;
+        for (size_t i = 0; i < d && !placed; i++) placed = group[i] == group[d];
+        for (size_t i = d; i < dim && !placed; i++)
+            if (group[i] == group[d]) order[n + count++] = (uint32_t)i;
+        if (!placed && count != each) return false;
+        n += count;
+    }
+    return true;
+}
+
+/* Does the order bring together what belongs to a group in another head, too? */
+static bool fits(const uint32_t *order, const uint32_t *group, size_t dim, size_t each)
+{
+    for (size_t i = 0; i < dim; i++)
+        if (group[order[i]] != group[order[i / each * each]]) return false;
+    return true;
+}
+
+nib_code nib_carry_order_in_heads(const uint32_t **columns, const uint32_t **rows,
+                                  const nib_tensor *t, const nib_carry_heads *heads,
+                                  nib_arena *memory, nib_err *err)
+{
+    nib_int_groups g;
+    const uint32_t *any;
+    const size_t dim = heads->dim, sharing = heads->n / heads->n_kv;
+    nib_code rc = nib_carry_order(&any, t, memory, err);
+    *columns = *rows = NULL;
+    if (rc || !any || !nib_tensor_ints(t, &g) || heads->n * dim != nib_tensor_cols(t) ||
+        dim % g.group)
+        return rc;
+    uint32_t *of_kv = nib_arena_alloc(memory, heads->n_kv * dim, sizeof *of_kv, sizeof *of_kv);
+    uint32_t *of_q = nib_arena_alloc(memory, heads->n * dim, sizeof *of_q, sizeof *of_q);
+    if (!of_kv || !of_q) return nib_fail_nomem(err, "an order of columns");
+    for (size_t h = 0; h < heads->n; h++) {
+        const size_t kv = h / sharing;
+        const uint32_t *group = g.g_idx + h * dim;
+        uint32_t *order = of_kv + kv * dim; /* counted inside the head, for now */
+        if (h % sharing ? !fits(order, group, dim, (size_t)g.group)
+                        : !gather_groups(order, group, dim, (size_t)g.group))
+            return NIB_OK;
+        for (size_t i = 0; i < dim; i++) of_q[h * dim + i] = (uint32_t)(h * dim) + order[i];
+    }
+    for (size_t i = 0; i < heads->n_kv * dim; i++) of_kv[i] += (uint32_t)(i / dim * dim);
+    *columns = of_q;
+    *rows = of_kv;
+    return NIB_OK;
+}

@@ -43,4 +43,16 @@ nib_grid nib_carry_grid_of(const nib_packed_parts *l);
 NIB_MUST_USE nib_code nib_carry_order(const uint32_t **order, const nib_tensor *t,
                                       nib_arena *memory, nib_err *err);
 
+/* How the columns of a weight that reads what attention makes are heads. */
+typedef struct {
+    size_t n, n_kv, dim; /* query heads, heads of values, channels of either */
+} nib_carry_heads;
+
+/* The same where columns stay within their head and all query heads that share values have one
+ * order: columns[n][dim], and the order of the values' channels in rows[n_kv][dim]. Both NULL where
+ * groups are in order, or no such orders bring the columns of a group together. */
+NIB_MUST_USE nib_code nib_carry_order_in_heads(const uint32_t **columns, const uint32_t **rows,
+                                               const nib_tensor *t, const nib_carry_heads *heads,
+                                               nib_arena *memory, nib_err *err);
+
 #endif

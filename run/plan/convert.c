@@ -273,29 +273,54 @@ static bool takes_order(const nib_plan *p, const nib_plan_tensor *t, nib_err *er
     return !*rc && (keeps || !own);
 }
 
+/* Orders that bring the columns of each group of a weight together, and those of the rows of the
+ * linears that can take them up, role[n], one for all of these. n 0: there are none. */
+typedef struct {
+    const uint32_t *columns, *rows;
+    nib_role role[2];
+    size_t n;
+} way_out;
+
+static nib_code find_way_out(way_out *w, nib_plan *p, const nib_plan_tensor *t, nib_err *err)
+{
+    const nib_hparams *hp = &p->model->hp;
+    const nib_steps *s = nib_model_steps(p->model, t->place.layer);
+    const nib_role values = nib_steps_values_of(s, t->place.role);
+    nib_code rc = NIB_OK;
+    *w = (way_out){.n = 0};
+    w->n = nib_steps_channels_of(w->role, s, t->place.role);
+    if (w->n) {
+        rc = nib_carry_order(&w->columns, t->src, &p->memory, err);
+        w->rows = w->columns;
+    } else if (values) {
+        const nib_carry_heads heads = {hp->n_head, hp->n_head_kv, hp->value_dim};
+        w->n = 1;
+        w->role[0] = values;
+        rc = nib_carry_order_in_heads(&w->columns, &w->rows, t->src, &heads, &p->memory, err);
+    }
+    return rc;
+}
+
 static nib_code reorder(nib_plan *p, nib_plan_tensor *t, nib_err *err)
 {
-    nib_role role[2];
-    const uint32_t *order = NULL;
-    const nib_steps *s = nib_model_steps(p->model, t->place.layer);
-    const size_t n = nib_steps_channels_of(role, s, t->place.role);
-    nib_code rc = n ? nib_carry_order(&order, t->src, &p->memory, err) : NIB_OK;
-    bool ok = order && nib_plan_matrices(t) == 1;
+    way_out w;
+    nib_code rc = find_way_out(&w, p, t, err);
+    bool ok = w.columns && nib_plan_matrices(t) == 1;
     nib_place at = t->place;
-    for (size_t i = 0; i < n && ok && !rc; i++) {
-        at.role = role[i];
+    for (size_t i = 0; i < w.n && ok && !rc; i++) {
+        at.role = w.role[i];
         ok = takes_order(p, find(p, at), err, &rc);
     }
     if (!ok || rc) return rc;
-    t->col_from = order;
-    for (size_t i = 0; i < n; i++) {
-        at.role = role[i];
+    t->col_from = w.columns;
+    for (size_t i = 0; i < w.n; i++) {
+        at.role = w.role[i];
         at.bias = false;
-        find(p, at)->row_from = order;
+        find(p, at)->row_from = w.rows;
         at.bias = true;
         nib_plan_tensor *bias = find(p, at);
         if (!bias) continue;
-        bias->row_from = order;
+        bias->row_from = w.rows;
         bias->carried = bias->exact = true;
         bias->action = NIB_ACTION_STAGE;
     }

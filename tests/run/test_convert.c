@@ -410,6 +410,65 @@ static void order_of_activation(void **state)
     same_values(from, path[3]);
 }
 
+/* A folder whose o_proj of block 1 has this index of columns. */
+static const char *with_index_of_o(const char *name, uint32_t (*group)(size_t c))
+{
+    const nib_packing p = {.kind = NIB_PACKING_GPTQ, .bits = 4, .group = 32, .sym = true};
+    char config[64];
+    uint8_t index[256 * 4];
+    const char *from = quantized(tiny_llama(), name, p);
+    for (size_t c = 0; c < 256; c++)
+        for (int b = 0; b < 4; b++) index[4 * c + (size_t)b] = (uint8_t)(group(c) >> 8 * b);
+    patch_tensor(name, "model.layers.1.self_attn.o_proj.g_idx", index, sizeof index);
+    for (int i = 0; i < 2; i++) {
+        snprintf(config, sizeof config, "%s/%s", name, i ? "quantize_config.json" : "config.json");
+        patch(config, "\"desc_act\":\tfalse", "\"desc_act\":\ttrue ");
+    }
+    return from;
+}
+
+/* Heads of 64 columns, of two groups each: even columns and odd ones; of heads that share values in
+ * other order, or in another way. */
+static uint32_t alternating(size_t c)
+{
+    return (uint32_t)(c / 64 * 2 + (c + c / 64) % 2);
+}
+static uint32_t unlike_its_twin(size_t c)
+{
+    const uint32_t half = (uint32_t)(c / 64 % 2 ? c / 2 % 2 : c % 2);
+    return (uint32_t)(c / 64 * 2) + half;
+}
+static uint32_t across_heads(size_t c)
+{
+    return (uint32_t)(c % 8);
+}
+
+static void order_within_heads(void **state)
+{
+    (void)state;
+    static const char o[] = "model.layers.1.self_attn.o_proj.weight";
+    opened m;
+    const char *from = with_index_of_o("heads", alternating), *to = keep(1, "in-order");
+    open_model(&m, from);
+    assert_int_equal(m.model.hp.n_head, 4);
+    assert_int_equal(m.model.hp.n_head_kv, 2);
+    close_model(&m);
+    assert_false(in_order(from, o));
+    convert_ok(from, to, folder(NIB_PACKING_GPTQ));
+    assert_true(in_order(to, o));
+    same_logits(from, to);
+    convert_ok(from, keep(2, "heads.gguf"), (nib_recipe){0});
+    same_logits(from, path[2]);
+    from = with_index_of_o("twins", unlike_its_twin);
+    convert_ok(from, to, folder(NIB_PACKING_GPTQ));
+    assert_false(in_order(to, o));
+    same_logits(from, to);
+    refuses(from, (nib_recipe){0}, "columns in order of activation");
+    from = with_index_of_o("across", across_heads);
+    convert_ok(from, to, folder(NIB_PACKING_GPTQ));
+    assert_false(in_order(to, o));
+}
+
 /* ---- what cannot be held ---- */
 
 static void refuses_what_is_not_held(void **state)
@@ -442,7 +501,8 @@ int main(void)
         cmocka_unit_test(folders_to_gguf_and_back), cmocka_unit_test(every_kind_of_model),
         cmocka_unit_test(gguf_to_folders),          cmocka_unit_test(packed_to_plain),
         cmocka_unit_test(split_and_joined),         cmocka_unit_test(shards),
-        cmocka_unit_test(order_of_activation),      cmocka_unit_test(refuses_what_is_not_held),
+        cmocka_unit_test(order_of_activation),      cmocka_unit_test(order_within_heads),
+        cmocka_unit_test(refuses_what_is_not_held),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
