@@ -22,7 +22,7 @@
 static struct {
     const char *prompt, *prompt_file, *draft, *prompt_cache;
     bool chat, json;
-    uint64_t most, n_draft, beams;
+    uint64_t most, n_draft, beams, memory;
     double temperature; /* below 0: not given */
     nib_sampling sampling;
     nib_kv_opts kv;
@@ -133,6 +133,12 @@ static const nib_opt rows[] = {
      .max = NIB_DRAFT_MAX,
      .metavar = "N",
      .help = "how many it proposes at a time (4)"},
+    {.name = "memory",
+     .kind = NIB_OPT_SIZE,
+     .target = &opt.memory,
+     .metavar = "SIZE",
+     .help = "what keys, values and weights may take; weights beyond it are read for each token "
+             "(half of the machine's memory)"},
     NIB_KV_OPTS(opt.kv),
     {.name = "json",
      .kind = NIB_OPT_FLAG,
@@ -147,6 +153,7 @@ typedef struct {
     nib_opened model, draft;
     nib_ids prompt, stop;
     nib_decoder *d, *small;
+    uint64_t memory; /* left of what they may take */
     nib_spoken spoken;
     nib_generated out;
 } job;
@@ -256,7 +263,9 @@ static nib_code open_draft(job *j, size_t n_ctx, nib_err *err)
     static const nib_kv_choice f32 = {NULL, false};
     nib_code rc = nib_opened_open(&j->draft, opt.draft, j->ctx->log, err);
     if (!rc) rc = check_draft(j, err);
-    return rc ? rc : nib_decoder_new(&j->small, &j->draft.model, j->ctx, 1, n_ctx, &f32, err);
+    return rc ? rc
+              : nib_decoder_new(&j->small, &j->draft.model, j->ctx, 1, n_ctx, &f32, &j->memory,
+                                err);
 }
 
 static nib_code open_models(job *j, nib_err *err)
@@ -268,8 +277,9 @@ static nib_code open_models(job *j, nib_err *err)
     if (rc) return rc;
     const size_t n_ctx = j->prompt.n + (size_t)opt.most;
     const nib_kv_choice kv = nib_kv_how(&opt.kv);
+    j->memory = opt.memory ? opt.memory : nib_mem_total() / 2;
     rc = nib_decoder_new(&j->d, &j->model.model, j->ctx, opt.beams ? (size_t)opt.beams : 1, n_ctx,
-                         &kv, err);
+                         &kv, &j->memory, err);
     return rc ? rc : open_draft(j, n_ctx, err);
 }
 

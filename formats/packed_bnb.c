@@ -273,6 +273,12 @@ static void four_decode(float *dst, const nib_packed_parts *l, const nib_packing
     }
 }
 
+static bool four_levels(float *level, const nib_packed_parts *l)
+{
+    memcpy(level, map_of(l), MAP * sizeof *level);
+    return l->in % l->group == 0;
+}
+
 /* ---- 8 bits ---- */
 
 static const char *const eight_suffix[NIB_PART_ROLES] = {
@@ -316,12 +322,20 @@ static nib_code eight_read(nib_packing_rows *r, const nib_packed_parts *l,
     return rc;
 }
 
+static const float eight_part = 0.007874015718698502f; /* 1 / 127 */
+
 static void eight_decode(float *dst, const nib_packed_parts *l, const nib_packing_rows *r)
 {
-    const float part = 0.007874015718698502f; /* 1 / 127 */
     for (size_t i = 0; i < r->n; i++)
         for (size_t k = 0; k < l->in; k++)
-            dst[i * l->in + k] = (float)(int8_t)r->code[i * l->in + k] * r->scale[i] * part;
+            dst[i * l->in + k] = (float)(int8_t)r->code[i * l->in + k] * r->scale[i] * eight_part;
+}
+
+static bool eight_levels(float *level, const nib_packed_parts *l)
+{
+    (void)l;
+    for (int code = 0; code < 256; code++) level[code] = (float)(int8_t)code * eight_part;
+    return true;
 }
 
 /* ---- the configuration ---- */
@@ -382,6 +396,7 @@ const nib_packing_ops nib_packing_bnb4 = {
     .pack = four_pack,
     .read = four_read,
     .decode = four_decode,
+    .levels = four_levels,
     .config_read = config_read,
     .config_write = config_write,
 };
@@ -399,6 +414,7 @@ const nib_packing_ops nib_packing_bnb8 = {
     .pack = eight_pack,
     .read = eight_read,
     .decode = eight_decode,
+    .levels = eight_levels,
     .config_read = config_read,
     .config_write = config_write,
 };

@@ -75,6 +75,14 @@ static void fp8_decode(float *dst, const nib_packed_parts *l, const nib_packing_
     scale_groups(dst, l, r);
 }
 
+static bool fp8_levels(float *level, const nib_packed_parts *l)
+{
+    uint8_t code[256];
+    for (int i = 0; i < 256; i++) code[i] = (uint8_t)i;
+    nib_codec_get(l->format.code_type)->decode(level, code, sizeof code, 0);
+    return true;
+}
+
 static nib_code fp8_config_read(nib_packing_rules *rules, const nib_json *config, nib_err *err)
 {
     const char *fmt = "e4m3", *scheme = "dynamic";
@@ -106,6 +114,7 @@ const nib_packing_ops nib_packing_fp8 = {
     .measure = fp8_measure,
     .read = fp8_read,
     .decode = fp8_decode,
+    .levels = fp8_levels,
     .config_read = fp8_config_read,
 };
 
@@ -160,6 +169,13 @@ static void mx_decode(float *dst, const nib_packed_parts *l, const nib_packing_r
     scale_groups(dst, l, r);
 }
 
+static bool mx_levels(float *level, const nib_packed_parts *l)
+{
+    (void)l;
+    for (int code = 0; code < 16; code++) level[code] = nib_e2m1_values[code];
+    return true;
+}
+
 static nib_code mx_config_read(nib_packing_rules *rules, const nib_json *config, nib_err *err)
 {
     const nib_packing f = {
@@ -179,5 +195,6 @@ const nib_packing_ops nib_packing_mxfp4 = {
     .measure = mx_measure,
     .read = mx_read,
     .decode = mx_decode,
+    .levels = mx_levels,
     .config_read = mx_config_read,
 };

@@ -357,6 +357,12 @@ bool nib_packing_is_integers(nib_packing_kind kind)
     return !ops[kind]->decode;
 }
 
+bool nib_packing_levels(float *level, const nib_packed_parts *l)
+{
+    const nib_packing_ops *o = ops[l->format.kind];
+    return o->levels && o->levels(level, l);
+}
+
 nib_code nib_packing_state(nib_packing *f, uint64_t *out, uint64_t *in, const char *text, size_t n,
                            nib_err *err)
 {

@@ -151,6 +151,10 @@ NIB_MUST_USE bool nib_packing_read_bytes(const nib_packed_parts *l, uint64_t n, 
 /* Is it what nib_packing_read() says, integers with zero points? Otherwise only values are there.
  */
 bool nib_packing_is_integers(nib_packing_kind kind);
+/* What codes stand for where they are no integers, into level[1 << bits]: a value is its group's
+ * scale times level[code], up to the last bit, and groups are of neighbours from the first column
+ * on. false: it is not so. */
+bool nib_packing_levels(float *level, const nib_packed_parts *l);
 /* Their exact values into dst[n][in]. g_idx[in], each below l->groups, or NULL: groups are of
  * neighbouring columns. */
 void nib_packing_decode(float *dst, const nib_packed_parts *l, const nib_packing_rows *r,

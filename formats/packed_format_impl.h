@@ -41,6 +41,8 @@ typedef struct {
                      size_t row, nib_err *err);
     /* Values of rows whose codes are no integers; NULL: they are. */
     void (*decode)(float *dst, const nib_packed_parts *l, const nib_packing_rows *r);
+    /* See nib_packing_levels(); NULL: there is no such table. */
+    bool (*levels)(float *level, const nib_packed_parts *l);
     /* NULL: the format has one version. */
     nib_code (*settle)(nib_packed_parts *l, bool *changed, const nib_packing_from *from,
                        nib_err *err);

@@ -452,7 +452,27 @@ nib_code nib_source_read_ints(nib_packing_rows *r, const nib_source *s, const ni
     nib_code rc = check_rows(t, row, n, err);
     if (rc) return rc;
     if (!t->packed) return read_block_ints(r, s, t, row, n, raw, err);
-    rc = nib_packed_read_ints(r, t->packed, s->file, row, n, raw, err);
+    return nib_source_read_coded(r, s, t, row, n, raw, err);
+}
+
+bool nib_tensor_coded(nib_coded *c, const nib_tensor *t)
+{
+    if (!t->packed || t->n_parts || t->row_step || t->plus != 0 || t->times != 0 || t->neg_exp)
+        return false;
+    const nib_packed_parts *l = &t->packed->l;
+    *c = (nib_coded){.group = l->group,
+                     .groups = l->groups,
+                     .g_idx = t->packed->g_idx,
+                     .bits = l->format.bits,
+                     .integers = nib_packing_is_integers(l->format.kind)};
+    return c->integers || nib_packing_levels(c->level, l);
+}
+
+nib_code nib_source_read_coded(nib_packing_rows *r, const nib_source *s, const nib_tensor *t,
+                               uint64_t row, uint64_t n, nib_buf *raw, nib_err *err)
+{
+    nib_code rc = check_rows(t, row, n, err);
+    if (!rc) rc = nib_packed_read_ints(r, t->packed, s->file, row, n, raw, err);
     return rc ? nib_wrap(err, "tensor '%.200s'", t->name) : NIB_OK;
 }
 

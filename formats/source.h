@@ -146,6 +146,22 @@ NIB_MUST_USE nib_code nib_source_read_ints(nib_packing_rows *r, const nib_source
                                            const nib_tensor *t, uint64_t row, uint64_t n,
                                            nib_buf *raw, nib_err *err);
 
+/* What a packed tensor is made of, for who multiplies with codes as they are. */
+typedef struct {
+    uint64_t group, groups;
+    const uint32_t *g_idx; /* as in nib_int_groups */
+    unsigned bits;
+    bool integers;    /* scale * (code - zero); otherwise scale * level[code] */
+    float level[256]; /* [1 << bits] */
+} nib_coded;
+
+/* false: it is not packed, or its values are not of that form. */
+bool nib_tensor_coded(nib_coded *c, const nib_tensor *t);
+/* nib_source_read_ints() of such a tensor; r->zero means something for integers alone. */
+NIB_MUST_USE nib_code nib_source_read_coded(nib_packing_rows *r, const nib_source *s,
+                                            const nib_tensor *t, uint64_t row, uint64_t n,
+                                            nib_buf *raw, nib_err *err);
+
 /* Hugging Face folders: the parsed JSON file of that name ("config.json", "tokenizer.json",
  * "tokenizer_config.json", "generation_config.json", "chat_template.json", "quantize_config.json",
  * "quant_config.json", "hf_quant_config.json", "tekken.json"), owned by the source and parsed on

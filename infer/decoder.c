@@ -16,8 +16,22 @@ struct nib_decoder {
     float *logits; /* [NIB_FEW_ROWS][n_vocab]  */
 };
 
+/* The cache comes first: what it leaves is for weights, which can also be read each time. */
+static nib_code take_cache(const nib_decoder *d, uint64_t *memory, nib_err *err)
+{
+    const uint64_t cache = nib_graph_cache_bytes(d->g);
+    if (!memory) return NIB_OK;
+    if (cache > *memory)
+        return nib_fail(err, NIB_EINVAL,
+                        "keys and values of %zu tokens take %.1f MB, and there are %.1f MB of "
+                        "memory for them: fewer tokens or a format of fewer bits take less",
+                        d->n_ctx, (double)cache / 1e6, (double)*memory / 1e6);
+    *memory -= cache;
+    return NIB_OK;
+}
+
 nib_code nib_decoder_new(nib_decoder **out, const nib_model *m, const nib_ctx *ctx, size_t n_seq,
-                         size_t n_ctx, const nib_kv_choice *kv, nib_err *err)
+                         size_t n_ctx, const nib_kv_choice *kv, uint64_t *memory, nib_err *err)
 {
     const size_t batch = n_ctx < BATCH ? n_ctx : BATCH;
     *out = NULL;
@@ -31,11 +45,12 @@ nib_code nib_decoder_new(nib_decoder **out, const nib_model *m, const nib_ctx *c
     nib_code rc = d->x && d->logits ? NIB_OK : nib_fail_nomem(err, "a batch of tokens");
     if (!rc) rc = nib_graph_new(&d->g, m, ctx, n_seq, n_ctx, false, err);
     if (!rc) rc = nib_graph_keep(d->g, kv, err);
+    if (!rc) rc = take_cache(d, memory, err);
     if (rc) {
         nib_decoder_free(d);
         return rc;
     }
-    nib_graph_few(d->g);
+    nib_graph_few(d->g, memory);
     *out = d;
     return NIB_OK;
 }

@@ -14,11 +14,13 @@
 
 typedef struct nib_decoder nib_decoder;
 
-/* n_ctx: the most tokens of a sequence. kv: how the cache is kept. The model is borrowed, ctx
- * copied. */
+/* n_ctx: the most tokens of a sequence. kv: how the cache is kept. memory: bytes that the cache and
+ * the weights that stay in memory may take, which become less by that, now and while it runs;
+ * borrowed, so that several decoders can share it; NULL: any. NIB_EINVAL: the cache alone takes
+ * more. The model is borrowed, ctx copied. */
 NIB_MUST_USE nib_code nib_decoder_new(nib_decoder **out, const nib_model *m, const nib_ctx *ctx,
                                       size_t n_seq, size_t n_ctx, const nib_kv_choice *kv,
-                                      nib_err *err);
+                                      uint64_t *memory, nib_err *err);
 void nib_decoder_free(nib_decoder *d); /* accepts NULL */
 
 const nib_model *nib_decoder_model(const nib_decoder *d);

@@ -61,10 +61,14 @@ const nib_model *nib_graph_model(const nib_graph *g);
  * sequences: what attention sees is what the cache holds. */
 NIB_MUST_USE nib_code nib_graph_keep(nib_graph *g, const nib_kv_choice *how, nib_err *err);
 
+/* Bytes of the cache. */
+uint64_t nib_graph_cache_bytes(const nib_graph *g);
+
 /* From now on a batch of at most NIB_FEW_ROWS rows (linear.h) goes row by row, with packed weights
  * that stay in memory: fast for single tokens, and a token has the same bits alone and among
- * others. Larger batches go as ever. */
-void nib_graph_few(nib_graph *g);
+ * others. Larger batches go as ever. memory: what weights may take, borrowed; it is less what they
+ * took; NULL: any. */
+void nib_graph_few(nib_graph *g, uint64_t *memory);
 
 /* In a graph with a cache: what sequence `to` holds of positions before n becomes what `from` holds
  * there. */

@@ -172,9 +172,15 @@ nib_code nib_graph_keep(nib_graph *g, const nib_kv_choice *how, nib_err *err)
                             g->m->hp.head_dim, width[NIB_REG_K], width[NIB_REG_V], err);
 }
 
-void nib_graph_few(nib_graph *g)
+uint64_t nib_graph_cache_bytes(const nib_graph *g)
+{
+    return nib_kv_cache_bytes(&g->cache);
+}
+
+void nib_graph_few(nib_graph *g, uint64_t *memory)
 {
     g->linear.few = true;
+    g->linear.resident.left = memory;
 }
 
 void nib_graph_copy_sequence(nib_graph *g, size_t from, size_t to, size_t n)

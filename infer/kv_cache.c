@@ -45,6 +45,11 @@ void nib_kv_cache_free(nib_kv_cache *c)
     *c = (nib_kv_cache){0};
 }
 
+uint64_t nib_kv_cache_bytes(const nib_kv_cache *c)
+{
+    return (uint64_t)c->n_layer * c->n_seq * c->n_ctx * (c->bytes[0] + c->bytes[1]);
+}
+
 void nib_kv_rotate_keys(const nib_kv_cache *c, float *x, size_t n_heads)
 {
     const size_t n = nib_kv_rotation(c->head_dim);

@@ -25,6 +25,7 @@ NIB_MUST_USE nib_code nib_kv_cache_new(nib_kv_cache *c, const nib_kv_choice *how
                                        size_t n_seq, size_t n_ctx, size_t head_dim, size_t width_k,
                                        size_t width_v, nib_err *err);
 void nib_kv_cache_free(nib_kv_cache *c); /* accepts {0} */
+uint64_t nib_kv_cache_bytes(const nib_kv_cache *c);
 
 /* Where the row of a position begins; `of` is 0 for keys, 1 for values. Those of the positions
  * after it follow. */

@@ -60,6 +60,7 @@ void nib_linear_fini(nib_linear *l)
     nib_buf_free(&l->code);
     nib_buf_free(&l->scale);
     nib_buf_free(&l->rounded);
+    nib_buf_free(&l->ordered);
     nib_resident_free(&l->resident);
     *l = (nib_linear){0};
 }

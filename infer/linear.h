@@ -19,6 +19,7 @@ typedef struct {
     nib_buf slab;        /* decoded weights shared by the threads      */
     nib_buf code, scale; /* rounded inputs, shared by the threads      */
     nib_buf rounded;     /* the same as values                         */
+    nib_buf ordered;     /* inputs in the order of a weight's columns  */
     bool few;            /* up to NIB_FEW_ROWS rows: see linear_few.h  */
     nib_resident resident;
     struct {

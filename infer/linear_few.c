@@ -11,7 +11,7 @@ enum { TASK_WEIGHTS = 1 << 15, DECODE_ROWS = 8 };
 typedef struct {
     nib_linear *l;
     const nib_tensor *w;
-    const uint8_t *packed; /* NULL: rows are read and decoded */
+    nib_kept kept; /* nothing: rows are read and decoded */
     const float *bias;
     nib_dot_in in;
     float *y;
@@ -24,10 +24,14 @@ static nib_code multiply(const product *p, float *to, size_t begin, size_t end, 
                          nib_err *err)
 {
     const size_t n = end - begin, cols = p->in.cols;
-    const nib_codec *c = p->w->codec;
+    const unsigned cpu = p->l->ctx.cpu;
     size_t row_bytes;
-    if (p->packed && nib_codec_row_bytes(c, cols, &row_bytes)) {
-        nib_dot(c, to, n, p->packed + begin * row_bytes, n, &p->in, p->l->ctx.cpu);
+    if (p->kept.grouped) {
+        nib_grouped_dot(p->kept.grouped, to, n, begin, n, &p->in, cpu);
+        return NIB_OK;
+    }
+    if (p->kept.rows && nib_codec_row_bytes(p->kept.codec, cols, &row_bytes)) {
+        nib_dot(p->kept.codec, to, n, p->kept.rows + begin * row_bytes, n, &p->in, cpu);
         return NIB_OK;
     }
     float *w = nib_buf_reserve(&p->l->thread[thread].panel, DECODE_ROWS, cols * sizeof *w);
@@ -36,10 +40,8 @@ static nib_code multiply(const product *p, float *to, size_t begin, size_t end, 
     for (size_t at = 0; at < n && !rc; at += DECODE_ROWS) {
         const size_t now = n - at < DECODE_ROWS ? n - at : DECODE_ROWS;
         rc = nib_source_read_rows(p->l->src, p->w, begin + at, now, w, &p->l->thread[thread].raw,
-                                  p->l->ctx.cpu, err);
-        if (!rc)
-            nib_dot(nib_codec_get(NIB_F32), to + at, n, (const uint8_t *)w, now, &p->in,
-                    p->l->ctx.cpu);
+                                  cpu, err);
+        if (!rc) nib_dot(nib_codec_get(NIB_F32), to + at, n, (const uint8_t *)w, now, &p->in, cpu);
     }
     return rc;
 }
@@ -62,23 +64,40 @@ static nib_code task(void *arg, size_t begin, size_t end, int thread, nib_err *e
     return rc;
 }
 
+/* x with the sums that kernels want, in the order of the weight's columns. */
+static nib_code prepare(product *p, const float *x, size_t rows, nib_err *err)
+{
+    nib_linear *l = p->l;
+    const nib_grouped *g = p->kept.grouped;
+    const size_t cols = (size_t)nib_tensor_cols(p->w), step = g ? nib_grouped_step(g) : cols,
+                 n_sums = g ? nib_grouped_groups(g) : nib_dot_n_sums(cols);
+    float *sum = nib_buf_reserve(&l->scale, rows, n_sums * sizeof *sum);
+    float *ordered = g ? nib_buf_reserve(&l->ordered, rows, step * sizeof *ordered) : NULL;
+    if (!sum || (g && !ordered)) return nib_fail_nomem(err, "sums of activations");
+    for (size_t r = 0; r < rows; r++, x += cols) {
+        if (g)
+            nib_grouped_order(ordered + r * step, sum + r * n_sums, g, x);
+        else
+            nib_dot_sums(sum + r * n_sums, x, cols);
+    }
+    p->in = (nib_dot_in){.x = g ? ordered : x - rows * cols,
+                         .sum = sum,
+                         .n = rows,
+                         .cols = step,
+                         .step = step,
+                         .sum_step = n_sums};
+    return NIB_OK;
+}
+
 nib_code nib_linear_few(nib_linear *l, const nib_tensor *w, const float *bias, const float *x,
                         size_t rows, float *y, bool add, nib_err *err)
 {
-    const size_t cols = (size_t)nib_tensor_cols(w), n_sums = nib_dot_n_sums(cols);
-    product p = {.l = l,
-                 .w = w,
-                 .bias = bias,
-                 .in = {.x = x, .n = rows, .cols = cols, .step = cols, .sum_step = n_sums},
-                 .y = y,
-                 .out = (size_t)nib_tensor_rows(w),
-                 .add = add};
-    nib_code rc = nib_resident_get(&l->resident, l->src, w, l->ctx.threads, &p.packed, err);
+    const size_t cols = (size_t)nib_tensor_cols(w);
+    product p = {
+        .l = l, .w = w, .bias = bias, .y = y, .out = (size_t)nib_tensor_rows(w), .add = add};
+    nib_code rc = nib_resident_get(&l->resident, l->src, w, &l->ctx, &p.kept, err);
+    if (!rc) rc = prepare(&p, x, rows, err);
     if (rc) return rc;
-    float *sum = nib_buf_reserve(&l->scale, rows, n_sums * sizeof *sum);
-    if (!sum) return nib_fail_nomem(err, "sums of activations");
-    for (size_t r = 0; r < rows; r++) nib_dot_sums(sum + r * n_sums, x + r * cols, cols);
-    p.in.sum = sum;
     const size_t each = cols < TASK_WEIGHTS / 4 ? TASK_WEIGHTS / cols : 4;
     return nib_par_for(l->ctx.threads, p.out, each, task, &p, err);
 }

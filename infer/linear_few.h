@@ -6,9 +6,9 @@
 
 #include "infer/linear.h"
 
-/* nib_linear_apply() for at most NIB_FEW_ROWS rows, by the kernels of quant/dot.h: packed weights
- * stay in memory and are multiplied as they lie. A row has the same bits whatever others go with
- * it. */
+/* nib_linear_apply() for at most NIB_FEW_ROWS rows, by the kernels of quant/dot.h: weights
+ * stay in memory, packed, and are multiplied as they lie. A row has the same bits whatever others
+ * go with it. */
 NIB_MUST_USE nib_code nib_linear_few(nib_linear *l, const nib_tensor *w, const float *bias,
                                      const float *x, size_t rows, float *y, bool add, nib_err *err);
 

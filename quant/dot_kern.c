@@ -56,6 +56,20 @@ INLINE v8 v_from_i8(const int8_t *p)
 {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
+/* level[code] of 8 codes below 16, ... */
+INLINE v8 v_level4(const float *level, const uint8_t *code)
+{
+    const __m256i at = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)code));
+    const v8 low = _mm256_permutevar8x32_ps(v_load(level), at),
+             high = _mm256_permutevar8x32_ps(v_load(level + 8), at);
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(at, 28)));
+}
+/* ... or of any. */
+INLINE v8 v_level8(const float *level, const uint8_t *code)
+{
+    const __m256i at = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)code));
+    return _mm256_i32gather_ps(level, at, 4);
+}
 INLINE float half_at(const uint8_t *p)
 {
     return _cvtsh_ss(nib_get16(p));
@@ -104,6 +118,16 @@ INLINE v8 v_from_i8(const int8_t *p)
     v8 r;
     for (int i = 0; i < 8; i++) r.v[i] = (float)p[i];
     return r;
+}
+INLINE v8 v_level8(const float *level, const uint8_t *code)
+{
+    v8 r;
+    for (int i = 0; i < 8; i++) r.v[i] = level[code[i]];
+    return r;
+}
+INLINE v8 v_level4(const float *level, const uint8_t *code)
+{
+    return v_level8(level, code);
 }
 INLINE float half_at(const uint8_t *p)
 {
@@ -245,8 +269,8 @@ INLINE void add_levels(v8 *total, float D, const int8_t *level, int n, const flo
 }
 
 /* A kernel is a function of the number of vectors; this makes one that takes any number. */
-#define KERNEL(name)                                                                               \
-    static void dot_##name(float *y, const uint8_t *w, const nib_dot_in *in)                       \
+#define KERNEL_OF(name, row)                                                                       \
+    static void dot_##name(float *y, const row *w, const nib_dot_in *in)                           \
     {                                                                                              \
         switch (in->n) {                                                                           \
         case 1: rows_##name(y, w, in, 1); break;                                                   \
@@ -255,6 +279,7 @@ INLINE void add_levels(v8 *total, float D, const int8_t *level, int n, const flo
         default: rows_##name(y, w, in, 4); break;                                                  \
         }                                                                                          \
     }
+#define KERNEL(name) KERNEL_OF(name, uint8_t)
 
 /* ---- blocks of 32 ---- */
 
@@ -414,6 +439,67 @@ INLINE void rows_q6_k(float *y, const uint8_t *w, const nib_dot_in *in, size_t v
 }
 KERNEL(q6_k)
 
+/* ---- codes in groups ---- */
+
+typedef enum { INT4, INT8, LEVEL4, LEVEL8 } code_kind;
+
+/* sum[r] += (32 levels) . x[r] */
+INLINE void add_run(v8 *sum, const nib_dot_groups *w, size_t run, code_kind kind, const float *x,
+                    size_t step, size_t vectors)
+{
+    const uint8_t *code = w->code + run * (kind == INT4 || kind == LEVEL4 ? 16 : 32);
+    int8_t level[32];
+    if (kind == INT4) b_store(level, b_sub(b_nibbles(code), w->middle));
+    if (kind == LEVEL4) b_store(level, b_nibbles(code));
+    for (size_t j = 0; j < 32; j += 8) {
+        const v8 l = kind == INT4     ? v_from_i8(level + j)
+                     : kind == INT8   ? v_from_i8((const int8_t *)code + j)
+                     : kind == LEVEL4 ? v_level4(w->level, (const uint8_t *)level + j)
+                                      : v_level8(w->level, code + j);
+        for (size_t r = 0; r < vectors; r++) sum[r] = v_fma(l, v_load(x + r * step + j), sum[r]);
+    }
+}
+
+INLINE void rows_groups(float *y, const nib_dot_groups *w, const nib_dot_in *in, size_t vectors,
+                        code_kind kind)
+{
+    v8 total[NIB_DOT_VECTORS], sum[NIB_DOT_VECTORS];
+    float least[NIB_DOT_VECTORS] = {0};
+    size_t run = 0;
+    for (size_t r = 0; r < vectors; r++) total[r] = v_zero();
+    for (size_t g = 0; g < w->n; g++) {
+        for (size_t r = 0; r < vectors; r++) sum[r] = v_zero();
+        for (; run < w->end[g]; run++)
+            add_run(sum, w, run, kind, in->x + 32 * run, in->step, vectors);
+        for (size_t r = 0; r < vectors; r++) {
+            total[r] = v_fma(v_all(w->scale[g]), sum[r], total[r]);
+            if (w->least) least[r] += w->least[g] * in->sum[r * in->sum_step + g];
+        }
+    }
+    for (size_t r = 0; r < vectors; r++) y[r] = v_total(total[r]) - least[r];
+}
+
+INLINE void rows_int4(float *y, const nib_dot_groups *w, const nib_dot_in *in, size_t vectors)
+{
+    rows_groups(y, w, in, vectors, INT4);
+}
+INLINE void rows_int8(float *y, const nib_dot_groups *w, const nib_dot_in *in, size_t vectors)
+{
+    rows_groups(y, w, in, vectors, INT8);
+}
+INLINE void rows_level4(float *y, const nib_dot_groups *w, const nib_dot_in *in, size_t vectors)
+{
+    rows_groups(y, w, in, vectors, LEVEL4);
+}
+INLINE void rows_level8(float *y, const nib_dot_groups *w, const nib_dot_in *in, size_t vectors)
+{
+    rows_groups(y, w, in, vectors, LEVEL8);
+}
+KERNEL_OF(int4, nib_dot_groups)
+KERNEL_OF(int8, nib_dot_groups)
+KERNEL_OF(level4, nib_dot_groups)
+KERNEL_OF(level8, nib_dot_groups)
+
 /* ---- decoded weights ---- */
 
 INLINE void rows_decoded(float *y, const float *w, const nib_dot_in *in, size_t vectors)
@@ -434,15 +520,7 @@ INLINE void rows_decoded(float *y, const float *w, const nib_dot_in *in, size_t 
     }
 }
 
-static void dot_decoded(float *y, const float *w, const nib_dot_in *in)
-{
-    switch (in->n) {
-    case 1: rows_decoded(y, w, in, 1); break;
-    case 2: rows_decoded(y, w, in, 2); break;
-    case 3: rows_decoded(y, w, in, 3); break;
-    default: rows_decoded(y, w, in, 4); break;
-    }
-}
+KERNEL_OF(decoded, float)
 
 extern const nib_dot_kern NAME(nib_dot_, NIB_ISA);
 const nib_dot_kern NAME(nib_dot_, NIB_ISA) = {
@@ -458,4 +536,8 @@ const nib_dot_kern NAME(nib_dot_, NIB_ISA) = {
             [NIB_IQ4_XS] = dot_iq4_xs,
         },
     .decoded = dot_decoded,
+    .int4 = dot_int4,
+    .int8 = dot_int8,
+    .level4 = dot_level4,
+    .level8 = dot_level8,
 };

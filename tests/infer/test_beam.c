@@ -27,7 +27,7 @@ static nib_decoder *decoder(const tiny *t, size_t n_seq, size_t n_ctx, int threa
     nib_err err;
     nib_decoder *d;
     const nib_ctx ctx = tiny_ctx(threads);
-    must(nib_decoder_new(&d, &t->model, &ctx, n_seq, n_ctx, &f32, &err), &err);
+    must(nib_decoder_new(&d, &t->model, &ctx, n_seq, n_ctx, &f32, NULL, &err), &err);
     return d;
 }
 

@@ -47,7 +47,7 @@ static nib_decoder *decoder(const tiny *t, size_t n_ctx, int threads)
     nib_err err;
     nib_decoder *d;
     const nib_ctx ctx = tiny_ctx(threads);
-    must(nib_decoder_new(&d, &t->model, &ctx, 1, n_ctx, &f32, &err), &err);
+    must(nib_decoder_new(&d, &t->model, &ctx, 1, n_ctx, &f32, NULL, &err), &err);
     return d;
 }
 
@@ -357,8 +357,8 @@ static void every_allocation_may_fail(void **state)
                               .stop = &none,
                               .n_draft = 2};
         nib_mem_fail_at(n);
-        rc = nib_decoder_new(&d, &t.model, &ctx, 1, PROMPT + 4, &f32, &err);
-        if (!rc) rc = nib_decoder_new(&small, &t.model, &ctx, 1, PROMPT + 4, &f32, &err);
+        rc = nib_decoder_new(&d, &t.model, &ctx, 1, PROMPT + 4, &f32, NULL, &err);
+        if (!rc) rc = nib_decoder_new(&small, &t.model, &ctx, 1, PROMPT + 4, &f32, NULL, &err);
         how.draft = small;
         if (!rc) rc = nib_generate(&out, d, prompt, PROMPT, &how, NULL, &err);
         nib_mem_fail_at(0);

@@ -51,17 +51,19 @@ static void check(nib_linear *l, const nib_source *src, const nib_tensor *t, boo
 /* The matrices of a small model, twice: the second time they are in memory, if there is room. */
 static void check_model(const nib_source *src, uint64_t most, uint64_t *kept)
 {
+    uint64_t left = most;
     nib_err err;
     nib_linear l;
     const nib_ctx ctx = tiny_ctx(2);
     must(nib_linear_init(&l, src, &ctx, &err), &err);
     l.few = true;
-    l.resident.most = most;
+    l.resident.left = &left;
     for (int turn = 0; turn < 2; turn++)
         for (size_t i = 0; i < nib_source_count(src); i++)
             if (nib_tensor_rows(nib_source_at(src, i)) > 1)
                 check(&l, src, nib_source_at(src, i), turn);
     *kept = l.resident.bytes;
+    assert_int_equal(left, most - *kept);
     nib_linear_fini(&l);
 }
 
@@ -72,7 +74,7 @@ static void in_memory_or_not(void **state)
     uint64_t all, some, none;
     tiny_make(&t, "qwen3");
     tiny_open(&t);
-    check_model(t.src, 0, &all);
+    check_model(t.src, UINT64_MAX, &all);
     check_model(t.src, all / 2, &some);
     check_model(t.src, 1, &none);
     assert_true(all > 50000);
@@ -89,27 +91,41 @@ static void many_and_views(void **state)
     nib_err err;
     tiny t;
     nib_resident r = {0};
+    nib_buf raw = {0};
+    const nib_ctx ctx = tiny_ctx(2);
     tiny_make(&t, "llama");
     tiny_open(&t);
     const nib_tensor *w = nib_source_find(t.src, "model.embed_tokens.weight");
+    const size_t cols = (size_t)nib_tensor_cols(w);
     nib_tensor *view = calloc(MANY, sizeof *view);
     assert_non_null(view);
     for (int turn = 0; turn < 2; turn++)
         for (size_t i = 0; i < MANY; i++) {
-            const uint8_t *bytes;
+            nib_kept kept;
             uint8_t want[512];
+            float x[128];
             if (!turn) view[i] = nib_tensor_slice(w, i % 257, 1, "a row");
             if (!turn && i % 10 == 0) view[i].plus = 1;
-            must(nib_resident_get(&r, t.src, &view[i], 2, &bytes, &err), &err);
-            if (i % 10 == 0) {
-                assert_null(bytes);
+            if (!turn && i % 10 == 1) view[i] = nib_tensor_rows_of(w, i % 100, 2, 3, "two rows");
+            must(nib_resident_get(&r, t.src, &view[i], &ctx, &kept, &err), &err);
+            assert_non_null(kept.rows);
+            if (i % 10 == 0) { /* decoded */
+                assert_int_equal(kept.codec->type, NIB_F32);
+                must(nib_source_read_rows(t.src, &view[i], 0, 1, x, &raw, 0, &err), &err);
+                assert_memory_equal(kept.rows, x, cols * sizeof *x);
                 continue;
             }
-            must(nib_source_read(t.src, &view[i], 0, want, (size_t)view[i].bytes, &err), &err);
-            assert_memory_equal(bytes, want, view[i].bytes);
+            const size_t n = i % 10 == 1 ? 2 : 1, row = (size_t)w->bytes / 257;
+            assert_ptr_equal(kept.codec, w->codec);
+            for (size_t k = 0; k < n; k++)
+                must(nib_source_read(t.src, w, (i % (n == 2 ? 100 : 257) + 3 * k) * row,
+                                     want + k * row, row, &err),
+                     &err);
+            assert_memory_equal(kept.rows, want, n * row);
         }
-    assert_int_equal(r.bytes, 900 * view[1].bytes);
+    assert_int_equal(r.bytes, (800 + 2 * 100) * (w->bytes / 257) + 100 * cols * sizeof(float));
     nib_resident_free(&r);
+    nib_buf_free(&raw);
     free(view);
     tiny_drop(&t);
 }

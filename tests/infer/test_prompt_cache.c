@@ -34,7 +34,7 @@ static nib_decoder *decoder(const tiny *t, size_t n_ctx)
     nib_err err;
     nib_decoder *d;
     const nib_ctx ctx = tiny_ctx(1);
-    must(nib_decoder_new(&d, &t->model, &ctx, 1, n_ctx, &f32, &err), &err);
+    must(nib_decoder_new(&d, &t->model, &ctx, 1, n_ctx, &f32, NULL, &err), &err);
     return d;
 }
 

@@ -64,7 +64,7 @@ static void in_batches(const nib_model *m, const int32_t *id, const size_t *size
     nib_decoder *d;
     const float *now;
     const nib_ctx how = ctx(threads);
-    must(nib_decoder_new(&d, m, &how, 1, TOKENS, &f32, &err), &err);
+    must(nib_decoder_new(&d, m, &how, 1, TOKENS, &f32, NULL, &err), &err);
     must(nib_decoder_feed(d, id, 1, PROMPT, 0, &now, &err), &err);
     for (size_t i = 0, at = PROMPT; at < TOKENS; i++) {
         const size_t left = TOKENS - at, n = size[i % n_sizes] < left ? size[i % n_sizes] : left;

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* AWQ and compressed-tensors folders: written, read back, refused when they are damaged. */
+#include "base/cpu.h"
 #include "base/file.h"
 #include "base/half.h"
+#include "infer/linear.h"
 #include "run/solve/commit.h"
 #include "tests/run/folders.h"
 #include "tests/run/w8a8.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,6 +20,7 @@ static const nib_packing AWQ = {.kind = NIB_PACKING_AWQ, .bits = 4, .group = 64}
 static const nib_packing W4 = {.kind = NIB_PACKING_CT_PACKED, .bits = 4, .group = 128, .sym = true};
 static const nib_packing W4_ASYM = {.kind = NIB_PACKING_CT_PACKED, .bits = 4, .group = 32};
 static const nib_packing NF4 = {.kind = NIB_PACKING_BNB4, .bits = 4, .group = 64, .sym = true};
+static const nib_packing INT8 = {.kind = NIB_PACKING_BNB8, .bits = 8, .sym = true};
 static const nib_packing W8_ROWS = {.kind = NIB_PACKING_CT_PACKED, .bits = 8, .sym = true};
 
 /* ---- values ---- */
@@ -83,6 +87,37 @@ static void check_strips(const nib_source *s, const nib_tensor *t, const float *
     nib_buf_free(&raw);
 }
 
+/* Multiplied as it lies in memory, a weight gives what its values y do. */
+static void check_product(const nib_source *s, const nib_tensor *t, const float *y)
+{
+    nib_err err;
+    nib_linear l;
+    const nib_ctx ctx = {.threads = 2, .cpu = nib_cpu_detect()};
+    const size_t rows = (size_t)nib_tensor_rows(t), cols = (size_t)nib_tensor_cols(t);
+    float *x = nib_alloc(2 * cols, sizeof *x), *got = nib_alloc(2 * rows, sizeof *got);
+    assert_true(x && got);
+    for (size_t i = 0; i < 2 * cols; i++) x[i] = (float)(i * i % 31) / 16 - 1;
+    assert_int_equal(nib_linear_init(&l, s, &ctx, &err), NIB_OK);
+    l.few = true;
+    assert_int_equal(nib_linear_apply(&l, t, NULL, NULL, x, 2, got, false, &err), NIB_OK);
+    assert_in_range(l.resident.bytes, 1, rows * cols * 3 / 2); /* not decoded */
+    for (size_t i = 0; i < 2; i++)
+        for (size_t r = 0; r < rows; r++) {
+            double want = 0, size = 0;
+            for (size_t c = 0; c < cols; c++) {
+                const double v = (double)y[r * cols + c] * (double)x[i * cols + c];
+                want += v;
+                size += fabs(v);
+            }
+            if (!(fabs(want - (double)got[i * rows + r]) <= 2e-5 * size))
+                fail_msg("%s, row %zu: %.8g, expected %.8g", t->name, r, (double)got[i * rows + r],
+                         want);
+        }
+    nib_linear_fini(&l);
+    nib_free(x);
+    nib_free(got);
+}
+
 /* Every packed weight of the folder is the original's, rounded; everything else is the original's.
  */
 static void check_values(const char *folder, nib_packing f, bool reversed)
@@ -108,6 +143,7 @@ static void check_values(const char *folder, nib_packing f, bool reversed)
             rounded r = round_by_hand(&l, x, reversed ? order : NULL);
             if (memcmp(r.value, y, n * sizeof *y)) fail_msg("%s: other values", t->name);
             check_strips(b.src, u, y);
+            if (!nib_tensor_act(u)) check_product(b.src, u, y);
             free_rounded(r);
         } else {
             assert_memory_equal(x, y, n * sizeof *y);
@@ -133,6 +169,23 @@ static void folders_hold_the_rounded_model(void **state)
     }
     assert_true(nib_file_exists(scratch("k1/model.safetensors.index.json")));
     assert_false(nib_file_exists(scratch("k0/model.safetensors.index.json")));
+}
+
+/* LLM.int8, whose values are rounded once more than its grid's. */
+static void bytes_of_rows_multiply(void **state)
+{
+    (void)state;
+    opened o;
+    write_folder_ok("int8", (nib_recipe){.layout = INT8}, 2);
+    open_model(&o, scratch("int8"));
+    for (size_t i = 0; i < nib_source_count(o.src); i++) {
+        const nib_tensor *t = nib_source_at(o.src, i);
+        if (!t->packed) continue;
+        float *values = tensor_values(o.src, t);
+        check_product(o.src, t, values);
+        nib_free(values);
+    }
+    close_model(&o);
 }
 
 /* ---- importances ---- */
@@ -441,6 +494,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folders_hold_the_rounded_model),
+        cmocka_unit_test(bytes_of_rows_multiply),
         cmocka_unit_test(importances_are_used),
         cmocka_unit_test(order_of_columns_is_kept),
         cmocka_unit_test(inputs_are_described),
