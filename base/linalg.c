@@ -44,6 +44,13 @@ void nib_gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const
                 a, (blasint)lda, b, (blasint)ldb, add ? 1.0f : 0.0f, c, (blasint)ldc);
 }
 
+void nib_dgemm_nt(size_t m, size_t n, size_t k, const double *a, size_t lda, const double *b,
+                  size_t ldb, double *c, size_t ldc, int add)
+{
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)m, (blasint)n, (blasint)k, 1.0, a,
+                (blasint)lda, b, (blasint)ldb, add ? 1.0 : 0.0, c, (blasint)ldc);
+}
+
 void nib_gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
                  size_t ldb, float *c, size_t ldc, int add)
 {

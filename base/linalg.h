@@ -17,6 +17,10 @@ void nib_linalg_init(void);
 void nib_gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
                  size_t ldb, float *c, size_t ldc, int add);
 
+/* The same in f64. */
+void nib_dgemm_nt(size_t m, size_t n, size_t k, const double *a, size_t lda, const double *b,
+                  size_t ldb, double *c, size_t ldc, int add);
+
 /* C[m][n] = A[m][k] * B[k][n] (+ C when `add`). */
 void nib_gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
                  size_t ldb, float *c, size_t ldc, int add);

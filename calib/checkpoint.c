@@ -12,7 +12,7 @@ static const char KEY_DONE[] = "nibble.calibration.windows_done";
 nib_code nib_checkpoint_fingerprint(uint64_t *out, const nib_model *m, const nib_windows *w,
                                     const nib_calib_opts *opts, nib_err *err)
 {
-    uint64_t sizes[3] = {w->n, w->n_ctx, opts->process_output};
+    uint64_t sizes[4] = {w->n, w->n_ctx, opts->process_output, opts->all_experts};
     nib_code rc = nib_model_fingerprint(out, m, err);
     if (rc) return rc;
     *out = nib_hash(*out, sizes, sizeof sizes);

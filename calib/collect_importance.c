@@ -136,7 +136,8 @@ static nib_code run(nib_imatrix *out, const nib_model *m, const nib_windows *w,
     size_t done = 0;
     watch seen = {out, ctx};
     keeper k = {.m = out, .opts = opts, .saved = nib_now()};
-    nib_pass pass = {.observer = {on_input, &seen}, .with_output = with_output, .arg = &k};
+    nib_pass pass = {
+        .observer = {on_input, &seen, opts->all_experts}, .with_output = with_output, .arg = &k};
     nib_code rc = add_entries(out, m, with_output, err);
     if (!rc && opts->checkpoint) {
         pass.after_batch = save_now_and_then;

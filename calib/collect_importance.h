@@ -23,6 +23,7 @@ enum {
 typedef struct {
     bool process_output;    /* also the output matrix, where the model has one of its own; default
                                off, as in llama.cpp */
+    bool all_experts;       /* every expert is shown every token, default off */
     const char *checkpoint; /* file to keep an unfinished run in; NULL = none, the default. A run
                                that finds one of the same model, windows and options goes on from
                                it; one of another run is replaced, with a warning; any other file

@@ -65,7 +65,7 @@ static nib_code on_input(void *arg, const nib_linear_input *in, nib_err *err)
 
 nib_observer nib_expert_inputs_observer(nib_expert_inputs *e)
 {
-    return (nib_observer){on_input, e};
+    return (nib_observer){on_input, e, e->all_experts};
 }
 
 nib_code nib_expert_inputs_get(const nib_expert_inputs *e, uint32_t expert, size_t first, size_t n,

@@ -21,6 +21,7 @@ typedef struct {
         size_t n;
     } * of; /* [n_expert] */
     size_t n_expert;
+    bool all_experts;    /* each is to be shown every token; set by the caller */
     size_t before, rows; /* rows that came before this batch, and with it */
 } nib_expert_inputs;
 

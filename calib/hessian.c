@@ -128,12 +128,12 @@ void nib_hessians_renew(nib_hessians *m, size_t i)
 
 nib_observer nib_hessians_observer(nib_hessians *m)
 {
-    return (nib_observer){on_input, m};
+    return (nib_observer){.linear_input = on_input, .arg = m};
 }
 
 nib_observer nib_hessians_original_observer(nib_hessians *m)
 {
-    return (nib_observer){on_original, m};
+    return (nib_observer){.linear_input = on_original, .arg = m};
 }
 
 void nib_hessians_free(nib_hessians *m)

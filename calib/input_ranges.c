@@ -65,7 +65,7 @@ static nib_code on_input(void *arg, const nib_linear_input *seen, nib_err *err)
 
 nib_observer nib_input_ranges_observer(nib_input_ranges *a)
 {
-    return (nib_observer){on_input, a};
+    return (nib_observer){.linear_input = on_input, .arg = a};
 }
 
 nib_code nib_input_ranges_find(nib_range *out, const nib_input_ranges *a, uint32_t layer,

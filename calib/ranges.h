@@ -23,7 +23,6 @@
 #include "infer/model.h"
 #include "quant/range.h"
 
-
 typedef struct {
     uint32_t layer;
     nib_role role[NIB_READERS_MAX]; /* of the weights that read it */

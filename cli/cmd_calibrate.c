@@ -23,7 +23,7 @@ static struct {
     const char *out, *activations;
     double percentile; /* 0: not given */
     uint64_t memory;
-    bool hessians, output, force;
+    bool hessians, output, all_experts, force;
 } opt = {.memory = NIB_ACTIVATIONS_MEMORY};
 
 static const char *const methods[] = {"minmax", "average", "percentile", "mse", "kl", NULL};
@@ -64,6 +64,10 @@ static const nib_opt rows[] = {
      .kind = NIB_OPT_FLAG,
      .target = &opt.output,
      .help = "also the output matrix, where the model has one of its own"},
+    {.name = "all-experts",
+     .kind = NIB_OPT_FLAG,
+     .target = &opt.all_experts,
+     .help = "show every expert every token, also those that it is not chosen for"},
     {.name = "force",
      .letter = 'f',
      .kind = NIB_OPT_FLAG,
@@ -99,11 +103,14 @@ static nib_code write_importances(const nib_model *m, const nib_sample *s, const
     nib_imatrix stats = {0};
     nib_calib_opts how = nib_calib_defaults();
     how.process_output = opt.output;
+    how.all_experts = opt.all_experts;
     how.checkpoint = partial;
     if (opt.output && m->hp.tied)
         nib_warn(ctx->log,
                  "--process-output: the model has no output matrix of its own, the embedding "
                  "serves; nothing is collected for it");
+    if (opt.all_experts && !m->hp.n_expert)
+        nib_warn(ctx->log, "--all-experts has no effect: the model has no experts");
     nib_code rc = nib_collect_importance(&stats, m, w, &how, ctx, err);
     if (!rc) rc = nib_importance_texts(&stats, s, err);
     if (!rc) rc = nib_imatrix_save(&stats, opt.out, opt.force, err);
@@ -216,6 +223,8 @@ static const char *wrong(void)
     if (opt.output && opt.activations)
         return "--process-output is for importances, not for --activations";
     if (opt.hessians && opt.activations) return "--hessians or --activations, not both";
+    if (opt.all_experts && (opt.activations || opt.hessians))
+        return "--all-experts is for importances, not for --activations or --hessians";
     if (opt.output && opt.hessians)
         return "--process-output is for importances, not for --hessians";
     return NULL;

@@ -40,6 +40,7 @@ static const char *misplaced_stats(const nib_method_opts *o, const nib_dir_opts 
     if (o->windows.texts.n) return "--stats takes the place of --text";
     if (o->true_sequential)
         return "--true-sequential runs the model, so it needs --text, not --stats";
+    if (o->all_experts) return "--all-experts runs the model, so it needs --text, not --stats";
     if (nib_method_opts_transform(o) != NIB_TRANSFORM_NONE)
         return "rescaling runs the model, so it needs --text, not --stats";
     if (nib_dir_opts_measured(dir)) return "--activations needs --text, not --stats";
@@ -89,6 +90,7 @@ nib_solve_opts nib_method_opts_solve(const nib_method_opts *o, const nib_dir_opt
     if (o->drift >= 0) how.drift = o->drift;
     how.propagate = !o->no_propagate;
     how.true_sequential = o->true_sequential;
+    how.all_experts = o->all_experts;
     how.memory = o->memory;
     return how;
 }

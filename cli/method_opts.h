@@ -15,7 +15,7 @@ typedef struct {
     double percentile;  /* 0: not given */
     double damp, drift; /* drift below 0: not given */
     uint64_t sweeps, memory;
-    bool no_propagate, true_sequential, resume;
+    bool no_propagate, true_sequential, all_experts, resume;
 } nib_method_opts;
 
 #define NIB_METHOD_OPTS_DEFAULT                                                                    \
@@ -76,6 +76,10 @@ extern const char *const nib_method_names[]; /* NULL-terminated */
          .kind = NIB_OPT_FLAG,                                                                     \
          .target = &(o).true_sequential,                                                           \
          .help = "gptq: activations are renewed inside a block too"},                              \
+        {.name = "all-experts",                                                                    \
+         .kind = NIB_OPT_FLAG,                                                                     \
+         .target = &(o).all_experts,                                                               \
+         .help = "gptq: show every expert every token"},                                           \
         {.name = "memory",                                                                         \
          .kind = NIB_OPT_SIZE,                                                                     \
          .target = &(o).memory,                                                                    \

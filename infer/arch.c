@@ -277,15 +277,25 @@ static const nib_role_stem glm4moe_stems[] = {
     {NIB_ROLE_FFN_UP_SHEXP, "mlp.shared_experts.up_proj"},
     {NIB_ROLE_FFN_DOWN_SHEXP, "mlp.shared_experts.down_proj"},
 };
-static const char *const deepseek_config_keys[] = {"n_routed_experts",  "num_experts",
-                                                   "num_local_experts", "num_experts_per_tok",
-                                                   "norm_topk_prob",    "moe_intermediate_size",
-                                                   "scoring_func",      "topk_method",
-                                                   "use_qk_norm",       "num_nextn_predict_layers",
-                                                   "moe_layer_freq",    "aux_loss_alpha",
-                                                   "seq_aux",           "num_mtp_layers",
-                                                   "q_lora_rank",       "rope_interleave",
-                                                   "qk_head_dim",       NULL};
+static const char *const deepseek_config_keys[] = {"n_routed_experts",
+                                                   "num_experts",
+                                                   "num_local_experts",
+                                                   "num_experts_per_tok",
+                                                   "norm_topk_prob",
+                                                   "moe_intermediate_size",
+                                                   "scoring_func",
+                                                   "topk_method",
+                                                   "use_qk_norm",
+                                                   "num_nextn_predict_layers",
+                                                   "moe_layer_freq",
+                                                   "aux_loss_alpha",
+                                                   "seq_aux",
+                                                   "num_mtp_layers",
+                                                   "q_lora_rank",
+                                                   "rope_interleave",
+                                                   "qk_head_dim",
+                                                   "mlp_layer_types",
+                                                   NULL};
 static const char *const deepseek_gguf_keys[] = {
     "expert_used_count",   "expert_feed_forward_length", "expert_gating_func",
     "expert_weights_norm", "nextn_predict_layers",       NULL};
@@ -302,22 +312,16 @@ static const nib_arch_setting glm4moe_settings[] = {
 
 /* ---- further dense ones ---- */
 
-static const nib_step olmo2[] = {LINEAR(ATTN_Q, Q, X, 0),
-                                 LINEAR(ATTN_K, K, X, 0),
-                                 LINEAR(ATTN_V, V, X, 0),
-                                 QK_NORM,
-                                 ROPE(Q),
-                                 ROPE(K),
-                                 ATTEND(Q, Q),
-                                 LINEAR(ATTN_OUTPUT, Y, Q, 0),
-                                 NORM(ATTN_POST_NORM, Y, Y),
-                                 ADD(X, X, Y),
-                                 LINEAR(FFN_GATE, G, X, 0),
-                                 LINEAR(FFN_UP, U, X, 0),
-                                 GLU(G, G, U),
-                                 LINEAR(FFN_DOWN, Y, G, 0),
-                                 NORM(FFN_POST_NORM, Y, Y),
-                                 ADD(X, X, Y)};
+/* Norms on the branches alone. */
+#define UNNORMED_QKV LINEAR(ATTN_Q, Q, X, 0), LINEAR(ATTN_K, K, X, 0), LINEAR(ATTN_V, V, X, 0)
+#define POST_NORMS                                                                                 \
+    ROPE(Q), ROPE(K), ATTEND(Q, Q), LINEAR(ATTN_OUTPUT, Y, Q, 0), NORM(ATTN_POST_NORM, Y, Y),      \
+        ADD(X, X, Y), LINEAR(FFN_GATE, G, X, 0), LINEAR(FFN_UP, U, X, 0), GLU(G, G, U),            \
+        LINEAR(FFN_DOWN, Y, G, 0), NORM(FFN_POST_NORM, Y, Y), ADD(X, X, Y)
+static const nib_step olmo2[] = {UNNORMED_QKV, QK_NORM, POST_NORMS};
+static const nib_step exaone4[] = {UNNORMED_QKV, HEAD_NORM(ATTN_Q_NORM, Q),
+                                   HEAD_NORM(ATTN_K_NORM, K), POST_NORMS};
+static const char *const exaone4_config_keys[] = {"sliding_window_pattern", NULL};
 static const nib_role_stem olmo2_stems[] = {
     {NIB_ROLE_ATTN_POST_NORM, "post_attention_layernorm"},
     {NIB_ROLE_FFN_POST_NORM, "post_feedforward_layernorm"},
@@ -617,11 +621,12 @@ static const nib_arch_setting deepseek3_settings[] = {
         STEP(DECAY, SSM_A, LA, LA, X, 0), STEP(DELTA, NONE, LO, L, LB, 0),                         \
         HEAD_NORM(SSM_NORM, LO), GLU(LZ, LZ, LO), LINEAR(SSM_OUT, X, LZ, NIB_STEP_ADD)
 #define JOINT_LINEAR                                                                               \
-    NORM(ATTN_NORM, H, X), LINEAR(SSM_IN, LI, H, 0), PART(L, LI), PART(LZ, LI),                    \
-        LINEAR(SSM_BA, LBA, H, 0), PART(LB, LBA), PART(LA, LBA), LINEAR_ATTENTION
+    NORM(ATTN_NORM, H, X), LINEAR(SSM_IN, LI, H, NIB_STEP_F64), PART(L, LI), PART(LZ, LI),         \
+        LINEAR(SSM_BA, LBA, H, NIB_STEP_F64), PART(LB, LBA), PART(LA, LBA), LINEAR_ATTENTION
 #define APART_LINEAR                                                                               \
-    NORM(ATTN_NORM, H, X), LINEAR(ATTN_QKV, L, H, 0), LINEAR(ATTN_GATE, LZ, H, 0),                 \
-        LINEAR(SSM_BETA, LB, H, 0), LINEAR(SSM_ALPHA, LA, H, 0), LINEAR_ATTENTION
+    NORM(ATTN_NORM, H, X), LINEAR(ATTN_QKV, L, H, NIB_STEP_F64), LINEAR(ATTN_GATE, LZ, H, 0),      \
+        LINEAR(SSM_BETA, LB, H, NIB_STEP_F64), LINEAR(SSM_ALPHA, LA, H, NIB_STEP_F64),             \
+        LINEAR_ATTENTION
 #define GATED_ATTENTION                                                                            \
     NORM(ATTN_NORM, H, X), LINEAR(ATTN_Q, QG, H, 0), PART(Q, QG), PART(AG, QG),                    \
         LINEAR(ATTN_K, K, H, 0), LINEAR(ATTN_V, V, H, 0), HEAD_NORM(ATTN_Q_NORM, Q),               \
@@ -667,9 +672,158 @@ static const char *const qwen35_config_keys[] = {
 #define QWEN35                                                                                     \
     LINEAR_AMONG_OTHERS, .hf_skip = {"mtp.", "model.mtp.", "model.visual.", "visual."},            \
                          .text_part = true, .tiled_heads = true, .gguf_keys = qwen35_gguf_keys,    \
-                         .hf_prefix = {{"model.language_model.", "model."},                        \
-                                       {"language_model.model.", "model."},                        \
-                                       {"language_model.lm_head.", "lm_head."}}
+                         TEXT_PREFIXES
+
+/* ---- relatives of those above ---- */
+
+static const nib_step seed_oss[] = {NORM(ATTN_NORM, H, X), QKV(0), ATTENTION, POST_NORM_FFN};
+static const nib_role_stem post_norm_stems[] = {
+    {NIB_ROLE_ATTN_POST_NORM, "post_attention_layernorm"},
+    {NIB_ROLE_FFN_NORM, NULL},
+};
+static const char *const seed_oss_config_keys[] = {"attention_out_bias", NULL};
+static const nib_step nemotron[] = {NORM(ATTN_NORM, H, X), QKV(0), ATTENTION, NORM(FFN_NORM, H, X),
+                                    PLAIN_FFN(ACT)};
+
+/* Heads are normed after they are turned. */
+#define TURNED_THEN_NORMED                                                                         \
+    NORM(ATTN_NORM, H, X), QKV(0), ROPE(Q), ROPE(K), HEAD_NORM(ATTN_Q_NORM, Q),                    \
+        HEAD_NORM(ATTN_K_NORM, K), ATTEND(Q, Q), LINEAR(ATTN_OUTPUT, X, Q, NIB_STEP_ADD)
+static const nib_step hunyuan[] = {TURNED_THEN_NORMED, GATED_FFN};
+static const nib_step hunyuan_moe[] = {TURNED_THEN_NORMED, NORM(FFN_NORM, H, X), ROUTER,
+                                       SHARED(X, NIB_STEP_ADD), ROUTED(GLU)};
+static const nib_role_stem hunyuan_stems[] = {
+    {NIB_ROLE_ATTN_Q_NORM, "self_attn.query_layernorm"},
+    {NIB_ROLE_ATTN_K_NORM, "self_attn.key_layernorm"},
+    {NIB_ROLE_FFN_ROUTER, "mlp.gate.wg"},
+    {NIB_ROLE_FFN_GATE_SHEXP, "mlp.shared_mlp.gate_proj"},
+    {NIB_ROLE_FFN_UP_SHEXP, "mlp.shared_mlp.up_proj"},
+    {NIB_ROLE_FFN_DOWN_SHEXP, "mlp.shared_mlp.down_proj"},
+};
+static const char *const hunyuan_config_keys[] = {"attention_head_dim",
+                                                  "use_qk_norm",
+                                                  "cla_share_factor",
+                                                  "dense_list",
+                                                  "enable_lm_head_fp32",
+                                                  "num_experts",
+                                                  "num_local_experts",
+                                                  "moe_intermediate_size",
+                                                  "num_shared_expert",
+                                                  "norm_type",
+                                                  NULL};
+static const nib_arch_number hunyuan_moe_numbers[] = {
+    NUMBER(n_expert_used, "moe_topk", "expert_used_count", 1, NIB_EXPERTS_MAX),
+    NUMBER(n_ff_shared, NULL, "expert_shared_feed_forward_length", 0, NIB_WIDTH_MAX),
+};
+
+#define BIASED_EXPERTS NORM(FFN_NORM, H, X), ROUTER_WITH_BIAS, SHARED(X, NIB_STEP_ADD), ROUTED(GLU)
+static const nib_step ernie_moe[] = {NORM(ATTN_NORM, H, X), QKV(0), ATTENTION, BIASED_EXPERTS};
+static const nib_role_stem ernie_stems[] = {
+    {NIB_ROLE_FFN_ROUTER_BIAS, "mlp.moe_statics.e_score_correction_bias$"},
+    {NIB_ROLE_FFN_ROUTER_BIAS, "mlp.gate.moe_statics.e_score_correction_bias$"},
+    {NIB_ROLE_FFN_GATE_SHEXP, "mlp.shared_experts.gate_proj"},
+    {NIB_ROLE_FFN_UP_SHEXP, "mlp.shared_experts.up_proj"},
+    {NIB_ROLE_FFN_DOWN_SHEXP, "mlp.shared_experts.down_proj"},
+};
+static const char *const ernie_moe_config_keys[] = {"moe_intermediate_size", "moe_layer_end_index",
+                                                    "moe_norm_min", NULL};
+static const nib_arch_number ernie_moe_numbers[] = {
+    NUMBER(n_expert, "moe_num_experts", "expert_count", 64, NIB_EXPERTS_MAX),
+    NUMBER(n_expert_used, "moe_k", "expert_used_count", 6, NIB_EXPERTS_MAX),
+    NUMBER(n_shared, "moe_num_shared_experts", "expert_shared_count", 2, 1024),
+    NUMBER(n_ff_shared, NULL, "expert_shared_feed_forward_length", 0, NIB_WIDTH_MAX),
+    NUMBER(n_dense_first, "moe_layer_start_index", "leading_dense_block_count", 1, NIB_LAYERS_MAX),
+    NUMBER(n_expert_step, "moe_layer_interval", "interleave_moe_layer_step", 1, NIB_LAYERS_MAX),
+};
+
+static const nib_step dots1[] = {NORM(ATTN_NORM, H, X),     QKV(0),    HEAD_NORM(ATTN_Q_NORM, Q),
+                                 HEAD_NORM(ATTN_K_NORM, K), ATTENTION, BIASED_EXPERTS};
+static const nib_arch_number dots1_numbers[] = {
+    NUMBER(n_shared, "n_shared_experts", "expert_shared_count", 1, 1024),
+    NUMBER(n_group, "n_group", "expert_group_count", 1, NIB_EXPERTS_MAX),
+    NUMBER(n_group_used, "topk_group", "expert_group_used_count", 1, NIB_EXPERTS_MAX),
+    NUMBER(n_dense_first, "first_k_dense_replace", "leading_dense_block_count", 0, NIB_LAYERS_MAX),
+};
+
+static const nib_step minimax_m2[] = {
+    NORM(ATTN_NORM, H, X), QKV(0),           QK_NORM,    ATTENTION,
+    NORM(FFN_NORM, H, X),  ROUTER_WITH_BIAS, ROUTED(GLU)};
+static const nib_role_stem minimax_stems[] = {
+    {NIB_ROLE_FFN_ROUTER, "block_sparse_moe.gate"},
+    {NIB_ROLE_FFN_ROUTER, "mlp.gate"},
+    {NIB_ROLE_FFN_ROUTER_BIAS, "block_sparse_moe.e_score_correction_bias$"},
+    {NIB_ROLE_FFN_ROUTER_BIAS, "mlp.e_score_correction_bias$"},
+    {NIB_ROLE_FFN_GATE_EXPS, "block_sparse_moe.experts.#.w1"},
+    {NIB_ROLE_FFN_UP_EXPS, "block_sparse_moe.experts.#.w3"},
+    {NIB_ROLE_FFN_DOWN_EXPS, "block_sparse_moe.experts.#.w2"},
+};
+static const char *const minimax_config_keys[] = {"num_experts",
+                                                  "num_local_experts",
+                                                  "num_experts_per_tok",
+                                                  "scoring_func",
+                                                  "attn_type_list",
+                                                  "use_qk_norm",
+                                                  "qk_norm_type",
+                                                  "shared_intermediate_size",
+                                                  "rotary_dim",
+                                                  "use_routing_bias",
+                                                  "layernorm_full_attention_beta",
+                                                  "layernorm_linear_attention_beta",
+                                                  "layernorm_mlp_beta",
+                                                  "mtp_transformer_layers",
+                                                  "num_mtp_modules",
+                                                  NULL};
+
+/* Granite 4 without Mamba's layers: what others have as a shared expert is all there is, where
+ * there are no experts. */
+static const nib_role_stem granite4_stems[] = {
+    {NIB_ROLE_FFN_GATE, "shared_mlp.gate_proj"},
+    {NIB_ROLE_FFN_UP, "shared_mlp.up_proj"},
+    {NIB_ROLE_FFN_DOWN, "shared_mlp.output_linear"},
+};
+static const nib_fused granite4_fused[] = {
+    {"shared_mlp.input_linear", {NIB_ROLE_FFN_GATE, NIB_ROLE_FFN_UP}, 2, false, false, false},
+};
+static const nib_arch_number granite4_numbers[] = {
+    NUMBER(n_ff, "shared_intermediate_size", "feed_forward_length", 1024, NIB_WIDTH_MAX),
+};
+static const nib_arch_number granite4_moe_numbers[] = {
+    NUMBER(n_ff_shared, "shared_intermediate_size", "expert_shared_feed_forward_length", 1024,
+           NIB_WIDTH_MAX),
+};
+static const char *const granite4_config_keys[] = {"num_local_experts",
+                                                   "num_experts_per_tok",
+                                                   "position_embedding_type",
+                                                   "mamba_n_heads",
+                                                   "mamba_n_groups",
+                                                   "mamba_d_state",
+                                                   "mamba_d_head",
+                                                   "mamba_d_conv",
+                                                   "mamba_expand",
+                                                   "mamba_chunk_size",
+                                                   "mamba_conv_bias",
+                                                   "mamba_proj_bias",
+                                                   "time_step_limit",
+                                                   "layers_block_type",
+                                                   "normalization_function",
+                                                   NULL};
+
+static const nib_arch_number glm4lite_numbers[] = {
+    NUMBER(n_next, "num_nextn_predict_layers", "nextn_predict_layers", 0, 64),
+    NUMBER(kv_rank, "kv_lora_rank", "attention.kv_lora_rank", 512, NIB_WIDTH_MAX),
+    NUMBER(key_dim, "qk_nope_head_dim", NULL, 192, NIB_WIDTH_MAX),
+    NUMBER(rope_dim, "qk_rope_head_dim", "rope.dimension_count", 64, NIB_WIDTH_MAX),
+    NUMBER(value_dim, "v_head_dim", "attention.value_length_mla", 256, NIB_WIDTH_MAX),
+    NUMBER(head_dim, NULL, "attention.key_length_mla", 0, NIB_WIDTH_MAX),
+    NUMBER(n_shared, "n_shared_experts", "expert_shared_count", 1, 1024),
+    NUMBER(n_group, "n_group", "expert_group_count", 1, NIB_EXPERTS_MAX),
+    NUMBER(n_group_used, "topk_group", "expert_group_used_count", 1, NIB_EXPERTS_MAX),
+    NUMBER(n_dense_first, "first_k_dense_replace", "leading_dense_block_count", 1, NIB_LAYERS_MAX),
+    NUMBER(q_rank, "q_lora_rank", "attention.q_lora_rank", 768, NIB_WIDTH_MAX),
+};
+static const nib_arch_setting glm4lite_settings[] = {
+    SETTING(share_scale, "routed_scaling_factor", "expert_weights_scale", 1.8f, 1),
+};
 
 #define BLOCK(list)                                                                                \
     {                                                                                              \
@@ -680,13 +834,22 @@ static const char *const qwen35_config_keys[] = {
 #define NUMBERS(list) .numbers = list, .n_numbers = COUNT(list)
 #define SETTINGS(list) .settings = list, .n_settings = COUNT(list)
 
+#define TEXT_PREFIXES                                                                              \
+    .hf_prefix = {{"model.language_model.", "model."},                                             \
+                  {"language_model.model.", "model."},                                             \
+                  {"language_model.lm_head.", "lm_head."}}
+#define IMAGES_AND_TEXT                                                                            \
+    .hf_skip = {"vision_tower.", "model.vision_tower.", "multi_modal_projector.",                  \
+                "model.multi_modal_projector."},                                                   \
+    .text_part = true, TEXT_PREFIXES
+
 /* Of a list without its last row. */
 #define NUMBERS_BUT_LAST(list) .numbers = list, .n_numbers = COUNT(list) - 1
 
 static const nib_arch archs[] = {
     {
         .name = "llama",
-        .hf_classes = {"LlamaForCausalLM", "MistralForCausalLM"},
+        .hf_classes = {"LlamaForCausalLM", "MistralForCausalLM", "MinistralForCausalLM"},
         .rope_interleaved = true,
         .hf_attention_bias = true,
         .hf_mlp_bias = true,
@@ -758,6 +921,7 @@ static const nib_arch archs[] = {
         .name = "granite",
         .hf_classes = {"GraniteForCausalLM"},
         .rope_interleaved = true,
+        .rope_switch = true,
         .writes_rope_dim = true,
         .settings = granite_settings,
         .n_settings = COUNT(granite_settings),
@@ -804,6 +968,7 @@ static const nib_arch archs[] = {
     {
         .name = "granitemoe",
         .hf_classes = {"GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"},
+        .rope_switch = true,
         .when = NIB_WHEN_NOT,
         .when_hf = "shared_intermediate_size",
         .when_gguf = "expert_shared_feed_forward_length",
@@ -823,6 +988,7 @@ static const nib_arch archs[] = {
     {
         .name = "granitemoe",
         .hf_classes = {"GraniteMoeSharedForCausalLM"},
+        .rope_switch = true,
         .when = NIB_WHEN,
         .when_hf = "shared_intermediate_size",
         .when_gguf = "expert_shared_feed_forward_length",
@@ -1234,9 +1400,7 @@ static const nib_arch archs[] = {
         .hf_classes = {"Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"},
         .hf_skip = {"visual.", "model.visual."},
         .text_part = true,
-        .hf_prefix = {{"model.language_model.", "model."},
-                      {"language_model.model.", "model."},
-                      {"language_model.lm_head.", "lm_head."}},
+        TEXT_PREFIXES,
         .gguf_keys = vl_gguf_keys,
         .block = BLOCK(qwen2),
     },
@@ -1245,9 +1409,7 @@ static const nib_arch archs[] = {
         .hf_classes = {"Qwen3VLForConditionalGeneration"},
         .hf_skip = {"visual.", "model.visual."},
         .text_part = true,
-        .hf_prefix = {{"model.language_model.", "model."},
-                      {"language_model.model.", "model."},
-                      {"language_model.lm_head.", "lm_head."}},
+        TEXT_PREFIXES,
         .gguf_keys = vl_gguf_keys,
         .deepstack = true,
         .rope_base = 500000,
@@ -1258,9 +1420,7 @@ static const nib_arch archs[] = {
         .hf_classes = {"Qwen3VLMoeForConditionalGeneration"},
         .hf_skip = {"visual.", "model.visual."},
         .text_part = true,
-        .hf_prefix = {{"model.language_model.", "model."},
-                      {"language_model.model.", "model."},
-                      {"language_model.lm_head.", "lm_head."}},
+        TEXT_PREFIXES,
         .config_keys = qwen3moe_config_keys,
         .gguf_keys = vl_gguf_keys,
         FUSED(stacked_experts),
@@ -1273,14 +1433,212 @@ static const nib_arch archs[] = {
         .dense_block = BLOCK(qwen3),
     },
     {
+        .name = "llama",
+        .hf_classes = {"Mistral3ForConditionalGeneration"},
+        .text_type = "mistral",
+        .text_class = "MistralForCausalLM",
+        IMAGES_AND_TEXT,
+        .when = NIB_WHEN_NOT,
+        .when_gguf = "expert_count",
+        .rope_interleaved = true,
+        .writes_rope_dim = true,
+        .block = BLOCK(llama),
+    },
+    {
+        .name = "mistral3",
+        .hf_classes = {"Mistral3ForConditionalGeneration"},
+        .text_type = "ministral3",
+        .text_class = "Ministral3ForCausalLM",
+        IMAGES_AND_TEXT,
+        .gguf_keys = ministral3_gguf_keys,
+        .rope_interleaved = true,
+        .rope_base = 1000000,
+        .writes_rope_dim = true,
+        .block = BLOCK(ministral3),
+    },
+    {
+        .name = "arcee",
+        .hf_classes = {"ArceeForCausalLM"},
+        .rope_interleaved = true,
+        .writes_rope_dim = true,
+        .act = NIB_ACT_RELU_SQUARED,
+        .block = BLOCK(nemotron),
+    },
+    {
+        .name = "nemotron",
+        .hf_classes = {"NemotronForCausalLM"},
+        .act = NIB_ACT_RELU_SQUARED,
+        .layer_norm = true,
+        .norm_plus_one = true,
+        .rope_part = 0.5f,
+        .writes_rope_dim = true,
+        .block = BLOCK(nemotron),
+    },
+    {
+        .name = "seed_oss",
+        .hf_classes = {"SeedOssForCausalLM"},
+        STEMS(post_norm_stems),
+        .config_keys = seed_oss_config_keys,
+        .head_dim = 128,
+        .block = BLOCK(seed_oss),
+    },
+    {
+        .name = "exaone4",
+        .hf_classes = {"Exaone4ForCausalLM"},
+        STEMS(olmo2_stems),
+        .config_keys = exaone4_config_keys,
+        .sliding_turn = true,
+        .turns_windowless = true,
+        .sliding_period = 4,
+        .block = BLOCK(exaone4),
+    },
+    {
+        .name = "hunyuan-dense",
+        .hf_classes = {"HunYuanDenseV1ForCausalLM"},
+        STEMS(hunyuan_stems),
+        .config_keys = hunyuan_config_keys,
+        .rope_alpha = true,
+        .block = BLOCK(hunyuan),
+    },
+    {
+        .name = "hunyuan-moe",
+        .hf_classes = {"HunYuanMoEV1ForCausalLM"},
+        STEMS(hunyuan_stems),
+        .config_keys = hunyuan_config_keys,
+        .gguf_keys = moe_gguf_keys,
+        FUSED(stacked_experts),
+        NUMBERS(hunyuan_moe_numbers),
+        .rope_alpha = true,
+        .experts = true,
+        .expert_ff_is_ff = true,
+        .writes_expert_ff = true,
+        .n_shared = 1,
+        .share_norm = true,
+        .gguf_share_norm = true,
+        .block = BLOCK(hunyuan_moe),
+    },
+    {
+        .name = "ernie4_5",
+        .hf_classes = {"Ernie4_5ForCausalLM"},
+        .rope_adjacent = true,
+        .rope_base = 500000,
+        .head_dim = 128,
+        .tied = true,
+        .block = BLOCK(llama),
+    },
+    {
+        .name = "ernie4_5-moe",
+        .hf_classes = {"Ernie4_5_MoeForCausalLM"},
+        STEMS(ernie_stems),
+        .config_keys = ernie_moe_config_keys,
+        .gguf_keys = moe_gguf_keys,
+        FUSED(stacked_experts),
+        NUMBERS(ernie_moe_numbers),
+        .rope_adjacent = true,
+        .rope_base = 500000,
+        .tied = true,
+        .experts = true,
+        .share_norm = true,
+        .gguf_share_norm = true,
+        .block = BLOCK(ernie_moe),
+        .dense_block = BLOCK(llama),
+    },
+    {
+        .name = "dots1",
+        .hf_classes = {"Dots1ForCausalLM"},
+        STEMS(deepseek_stems),
+        .config_keys = deepseek_config_keys,
+        .gguf_keys = deepseek_gguf_keys,
+        FUSED(stacked_experts),
+        NUMBERS(dots1_numbers),
+        SETTINGS(deepseek2_settings),
+        .experts = true,
+        .routing = NIB_ROUTE_SIGMOID,
+        .routing_keys = true,
+        .block = BLOCK(dots1),
+        .dense_block = BLOCK(qwen3),
+    },
+    {
+        .name = "minimax-m2",
+        .hf_classes = {"MiniMaxM2ForCausalLM"},
+        STEMS(minimax_stems),
+        .config_keys = minimax_config_keys,
+        .gguf_keys = deepseek_gguf_keys,
+        FUSED(stacked_experts),
+        .rope_base = 5000000,
+        .rope_part = 1,
+        .head_dim = 128,
+        .writes_rope_dim = true,
+        .experts = true,
+        .expert_ff_is_ff = true,
+        .writes_expert_ff = true,
+        .share_norm = true,
+        .gguf_share_norm = true,
+        .routing = NIB_ROUTE_SIGMOID,
+        .routing_keys = true,
+        .block = BLOCK(minimax_m2),
+    },
+    {
+        .name = "granite",
+        .hf_classes = {"GraniteMoeHybridForCausalLM"},
+        .when = NIB_WHEN_NOT,
+        .when_hf = "num_local_experts",
+        .when_standard = true,
+        STEMS(granite4_stems),
+        .config_keys = granite4_config_keys,
+        FUSED(granite4_fused),
+        NUMBERS(granite4_numbers),
+        SETTINGS(granite_settings),
+        .rope_interleaved = true,
+        .rope_switch = true,
+        .writes_rope_dim = true,
+        .block = BLOCK(granite),
+    },
+    {
+        .name = "granitemoe",
+        .hf_classes = {"GraniteMoeHybridForCausalLM"},
+        .when = NIB_WHEN,
+        .when_hf = "num_local_experts",
+        .when_standard = true,
+        STEMS(granitemoe_stems),
+        .config_keys = granite4_config_keys,
+        .gguf_keys = moe_gguf_keys,
+        FUSED(granitemoe_fused),
+        NUMBERS(granite4_moe_numbers),
+        SETTINGS(granite_settings),
+        .rope_interleaved = true,
+        .rope_switch = true,
+        .writes_rope_dim = true,
+        .experts = true,
+        .expert_ff_is_ff = true,
+        .share_norm = true,
+        .gguf_share_norm = true,
+        .block = BLOCK(granitemoe_shared),
+    },
+    {
+        .hf_classes = {"Glm4MoeLiteForCausalLM"},
+        DEEPSEEK(false),
+        NUMBERS(glm4lite_numbers),
+        SETTINGS(glm4lite_settings),
+        .routing = NIB_ROUTE_SIGMOID,
+        .share_norm = true,
+        .block = BLOCK(deepseek2),
+        .dense_block = BLOCK(deepseek2_dense),
+    },
+    {
+        .hf_classes = {"Glm4MoeLiteForCausalLM"},
+        DEEPSEEK(true),
+        NUMBERS_BUT_LAST(glm4lite_numbers),
+        SETTINGS(glm4lite_settings),
+        .routing = NIB_ROUTE_SIGMOID,
+        .share_norm = true,
+        .block = BLOCK(deepseek2_lite),
+        .dense_block = BLOCK(deepseek2_lite_dense),
+    },
+    {
         .name = "gemma3",
         .hf_classes = {"Gemma3ForConditionalGeneration"},
-        .hf_skip = {"vision_tower.", "model.vision_tower.", "multi_modal_projector.",
-                    "model.multi_modal_projector."},
-        .text_part = true,
-        .hf_prefix = {{"model.language_model.", "model."},
-                      {"language_model.model.", "model."},
-                      {"language_model.lm_head.", "lm_head."}},
+        IMAGES_AND_TEXT,
         .block = BLOCK(gemma3),
         SETTINGS(gemma3_settings),
         NUMBERS(gemma3_numbers),

@@ -7,6 +7,7 @@
 #include "infer/config_int.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/str.h"
 #include "infer/sliding.h"
 
 #include <math.h>
@@ -110,23 +111,6 @@ float nib_usual_attn_scale(const nib_hparams *hp, const nib_arch *a)
     return (float)(1 / sqrt(wide ? (double)hp->n_embd / hp->n_head : (double)hp->head_dim));
 }
 
-/* Heads of linear attention. */
-static nib_code finish_linear(nib_hparams *hp, nib_err *err)
-{
-    if (!hp->n_lin_k || !hp->n_lin_v || !hp->lin_k_dim || !hp->lin_taps ||
-        hp->n_lin_v % hp->n_lin_k)
-        return nib_fail(err, NIB_EFORMAT,
-                        "linear attention of %u value heads, %u key heads of %u, %u taps",
-                        hp->n_lin_v, hp->n_lin_k, hp->lin_k_dim, hp->lin_taps);
-    if (hp->lin_inner) hp->lin_v_dim = hp->lin_inner / hp->n_lin_v;
-    if (!hp->lin_v_dim || hp->lin_v_dim > NIB_WIDTH_MAX / hp->n_lin_v ||
-        hp->lin_k_dim > NIB_WIDTH_MAX / hp->n_lin_k)
-        return nib_fail(err, NIB_EFORMAT, "linear attention of %u values for each of %u heads",
-                        hp->lin_v_dim, hp->n_lin_v);
-    hp->lin_inner = hp->n_lin_v * hp->lin_v_dim;
-    return NIB_OK;
-}
-
 /* What no single key can be wrong about, and defaults that depend on other keys. */
 static nib_code finish(nib_hparams *hp, const nib_arch *a, nib_err *err)
 {
@@ -169,7 +153,7 @@ static nib_code finish(nib_hparams *hp, const nib_arch *a, nib_err *err)
         return nib_fail(err, NIB_EFORMAT, "%u columns of a head are turned, of %u", hp->rope_dim,
                         hp->head_dim);
     if (a->linear_block.n) {
-        nib_code rc = finish_linear(hp, err);
+        nib_code rc = nib_linear_check(hp, err);
         if (rc) return rc;
     }
     if (hp->kv_rank) hp->key_dim = hp->head_dim - hp->rope_dim;
@@ -206,8 +190,7 @@ const nib_json *nib_config_first(const nib_json *cfg, const char *const *keys, c
     return NULL;
 }
 
-/* A value that says yes: neither null, false nor 0. */
-static bool says_yes(const nib_json *j)
+bool nib_config_says_yes(const nib_json *j)
 {
     bool b;
     double v;
@@ -216,8 +199,7 @@ static bool says_yes(const nib_json *j)
     return !nib_json_num(j, &v) || v != 0;
 }
 
-/* Has the architecture its own key for it? */
-static bool is_own_number(const nib_arch *a, size_t field)
+bool nib_config_has_number(const nib_arch *a, size_t field)
 {
     for (size_t i = 0; i < a->n_numbers; i++)
         if (a->numbers[i].field == field) return true;
@@ -231,6 +213,18 @@ static nib_code check_own(const nib_arch_number *n, const char *key, uint64_t v,
                     (unsigned long long)v, n->max);
 }
 
+/* A whole number, or a list that has the same one for each layer. */
+static bool whole_number(const nib_json *j, uint64_t *out)
+{
+    uint64_t v;
+    if (!nib_json_is_array(j)) return nib_json_u64(j, out);
+    const nib_json *of = nib_json_first(j);
+    if (!nib_json_u64(of, out)) return false;
+    while ((of = nib_json_next(of)))
+        if (!nib_json_u64(of, &v) || v != *out) return false;
+    return true;
+}
+
 static nib_code hf_own_numbers(nib_hparams *hp, const nib_arch *a, const nib_json *cfg,
                                nib_err *err)
 {
@@ -238,7 +232,8 @@ static nib_code hf_own_numbers(nib_hparams *hp, const nib_arch *a, const nib_jso
         const nib_arch_number *n = &a->numbers[i];
         const nib_json *j = n->hf ? nib_json_get(cfg, n->hf) : NULL;
         uint64_t v = n->standard;
-        if (j && !nib_json_is_null(j) && !nib_json_u64(j, &v))
+        if (!j && n->field == FIELD(n_next)) j = nib_json_get(cfg, "num_mtp_layers");
+        if (j && !nib_json_is_null(j) && !whole_number(j, &v))
             return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number", n->hf);
         nib_code rc = check_own(n, n->hf, v, err);
         if (rc) return rc;
@@ -262,21 +257,28 @@ static nib_code hf_numbers(nib_hparams *hp, const nib_arch *a, const nib_json *c
         const char *key = n->hf[0];
         const nib_json *j = nib_config_first(cfg, n->hf, &key);
         uint64_t v;
-        if ((n->experts && !a->experts) || is_own_number(a, n->field)) continue;
+        if ((n->experts && !a->experts) || nib_config_has_number(a, n->field)) continue;
         if (!j && may_lack(a, n)) continue;
         if (!j) return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
-        if (!nib_json_u64(j, &v))
+        if (!whole_number(j, &v))
             return nib_fail(err, NIB_EFORMAT, "'%s' should be a whole number", key);
         nib_code rc = check_number(n, key, v, err);
         if (rc) return rc;
         *number_at(hp, n) = (uint32_t)v;
     }
     if (!hp->n_ff && a->ff_of_width) hp->n_ff = 4 * hp->n_embd;
-    if (a->qkv_by_head && says_yes(nib_json_get(cfg, "multi_query")) &&
-        !says_yes(nib_json_get(cfg, "new_decoder_architecture")))
+    if (a->qkv_by_head && nib_config_says_yes(nib_json_get(cfg, "multi_query")) &&
+        !nib_config_says_yes(nib_json_get(cfg, "new_decoder_architecture")))
         hp->n_head_kv = 1; /* whatever the other key says: Falcon's first form */
     if (!hp->n_ctx_train && a->alibi) hp->n_ctx_train = 2048; /* any will do */
     return hf_own_numbers(hp, a, cfg, err);
+}
+
+bool nib_config_lists_key(const nib_arch *a, const char *key)
+{
+    for (const char *const *k = a->config_keys; k && *k; k++)
+        if (!strcmp(*k, key)) return true;
+    return false;
 }
 
 nib_code nib_config_real(const nib_json *obj, const char *key, float *out, nib_err *err)
@@ -300,16 +302,18 @@ static bool hf_says_yes(const nib_arch *a, const nib_json *cfg)
     const nib_json *j = nib_json_get(cfg, a->when_hf);
     uint64_t v = 0;
     if (a->when_not_1 && nib_json_u64(nib_json_get(cfg, a->when_not_1), &v) && v == 1) return false;
-    return j ? says_yes(j) : a->when_standard;
+    return j ? nib_config_says_yes(j) : a->when_standard;
 }
 
 const nib_arch *nib_arch_of_config(const nib_json *cfg)
 {
-    const char *name;
+    const char *name, *text = "";
     if (!nib_json_str(nib_json_first(nib_json_get(cfg, "architectures")), &name)) return NULL;
+    nib_json_str(nib_json_get(nib_json_get(cfg, "text_config"), "model_type"), &text);
     for (size_t i = 0; i < nib_arch_count(); i++) {
         const nib_arch *a = nib_arch_at(i);
         if (a->when_hf && !is_meant(a, hf_says_yes(a, cfg))) continue;
+        if (a->text_type && strcmp(a->text_type, text)) continue;
         for (const char *const *c = a->hf_classes; *c; c++)
             if (!strcmp(*c, name)) return a;
     }
@@ -341,20 +345,33 @@ static const nib_arch *arch_of_gguf(const char *name, const nib_source *src)
     return NULL;
 }
 
+/* Has a row before the i-th one this name, GGUF's or of a class? */
+static bool is_named_before(size_t i, const char *name, bool gguf)
+{
+    while (i-- > 0) {
+        if (gguf && !strcmp(nib_arch_at(i)->name, name)) return true;
+        for (const char *const *c = nib_arch_at(i)->hf_classes; !gguf && *c; c++)
+            if (!strcmp(*c, name)) return true;
+    }
+    return false;
+}
+
 static nib_code unknown_arch(const char *name, bool gguf, nib_err *err)
 {
-    char known[4096] = "";
+    char known[1200] = "";
     size_t n = 0;
     for (size_t i = 0; i < nib_arch_count(); i++) {
         const char *const one[] = {nib_arch_at(i)->name, NULL};
-        if (i && !strcmp(nib_arch_at(i - 1)->name, one[0]) &&
-            (gguf || !strcmp(nib_arch_at(i - 1)->hf_classes[0], nib_arch_at(i)->hf_classes[0])))
-            continue;
         for (const char *const *c = gguf ? one : nib_arch_at(i)->hf_classes; *c && n < sizeof known;
-             c++)
-            n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", *c);
+             c++) {
+            const size_t stem = nib_stem(*c, "ForCausalLM");
+            if (is_named_before(i, *c, gguf)) continue;
+            n += (size_t)snprintf(known + n, sizeof known - n, "%s%.*s", n ? ", " : "",
+                                  (int)(stem ? stem : strlen(*c)), *c);
+        }
     }
-    return nib_fail(err, NIB_EFORMAT, "architecture '%s' is not known (known: %s)", name, known);
+    return nib_fail(err, NIB_EFORMAT, "architecture '%s' is not known (known%s: %s)", name,
+                    gguf ? "" : ", mostly with 'ForCausalLM' behind", known);
 }
 
 /* Transformers chooses the class by the type, most others by the class's name. */
@@ -409,16 +426,34 @@ static nib_code check_model_type(const nib_json *cfg, const char *hf_class, nib_
         {"Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl"},
         {"Qwen3VLForConditionalGeneration", "qwen3_vl"},
         {"Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe"},
+        {"DeepseekV3ForCausalLM", "kimi_k2"}, /* Kimi K2: the same class */
         {"Gemma3ForConditionalGeneration", "gemma3"},
+        {"Mistral3ForConditionalGeneration", "mistral3"},
+        {"MinistralForCausalLM", "ministral"},
+        {"ArceeForCausalLM", "arcee"},
+        {"NemotronForCausalLM", "nemotron"},
+        {"SeedOssForCausalLM", "seed_oss"},
+        {"Exaone4ForCausalLM", "exaone4"},
+        {"HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense"},
+        {"HunYuanMoEV1ForCausalLM", "hunyuan_v1_moe"},
+        {"Ernie4_5ForCausalLM", "ernie4_5"},
+        {"Ernie4_5_MoeForCausalLM", "ernie4_5_moe"},
+        {"Dots1ForCausalLM", "dots1"},
+        {"MiniMaxM2ForCausalLM", "minimax_m2"},
+        {"MiniMaxM2ForCausalLM", "minimax"}, /* as it was published */
+        {"GraniteMoeHybridForCausalLM", "granitemoehybrid"},
+        {"Glm4MoeLiteForCausalLM", "glm4_moe_lite"},
     };
-    const char *type = "";
+    const char *type = "", *usual = NULL;
     if (!nib_json_str(nib_json_get(cfg, "model_type"), &type)) return NIB_OK;
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (!strcmp(types[i].hf_class, hf_class) && strcmp(types[i].type, type))
-            return nib_fail(err, NIB_EFORMAT,
-                            "'model_type' is '%.60s', that of 'architectures' %s is '%s'", type,
-                            hf_class, types[i].type);
-    return NIB_OK;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        if (strcmp(types[i].hf_class, hf_class)) continue;
+        if (!strcmp(types[i].type, type)) return NIB_OK;
+        if (!usual) usual = types[i].type;
+    }
+    if (!usual) return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT, "'model_type' is '%.60s', that of 'architectures' %s is '%s'",
+                    type, hf_class, usual);
 }
 
 /* Has a block an activation without a gate? Those take any kind. */
@@ -442,9 +477,9 @@ static nib_code hf_activation(nib_hparams *hp, const nib_arch *a, const nib_json
         {"silu", NIB_ACT_SILU},          {"swish", NIB_ACT_SILU},
         {"gelu", NIB_ACT_GELU},          {"gelu_pytorch_tanh", NIB_ACT_GELU_TANH},
         {"gelu_new", NIB_ACT_GELU_TANH}, {"gelu_fast", NIB_ACT_GELU_TANH},
-        {"relu", NIB_ACT_RELU},
+        {"relu", NIB_ACT_RELU},          {"relu2", NIB_ACT_RELU_SQUARED},
     };
-    static const char *const usual[] = {"silu", "gelu_pytorch_tanh", "gelu", "relu"};
+    static const char *const usual[] = {"silu", "gelu_pytorch_tanh", "gelu", "relu", "relu2"};
     const char *key = keys[0], *name = NULL;
     const nib_json *j = nib_config_first(cfg, keys, &key);
     hp->act = a->act;
@@ -462,139 +497,6 @@ static nib_code hf_activation(nib_hparams *hp, const nib_arch *a, const nib_json
                     name, a->name, usual[a->act]);
 }
 
-static void set_dense(nib_hparams *hp, uint64_t layer, bool dense)
-{
-    const uint8_t bit = (uint8_t)(1u << layer % 8);
-    if (dense)
-        hp->dense[layer / 8] |= bit;
-    else
-        hp->dense[layer / 8] &= (uint8_t)~bit;
-}
-
-/* By a list of blocks, where there is one: those that are in it are dense, or those that are not.
- */
-static nib_code read_layers(nib_hparams *hp, const nib_json *cfg, const char *key, bool dense,
-                            nib_err *err)
-{
-    uint64_t layer;
-    const nib_json *j = nib_json_get(cfg, key);
-    if (!j || nib_json_is_null(j)) return NIB_OK;
-    if (!nib_json_is_array(j))
-        return nib_fail(err, NIB_EFORMAT, "'%s' should be a list of layers", key);
-    for (uint32_t l = 0; l < hp->n_layer && !dense; l++) set_dense(hp, l, true);
-    for (j = nib_json_first(j); j; j = nib_json_next(j)) {
-        if (!nib_json_u64(j, &layer) || layer >= hp->n_layer)
-            return nib_fail(err, NIB_EFORMAT, "'%s' should have numbers below %u", key,
-                            hp->n_layer);
-        set_dense(hp, layer, dense);
-    }
-    return NIB_OK;
-}
-
-/* By the numbers that both kinds of files have. */
-static void dense_by_number(nib_hparams *hp)
-{
-    for (uint32_t l = 0; l < hp->n_layer; l++)
-        if (l < hp->n_dense_first || (hp->n_expert_step && (l + 1) % hp->n_expert_step))
-            set_dense(hp, l, true);
-}
-
-/* How DeepSeek's classes choose experts. */
-static nib_code latent_routing(nib_hparams *hp, const nib_arch *a, const nib_json *cfg,
-                               nib_err *err)
-{
-    const bool sigmoid = a->routing == NIB_ROUTE_SIGMOID;
-    const char *score = sigmoid ? "sigmoid" : "softmax", *method = sigmoid ? "noaux_tc" : "greedy";
-    nib_json_str(nib_json_get(cfg, "scoring_func"), &score);
-    nib_json_str(nib_json_get(cfg, "topk_method"), &method);
-    const bool greedy = !strcmp(method, "greedy");
-    if (strcmp(score, sigmoid ? "sigmoid" : "softmax"))
-        return nib_fail(err, NIB_EFORMAT,
-                        "'scoring_func' is '%.60s', of this class only '%s' is "
-                        "supported",
-                        score, sigmoid ? "sigmoid" : "softmax");
-    if (sigmoid ? strcmp(method, "noaux_tc") : !greedy && strcmp(method, "group_limited_greedy"))
-        return nib_fail(err, NIB_EFORMAT, "'topk_method' is '%.60s', of this class only %s", method,
-                        sigmoid ? "noaux_tc is supported"
-                                : "greedy and group_limited_greedy are supported");
-    if (!sigmoid && hp->share_norm)
-        return nib_fail(err, NIB_EFORMAT,
-                        "'norm_topk_prob' is true, which is not supported: "
-                        "Transformers' class does not look at it, the authors' does");
-    if (!sigmoid && greedy) hp->n_group = hp->n_group_used = 1;
-    const nib_json *j = nib_json_get(cfg, "rope_interleave");
-    bool adjacent = true;
-    if (j && !nib_json_is_null(j) && !nib_json_bool(j, &adjacent))
-        return nib_fail(err, NIB_EFORMAT, "'rope_interleave' should be true or false");
-    hp->rope_halves = !adjacent;
-    return NIB_OK;
-}
-
-/* Which blocks have experts, and how a token's shares of them are made. */
-static nib_code hf_experts(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
-{
-    uint64_t step = 1;
-    if (!a->experts) return NIB_OK;
-    const nib_json *j = nib_json_get(cfg, "decoder_sparse_step");
-    if (j && !nib_json_is_null(j) && (!nib_json_u64(j, &step) || !step || step > NIB_LAYERS_MAX))
-        return nib_fail(err, NIB_EFORMAT, "'decoder_sparse_step' should be a whole number from 1");
-    for (uint32_t l = 0; l < hp->n_layer; l++)
-        if ((l + 1) % step) set_dense(hp, l, true);
-    dense_by_number(hp);
-    nib_code rc = read_layers(hp, cfg, "mlp_only_layers", true, err);
-    if (!rc && is_own_number(a, FIELD(n_expert_step)))
-        rc = read_layers(hp, cfg, "moe_layers", false, err);
-    for (uint32_t l = 0; l < hp->n_layer && !rc && !a->dense_block.n; l++)
-        if (nib_layer_is_dense(hp, l))
-            rc = nib_fail(err, NIB_EFORMAT, "block %u has no experts, which '%s' has in all", l,
-                          a->name);
-    if (rc) return rc;
-    hp->share_norm = a->share_norm; /* the class's own value; what is published may say another */
-    hp->routing = a->routing;
-    j = nib_json_get(cfg, "norm_topk_prob");
-    if (j && !nib_json_is_null(j) && !nib_json_bool(j, &hp->share_norm))
-        return nib_fail(err, NIB_EFORMAT, "'norm_topk_prob' should be true or false");
-    return hp->kv_rank ? latent_routing(hp, a, cfg, err) : NIB_OK;
-}
-
-static void set_linear(nib_hparams *hp, uint32_t layer)
-{
-    hp->linear[layer / 8] |= (uint8_t)(1u << layer % 8);
-}
-
-/* Layers of linear attention, but for every full_interval-th. */
-static void linear_by_interval(nib_hparams *hp)
-{
-    for (uint32_t l = 0; l < hp->n_layer && hp->full_interval; l++)
-        if ((l + 1) % hp->full_interval) set_linear(hp, l);
-}
-
-/* The same by "layer_types", where they are. */
-static nib_code hf_linear_layers(nib_hparams *hp, const nib_json *cfg, nib_err *err)
-{
-    const nib_json *types = nib_json_get(cfg, "layer_types");
-    uint32_t l = 0;
-    if (!types || nib_json_is_null(types)) {
-        linear_by_interval(hp);
-        return NIB_OK;
-    }
-    if (!nib_json_is_array(types) || nib_json_count(types) != hp->n_layer)
-        return nib_fail(err, NIB_EFORMAT, "'layer_types' should be a list of %u names",
-                        hp->n_layer);
-    for (const nib_json *j = nib_json_first(types); j; j = nib_json_next(j), l++) {
-        const char *name = "";
-        nib_json_str(j, &name);
-        if (!strcmp(name, "linear_attention"))
-            set_linear(hp, l);
-        else if (strcmp(name, "full_attention"))
-            return nib_fail(err, NIB_EFORMAT,
-                            "'layer_types' has '%.40s' for layer %u (supported: full_attention, "
-                            "linear_attention)",
-                            name, l);
-    }
-    return NIB_OK;
-}
-
 /* Numbers of the architecture's own, and the scale of the scores. */
 static nib_code hf_settings(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
 {
@@ -609,8 +511,8 @@ static nib_code hf_settings(nib_hparams *hp, const nib_arch *a, const nib_json *
     }
     const nib_json *tunes = nib_json_get(cfg, "attn_temperature_tuning");
     const nib_json *unit = nib_json_get(cfg, "use_qk_norm");
-    if (a->chunk && tunes && !says_yes(tunes)) hp->temper = 0;
-    hp->unit_heads = a->unit_heads && (!unit || says_yes(unit));
+    if (a->chunk && tunes && !nib_config_says_yes(tunes)) hp->temper = 0;
+    hp->unit_heads = a->unit_heads && (!unit || nib_config_says_yes(unit));
     if (!a->query_scale) return NIB_OK;
     nib_code rc = nib_config_real(cfg, "query_pre_attn_scalar", &width, err);
     hp->attn_scale = (float)(1 / sqrt((double)width));
@@ -637,10 +539,12 @@ static nib_code hf_read(nib_hparams *hp, const nib_arch **arch, const nib_json *
             nib_json_get(nib_json_get(top, "vision_config"), "deepstack_visual_indexes"));
     if ((rc = nib_config_check_keys(cfg, *arch, err))) return rc;
     if ((rc = hf_numbers(hp, *arch, cfg, err))) return rc;
-    if ((rc = hf_experts(hp, *arch, cfg, err))) return rc;
+    if ((rc = nib_experts_from_hf(hp, *arch, cfg, err))) return rc;
     if ((rc = nib_turning_from_hf(hp, *arch, cfg, err))) return rc;
-    if ((rc = (*arch)->linear_block.n ? hf_linear_layers(hp, cfg, err)
-                                      : nib_sliding_from_hf(hp, hf_class, cfg, err)))
+    if ((rc = (*arch)->linear_block.n
+                  ? nib_linear_from_hf(hp, cfg, err)
+                  : nib_sliding_from_hf(hp, (*arch)->text_class ? (*arch)->text_class : hf_class,
+                                        cfg, err)))
         return rc;
     n_vocab = hp->n_vocab; /* the class's own */
     nib_json_u64(nib_json_get(cfg, "vocab_size"), &n_vocab);
@@ -683,8 +587,8 @@ static const char *eps_key(const nib_arch *a)
     return a->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
 }
 
-static nib_code gguf_number(uint32_t *out, bool *there, const nib_gguf_kvs *k, const char *key,
-                            nib_err *err)
+nib_code nib_config_gguf_number(uint32_t *out, bool *there, const nib_gguf_kvs *k, const char *key,
+                                nib_err *err)
 {
     uint64_t v;
     *there = nib_gguf_kvs_find(k, key) != NULL;
@@ -704,7 +608,8 @@ static nib_code gguf_own_numbers(nib_hparams *hp, const nib_arch *a, const nib_g
         uint32_t v = n->standard;
         bool there;
         if (!n->gguf) continue;
-        nib_code rc = gguf_number(&v, &there, k, nib_config_gguf_key(key, a->name, n->gguf), err);
+        nib_code rc =
+            nib_config_gguf_number(&v, &there, k, nib_config_gguf_key(key, a->name, n->gguf), err);
         if (!rc) rc = check_own(n, key, v, err);
         if (rc) return rc;
         if (!there && !v) continue; /* as the usual key has it */
@@ -722,7 +627,8 @@ static nib_code gguf_numbers(nib_hparams *hp, const nib_arch *a, const nib_gguf_
         uint32_t v = 0;
         bool there;
         if (n->experts && !a->experts) continue;
-        nib_code rc = gguf_number(&v, &there, k, nib_config_gguf_key(key, a->name, n->gguf), err);
+        nib_code rc =
+            nib_config_gguf_number(&v, &there, k, nib_config_gguf_key(key, a->name, n->gguf), err);
         if (rc) return rc;
         if (!there && may_lack(a, n) && n->field != FIELD(n_ctx_train)) continue;
         if (!there) return nib_fail(err, NIB_EFORMAT, "key '%s' is missing", key);
@@ -732,13 +638,10 @@ static nib_code gguf_numbers(nib_hparams *hp, const nib_arch *a, const nib_gguf_
     nib_code rc = gguf_own_numbers(hp, a, k, err);
     bool there;
     if (!rc && !a->no_rope && a->rope_part > 0)
-        rc = gguf_number(&hp->rope_dim, &there, k,
-                         nib_config_gguf_key(key, a->name, "rope.dimension_count"), err);
+        rc = nib_config_gguf_number(&hp->rope_dim, &there, k,
+                                    nib_config_gguf_key(key, a->name, "rope.dimension_count"), err);
     return rc;
 }
-
-/* llama.cpp takes a model of so many experts for one whose heads are not normed. */
-enum { UNIT_HEADS_NOT = 128 };
 
 /* llama.cpp counts blocks that propose further tokens among the others. */
 static nib_code take_off_next(nib_hparams *hp, nib_err *err)
@@ -747,31 +650,6 @@ static nib_code take_off_next(nib_hparams *hp, nib_err *err)
         return nib_fail(err, NIB_EFORMAT, "%u of %u blocks propose further tokens", hp->n_next,
                         hp->n_layer);
     hp->n_layer -= hp->n_next;
-    return NIB_OK;
-}
-
-/* How experts are chosen, of architectures that have keys for it. */
-static nib_code gguf_routing(nib_hparams *hp, const nib_arch *a, const nib_gguf_kvs *k,
-                             nib_err *err)
-{
-    char key[NIB_CONFIG_KEY_MAX];
-    uint32_t gating = a->routing == NIB_ROUTE_SIGMOID ? 2 : 1;
-    bool there;
-    hp->share_norm = a->gguf_share_norm;
-    hp->routing = a->routing;
-    hp->unit_heads = a->unit_heads && hp->n_expert != UNIT_HEADS_NOT;
-    dense_by_number(hp);
-    if (!a->routing_keys) return NIB_OK;
-    nib_config_gguf_key(key, a->name, "expert_weights_norm");
-    hp->share_norm = false;
-    if (nib_gguf_kvs_find(k, key) && !nib_gguf_get_bool(k, key, &hp->share_norm))
-        return nib_fail(err, NIB_EFORMAT, "'%s' should be true or false", key);
-    nib_code rc = gguf_number(&gating, &there, k,
-                              nib_config_gguf_key(key, a->name, "expert_gating_func"), err);
-    if (rc) return rc;
-    if (gating > 2)
-        return nib_fail(err, NIB_EFORMAT, "'%s' should be 1 or 2, nothing else is supported", key);
-    hp->routing = gating == 2 ? NIB_ROUTE_SIGMOID : NIB_ROUTE_SOFTMAX;
     return NIB_OK;
 }
 
@@ -815,8 +693,8 @@ static nib_code gguf_read(nib_hparams *hp, const nib_arch **arch, const nib_sour
     if ((rc = gguf_numbers(hp, *arch, k, err))) return rc;
     if ((rc = take_off_next(hp, err))) return rc;
     if ((rc = nib_sliding_from_gguf(hp, *arch, k, err))) return rc;
-    if ((*arch)->linear_block.n) linear_by_interval(hp);
-    if ((rc = gguf_routing(hp, *arch, k, err))) return rc;
+    if ((*arch)->linear_block.n) nib_linear_by_interval(hp);
+    if ((rc = nib_routing_from_gguf(hp, *arch, k, err))) return rc;
     hp->act = (*arch)->act;
     nib_config_gguf_key(key, (*arch)->name, eps_key(*arch));
     if (!nib_gguf_get_f32(k, key, &hp->norm_eps))
@@ -961,6 +839,7 @@ static void put_rope(to_gguf *w, const nib_hparams *hp)
         if (log) put_f32(w, "rope.scaling.yarn_log_multiplier", all);
         if (by != 1) put_f32(w, "rope.scaling.attn_factor", by);
     }
+    if (w->a->rope_switch && !nib_layer_turns(hp, 0)) put_bool(w, "rope.scaling.finetuned", false);
     if (hp->sections[0]) {
         char b[NIB_CONFIG_KEY_MAX];
         w->ok = w->ok && nib_gguf_set_arr(w->kvs, key_of(w, b, "rope.dimension_sections"),
@@ -971,47 +850,6 @@ static void put_rope(to_gguf *w, const nib_hparams *hp)
     put_f32(w, "rope.freq_base", hp->rope_base);
 }
 
-/* GGUF has no keys for these. */
-static nib_code check_experts_for_gguf(const nib_hparams *hp, const nib_arch *a, nib_err *err)
-{
-    if (a->routing_keys) return NIB_OK;
-    for (uint32_t l = 0; a->experts && l < hp->n_layer; l++) {
-        const bool dense = hp->n_expert_step && (l + 1) % hp->n_expert_step;
-        if (nib_layer_is_dense(hp, l) && !dense)
-            return nib_fail(err, NIB_EINVAL,
-                            "block %u has no experts: llama.cpp wants them in every block of '%s'",
-                            l, a->name);
-        if (!nib_layer_is_dense(hp, l) && dense)
-            return nib_fail(err, NIB_EINVAL,
-                            "block %u has experts: llama.cpp wants them in every %u-th block", l,
-                            hp->n_expert_step);
-    }
-    if (a->unit_heads && hp->unit_heads != (hp->n_expert != UNIT_HEADS_NOT))
-        return nib_fail(err, NIB_EINVAL,
-                        "llama.cpp norms the heads of '%s' unless it has %d experts, and "
-                        "'use_qk_norm' says otherwise",
-                        a->name, UNIT_HEADS_NOT);
-    if (!a->experts || hp->share_norm == a->gguf_share_norm) return NIB_OK;
-    return nib_fail(err, NIB_EINVAL,
-                    "llama.cpp %s the shares of a token's experts in '%s', and 'norm_topk_prob' "
-                    "says otherwise",
-                    a->gguf_share_norm ? "normalizes" : "does not normalize", a->name);
-}
-
-/* The interval of layers that see all, which is all that a file can tell of them. */
-static nib_code find_interval(nib_hparams *hp, nib_err *err)
-{
-    for (hp->full_interval = 1; hp->full_interval <= hp->n_layer + 1; hp->full_interval++) {
-        uint32_t l = 0;
-        while (l < hp->n_layer && nib_layer_is_linear(hp, l) == ((l + 1) % hp->full_interval != 0))
-            l++;
-        if (l == hp->n_layer) return NIB_OK;
-    }
-    return nib_fail(err, NIB_EINVAL,
-                    "the layers of linear attention do not come in equal periods, which are all "
-                    "that llama.cpp knows");
-}
-
 /* Rotations that a file cannot tell. */
 static nib_code check_rope_for_gguf(const nib_hparams *hp, const nib_arch *a, nib_err *err)
 {
@@ -1020,7 +858,12 @@ static nib_code check_rope_for_gguf(const nib_hparams *hp, const nib_arch *a, ni
         return nib_fail(err, NIB_EINVAL,
                         "'rope_interleave' is false: llama.cpp turns adjacent columns of '%s'",
                         a->name);
-    for (uint32_t l = 0; !a->sliding_turn && l < hp->n_layer; l++)
+    if (a->turns_windowless && !hp->window && !nib_layer_turns(hp, 0))
+        return nib_fail(err, NIB_EINVAL,
+                        "no layer of this model slides and none is turned: llama.cpp turns all of "
+                        "'%s' where none slides",
+                        a->name);
+    for (uint32_t l = 0; !a->sliding_turn && !a->rope_switch && l < hp->n_layer; l++)
         if (nib_layer_turns(hp, l) != nib_rope_turns_by_interval(l, interval))
             return nib_fail(err, NIB_EINVAL,
                             "llama.cpp gives every %u-th layer of '%s' no rotation, and GGUF has "
@@ -1034,7 +877,7 @@ nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err)
     const nib_arch *a = m->arch;
     nib_hparams with = m->hp; /* and what follows from it */
     const nib_hparams *hp = &with;
-    nib_code rc = a->linear_block.n ? find_interval(&with, err) : NIB_OK;
+    nib_code rc = a->linear_block.n ? nib_linear_interval(&with, err) : NIB_OK;
     if (rc) return rc;
     to_gguf w = {kvs, a, true};
     if (a->no_gguf)
@@ -1062,7 +905,7 @@ nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err)
     }
     put_own(&w, hp);
     if (a->experts) put_experts(&w, hp);
-    if ((rc = check_experts_for_gguf(hp, a, err))) return rc;
+    if ((rc = nib_experts_check_gguf(hp, a, err))) return rc;
     if ((rc = check_rope_for_gguf(hp, a, err))) return rc;
     if (hp->rope_base_sliding > 0) put_f32(&w, "rope.freq_base_swa", hp->rope_base_sliding);
     return w.ok ? nib_sliding_to_gguf(hp, a, kvs, err) : nib_fail_nomem(err, "metadata");

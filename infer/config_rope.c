@@ -19,6 +19,7 @@ typedef struct {
     nib_rope_yarn yarn;
     float partial;          /* 0: not given */
     float temper;           /* the same     */
+    float alpha;            /* the same: the base is multiplied by a power of it, and that is all */
     const nib_json *object; /* longrope's, with its lists */
 } rope;
 
@@ -29,7 +30,7 @@ static bool same_scaling(const rope *a, const rope *b)
            a->llama3.high_freq == b->llama3.high_freq &&
            a->llama3.n_ctx_orig == b->llama3.n_ctx_orig &&
            !memcmp(&a->yarn, &b->yarn, sizeof a->yarn) && a->partial == b->partial &&
-           a->temper == b->temper;
+           a->temper == b->temper && a->alpha == b->alpha;
 }
 
 /* A positive number that must be there. */
@@ -182,6 +183,7 @@ static const char *const object_keys[] = {
     "short_factor",
     "long_factor",
     "llama_4_scaling_beta",
+    "alpha",
 };
 enum { SCALING = 9 };
 
@@ -215,6 +217,8 @@ static nib_code read_object(rope *r, const nib_json *cfg, const nib_json *obj, n
     if (r->temper > 0 && (rc = read_original(&r->yarn.n_ctx_orig, cfg, obj, err))) return rc;
     if (!*type || !strcmp(type, "default") || !strcmp(type, "mrope")) return NIB_OK;
     if (!strcmp(type, "llama3")) return read_llama3(r, cfg, obj, err);
+    if (nib_config_says_yes(nib_json_get(obj, "alpha")))
+        return nib_config_real(obj, "alpha", &r->alpha, err);
     /* Phi-3's older files call it other names */
     if (!strcmp(type, "longrope") || !strcmp(type, "su") || nib_json_get(obj, "long_factor"))
         return read_longrope(r, cfg, obj, err);
@@ -291,11 +295,37 @@ static void set_turning(nib_hparams *hp, uint32_t layer, bool turns)
     if (!turns) hp->no_rope[layer / 8] |= (uint8_t)(1u << layer % 8);
 }
 
-/* Where sliding layers alone are turned. */
-static void turn_sliding(nib_hparams *hp, const nib_arch *a)
+/* Where sliding layers alone are turned. `windowless`: there is no key of a window, or it is null.
+ */
+static void turn_sliding(nib_hparams *hp, const nib_arch *a, bool windowless)
 {
     for (uint32_t l = 0; a->sliding_turn && l < hp->n_layer; l++)
-        set_turning(hp, l, nib_layer_window(hp, l) != 0);
+        set_turning(hp, l, nib_layer_window(hp, l) != 0 || (windowless && a->turns_windowless));
+}
+
+/* All layers are turned, or none is. */
+static nib_code switch_turning(nib_hparams *hp, const nib_json *cfg, nib_err *err)
+{
+    const nib_json *j = nib_json_get(cfg, "position_embedding_type");
+    const char *type = "nope"; /* what the class does without the key */
+    if (j && !nib_json_is_null(j) && !nib_json_str(j, &type))
+        return nib_fail(err, NIB_EFORMAT, "'position_embedding_type' should be a name");
+    if (strcmp(type, "nope") && strcmp(type, "rope"))
+        return nib_fail(err, NIB_EFORMAT,
+                        "'position_embedding_type' is '%.60s' (supported: rope, nope)", type);
+    for (uint32_t l = 0; l < hp->n_layer; l++) set_turning(hp, l, *type == 'r');
+    return NIB_OK;
+}
+
+/* Tencent's "alpha": a longer context by another base. */
+static nib_code stretch_base(nib_hparams *hp, const nib_arch *a, float alpha, nib_err *err)
+{
+    const double dim = hp->rope_dim;
+    if (!(alpha > 0)) return NIB_OK;
+    if (!a->rope_alpha || !(dim > 2))
+        return nib_fail(err, NIB_EFORMAT, "key 'alpha' of rope scaling is not supported");
+    hp->rope_base = (float)((double)hp->rope_base * pow((double)alpha, dim / (dim - 2)));
+    return NIB_OK;
 }
 
 nib_code nib_turning_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
@@ -304,6 +334,7 @@ nib_code nib_turning_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json 
     const nib_json *given = nib_json_get(cfg, "no_rope_layer_interval");
     uint64_t interval = a->no_rope_interval, turns;
     uint32_t l = 0;
+    if (nib_config_lists_key(a, "position_embedding_type")) return switch_turning(hp, cfg, err);
     if (!a->no_rope_interval) return NIB_OK;
     if (given && !nib_json_is_null(given) &&
         (!nib_json_u64(given, &interval) || !interval || interval > NIB_LAYERS_MAX))
@@ -338,6 +369,11 @@ static nib_code read_part(nib_hparams *hp, const nib_arch *a, const nib_json *cf
                                        : hp->n_embd / hp->n_head;
     for (size_t i = 0; i < sizeof keys / sizeof *keys && !rc; i++)
         rc = nib_config_real(cfg, keys[i], &part, err);
+    if (!rc && nib_config_lists_key(a, "rotary_dim")) {
+        float turned = 0;
+        rc = nib_config_real(cfg, "rotary_dim", &turned, err);
+        if (turned > 0) part = turned / (float)dim;
+    }
     if (rc) return rc;
     if (inside > 0) part = inside;
     if (part > 1 || (part != 1 && !(a->rope_part > 0)))
@@ -377,7 +413,8 @@ nib_code nib_rope_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json *cf
     bool there[2];
     float base = a->rope_base > 0 ? a->rope_base : 10000;
     float sliding = a->rope_base_sliding;
-    turn_sliding(hp, a);
+    const nib_json *window = nib_json_get(cfg, "sliding_window");
+    turn_sliding(hp, a, window && nib_json_is_null(window));
     if ((rc = nib_config_real(cfg, "rope_local_base_freq", &sliding, err))) return rc;
     if ((rc = nib_config_real(cfg, "rope_theta", &base, err))) return rc;
     if ((rc = nib_config_real(cfg, "rotary_emb_base", &base, err))) return rc;
@@ -401,6 +438,7 @@ nib_code nib_rope_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json *cf
     }
     if (a->sliding_unscaled && hp->window) hp->rope_base_sliding = hp->rope_base;
     if ((rc = read_part(hp, a, cfg, r->partial, err))) return rc;
+    if ((rc = stretch_base(hp, a, r->alpha, err))) return rc;
     if ((rc = read_sections(hp, a, r->object, err))) return rc;
     if (hp->rope_scaling != NIB_ROPE_LONGROPE) return NIB_OK;
     rc = read_divisors(hp->rope_long, hp, r->object, "long_factor", err);
@@ -455,13 +493,18 @@ nib_code nib_rope_from_gguf(nib_hparams *hp, const nib_arch *a, const nib_gguf_k
     nib_str type = {"linear", 6};
     nib_code rc;
     float factor = 0, magnitude = 1; /* as in llama.cpp: none */
+    bool turned;
     hp->rope_base = 10000;
     hp->rope_factor = 1;
     hp->rope_base_sliding = hp->window ? a->rope_base_sliding : 0;
     for (uint32_t l = 0; l < hp->n_layer; l++)
         set_turning(
             hp, l, (a->chunk && !hp->window) || nib_rope_turns_by_interval(l, a->no_rope_interval));
-    turn_sliding(hp, a);
+    nib_config_gguf_key(key, a->name, "attention.sliding_window");
+    turn_sliding(hp, a, !nib_gguf_kvs_find(k, key));
+    nib_config_gguf_key(key, a->name, "rope.scaling.finetuned");
+    if (a->rope_switch && nib_gguf_get_bool(k, key, &turned))
+        for (uint32_t l = 0; l < hp->n_layer; l++) set_turning(hp, l, turned);
     nib_config_gguf_key(key, a->name, "rope.freq_base_swa");
     if (hp->rope_base_sliding > 0 &&
         (rc = nib_config_gguf_real(k, key, &hp->rope_base_sliding, err)))

@@ -259,6 +259,8 @@ static void activate(const nib_graph *g, float *x, size_t n)
 {
     for (size_t j = 0; g->m->hp.act == NIB_ACT_GELU && j < n; j++)
         x[j] = x[j] / 2 * (1 + erff(x[j] * 0.70710678f));
+    for (size_t j = 0; g->m->hp.act == NIB_ACT_RELU_SQUARED && j < n; j++)
+        x[j] = x[j] > 0 ? x[j] * x[j] : 0;
     if (g->m->hp.act == NIB_ACT_GELU_TANH) g->ops->geglu(x, g->ones, n);
 }
 
@@ -343,9 +345,10 @@ static nib_code linear(const block *s, size_t step, nib_err *err)
         rc = nib_linear_round(&g->linear, act, x, s->rows, s->width[t->a], &x, err);
     const float *bias = nib_graph_vectors_of(g, s->layer, t->weight).bias;
     if (bias) bias += s->expert * s->width[t->to]; /* 0 of what is no expert */
+    const unsigned how = (t->flags & NIB_STEP_ADD ? NIB_LINEAR_ADD : 0) |
+                         (t->flags & NIB_STEP_F64 ? NIB_LINEAR_F64 : 0);
     return rc ? rc
-              : nib_linear_apply(&g->linear, w, own, bias, x, s->rows, s->at[step].to,
-                                 t->flags & NIB_STEP_ADD, err);
+              : nib_linear_apply(&g->linear, w, own, bias, x, s->rows, s->at[step].to, how, err);
 }
 
 /* Keys and values go into the cache; where it rotates, queries too. */
@@ -486,12 +489,52 @@ static const float *gather(block *s, const float *x, size_t width)
     return to;
 }
 
+/* Steps [first, end) of one expert for its tokens, which read x. */
+static nib_code run_for_tokens(block *s, const nib_inputs *inputs, size_t first, size_t end,
+                               const float *x, nib_err *err)
+{
+    const nib_reg in = s->steps->step[first].a;
+    if (!s->rows) return NIB_OK;
+    const float *own = gather(s, x, s->width[in]);
+    if (!own) return nib_fail_nomem(err, "activations of an expert");
+    bind_outside(s, first, end, in, own);
+    nib_code rc = run_expert(s, inputs, first, end, err);
+    return rc ? nib_wrap(err, "expert %u", s->expert) : NIB_OK;
+}
+
+/* The same for the tokens that did not choose it, for who watches: nothing is made of what comes
+ * out. */
+static nib_code show_others(const block *all, const nib_inputs *inputs, const nib_routed *routed,
+                            uint32_t e, size_t first, size_t end, const float *x, nib_err *err)
+{
+    nib_graph *g = all->g;
+    const uint32_t *own = routed->token + routed->first[e],
+                   *own_end = routed->token + routed->first[e + 1];
+    const float *scores = g->route_all.p;
+    uint32_t *token = nib_buf_reserve(&g->other, all->rows, sizeof *token);
+    float *share = nib_buf_reserve(&g->other_share, all->rows, sizeof *share);
+    block s = *all;
+    if (!token || !share) return nib_fail_nomem(err, "routes of tokens");
+    s.expert = e;
+    s.rows = 0;
+    for (uint32_t t = 0; t < all->rows; t++) {
+        if (own < own_end && *own == t) {
+            own++;
+            continue;
+        }
+        token[s.rows] = t;
+        share[s.rows++] = scores ? scores[t * g->m->hp.n_expert + e] : 0;
+    }
+    s.token = token;
+    s.share = share;
+    return run_for_tokens(&s, inputs, first, end - 1, x, err);
+}
+
 /* All experts one after the other, each for the tokens that are routed to it. */
 static nib_code run_experts(const block *all, const nib_inputs *inputs, size_t first, size_t end,
                             nib_err *err)
 {
     nib_graph *g = all->g;
-    const nib_reg in = all->steps->step[first].a;
     const float *x = all->at[first].a;
     nib_routed routed;
     nib_code rc = nib_route_sort(&routed, g, all->rows, err);
@@ -501,12 +544,8 @@ static nib_code run_experts(const block *all, const nib_inputs *inputs, size_t f
         s.rows = routed.first[e + 1] - routed.first[e];
         s.token = routed.token + routed.first[e];
         s.share = routed.share + routed.first[e];
-        if (!s.rows) continue;
-        const float *own = gather(&s, x, s.width[in]);
-        if (!own) return nib_fail_nomem(err, "activations of an expert");
-        bind_outside(&s, first, end, in, own);
-        rc = run_expert(&s, inputs, first, end, err);
-        if (rc) nib_wrap(err, "expert %u", e);
+        rc = run_for_tokens(&s, inputs, first, end, x, err);
+        if (!rc && g->all_experts) rc = show_others(all, inputs, &routed, e, first, end, x, err);
     }
     return rc;
 }
@@ -588,6 +627,7 @@ nib_code nib_graph_branch(nib_graph *g, uint32_t layer, nib_role role, const flo
     assert(!g->has_cache && layer < g->m->hp.n_layer && n_seq <= g->max_seq && n_tok <= g->max_ctx);
     const nib_steps *steps = nib_model_steps(g->m, layer);
     block s = {.g = g, .steps = steps, .layer = layer, .n_seq = n_seq, .n_tok = n_tok};
+    g->all_experts = false;
     const size_t first = nib_steps_first_reader(steps, role);
     const size_t end = end_of_branch(steps, first, nib_steps_last_reader(steps, role));
     nib_code rc = bind(&s, first, y, (float *)x, err);
@@ -629,6 +669,7 @@ nib_code nib_graph_block(nib_graph *g, uint32_t layer, float *x, size_t n_seq, s
                .n_tok = n_tok,
                .pos = pos,
                .obs = obs};
+    g->all_experts = obs && obs->all_experts;
     nib_code rc = bind(&s, 0, x, NULL, err);
     if (!rc && s.rows && !layer && g->m->global[NIB_ROLE_POS_EMBD].weight)
         rc = add_positions(&s, x, err);
@@ -689,7 +730,7 @@ static nib_code head_group(head *s, const nib_tensor *w, float *logits, size_t n
     if (obs && obs->linear_input && (rc = obs->linear_input(obs->arg, &seen, err))) return rc;
     if (!s->fn) return NIB_OK;
     if ((rc = nib_linear_apply(&g->linear, w, NULL, g->global[NIB_ROLE_OUTPUT].bias, s->h, n,
-                               logits, false, err)))
+                               logits, 0, err)))
         return rc;
     return nib_par_for(g->ctx.threads, n, 1, head_deliver, s, err);
 }

@@ -36,12 +36,15 @@ typedef struct {
 typedef struct {
     nib_code (*linear_input)(void *arg, const nib_linear_input *in, nib_err *err);
     void *arg;
+    bool all_experts; /* show every expert every token, also those that it is not chosen for; what
+                         the block computes stays as it is */
 } nib_observer;
 
 /* Several that watch one pass, in this order; start with {.n = 0}. */
 typedef struct {
     nib_observer of[40];
     size_t n;
+    bool all_experts; /* one of them asks for it */
 } nib_observers;
 
 void nib_observers_add(nib_observers *all, nib_observer one);

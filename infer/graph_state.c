@@ -144,8 +144,11 @@ void nib_graph_free(nib_graph *g)
     nib_buf_free(&g->logits);
     nib_buf_free(&g->route_expert);
     nib_buf_free(&g->route_share);
+    nib_buf_free(&g->route_all);
     nib_buf_free(&g->token);
     nib_buf_free(&g->share);
+    nib_buf_free(&g->other);
+    nib_buf_free(&g->other_share);
     nib_buf_free(&g->routed);
     nib_free(g->scratch);
     nib_free(g->vector_pool);
@@ -204,11 +207,12 @@ void nib_observers_add(nib_observers *all, nib_observer one)
 {
     assert(all->n < sizeof all->of / sizeof *all->of);
     all->of[all->n++] = one;
+    all->all_experts |= one.all_experts;
 }
 
 nib_observer nib_observers_watch(nib_observers *all)
 {
-    return (nib_observer){watch_all, all};
+    return (nib_observer){watch_all, all, all->all_experts};
 }
 
 const nib_model *nib_graph_model(const nib_graph *g)

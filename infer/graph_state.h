@@ -33,8 +33,11 @@ struct nib_graph {
     nib_buf work;                      /* registers of a block; normed input of the output matrix */
     nib_buf logits;                    /* [a few rows][n_vocab]                                  */
     nib_buf route_expert, route_share; /* uint32_t, float [rows][n_expert_used] of a batch       */
-    nib_buf token, share; /* of all experts: uint32_t, float [rows * n_expert_used]         */
-    nib_buf routed;       /* what experts read, for the tokens of one                       */
+    bool all_experts;           /* each expert is shown all tokens, for who watches               */
+    nib_buf route_all;          /* with it, where inputs are scaled: float [rows][n_expert]       */
+    nib_buf other, other_share; /* tokens that did not choose an expert: uint32_t, float          */
+    nib_buf token, share;       /* of all experts: uint32_t, float [rows * n_expert_used]         */
+    nib_buf routed;             /* what experts read, for the tokens of one                       */
     const nib_expert_weights *experts; /* the caller's weights of experts; NULL: the source's    */
     nib_buf *scratch;                  /* [threads] attention                                    */
     nib_graph_vectors replaced[NIB_ROLE_COUNT]; /* the caller's weights and biases, by role       */

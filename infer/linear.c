@@ -26,6 +26,8 @@ enum {
     TILE_OUT_MAX = 1024,
     ENOUGH_TILES = 16,
     DECODE_ROWS = 32,
+    WIDE_SIDE = 64, /* rows and outputs of a part of a product in f64 */
+    WIDE_DEPTH = 1024,
 };
 
 typedef struct {
@@ -38,7 +40,7 @@ typedef struct {
     size_t panel;      /* outputs of a panel or tile                                */
     const float *slab; /* decoded weights of outputs first .. first + n_slab - 1 */
     size_t first, n_slab;
-    bool add;
+    unsigned how;
 } product;
 
 nib_code nib_linear_init(nib_linear *l, const nib_source *src, const nib_ctx *ctx, nib_err *err)
@@ -54,6 +56,7 @@ void nib_linear_fini(nib_linear *l)
         nib_buf_free(&l->thread[i].raw);
         nib_buf_free(&l->thread[i].panel);
         nib_buf_free(&l->thread[i].code);
+        nib_buf_free(&l->thread[i].wide);
     }
     nib_free(l->thread);
     nib_buf_free(&l->slab);
@@ -65,14 +68,60 @@ void nib_linear_fini(nib_linear *l)
     *l = (nib_linear){0};
 }
 
-/* Rows [r0, r1) of x times outputs [o0, o1), whose weights are at `w`. */
-static void tile(const product *p, const float *w, size_t r0, size_t r1, size_t o0, size_t o1)
+static size_t min_size(size_t a, size_t b)
 {
+    return a < b ? a : b;
+}
+
+static void widen(double *to, const float *from, size_t rows, size_t cols, size_t step)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++) to[r * cols + c] = (double)from[r * step + c];
+}
+
+/* Of a tile, n rows from r on times m outputs from o on, weights at `w`, in f64. */
+static void wide_part(const product *p, double *work, const float *w, size_t r, size_t n, size_t o,
+                      size_t m)
+{
+    double *a = work, *b = a + WIDE_SIDE * WIDE_DEPTH, *c = b + WIDE_SIDE * WIDE_DEPTH;
+    for (size_t k = 0; k < p->in; k += WIDE_DEPTH) {
+        const size_t depth = min_size(WIDE_DEPTH, p->in - k);
+        widen(a, p->x + r * p->in + k, n, depth, p->in);
+        widen(b, w + k, m, depth, p->in);
+        nib_dgemm_nt(n, m, depth, a, depth, b, depth, c, m, k > 0);
+    }
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < m; j++) {
+            float *y = p->y + (r + i) * p->out + o + j;
+            *y = (float)(c[i * m + j] + (double)(p->how & NIB_LINEAR_ADD ? *y : 0) +
+                         (double)(p->bias ? p->bias[o + j] : 0));
+        }
+}
+
+static nib_code wide_tile(const product *p, const float *w, size_t r0, size_t r1, size_t o0,
+                          size_t o1, int thread, nib_err *err)
+{
+    double *work =
+        nib_buf_reserve(&p->l->thread[thread].wide,
+                        2 * WIDE_SIDE * WIDE_DEPTH + WIDE_SIDE * WIDE_SIDE, sizeof *work);
+    if (!work) return nib_fail_nomem(err, "a product in f64");
+    for (size_t o = o0; o < o1; o += WIDE_SIDE)
+        for (size_t r = r0; r < r1; r += WIDE_SIDE)
+            wide_part(p, work, w + (o - o0) * p->in, r, min_size(WIDE_SIDE, r1 - r), o,
+                      min_size(WIDE_SIDE, o1 - o));
+    return NIB_OK;
+}
+
+/* Rows [r0, r1) of x times outputs [o0, o1), whose weights are at `w`. */
+static nib_code tile(const product *p, const float *w, size_t r0, size_t r1, size_t o0, size_t o1,
+                     int thread, nib_err *err)
+{
+    if (p->how & NIB_LINEAR_F64) return wide_tile(p, w, r0, r1, o0, o1, thread, err);
     nib_gemm_nt(r1 - r0, o1 - o0, p->in, p->x + r0 * p->in, p->in, w, p->in,
-                p->y + r0 * p->out + o0, p->out, p->add);
-    if (!p->bias) return;
-    for (size_t r = r0; r < r1; r++)
+                p->y + r0 * p->out + o0, p->out, p->how & NIB_LINEAR_ADD);
+    for (size_t r = r0; r < r1 && p->bias; r++)
         for (size_t o = o0; o < o1; o++) p->y[r * p->out + o] += p->bias[o];
+    return NIB_OK;
 }
 
 static nib_code decode(const product *p, float *dst, size_t begin, size_t end, int thread,
@@ -85,16 +134,11 @@ static nib_code decode(const product *p, float *dst, size_t begin, size_t end, i
 static nib_code own_panel(void *arg, size_t begin, size_t end, int thread, nib_err *err)
 {
     const product *p = arg;
-    if (p->decoded) {
-        tile(p, p->decoded + begin * p->in, 0, p->rows, begin, end);
-        return NIB_OK;
-    }
+    if (p->decoded) return tile(p, p->decoded + begin * p->in, 0, p->rows, begin, end, thread, err);
     float *w = nib_buf_reserve(&p->l->thread[thread].panel, p->panel, p->in * sizeof *w);
     if (!w) return nib_fail_nomem(err, "decoded weights");
     nib_code rc = decode(p, w, begin, end, thread, err);
-    if (rc) return rc;
-    tile(p, w, 0, p->rows, begin, end);
-    return NIB_OK;
+    return rc ? rc : tile(p, w, 0, p->rows, begin, end, thread, err);
 }
 
 static nib_code decode_slab(void *arg, size_t begin, size_t end, int thread, nib_err *err)
@@ -102,11 +146,6 @@ static nib_code decode_slab(void *arg, size_t begin, size_t end, int thread, nib
     const product *p = arg;
     return decode(p, (float *)p->l->slab.p + begin * p->in, p->first + begin, p->first + end,
                   thread, err);
-}
-
-static size_t min_size(size_t a, size_t b)
-{
-    return a < b ? a : b;
 }
 
 static size_t row_tiles(const product *p)
@@ -118,11 +157,10 @@ static size_t row_tiles(const product *p)
 static nib_code multiply_slab(void *arg, size_t begin, size_t end, int thread, nib_err *err)
 {
     const product *p = arg;
-    (void)thread, (void)err, (void)end;
+    (void)end;
     size_t r0 = begin % row_tiles(p) * TILE_ROWS, o0 = begin / row_tiles(p) * p->panel;
     size_t r1 = min_size(r0 + TILE_ROWS, p->rows), o1 = min_size(o0 + p->panel, p->n_slab);
-    tile(p, p->slab + o0 * p->in, r0, r1, p->first + o0, p->first + o1);
-    return NIB_OK;
+    return tile(p, p->slab + o0 * p->in, r0, r1, p->first + o0, p->first + o1, thread, err);
 }
 
 static size_t n_tiles(const product *p)
@@ -166,9 +204,10 @@ static nib_code in_floats(product *p, nib_err *err)
 }
 
 nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const float *decoded,
-                          const float *bias, const float *x, size_t rows, float *y, bool add,
+                          const float *bias, const float *x, size_t rows, float *y, unsigned how,
                           nib_err *err)
 {
+    const bool add = how & NIB_LINEAR_ADD;
     nib_code rc;
     if (!decoded && nib_tensor_act(w)) {
         rc = nib_linear_int8(l, w, bias, x, rows, y, add, err);
@@ -184,7 +223,7 @@ nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const float *decod
                      .rows = rows,
                      .in = (size_t)nib_tensor_cols(w),
                      .out = (size_t)nib_tensor_rows(w),
-                     .add = add};
+                     .how = how};
         rc = in_floats(&p, err);
     }
     return rc ? nib_wrap(err, "tensor '%s'", w->name) : NIB_OK;

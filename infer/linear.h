@@ -25,6 +25,7 @@ typedef struct {
     struct {
         nib_buf raw, panel; /* packed bytes, decoded weights              */
         nib_buf code;       /* of weights, where inputs are rounded       */
+        nib_buf wide;       /* parts of both sides and their product, f64 */
     } * thread;             /* [ctx.threads]                              */
 } nib_linear;
 
@@ -33,13 +34,20 @@ NIB_MUST_USE nib_code nib_linear_init(nib_linear *l, const nib_source *src, cons
                                       nib_err *err);
 void nib_linear_fini(nib_linear *l); /* accepts a zeroed one */
 
-/* y[rows][out] = x[rows][in] * w[out][in]^T + bias[out] (+ y when `add`). bias may be NULL. Where
- * the source says that engines round x (nib_tensor_act), so does this: see linear_int8.h.
+/* How a product is made. */
+enum {
+    NIB_LINEAR_ADD = 1, /* what is in y is added                                                  */
+    NIB_LINEAR_F64 = 2, /* sums are in f64 and rounded once; not where weights or inputs stay in  */
+                        /* their codes (`few`, linear_int8.h)                                     */
+};
+
+/* y[rows][out] = x[rows][in] * w[out][in]^T + bias[out], `how`: of NIB_LINEAR_*. bias may be NULL.
+ * Where the source says that engines round x (nib_tensor_act), so does this: see linear_int8.h.
  * `decoded`, when not NULL, holds [out][in] weights to use in place of the source's, with x as it
  * is. */
 NIB_MUST_USE nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const float *decoded,
                                        const float *bias, const float *x, size_t rows, float *y,
-                                       bool add, nib_err *err);
+                                       unsigned how, nib_err *err);
 
 /* What engines make of x[rows][in] when they round it as `act` says: scale * (code - zero). The
  * result stays in l until the next call. */

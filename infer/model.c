@@ -37,7 +37,8 @@ static bool is_norm(const nib_model *m, nib_place p)
 /* Is the norm stored as what it differs from 1 by? Not that of linear attention's output. */
 static bool is_plus_one(const nib_model *m, nib_place p)
 {
-    return m->arch->norm_plus_one && !is_gguf(m) && is_norm(m, p) && p.role != NIB_ROLE_SSM_NORM;
+    return m->arch->norm_plus_one && !is_gguf(m) && is_norm(m, p) && !p.bias &&
+           p.role != NIB_ROLE_SSM_NORM;
 }
 
 /* Global tensors that some architectures have. */

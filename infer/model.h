@@ -55,7 +55,13 @@ typedef struct {
 } nib_arch_number;
 
 /* What goes between two linears. */
-typedef enum { NIB_ACT_SILU, NIB_ACT_GELU_TANH, NIB_ACT_GELU, NIB_ACT_RELU } nib_activation;
+typedef enum {
+    NIB_ACT_SILU,
+    NIB_ACT_GELU_TANH,
+    NIB_ACT_GELU,
+    NIB_ACT_RELU,
+    NIB_ACT_RELU_SQUARED
+} nib_activation;
 
 /* How a router's scores become shares of experts. */
 typedef enum {
@@ -87,9 +93,14 @@ typedef struct nib_arch {
     bool no_gguf;            /* llama.cpp does not know it                              */
     bool sliding_unscaled;   /* sliding layers turn without the scaling of the others   */
     bool text_part;          /* config.json has the text model's keys in "text_config"  */
+    const char *text_type;   /* the row is for such a "model_type" of these; NULL: any   */
+    const char *text_class;  /* and its windows are this class's                         */
     bool deepstack;          /* features of images go into so many blocks               */
     bool yarn_not_truncated; /* its rotation's corner pairs are no whole numbers        */
     bool sliding_turn;       /* sliding layers alone are turned                         */
+    bool turns_windowless;   /* ... but all of a model without a window                  */
+    bool rope_switch;        /* GGUF has a key that says that no layer is turned         */
+    bool rope_alpha;         /* "alpha" of dynamic rotary scaling is a factor of the base */
     bool no_head_dim_key;    /* GGUF has no key for the size of a head                  */
     bool always_window_key;  /* GGUF has a window of 0 where there is none              */
     uint32_t chunk;          /* sliding layers see chunks, of so many tokens by default; those  */

@@ -8,12 +8,20 @@
 /* llama.cpp's, so that a token of which no expert thinks much is not blown up. */
 static const float LEAST_SUM = 6.103515625e-5f;
 
+/* Do tokens that did not choose an expert need to know by what it would read them multiplied? */
+static bool shows_scaled(const nib_graph *g)
+{
+    return g->all_experts && g->m->hp.routing == NIB_ROUTE_INPUT;
+}
+
 bool nib_route_reserve(nib_graph *g, size_t rows)
 {
     size_t n;
     return nib_mul(rows, g->m->hp.n_expert_used, &n) &&
            nib_buf_reserve(&g->route_expert, n, sizeof(uint32_t)) &&
-           nib_buf_reserve(&g->route_share, n, sizeof(float));
+           nib_buf_reserve(&g->route_share, n, sizeof(float)) &&
+           (!shows_scaled(g) || (nib_mul(rows, g->m->hp.n_expert, &n) &&
+                                 nib_buf_reserve(&g->route_all, n, sizeof(float))));
 }
 
 static void softmax(float *x, size_t n)
@@ -76,6 +84,11 @@ void nib_route(nib_graph *g, float *scores, const float *bias, size_t row)
         taken[best] = true;
         expert[k] = best;
         share[k] = scores[best];
+    }
+    if (shows_scaled(g)) {
+        float *all = (float *)g->route_all.p + row * n;
+        memcpy(all, scores, n * sizeof *all);
+        sigmoids(all, n);
     }
     if (hp->routing == NIB_ROUTE_SELECTED) softmax(share, used);
     if (hp->routing == NIB_ROUTE_INPUT) sigmoids(share, used);

@@ -35,6 +35,8 @@ typedef struct {
     bool given;    /* windows are used where there is a key for them */
     bool chunk;    /* chunks, of the layers that are turned */
     bool unturned; /* windows of the layers that are not, where there is a key for them */
+    bool typed;    /* layers are of a kind that is not supported where layer_types does not say */
+    bool decided;  /* layer_types decides, where it is given, of classes without the above too  */
 } sliding_class;
 
 /* The key of windows or chunks. */
@@ -44,28 +46,30 @@ static const char *window_key(const sliding_class *c)
 }
 
 static const sliding_class classes[] = {
-    {"LlamaForCausalLM", 0, false, 0, 0, false, false, false},
-    {"Llama4ForCausalLM", 8192, false, 0, 0, false, true, false},
-    {"Llama4ForConditionalGeneration", 8192, false, 0, 0, false, true, false},
-    {"MistralForCausalLM", 4096, false, 0, 0, false, false, false},
-    {"Qwen2ForCausalLM", 4096, true, 28, 0, false, false, false},
-    {"Qwen3ForCausalLM", 4096, true, 28, 0, false, false, false},
-    {"Qwen3MoeForCausalLM", 4096, true, 0, 0, false, false, false},
-    {"Qwen2MoeForCausalLM", 4096, true, 28, 0, false, false, false},
-    {"Qwen2VLForConditionalGeneration", 4096, true, 80, 0, false, false, false},
-    {"Qwen2_5_VLForConditionalGeneration", 4096, true, 80, 0, false, false, false},
-    {"Gemma3ForConditionalGeneration", 4096, false, 0, 6, false, false, false},
-    {"SmolLM3ForCausalLM", 0, true, 0, 0, true, false, true},
-    {"GraniteForCausalLM", 0, false, 0, 0, false, false, false},
-    {"Gemma2ForCausalLM", 4096, false, 0, 2, false, false, false},
-    {"Gemma3ForCausalLM", 4096, false, 0, 6, false, false, false},
-    {"Olmo3ForCausalLM", 4096, false, 0, 4, false, false, false},
-    {"Cohere2ForCausalLM", 4096, false, 0, 4, false, false, false},
-    {"GptOssForCausalLM", 128, false, 0, 2, false, false, false},
-    {"MixtralForCausalLM", 0, false, 0, 0, true, false, false},
-    {"Phi3ForCausalLM", 0, false, 0, 0, true, false, false},
-    {"Ministral3ForCausalLM", 0, false, 0, 0, true, false, false},
-    {"Starcoder2ForCausalLM", 0, false, 0, 0, true, false, false},
+    {"Llama4ForCausalLM", .window = 8192, .chunk = true},
+    {"Llama4ForConditionalGeneration", .window = 8192, .chunk = true},
+    {"MistralForCausalLM", .window = 4096},
+    {"Qwen2ForCausalLM", .window = 4096, .optional = true, .first_layer = 28},
+    {"Qwen3ForCausalLM", .window = 4096, .optional = true, .first_layer = 28},
+    {"Qwen3MoeForCausalLM", .window = 4096, .optional = true},
+    {"Qwen2MoeForCausalLM", .window = 4096, .optional = true, .first_layer = 28},
+    {"Qwen2VLForConditionalGeneration", .window = 4096, .optional = true, .first_layer = 80},
+    {"Qwen2_5_VLForConditionalGeneration", .window = 4096, .optional = true, .first_layer = 80},
+    {"Gemma3ForConditionalGeneration", .window = 4096, .period = 6},
+    {"SmolLM3ForCausalLM", .optional = true, .given = true, .unturned = true},
+    {"Gemma2ForCausalLM", .window = 4096, .period = 2},
+    {"Gemma3ForCausalLM", .window = 4096, .period = 6},
+    {"Olmo3ForCausalLM", .window = 4096, .period = 4},
+    {"Cohere2ForCausalLM", .window = 4096, .period = 4},
+    {"GptOssForCausalLM", .window = 128, .period = 2},
+    {"MixtralForCausalLM", .given = true},
+    {"Phi3ForCausalLM", .given = true},
+    {"Ministral3ForCausalLM", .given = true},
+    {"Starcoder2ForCausalLM", .given = true},
+    {"MinistralForCausalLM", .window = 4096, .decided = true},
+    {"Exaone4ForCausalLM", .window = 4096, .period = 4},
+    {"Dots1ForCausalLM", .window = 4096, .first_layer = 62},
+    {"GraniteMoeHybridForCausalLM", .typed = true},
 };
 
 /* A whole number from `least` on; `out` keeps its default when the key is absent. */
@@ -96,7 +100,7 @@ static nib_code read_types(nib_hparams *hp, const nib_json *types, bool decides,
         const char *name = "";
         nib_json_str(j, &name);
         bool slides = !strcmp(name, sliding);
-        if (!slides && strcmp(name, "full_attention"))
+        if (!slides && strcmp(name, "full_attention") && strcmp(name, "attention"))
             return nib_fail(err, NIB_EFORMAT,
                             "'layer_types' has '%.40s' for layer %u (supported: full_attention, "
                             "%s)",
@@ -107,6 +111,24 @@ static nib_code read_types(nib_hparams *hp, const nib_json *types, bool decides,
                             "'layer_types' has '%s' for layer %u, the other keys mean '%s'", name,
                             l, slides ? "full_attention" : sliding);
     }
+    return NIB_OK;
+}
+
+/* "sliding_window_pattern": a number, or a letter for each layer of a period, as in "LLLG". */
+static nib_code read_period(const nib_json *cfg, uint32_t *period, nib_err *err)
+{
+    const nib_json *j = nib_json_get(cfg, "sliding_window_pattern");
+    const char *letters;
+    if (j && nib_json_is_null(j)) return NIB_OK;
+    if (!nib_json_str(j, &letters))
+        return read_number(cfg, "sliding_window_pattern", 1, period, err);
+    const size_t n = strspn(letters, "L");
+    if (n >= NIB_LAYERS_MAX || strcmp(letters + n, "G"))
+        return nib_fail(err, NIB_EFORMAT,
+                        "'sliding_window_pattern' is \"%.40s\", should be L for each sliding layer "
+                        "and G for the last of a period",
+                        letters);
+    *period = (uint32_t)n + 1;
     return NIB_OK;
 }
 
@@ -128,16 +150,25 @@ nib_code nib_sliding_from_hf(nib_hparams *hp, const char *hf_class, const nib_js
         hp->window = c->window;
         if ((rc = read_number(cfg, window_key(c), 1, &hp->window, err))) return rc;
     }
-    if (c->optional && !c->unturned && (rc = read_number(cfg, "max_window_layers", 0, &first, err)))
+    if ((c->optional || c->first_layer) && !c->unturned &&
+        (rc = read_number(cfg, "max_window_layers", 0, &first, err)))
         return rc;
-    if (period && (rc = read_number(cfg, "sliding_window_pattern", 1, &period, err))) return rc;
+    if (period && hp->window && (rc = read_period(cfg, &period, err))) return rc;
     for (uint32_t l = first; l < hp->n_layer && hp->window; l++)
         if ((!period || (l + 1) % period) && (!c->chunk || nib_layer_turns(hp, l)) &&
             (!c->unturned || !nib_layer_turns(hp, l)))
             slide(hp, l);
-    const bool decides = (c->optional || c->period || c->chunk) && hp->window;
+    const bool decides =
+        (c->optional || c->period || c->first_layer || c->chunk || c->decided) && hp->window;
     j = nib_json_get(cfg, "layer_types");
-    if (j && !nib_json_is_null(j) && (rc = read_types(hp, j, decides, c->chunk, err))) return rc;
+    if (!j || nib_json_is_null(j)) {
+        if (c->typed)
+            return nib_fail(err, NIB_EFORMAT,
+                            "key 'layer_types' is missing: without it all layers are Mamba's, "
+                            "which are not supported");
+    } else if ((rc = read_types(hp, j, decides, c->chunk, err))) {
+        return rc;
+    }
     settle(hp);
     return NIB_OK;
 }

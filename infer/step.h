@@ -147,6 +147,7 @@ enum {
     NIB_STEP_EXPERT = 4, /* one of a run of steps that each expert does for the tokens that were  */
                          /* routed to it, with weights of its own; the run ends with MIX          */
     NIB_STEP_OPTIONAL = 8, /* left out where the model has no such weight                     */
+    NIB_STEP_F64 = 16,     /* LINEAR: summed in f64, where what follows makes much of its errors */
 };
 
 typedef struct {

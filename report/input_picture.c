@@ -53,7 +53,7 @@ nib_code nib_input_picture_take(nib_input_picture *p, const nib_model *m, nib_pl
 {
     nib_graph *g;
     watch w = {p, place.role};
-    const nib_observer obs = {take, &w};
+    const nib_observer obs = {.linear_input = take, .arg = &w};
     *p = (nib_input_picture){0};
     float *x = nib_alloc(n, m->hp.n_embd * sizeof *x);
     if (!x) return nib_fail_nomem(err, "activations");

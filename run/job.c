@@ -142,8 +142,8 @@ static bool shares(const nib_job *j)
 {
     const nib_solve_opts *o = &j->opts.solve;
     const bool again = nib_plan_measures_ranges(&j->plan) && j->opts.recipe.transform;
-    return j->plan.n_solved && !o->stats && !o->true_sequential && (o->propagate || !again) &&
-           !strcmp(nib_model_activations(j->m), "f32");
+    return j->plan.n_solved && !o->stats && !o->true_sequential && !o->all_experts &&
+           (o->propagate || !again) && !strcmp(nib_model_activations(j->m), "f32");
 }
 
 static bool same_texts(const nib_sample *a, const nib_sample *b)

@@ -75,7 +75,8 @@ static bool add_solving(nib_json *j, const nib_job_opts *o)
                       nib_json_add_num(j, "sweeps", (double)s->gptq.sweeps) &&
                       (o->stats || !s->propagate || nib_json_add_num(j, "drift", s->drift)) &&
                       add_flag(j, "no-propagate", !s->propagate) &&
-                      add_flag(j, "true-sequential", s->true_sequential))) &&
+                      add_flag(j, "true-sequential", s->true_sequential) &&
+                      add_flag(j, "all-experts", s->all_experts))) &&
            (r->transform != NIB_TRANSFORM_SMOOTHQUANT ||
             nib_json_add_num(j, "alpha", s->rescale.alpha)) &&
            add_flag(j, "stats", o->stats) && nib_json_add_num(j, "seed", (double)t->seed) &&

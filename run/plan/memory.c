@@ -176,6 +176,8 @@ uint64_t nib_solve_memory(const nib_plan *p, size_t windows, size_t n_ctx,
         run = sizeof(float) * rows * (b.batch + drift * b.inputs) + smaller(kept, opts->memory);
     if (p->recipe.transform) /* what goes through a block, in twice, and weights on trial */
         trials = rows * 2 * (embd + b.widest) + n_ctx * embd + b.trial;
+    if (opts->all_experts) /* which rows each of them read, in lists that grow by half */
+        run += 2 * sizeof(uint32_t) * n[3] * n_ctx * p->model->hp.n_expert;
     if (p->recipe.layout.act) rounded = rows * b.widest * 3 / 2; /* f32, and codes of 16 bits */
     return sizeof(float) * (b.weights + (1 + drift) * b.moments + trials + rounded +
                             smaller(b.matrix, SLAB_WEIGHTS)) +

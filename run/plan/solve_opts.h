@@ -20,6 +20,8 @@ typedef struct {
     bool propagate; /* default on; off: every block sees the original model's activations      */
     bool true_sequential; /* also inside a block: moments again after each group of weights, default
                              off; needs propagate */
+    bool
+        all_experts; /* every expert is shown every token while the model is watched, default off */
     double drift; /* share of the activations' drift to make up for (quant/retarget.h), in [0, 1],
                      default 0.5; see nib_solve_drift()                                         */
     size_t held_out; /* windows not calibrated on, default 8, at most an eighth of all           */

@@ -30,6 +30,7 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
                               opts->propagate,
                               (double)n_ctx,
                               opts->true_sequential,
+                              opts->all_experts,
                               nib_solve_drift(p, opts),
                               (double)opts->held_out,
                               (double)p->recipe.format,

@@ -125,7 +125,8 @@ static nib_code catch_input(nib_rescale_job *k, nib_err *err)
     if (!c.to || !nib_buf_reserve(&r->scaled_x, k->rows, k->cols * sizeof(float)) ||
         !nib_buf_reserve(&r->y, k->rows, n_embd * sizeof(float)))
         return nib_fail_nomem(err, "activations");
-    nib_code rc = nib_rescale_run(r, k->b, r->n_seq, &(nib_observer){on_input, &c}, err);
+    nib_code rc = nib_rescale_run(r, k->b, r->n_seq,
+                                  &(nib_observer){.linear_input = on_input, .arg = &c}, err);
     return rc ? rc : branch(k, r->x.p, r->n_seq, r->y.p, err);
 }
 

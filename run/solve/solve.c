@@ -360,11 +360,16 @@ static nib_code open_stream(nib_block_pass *x, nib_solve_common *k, size_t first
                                err);
 }
 
-static nib_code set_up_experts(nib_expert_inputs *e, nib_solve_common *k, nib_err *err)
+static nib_code set_up_experts(nib_solver *s, nib_err *err)
 {
-    if (!k->m->hp.n_expert || e->of) return NIB_OK;
-    return nib_expert_inputs_new(e, &k->m->hp, k->n_calib * k->w->n_ctx, memory_left(k),
-                                 k->of[0].p->recipe.out, err);
+    nib_solve_common *k = s->all;
+    if (s->opts->all_experts && !k->m->hp.n_expert)
+        nib_warn(k->ctx->log, "--all-experts has no effect: the model has no experts");
+    if (!k->m->hp.n_expert || s->experts->of) return NIB_OK;
+    nib_code rc = nib_expert_inputs_new(s->experts, &k->m->hp, k->n_calib * k->w->n_ctx,
+                                        memory_left(k), k->of[0].p->recipe.out, err);
+    s->experts->all_experts = s->opts->all_experts;
+    return rc;
 }
 
 /* How many outputs calibrate on the original model. */
@@ -394,7 +399,7 @@ static nib_code set_up_windows(nib_solve_common *k, nib_err *err)
     for (size_t i = 0; i < k->n && !rc; i++) {
         nib_solver *s = &k->of[i];
         s->own_ranges.n_ctx = k->w->n_ctx;
-        rc = set_up_experts(s->experts, k, err);
+        rc = set_up_experts(s, err);
         if (!rc && s->p->recipe.transform) rc = set_up_rescaling(s, err);
     }
     return rc;

@@ -188,7 +188,7 @@ static nib_code sum_expert(nib_solver *s, uint32_t layer, uint32_t e, size_t i, 
     static const nib_role down = NIB_ROLE_FFN_DOWN_EXPS,
                           gate_up[] = {NIB_ROLE_FFN_GATE_EXPS, NIB_ROLE_FFN_UP_EXPS};
     const nib_expert_weights own = {own_expert, s};
-    const nib_observer obs = {on_down, s};
+    const nib_observer obs = {.linear_input = on_down, .arg = s};
     const size_t n = s->experts->of[e].n, embd = s->all->m->hp.n_embd;
     nib_hessian *in = &s->all->expert_in[i];
     in->cols = i ? s->all->m->hp.n_ff_expert : embd;

@@ -98,7 +98,7 @@ static plain run_plainly(const nib_model *of, size_t n)
     plain p = {of, nib_calloc(n_sums, sizeof(double))};
     float *x = nib_alloc((size_t)BATCH * CTX * of->hp.n_embd, sizeof *x);
     nib_graph *g;
-    nib_observer obs = {add_plainly, &p};
+    nib_observer obs = {.linear_input = add_plainly, .arg = &p};
     for (size_t i = 0; i < BATCH * CTX; i++) all[i] = i;
     OK(nib_graph_new(&g, of, &ctx, BATCH, CTX, false, &err));
     for (size_t i = 0; i < n; i += BATCH) {

@@ -89,8 +89,8 @@ static void every_weight_has_what_a_plain_loop_sees(void **state)
                                       NIB_ROLE_FFN_DOWN};
     nib_ranges r;
     assert_true(model.hp.n_layer <= 16);
-    OK(nib_pass_run(&(nib_pass){.observer = {look_plainly, seen}}, &model, &windows, 0, &ctx,
-                    &err));
+    OK(nib_pass_run(&(nib_pass){.observer = {.linear_input = look_plainly, .arg = seen}}, &model,
+                    &windows, 0, &ctx, &err));
     OK(nib_measure_ranges(&r, &model, &windows, NIB_RANGE_MINMAX, 0, &ctx, &err));
     assert_int_equal(r.n, INPUTS * model.hp.n_layer);
     for (size_t i = 0; i < r.n; i++) {

@@ -66,7 +66,9 @@ static void branches_add_up(void **state)
     random_input(in, n);
     memcpy(out, in, n * sizeof *in);
     must(nib_graph_new(&g, &t.model, &ctx, SEQ, TOK, false, &err), &err);
-    must(nib_graph_block(g, 1, out, SEQ, TOK, 0, &(nib_observer){keep, &k}, &err), &err);
+    must(nib_graph_block(g, 1, out, SEQ, TOK, 0, &(nib_observer){.linear_input = keep, .arg = &k},
+                         &err),
+         &err);
     for (int i = 0; i < 4; i++) {
         y[i] = malloc(n * sizeof **y);
         must(nib_graph_branch(g, 1, FIRST[i], k.x[FIRST[i]], SEQ, TOK, y[i], &err), &err);

@@ -317,7 +317,7 @@ static void observer_sees_every_input_once(void **state)
     (void)state;
     tiny t;
     seen s = {0};
-    const nib_observer obs = {note, &s};
+    const nib_observer obs = {.linear_input = note, .arg = &s};
     tiny_make(&t, "mistral");
     tiny_open(&t);
     int32_t *ids = random_ids(6, t.model.hp.n_vocab);

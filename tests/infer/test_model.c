@@ -38,8 +38,9 @@ static const struct {
 } bad_configs[] = {
     {"\"architectures\":[\"LlamaForCausalLM\"],", "", "key 'architectures' with a class name"},
     {"LlamaForCausalLM", "MambaForCausalLM",
-     "architecture 'MambaForCausalLM' is not known (known: LlamaForCausalLM, MistralForCausalLM, "
-     "Qwen2ForCausalLM, "},
+     "architecture 'MambaForCausalLM' is not known (known, mostly with 'ForCausalLM' behind: "
+     "Llama, "
+     "Mistral, Ministral, Qwen2, "},
     {"\"hidden_size\":64,", "", "config.json: key 'hidden_size' is missing"},
     {"\"hidden_size\":64", "\"hidden_size\":\"64\"", "'hidden_size' should be a whole number"},
     {"\"hidden_size\":64", "\"hidden_size\":0", "'hidden_size' is 0, should be from 1 to 16777216"},

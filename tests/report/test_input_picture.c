@@ -53,7 +53,7 @@ static void same_as_seen(void **state)
     tiny_make(&t, "llama");
     tiny_open(&t);
     seen s = {.layer = 1, .role = NIB_ROLE_FFN_DOWN};
-    const nib_observer obs = {see, &s};
+    const nib_observer obs = {.linear_input = see, .arg = &s};
     float *x = malloc(TOKENS * t.model.hp.n_embd * sizeof *x);
     assert_non_null(x);
     must(nib_graph_new(&g, &t.model, &ctx, 1, TOKENS, false, &err), &err);

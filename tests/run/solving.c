@@ -49,6 +49,7 @@ static nib_job_opts job_opts(const char *out, const variation *v)
     solve->gptq.sweeps = v->sweeps ? v->sweeps : 1;
     solve->propagate = !v->no_propagate;
     solve->true_sequential = v->true_sequential;
+    solve->all_experts = v->all_experts;
     if (v->no_drift) solve->drift = 0;
     if (v->hold_out_none) solve->held_out = 0;
     solve->rescale.alpha = v->alpha;

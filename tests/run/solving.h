@@ -17,7 +17,7 @@ typedef struct {
     uint64_t memory;   /* 0: all in memory              */
     size_t windows;    /* 0: WINDOWS                    */
     unsigned sweeps;   /* 0: 1                          */
-    bool resume, no_propagate, true_sequential, no_drift;
+    bool resume, no_propagate, true_sequential, all_experts, no_drift;
     const char *override;      /* NULL: none */
     bool rtn;                  /* for weights that no override speaks of */
     const nib_packing *folder; /* NULL: a GGUF file */

@@ -73,8 +73,8 @@ static int open_block(void **state)
     pick_windows(&w, &block.source, "calibration.txt", FEW);
     must(nib_graph_new(&block.graph, &block.source.model, &two, FEW, N_CTX, false, &err), &err);
     must(nib_graph_embed(block.graph, w.id, ROWS, x, &err), &err);
-    must(nib_graph_block(block.graph, 0, x, ROWS / N_CTX, N_CTX, 0, &(nib_observer){on_input, NULL},
-                         &err),
+    must(nib_graph_block(block.graph, 0, x, ROWS / N_CTX, N_CTX, 0,
+                         &(nib_observer){.linear_input = on_input}, &err),
          &err);
     nib_windows_free(&w);
     for (size_t i = 0; i < INPUTS; i++) {

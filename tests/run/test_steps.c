@@ -77,7 +77,7 @@ static size_t pass(float *x, uint32_t layer, bool own, size_t first, size_t end,
 {
     nib_err err = {0};
     catcher c = {.role = role, .to = input};
-    const nib_observer obs = {on_input, &c};
+    const nib_observer obs = {.linear_input = on_input, .arg = &c};
     for (int r = 0; r < NIB_ROLE_COUNT; r++)
         nib_graph_replace(run.graph, (nib_role)r, own ? run.w[r] : NULL);
     must(nib_graph_block(run.graph, layer, x + first * N_CTX * run.embd, end - first, N_CTX, 0,

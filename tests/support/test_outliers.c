@@ -54,7 +54,7 @@ static void run(seen *s, const char *dir)
     nib_model m;
     nib_graph *g;
     const nib_ctx ctx = {.threads = 1, .cpu = nib_cpu_detect()};
-    const nib_observer obs = {watch, s};
+    const nib_observer obs = {.linear_input = watch, .arg = s};
     int32_t ids[TOKENS];
     size_t rows[TOKENS];
     for (int i = 0; i < TOKENS; i++) ids[i] = i * 37 + 11, rows[i] = (size_t)i;
