@@ -213,11 +213,11 @@ static const nib_arch_number granitemoe_numbers[] = {
 
 /* Scores are logits, and the experts' gates are clamped. */
 static const nib_step gptoss[] = {NORM(ATTN_NORM, H, X),
-                                  QKV(NIB_STEP_BIAS),
+                                  QKV(0),
                                   ROPE(Q),
                                   ROPE(K),
                                   STEP(ATTEND, ATTN_SINKS, Q, Q, X, 0),
-                                  LINEAR(ATTN_OUTPUT, X, Q, NIB_STEP_ADD | NIB_STEP_BIAS),
+                                  LINEAR(ATTN_OUTPUT, X, Q, NIB_STEP_ADD),
                                   NORM(ATTN_POST_NORM, H, X),
                                   LINEAR(FFN_ROUTER, R, H, NIB_STEP_BIAS),
                                   STEP(ROUTE, NONE, R, R, X, 0),
@@ -277,25 +277,15 @@ static const nib_role_stem glm4moe_stems[] = {
     {NIB_ROLE_FFN_UP_SHEXP, "mlp.shared_experts.up_proj"},
     {NIB_ROLE_FFN_DOWN_SHEXP, "mlp.shared_experts.down_proj"},
 };
-static const char *const deepseek_config_keys[] = {"n_routed_experts",
-                                                   "num_experts",
-                                                   "num_local_experts",
-                                                   "num_experts_per_tok",
-                                                   "norm_topk_prob",
-                                                   "moe_intermediate_size",
-                                                   "scoring_func",
-                                                   "topk_method",
-                                                   "use_qk_norm",
-                                                   "num_nextn_predict_layers",
-                                                   "moe_layer_freq",
-                                                   "aux_loss_alpha",
-                                                   "seq_aux",
-                                                   "num_mtp_layers",
-                                                   "q_lora_rank",
-                                                   "rope_interleave",
-                                                   "qk_head_dim",
-                                                   "mlp_layer_types",
-                                                   NULL};
+static const char *const deepseek_config_keys[] = {"n_routed_experts",  "num_experts",
+                                                   "num_local_experts", "num_experts_per_tok",
+                                                   "norm_topk_prob",    "moe_intermediate_size",
+                                                   "scoring_func",      "topk_method",
+                                                   "use_qk_norm",       "num_nextn_predict_layers",
+                                                   "aux_loss_alpha",    "seq_aux",
+                                                   "num_mtp_layers",    "q_lora_rank",
+                                                   "rope_interleave",   "qk_head_dim",
+                                                   "mlp_layer_types",   NULL};
 static const char *const deepseek_gguf_keys[] = {
     "expert_used_count",   "expert_feed_forward_length", "expert_gating_func",
     "expert_weights_norm", "nextn_predict_layers",       NULL};

@@ -12,6 +12,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct {
@@ -464,8 +465,17 @@ static bool has_free_activation(const nib_arch *a)
     return false;
 }
 
-/* Gates have one activation for each architecture. Gemma's older configurations have "hidden_act",
- * too, which its classes do not read. */
+/* Does the class read "hidden_act"? Gemma 2's and 3's have another key. Gemma's own read it from
+ * Transformers 5 on; before, "gelu" meant the tanh form, with which the models were trained. */
+static bool reads_hidden_act(const nib_arch *a, const nib_json *cfg)
+{
+    const char *version;
+    if (!a->scaled_embd) return true;
+    return !a->query_scale && nib_json_str(nib_json_get(cfg, "transformers_version"), &version) &&
+           strtoul(version, NULL, 10) >= 5;
+}
+
+/* Gates have one activation for each architecture, but for kinds of GELU. */
 static nib_code hf_activation(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
 {
     static const char *const keys[] = {"hidden_activation", "hidden_act", "activation_function",
@@ -483,12 +493,13 @@ static nib_code hf_activation(nib_hparams *hp, const nib_arch *a, const nib_json
     const char *key = keys[0], *name = NULL;
     const nib_json *j = nib_config_first(cfg, keys, &key);
     hp->act = a->act;
-    if (!j || (a->scaled_embd && strcmp(key, "hidden_activation") != 0)) return NIB_OK;
+    if (!j || (strcmp(key, "hidden_activation") != 0 && !reads_hidden_act(a, cfg))) return NIB_OK;
     if (!nib_json_str(j, &name)) return nib_fail(err, NIB_EFORMAT, "'%s' is not a name", key);
     for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
         const bool gelu = acts[i].act == NIB_ACT_GELU || acts[i].act == NIB_ACT_GELU_TANH;
         if (strcmp(acts[i].name, name) ||
-            !(acts[i].act == a->act || (gelu && has_free_activation(a))))
+            !(acts[i].act == a->act ||
+              (gelu && (has_free_activation(a) || a->act == NIB_ACT_GELU_TANH))))
             continue;
         hp->act = acts[i].act;
         return NIB_OK;
@@ -872,12 +883,25 @@ static nib_code check_rope_for_gguf(const nib_hparams *hp, const nib_arch *a, ni
     return NIB_OK;
 }
 
+/* llama.cpp has one for each architecture; the two kinds of GELU are near each other. */
+static nib_code check_activation_for_gguf(const nib_hparams *hp, const nib_arch *a, nib_err *err)
+{
+    const bool gelu = hp->act == NIB_ACT_GELU || hp->act == NIB_ACT_GELU_TANH;
+    if (hp->act == a->act || (gelu && (a->act == NIB_ACT_GELU || a->act == NIB_ACT_GELU_TANH)))
+        return NIB_OK;
+    return nib_fail(err, NIB_EINVAL,
+                    "this model's activation is not the one that llama.cpp has for '%s', and GGUF "
+                    "has no key for it",
+                    a->name);
+}
+
 nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err)
 {
     const nib_arch *a = m->arch;
     nib_hparams with = m->hp; /* and what follows from it */
     const nib_hparams *hp = &with;
     nib_code rc = a->linear_block.n ? nib_linear_interval(&with, err) : NIB_OK;
+    if (!rc) rc = check_activation_for_gguf(hp, a, err);
     if (rc) return rc;
     to_gguf w = {kvs, a, true};
     if (a->no_gguf)

@@ -231,6 +231,7 @@ static const known config_keys[] = {
     {"residual_multiplier", "1"},
     {"logits_scaling", "1"},
     {"logit_scale", "1"},
+    {"moe_layer_freq", "1"},
     {"scale_emb", "1"},
 };
 

@@ -255,10 +255,24 @@ static void clamped_glu(float *gate, const float *up, size_t n)
     }
 }
 
+static void gelu(float *x, size_t n)
+{
+    for (size_t j = 0; j < n; j++) x[j] = x[j] / 2 * (1 + erff(x[j] * 0.70710678f));
+}
+
+static void gate(const nib_graph *g, float *x, const float *up, size_t n)
+{
+    if (g->m->hp.act != NIB_ACT_GELU) {
+        (g->m->hp.act == NIB_ACT_SILU ? g->ops->swiglu : g->ops->geglu)(x, up, n);
+        return;
+    }
+    gelu(x, n);
+    for (size_t j = 0; j < n; j++) x[j] *= up[j];
+}
+
 static void activate(const nib_graph *g, float *x, size_t n)
 {
-    for (size_t j = 0; g->m->hp.act == NIB_ACT_GELU && j < n; j++)
-        x[j] = x[j] / 2 * (1 + erff(x[j] * 0.70710678f));
+    if (g->m->hp.act == NIB_ACT_GELU) gelu(x, n);
     for (size_t j = 0; g->m->hp.act == NIB_ACT_RELU_SQUARED && j < n; j++)
         x[j] = x[j] > 0 ? x[j] * x[j] : 0;
     if (g->m->hp.act == NIB_ACT_GELU_TANH) g->ops->geglu(x, g->ones, n);
@@ -294,9 +308,7 @@ static void step_row(const block *s, size_t step, size_t row)
         for (size_t j = 0; j < width; j++) to[j] = (float)exp((double)v.weight[j] * (double)to[j]);
         break;
     case NIB_OP_TEMPER: temper(s, to, width, row); break;
-    case NIB_OP_GLU:
-        (hp->act == NIB_ACT_SILU ? g->ops->swiglu : g->ops->geglu)(to, b, width);
-        break;
+    case NIB_OP_GLU: gate(g, to, b, width); break;
     case NIB_OP_GLU_CLAMP: clamped_glu(to, b, width); break;
     case NIB_OP_ACT: activate(g, to, width); break;
     case NIB_OP_RELU:

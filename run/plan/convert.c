@@ -370,6 +370,20 @@ static nib_code take_type(nib_plan *p, nib_plan_tensor *t, const nib_codec *to, 
     return NIB_OK;
 }
 
+/* Blocks of 4-bit floats are GGUF's own, as long as its scale for a block is of the same power of
+ * two as the source's; t->codec is NULL where it is not. */
+static nib_code try_mxfp4(const nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx, nib_err *err)
+{
+    double diff, weight;
+    const nib_codec *to = nib_codec_get(NIB_MXFP4);
+    t->codec = NULL;
+    nib_code rc = try_codec(&diff, &weight, p, t, to, ctx, err);
+    if (rc || diff > 0) return rc;
+    t->codec = to;
+    say_why(t, "as it is");
+    return NIB_OK;
+}
+
 /* Does the format that the user names speak of this matrix? */
 static bool type_applies(const nib_plan_tensor *t, const nib_codec *to)
 {
@@ -396,6 +410,10 @@ nib_code nib_convert_choose(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx,
         return NIB_OK;
     }
     if (has_ints(p, t)) return smallest_blocks(p, t, ctx, err);
+    if (!strcmp(from->name, "mxfp4") && t->cols % nib_codec_get(NIB_MXFP4)->block == 0) {
+        const nib_code rc = try_mxfp4(p, t, ctx, err);
+        if (rc || t->codec) return rc;
+    }
     return take_float(p, t, nib_codec_get(from->type == NIB_F8_E4M3 ? NIB_BF16 : NIB_F32),
                       "GGUF has no such dtype", ctx, err);
 }

@@ -503,6 +503,35 @@ void nib_plan_add_up(nib_plan *p)
     if (inner_weights) p->bits_per_weight_inner = 8.0 * (double)inner_bytes / (double)inner_weights;
 }
 
+/* llama.cpp knows by the number of blocks that EXAONE 4 slides. */
+enum { SLIDING_BLOCKS = 64 };
+
+/* The same of windows and experts. */
+static void warn_layers(const nib_model *m, nib_log *log)
+{
+    const nib_hparams *hp = &m->hp;
+    const nib_arch *a = m->arch;
+    if (hp->window && hp->window < hp->n_ctx_train && !a->sliding_period && !a->chunk)
+        nib_warn(log,
+                 "llama.cpp knows no sliding window of '%s': it agrees in texts of up to %u tokens",
+                 a->name, hp->window);
+    if (a->chunk && hp->window &&
+        (hp->window != a->chunk || hp->temper_length != a->chunk || hp->temper != 0.1f))
+        nib_warn(
+            log,
+            "llama.cpp computes '%s' with chunks of %u tokens, and tempers by 0.1 and %u: this "
+            "model has %u, %g and %u",
+            a->name, a->chunk, a->chunk, hp->window, (double)hp->temper, hp->temper_length);
+    if (a->turns_windowless && hp->window && hp->n_layer != SLIDING_BLOCKS)
+        nib_warn(log,
+                 "llama.cpp takes windows of '%s' for those of a model of %d blocks alone: its "
+                 "logits for this one are others",
+                 a->name, SLIDING_BLOCKS);
+    if (hp->n_group > 1 && hp->routing != NIB_ROUTE_SIGMOID)
+        nib_warn(log, "llama.cpp takes a group of experts for worth its two best, this model for "
+                      "its best alone: some tokens go to other experts");
+}
+
 /* Where llama.cpp computes something else with the file than Transformers with the folder. */
 static void warn_differences(const nib_plan *p, nib_log *log)
 {
@@ -516,6 +545,7 @@ static void warn_differences(const nib_plan *p, nib_log *log)
     if (m->hp.rope_scaling == NIB_ROPE_YARN && m->hp.yarn.not_truncated)
         nib_warn(log, "llama.cpp rounds the corners of YaRN's ramp, which 'truncate': false does "
                       "not: its logits differ a little");
+    warn_layers(m, log);
     if (m->hp.act == NIB_ACT_GELU)
         nib_warn(log, "llama.cpp computes GELU in its tanh form: its logits differ a little");
 }

@@ -175,6 +175,9 @@ static const struct {
      "'full_attention' of 'rope_parameters': rope scaling 'ntk' is not supported"},
     {LLAMA ",\"rope_parameters\":{\"sliding_attention\":{\"rope_type\":\"default\"}}",
      "'rope_parameters' has nothing for 'full_attention'"},
+    {LLAMA ",\"rope_scaling\":{\"type\":\"dynamic\",\"factor\":1,\"alpha\":1000}",
+     "key 'alpha' of rope scaling is not supported"},
+    {LLAMA ",\"moe_layer_freq\":2", "'moe_layer_freq' is 2, which is not supported"},
     {LLAMA ",\"rope_parameters\":{\"full_attention\":null}",
      "'rope_parameters' has nothing for 'full_attention'"},
     {LLAMA ",\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"default\"},"

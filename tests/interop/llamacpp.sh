@@ -85,8 +85,10 @@ done
 # Models that Transformers made, with a tokenizer of bytes; without those that llama.cpp does not load, or computes in another way.
 # llama.cpp takes it that a model named phi3 has Phi-3's own tokens; these folders have other ones, so they are not named so.
 golden=$src/tests/golden/arch
-for name in cohere cohere2 gemma glm glm4_moe granite llama_rope_llama3 llama_rope_yarn ministral3 mixtral olmo2 phi3_longrope_long \
-    qwen2_moe qwen3_moe qwen3_vl qwen3_vl_moe smollm3 stablelm bloom falcon_7b_form gpt2 gpt_neox phi2; do
+for name in cohere cohere2 deepseek_v3 dots1 ernie4_5 ernie4_5_moe gemma glm glm4 glm4_moe glm4_moe_lite granite granite4 granitemoe \
+    granitemoe_shared hunyuan_dense hunyuan_moe llama_rope_llama3 llama_rope_yarn minimax_m2 ministral3 mistral3 mixtral nemotron \
+    olmo2 olmo3 phi3_longrope_long qwen2_moe qwen3_5 qwen3_5_moe qwen3_moe qwen3_next qwen3_vl qwen3_vl_moe seed_oss smollm3 \
+    stablelm bloom falcon_7b_form falcon_40b_form gpt2 gpt_neox gpt_neox_sequential phi2; do
     mkdir "$work/tf-${name/phi3/three}"
     cp "$golden/$name"/{config.json,model.safetensors} "$golden"/tokenizer-256/tokenizer*.json "$work/tf-${name/phi3/three}"
     quantize "g-$name" "$work/tf-${name/phi3/three}" f32

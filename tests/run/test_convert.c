@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static nib_code convert(const char *from, const char *to, nib_recipe r, size_t *exact, nib_err *err)
@@ -494,6 +496,36 @@ static void refuses_what_is_not_held(void **state)
     assert_int_equal(rounded, 28);
 }
 
+/* gpt-oss's experts are GGUF's blocks but for the places of values in them. */
+static void blocks_of_4_bit_floats(void **state)
+{
+    (void)state;
+    static const char *const files[][2] = {{"gpt_oss-mxfp4", "config.json"},
+                                           {"gpt_oss-mxfp4", "model.safetensors"},
+                                           {"tokenizer-256", "tokenizer.json"},
+                                           {"tokenizer-256", "tokenizer_config.json"}};
+    const char *dir = scratch("gpt-oss"), *gguf = scratch("gpt-oss.gguf");
+    size_t n = 0;
+    opened o;
+    assert_int_equal(mkdir(dir, 0777), 0);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char at[256], to[512];
+        snprintf(at, sizeof at, "%s/%s", dir, files[i][1]);
+        snprintf(to, sizeof to, "%s/arch/%s/%s", getenv("NIB_GOLDEN"), files[i][0], files[i][1]);
+        if (symlink(to, at)) fail_msg("%s", at);
+    }
+    convert_ok(dir, gguf, (nib_recipe){.type = NULL});
+    same_values(dir, gguf);
+    open_model(&o, gguf);
+    for (size_t i = 0; i < nib_source_count(o.src); i++) {
+        const nib_tensor *t = nib_source_at(o.src, i);
+        n += t->codec->type == NIB_MXFP4;
+        assert_true(t->n_dims < 3 || t->codec->type == NIB_MXFP4);
+    }
+    assert_int_equal(n, 2 * 3); /* blocks; gate, up and down */
+    close_model(&o);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -502,7 +534,7 @@ int main(void)
         cmocka_unit_test(gguf_to_folders),          cmocka_unit_test(packed_to_plain),
         cmocka_unit_test(split_and_joined),         cmocka_unit_test(shards),
         cmocka_unit_test(order_of_activation),      cmocka_unit_test(order_within_heads),
-        cmocka_unit_test(refuses_what_is_not_held),
+        cmocka_unit_test(refuses_what_is_not_held), cmocka_unit_test(blocks_of_4_bit_floats),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
