@@ -64,7 +64,9 @@ static nib_code set_up(run *r, const nib_ctx *ctx, nib_err *err)
     r->all = nib_alloc(rows, sizeof *r->all);
     if (!r->x || !r->all) return nib_fail_nomem(err, "activations");
     for (size_t i = 0; i < rows; i++) r->all[i] = i;
-    return nib_graph_new(&r->graph, r->m, ctx, r->batch, n_ctx, false, err);
+    nib_code rc = nib_graph_new(&r->graph, r->m, ctx, r->batch, n_ctx, false, err);
+    if (!rc) nib_graph_watch_keys(r->graph, r->p->keys);
+    return rc;
 }
 
 nib_code nib_pass_run(const nib_pass *p, const nib_model *m, const nib_windows *w, size_t from,

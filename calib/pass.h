@@ -10,7 +10,8 @@
 
 typedef struct {
     nib_observer observer;
-    bool with_output; /* the output matrix's input is observed too */
+    nib_kv_watch keys; /* is shown keys and values; {0}: nobody is */
+    bool with_output;  /* the output matrix's input is observed too */
     /* Called after each batch, all but the last, with the windows done so far; NULL: not. */
     nib_code (*after_batch)(void *arg, size_t done, nib_err *err);
     void *arg;

@@ -36,6 +36,7 @@ static const char *method_name(const nib_batch_output *o)
 {
     static const char *const name[2][3] = {{"rtn", "awq", "smoothquant"},
                                            {"gptq", "awq+gptq", "smoothquant+gptq"}};
+    if (o->opts.recipe.method == NIB_METHOD_HQQ) return "hqq";
     return name[o->opts.recipe.method == NIB_METHOD_GPTQ][o->opts.recipe.transform];
 }
 

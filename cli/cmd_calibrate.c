@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "calib/input_ranges.h"
+#include "calib/kv_ranges.h"
 #include "calib/collect_importance.h"
 #include "cli/io.h"
 #include "cli/opened.h"
@@ -20,13 +21,15 @@
 
 static struct {
     nib_window_opts windows;
-    const char *out, *activations;
+    const char *out, *activations, *kv_cache;
     double percentile; /* 0: not given */
     uint64_t memory;
     bool hessians, output, all_experts, force;
 } opt = {.memory = NIB_ACTIVATIONS_MEMORY};
 
 static const char *const methods[] = {"minmax", "average", "percentile", "mse", "kl", NULL};
+
+static const char *const strategies[] = {"tensor", "head", NULL};
 
 static const nib_opt rows[] = {
     NIB_WINDOW_OPTS(opt.windows, "tokens in a window (512, or the model's context if shorter)", 'n',
@@ -50,6 +53,13 @@ static const nib_opt rows[] = {
      .max = 99.9999,
      .metavar = "P",
      .help = "for percentile: share of values within the range (99.99)"},
+    {.name = "kv-cache",
+     .kind = NIB_OPT_CHOICE,
+     .target = &opt.kv_cache,
+     .choices = strategies,
+     .metavar = "OF",
+     .help = "write ranges of keys and values instead, of a whole layer (tensor) or each head, for "
+             "'nibble quantize --kv-scales'"},
     {.name = "hessians",
      .kind = NIB_OPT_FLAG,
      .target = &opt.hessians,
@@ -139,6 +149,19 @@ static nib_code write_ranges(const nib_model *m, const nib_windows *w, const nib
     return rc;
 }
 
+static nib_code write_kv_ranges(const nib_model *m, const nib_windows *w, const nib_ctx *ctx,
+                                nib_err *err)
+{
+    nib_kv_ranges r;
+    nib_code rc = nib_kv_ranges_measure(&r, m, w, !strcmp(opt.kv_cache, "head"), ctx, err);
+    if (!rc) rc = nib_kv_ranges_save(&r, opt.out, opt.force, err);
+    if (!rc)
+        printf("%s: ranges of keys and values of %zu layers, from %zu windows of %zu tokens\n",
+               opt.out, r.n_layer, w->n, w->n_ctx);
+    nib_kv_ranges_free(&r);
+    return rc;
+}
+
 static nib_code write_hessians(const nib_model *m, const nib_windows *w, const char *dir,
                                const nib_ctx *ctx, nib_err *err)
 {
@@ -166,6 +189,7 @@ static nib_code calibrate(const char *path, const char *beside, const nib_ctx *c
             opt.hessians ? NIB_SOLVE_WINDOWS : NIB_CALIB_MAX_WINDOWS, ctx->log, err);
     if (!rc)
         rc = opt.hessians      ? write_hessians(&o.model, &windows, beside, ctx, err)
+             : opt.kv_cache    ? write_kv_ranges(&o.model, &windows, ctx, err)
              : opt.activations ? write_ranges(&o.model, &windows, ctx, err)
                                : write_importances(&o.model, &s, &windows, beside, ctx, err);
     if (rc == NIB_ENUMERIC) nib_blame_weights(&o.model, ctx, err);
@@ -222,6 +246,8 @@ static const char *wrong(void)
         return "--percentile needs --activations percentile";
     if (opt.output && opt.activations)
         return "--process-output is for importances, not for --activations";
+    if (opt.kv_cache && (opt.activations || opt.hessians || opt.output))
+        return "--kv-cache goes with none of --activations, --hessians and --process-output";
     if (opt.hessians && opt.activations) return "--hessians or --activations, not both";
     if (opt.all_experts && (opt.activations || opt.hessians))
         return "--all-experts is for importances, not for --activations or --hessians";
@@ -245,13 +271,14 @@ const nib_cmd nib_cmd_calibrate = {
     .min_operands = 1,
     .max_operands = 1,
     .usage = "MODEL --text FILE -o FILE",
-    .about =
-        "Run a model over sample text and write its importance matrix: how much each input "
-        "channel of each linear weight carries. 'nibble quantize --imatrix' rounds by it, and "
-        "so does llama.cpp. A run that was interrupted goes on where it was when the same "
-        "command is given again. With --activations write instead, as JSON, the range that "
-        "8-bit integers should cover in the input of each linear weight; with --hessians, as a "
-        "folder, what 'quantize --method gptq' needs, once for many runs of it.",
+    .about = "Run a model over sample text and write its importance matrix: how much each input "
+             "channel of each linear weight carries. 'nibble quantize --imatrix' rounds by it, and "
+             "so does llama.cpp. A run that was interrupted goes on where it was when the same "
+             "command is given again. With --activations write instead, as JSON, the range that "
+             "8-bit integers should cover in the input of each linear weight; with --kv-cache the "
+             "ranges "
+             "of keys and values; with --hessians, as a "
+             "folder, what 'quantize --method gptq' needs, once for many runs of it.",
     .example = "nibble calibrate data/tiny-llama --text data/calibration.txt -o stats.gguf",
     .options = rows,
 };

@@ -246,6 +246,8 @@ static const char *wrong(void)
     if (!strcmp(opt.dir.format, "bitsandbytes"))
         return "--format bitsandbytes: what it holds are no integers that could be carried over; "
                "'nibble quantize' writes it";
+    if (!strcmp(opt.dir.format, "hqq"))
+        return "--format hqq: its zero points are no whole numbers; 'nibble quantize' writes it";
     if (opt.model_card && !opt.base_model) return "--model-card needs --base-model ORG/NAME";
     if (opt.sym && opt.dir.asym) return "--sym and --asym are opposites";
     if (f != NIB_FORMAT_DIR &&

@@ -7,7 +7,7 @@
 enum { USUAL_GROUP = 128, USUAL_BLOCK = 64, PER_TENSOR = NIB_WIDTH_MAX + 1 };
 
 const char *const nib_folder_formats[] = {
-    "gguf", "gptq", "awq", "compressed-tensors", "bitsandbytes", "safetensors", NULL};
+    "gguf", "gptq", "awq", "compressed-tensors", "bitsandbytes", "hqq", "safetensors", NULL};
 const char *const nib_folder_schemes[] = {"w4a16", "w8a16", "w8a8", "nf4", "fp4", "int8", NULL};
 const char *const nib_folder_activations[] = {"dynamic", "minmax", "average", "percentile",
                                               "mse",     "kl",     NULL};
@@ -84,6 +84,7 @@ const char *nib_dir_opts_wrong(const nib_dir_opts *o)
                "--format gptq, awq or compressed-tensors";
     if (!nib_dir_opts_folder(o) && o->shard_max)
         return "--max-shard-size needs --format gptq, awq, compressed-tensors or safetensors";
+    if (is(o->format, "hqq") && o->asym) return "--asym: HQQ folders always have zero points";
     if (o->checkpoint_format && !is(o->format, "gptq"))
         return "--checkpoint-format needs --format gptq";
     if (bnb) return bnb_wrong(o);
@@ -92,6 +93,8 @@ const char *nib_dir_opts_wrong(const nib_dir_opts *o)
     if (compressed && (!o->scheme || is_bnb_scheme(o)))
         return "--format compressed-tensors needs --scheme w4a16, w8a16 or w8a8";
     if (o->activations && !is(o->scheme, "w8a8")) return "--activations needs --scheme w8a8";
+    if (o->kv_scales && !compressed)
+        return "--kv-scales needs --format compressed-tensors: no other has a place for them";
     if (o->ranges && !is(o->scheme, "w8a8")) return "--ranges needs --scheme w8a8";
     if (o->ranges && o->activations) return "--ranges takes the place of --activations";
     if (compressed && o->bits) return "--bits is said by --scheme";
@@ -142,11 +145,15 @@ nib_packing nib_dir_opts_layout(const nib_dir_opts *o)
 {
     if (is(o->format, "bitsandbytes")) return bnb_layout(o);
     if (is(o->format, "compressed-tensors")) return compressed_layout(o);
-    const bool awq = is(o->format, "awq");
-    return (nib_packing){.kind = awq ? NIB_PACKING_AWQ : NIB_PACKING_GPTQ,
+    const bool awq = is(o->format, "awq"), hqq = is(o->format, "hqq");
+    return (nib_packing){.kind = awq   ? NIB_PACKING_AWQ
+                                 : hqq ? NIB_PACKING_HQQ
+                                       : NIB_PACKING_GPTQ,
                          .bits = o->bits ? (unsigned)o->bits : 4,
-                         .group = group_given(o) ? o->group_size : USUAL_GROUP,
-                         .sym = !awq && !o->asym,
+                         .group = group_given(o) ? o->group_size
+                                  : hqq          ? USUAL_BLOCK
+                                                 : USUAL_GROUP,
+                         .sym = !awq && !hqq && !o->asym,
                          .desc_act = o->desc_act,
                          .v2 = is(o->checkpoint_format, "gptq_v2")};
 }

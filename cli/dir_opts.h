@@ -11,7 +11,7 @@
 
 /* Targets of the options; start with NIB_DIR_OPTS_DEFAULT. */
 typedef struct {
-    const char *format, *scheme, *activations, *ranges, *scales, *checkpoint_format;
+    const char *format, *scheme, *activations, *ranges, *kv_scales, *scales, *checkpoint_format;
     uint64_t bits, group_size, shard_max;
     bool asym, desc_act;
 } nib_dir_opts;
@@ -48,6 +48,11 @@ extern const char *const nib_folder_checkpoint_formats[];
          .target = &(o).ranges,                                                                    \
          .metavar = "FILE",                                                                        \
          .help = "w8a8: 'nibble calibrate --activations' found them"},                             \
+        {.name = "kv-scales",                                                                      \
+         .kind = NIB_OPT_STR,                                                                      \
+         .target = &(o).kv_scales,                                                                 \
+         .metavar = "FILE",                                                                        \
+         .help = "'nibble calibrate --kv-cache' found their ranges"},                              \
         {.name = "bits",                                                                           \
          .kind = NIB_OPT_UINT,                                                                     \
          .target = &(o).bits,                                                                      \

@@ -9,11 +9,12 @@
 #include <string.h>
 
 const char *const nib_method_names[] = {
-    "rtn", "gptq", "awq", "awq+gptq", "smoothquant", "smoothquant+gptq", NULL};
+    "rtn", "hqq", "gptq", "awq", "awq+gptq", "smoothquant", "smoothquant+gptq", NULL};
 
 nib_method nib_method_opts_method(const nib_method_opts *o)
 {
     const char *plus = strchr(o->method, '+');
+    if (!strcmp(o->method, "hqq")) return NIB_METHOD_HQQ;
     return strcmp(plus ? plus + 1 : o->method, "gptq") ? NIB_METHOD_RTN : NIB_METHOD_GPTQ;
 }
 
@@ -22,6 +23,12 @@ nib_transform nib_method_opts_transform(const nib_method_opts *o)
     if (!strncmp(o->method, "awq", 3)) return NIB_TRANSFORM_AWQ;
     if (!strncmp(o->method, "smooth", 6)) return NIB_TRANSFORM_SMOOTHQUANT;
     return NIB_TRANSFORM_NONE;
+}
+
+bool nib_method_opts_looks(const nib_method_opts *o)
+{
+    return nib_method_opts_method(o) == NIB_METHOD_GPTQ ||
+           nib_method_opts_transform(o) != NIB_TRANSFORM_NONE;
 }
 
 /* In [0, 1], -1 for auto; NAN when it is neither. */
@@ -57,9 +64,11 @@ nib_code nib_method_opts_check(const nib_method_opts *o, const nib_dir_opts *dir
                         "--ranges are of the model as it is, and %s changes its inputs: use "
                         "--activations",
                         o->method);
-    if (strcmp(o->method, "rtn") && !o->windows.texts.n && !o->stats && !dry_run)
+    if (nib_method_opts_looks(o) && !o->windows.texts.n && !o->stats && !dry_run)
         return nib_fail(err, NIB_EINVAL, "--method %s needs --text FILE%s", o->method,
                         strcmp(o->method, "gptq") ? "" : " or --stats DIR");
+    if (nib_method_opts_method(o) == NIB_METHOD_HQQ && dir->scales)
+        return nib_fail(err, NIB_EINVAL, "--scales: method hqq fits them itself");
     if (o->windows.chat && !o->windows.texts.n && !dry_run)
         return nib_fail(err, NIB_EINVAL, "--chat needs --text FILE");
     if (misplaced) return nib_fail(err, NIB_EINVAL, "%s", misplaced);

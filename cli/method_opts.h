@@ -34,7 +34,7 @@ extern const char *const nib_method_names[]; /* NULL-terminated */
      .target = &(o).method,                                                                        \
      .choices = nib_method_names,                                                                  \
      .metavar = "METHOD",                                                                          \
-     .help = "rtn, gptq, awq, awq+gptq, smoothquant ... (rtn)",                                    \
+     .help = "rtn, hqq, gptq, awq, awq+gptq ... (rtn)",                                            \
      .heading = "Method"},                                                                         \
         {.name = "alpha",                                                                          \
          .kind = NIB_OPT_STR,                                                                      \
@@ -67,7 +67,7 @@ extern const char *const nib_method_names[]; /* NULL-terminated */
          .min = 50,                                                                                \
          .max = 99.9999,                                                                           \
          .metavar = "P",                                                                           \
-         .help = "w8a8: share of values within a percentile range (99.99)"},                       \
+         .help = "w8a8: share of values within the range (99.99)"},                                \
         {.name = "no-propagate",                                                                   \
          .kind = NIB_OPT_FLAG,                                                                     \
          .target = &(o).no_propagate,                                                              \
@@ -99,6 +99,9 @@ extern const char *const nib_method_names[]; /* NULL-terminated */
 
 nib_method nib_method_opts_method(const nib_method_opts *o);
 nib_transform nib_method_opts_transform(const nib_method_opts *o);
+
+/* Does the method look at activations? */
+bool nib_method_opts_looks(const nib_method_opts *o);
 
 /* NIB_EINVAL: what is wrong with the options together. A dry run does without text. */
 NIB_MUST_USE nib_code nib_method_opts_check(const nib_method_opts *o, const nib_dir_opts *dir,

@@ -22,7 +22,7 @@ const nib_opt nib_quantize_rows[] = {
      .target = &nib_quantize_given.dir.format,
      .choices = nib_folder_formats,
      .metavar = "FORMAT",
-     .help = "gguf; folders: gptq, awq, compressed-tensors ... (gguf)"},
+     .help = "gguf; folders: gptq, awq, hqq ... (gguf)"},
     {.name = "dry-run",
      .letter = 'n',
      .kind = NIB_OPT_FLAG,
@@ -119,6 +119,10 @@ nib_code nib_quantize_opts_check(nib_err *err)
         return nib_fail(err, NIB_EINVAL, "--model-card needs --base-model ORG/NAME");
     nib_code rc = nib_method_opts_check(&o->how, &o->dir, o->dry_run, err);
     if (rc) return rc;
+    if (nib_dir_opts_folder(&o->dir) && o->imatrix &&
+        nib_method_opts_method(&o->how) == NIB_METHOD_HQQ)
+        return nib_fail(err, NIB_EINVAL,
+                        "--imatrix: method hqq weighs no weights; rtn rounds by importance");
     if (nib_dir_opts_folder(&o->dir) && o->split_max)
         return nib_fail(err, NIB_EINVAL,
                         "--split-max-size is for GGUF files; use --max-shard-size");
@@ -170,6 +174,7 @@ nib_code nib_quantize_opts_job(nib_job_opts *out, const char *model, nib_arena *
                           .recipe = make_recipe(&o),
                           .imatrix = o.imatrix,
                           .ranges = o.dir.ranges,
+                          .kv_ranges = o.dir.kv_scales,
                           .stats = o.how.stats,
                           .solve = nib_method_opts_solve(&o.how, &o.dir),
                           .resume = o.how.resume,

@@ -286,7 +286,7 @@ static void share_text(void)
 {
     nib_method_opts *how = &nib_quantize_given.how;
     if (how->windows.texts.n || how->stats) return;
-    if (!strcmp(how->method, "rtn") && !nib_dir_opts_measured(&nib_quantize_given.dir) &&
+    if (!nib_method_opts_looks(how) && !nib_dir_opts_measured(&nib_quantize_given.dir) &&
         !nib_quantize_given.overrides.n)
         return;
     const uint64_t ctx = how->windows.ctx, samples = how->windows.samples, seed = how->windows.seed;

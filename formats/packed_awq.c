@@ -78,7 +78,7 @@ static nib_code pack(uint8_t *dst, const nib_packed_parts *l, const nib_packing_
         for (size_t g = 0; g < l->groups && !rc; g++) {
             const nib_block_param *p = &v->param[r * l->groups + g];
             rc = nib_pack_scale(dst, l, g * out + r, p->d, r, err);
-            if (!rc) rc = nib_check_zero(p->zero, 0, (1 << BITS) - 1, r, err);
+            if (!rc) rc = nib_check_zero((int32_t)p->zero, 0, (1 << BITS) - 1, r, err);
             if (!rc) put(zeros + g * row_bytes, r, (uint32_t)p->zero);
         }
     return rc;

@@ -308,7 +308,7 @@ static nib_code eight_pack(uint8_t *dst, const nib_packed_parts *l, const nib_pa
     nib_code rc = NIB_OK;
     for (uint64_t i = 0; i < l->out * l->in; i++) codes[i] = v->code[i] ^ 128;
     for (size_t r = 0; r < l->out && !rc; r++) {
-        rc = nib_check_zero(v->param[r].zero, 128, 128, r, err);
+        rc = nib_check_zero((int32_t)v->param[r].zero, 128, 128, r, err);
         if (!rc) rc = nib_pack_scale(dst, l, r, v->param[r].d * 127, r, err);
     }
     return rc;

@@ -79,7 +79,9 @@ typedef struct {
 typedef struct {
     double damp; /* of the solver */
     bool true_sequential;
-    const char *output;                     /* the output matrix's layer, which is never packed */
+    bool kv_cache,
+        kv_per_head;    /* the folder has scales for keys and values, for each head its own */
+    const char *output; /* the output matrix's layer, which is never packed */
     const nib_packing_exception *exception; /* [n_exceptions] */
     size_t n_exceptions;
 } nib_packing_note;

@@ -84,7 +84,7 @@ static nib_code pack_params(uint8_t *dst, const nib_packed_parts *l, const nib_b
         for (size_t g = 0; g < groups && !rc; g++) {
             const nib_block_param *p = &param[r * groups + g];
             rc = nib_pack_scale(dst, l, r * groups + g, p->d, r, err);
-            if (!rc) rc = nib_check_zero(p->zero, low, high, r, err);
+            if (!rc) rc = nib_check_zero((int32_t)p->zero, low, high, r, err);
             if (!rc && !l->format.sym)
                 nib_put_field(nib_packing_at(dst, l, NIB_PART_ZEROS) + g * 4, groups, r, bits,
                               (uint32_t)p->zero);
@@ -211,7 +211,7 @@ static nib_code pack_one_scale(uint8_t *dst, const nib_packed_parts *l,
 {
     nib_code rc = nib_pack_scale(dst, l, 0, param->d, 0, err);
     for (size_t r = 0; r < l->out && !rc; r++) {
-        rc = nib_check_zero(param[r].zero, 128, 128, r, err);
+        rc = nib_check_zero((int32_t)param[r].zero, 128, 128, r, err);
         if (!rc && param[r].d != param->d)
             rc = nib_fail(err, NIB_EINVAL, "row %zu has the scale %g, the tensor %g", r,
                           (double)param[r].d, (double)param->d);

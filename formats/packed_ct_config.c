@@ -253,14 +253,26 @@ static bool write_exceptions(nib_json *groups, const nib_packing_note *note)
     return ok;
 }
 
+/* Keys and values in 8-bit floats with scales that are known before, as llm-compressor has it. */
+static bool write_kv_cache(nib_json *config, const nib_packing_note *note)
+{
+    if (!note->kv_cache) return nib_json_add_null(config, "kv_cache_scheme");
+    nib_json *j = nib_json_add_object(config, "kv_cache_scheme");
+    return j && nib_json_add_null(j, "actorder") && nib_json_add_null(j, "block_structure") &&
+           nib_json_add_bool(j, "dynamic", false) && nib_json_add_null(j, "group_size") &&
+           nib_json_add_num(j, "num_bits", 8) && nib_json_add_str(j, "observer", "minmax") &&
+           nib_json_add_object(j, "observer_kwargs") &&
+           nib_json_add_str(j, "strategy", note->kv_per_head ? "attn_head" : "tensor") &&
+           nib_json_add_bool(j, "symmetric", true) && nib_json_add_str(j, "type", "float");
+}
+
 bool nib_ct_config_write(nib_json *config, const nib_packing *f, const nib_packing_note *note)
 {
     bool ok = nib_json_add_str(config, "version", "0.12.2") &&
               nib_json_add_str(config, "format", format_name(f)) &&
               nib_json_add_str(config, "quantization_status", "compressed") &&
               nib_json_add_null(config, "global_compression_ratio") &&
-              nib_json_add_null(config, "kv_cache_scheme") &&
-              nib_json_add_object(config, "sparsity_config") &&
+              write_kv_cache(config, note) && nib_json_add_object(config, "sparsity_config") &&
               nib_json_add_object(config, "transform_config") &&
               nib_config_unpacked(config, "ignore", note, false);
     nib_json *groups = ok ? nib_json_add_object(config, "config_groups") : NULL;

@@ -2,7 +2,8 @@
 /* formats/packed_format.c - see packed_format.h: the table of checkpoint formats, and what they
  * share.
  * Tests: tests/formats/test_packed_gptq.c, tests/formats/test_packed_awq.c,
- * tests/formats/test_packed_ct.c, tests/formats/test_packed_bnb.c, tests/run/test_arch_golden.c. */
+ * tests/formats/test_packed_ct.c, tests/formats/test_packed_bnb.c, tests/formats/test_packed_hqq.c,
+ * tests/run/test_arch_golden.c. */
 #include "formats/packed_format.h"
 
 #include "base/half.h"
@@ -23,6 +24,7 @@ static const nib_packing_ops *const ops[NIB_PACKING_KINDS] = {
     [NIB_PACKING_BNB8] = &nib_packing_bnb8,
     [NIB_PACKING_FP8] = &nib_packing_fp8,
     [NIB_PACKING_MXFP4] = &nib_packing_mxfp4,
+    [NIB_PACKING_HQQ] = &nib_packing_hqq,
 };
 
 const nib_packing_ops *nib_packing_ops_of(nib_packing_kind kind)
@@ -34,8 +36,9 @@ bool nib_packing_same(const nib_packing *a, const nib_packing *b)
 {
     return a->kind == b->kind && a->bits == b->bits && a->group == b->group &&
            a->per_tensor == b->per_tensor && a->sym == b->sym && a->desc_act == b->desc_act &&
-           a->v2 == b->v2 && a->fp4 == b->fp4 && a->code_type == b->code_type &&
-           a->rows == b->rows && a->act == b->act && a->act_sym == b->act_sym;
+           a->v2 == b->v2 && a->across == b->across && a->fp4 == b->fp4 &&
+           a->code_type == b->code_type && a->rows == b->rows && a->act == b->act &&
+           a->act_sym == b->act_sym;
 }
 
 /* ---- layers ---- */
@@ -367,6 +370,12 @@ nib_code nib_packing_state(nib_packing *f, uint64_t *out, uint64_t *in, const ch
                            nib_err *err)
 {
     return ops[f->kind]->state(f, out, in, text, n, err);
+}
+
+nib_code nib_packing_facts(nib_packing *f, uint64_t *out, uint64_t *in, const nib_packing_fact *v,
+                           nib_err *err)
+{
+    return ops[f->kind]->facts(f, out, in, v, err);
 }
 
 const char *nib_packing_weight_suffix(nib_packing_kind kind)

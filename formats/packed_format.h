@@ -27,6 +27,7 @@ typedef enum {
     NIB_PACKING_BNB8,      /* bitsandbytes: LLM.int8                                         */
     NIB_PACKING_FP8,       /* 8-bit floats with a scale for each block of rows and columns */
     NIB_PACKING_MXFP4,     /* 4-bit floats with a power of two for each 32 columns         */
+    NIB_PACKING_HQQ,       /* HQQ: integers with zero points that are any number           */
     NIB_PACKING_KINDS,
 } nib_packing_kind;
 
@@ -44,6 +45,7 @@ typedef struct {
     uint64_t rows;       /* rows of a block              */
     nib_act_scheme act;  /* of CT_INT */
     bool act_sym;
+    bool across; /* of HQQ: a group is of weights as far apart as there are groups; read only */
     bool fp4, nested; /* of BNB4: FP4's codes, not NF4's; scales are quantized too, and ...      */
     float nested_offset;  /* this is added to them  */
     uint32_t state_bytes; /* of BNB4: of the text that says so */
@@ -51,6 +53,8 @@ typedef struct {
 
 /* Do they say the same, but for the dtype of the scales? */
 bool nib_packing_same(const nib_packing *a, const nib_packing *b);
+
+enum { NIB_PACKING_FACTS = 16 };
 
 /* What a part is to a reader; the rest is data. */
 typedef enum {
@@ -67,8 +71,17 @@ typedef enum {
     NIB_PART_STATE_NF4,   /* U8: a text with shape and blocks; for NF4, ...     */
     NIB_PART_STATE_FP4,   /* for FP4                                            */
     NIB_PART_ORDER,       /* U8: 0 where rows lie as rows; may be missing       */
-    NIB_PART_ROLES,
+    NIB_PART_FACT,        /* this and the next: small tensors about the layer; a reader may lack
+                             some */
+    NIB_PART_ROLES = NIB_PART_FACT + NIB_PACKING_FACTS,
 } nib_part_role;
+
+/* What a small tensor says: up to two integers, or a text. {0} where there is none. */
+typedef struct {
+    bool there;
+    int64_t number[2];
+    char text[24];
+} nib_packing_fact;
 
 typedef struct {
     nib_part_role role;
@@ -166,6 +179,10 @@ void nib_packing_decode(float *dst, const nib_packed_parts *l, const nib_packing
  * f->fp4 is set. */
 NIB_MUST_USE nib_code nib_packing_state(nib_packing *f, uint64_t *out, uint64_t *in,
                                         const char *text, size_t n, nib_err *err);
+
+/* The same of small tensors, v[NIB_PACKING_FACTS]. */
+NIB_MUST_USE nib_code nib_packing_facts(nib_packing *f, uint64_t *out, uint64_t *in,
+                                        const nib_packing_fact *v, nib_err *err);
 
 /* Can codes of layers of this kind have that dtype? */
 bool nib_packing_holds(nib_packing_kind kind, nib_type codes);

@@ -29,6 +29,9 @@ typedef struct {
     /* See nib_packing_state(); NULL: no text. */
     nib_code (*state)(nib_packing *f, uint64_t *out, uint64_t *in, const char *text, size_t n,
                       nib_err *err);
+    /* See nib_packing_facts(); NULL: there are no such parts. */
+    nib_code (*facts)(nib_packing *f, uint64_t *out, uint64_t *in, const nib_packing_fact *v,
+                      nib_err *err);
     nib_int_grid grid;
     /* Levels of codes that are no integers, and how scales are found; NULL: they are. */
     void (*grid_of)(nib_codec *c, const nib_packing *f);
@@ -51,7 +54,8 @@ typedef struct {
 } nib_packing_ops;
 
 extern const nib_packing_ops nib_packing_gptq, nib_packing_awq, nib_packing_ct_packed,
-    nib_packing_ct_int, nib_packing_bnb4, nib_packing_bnb8, nib_packing_fp8, nib_packing_mxfp4;
+    nib_packing_ct_int, nib_packing_bnb4, nib_packing_bnb8, nib_packing_fp8, nib_packing_mxfp4,
+    nib_packing_hqq;
 const nib_packing_ops *nib_packing_ops_of(nib_packing_kind kind);
 
 /* Add a part after the others; n_dims 1 or 2. */

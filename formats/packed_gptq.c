@@ -78,10 +78,10 @@ static nib_code pack_params(uint8_t *dst, const nib_packed_parts *l, const nib_b
         for (size_t g = 0; g < l->groups && !rc; g++) {
             const nib_block_param *p = &param[r * l->groups + g];
             rc = nib_pack_scale(dst, l, g * l->out + r, p->d, r, err);
-            if (!rc) rc = nib_check_zero(p->zero, low, high, r, err);
+            if (!rc) rc = nib_check_zero((int32_t)p->zero, low, high, r, err);
             if (rc) break;
             nib_put_field(zeros + g * (l->out / UNIT * bits) * 4, 1, r, bits,
-                          (uint32_t)(p->zero - low));
+                          (uint32_t)((int32_t)p->zero - low));
         }
     return rc;
 }

@@ -60,11 +60,11 @@ static nib_code check_part(const nib_tensor *t, const nib_packing_part *p, unsig
     if (!type_fits(p, t->codec->type))
         return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': dtype is %s, should be %s", t->name,
                         t->codec->name, nib_codec_get(p->type)->name);
+    bool same = t->n_dims == p->n_dims;
+    for (int d = 0; d < p->n_dims && same; d++) same = t->shape[d] == p->shape[d];
     if (tail && as_matrix(t, tail, shape) && shape[0] == p->shape[0] && shape[1] == p->shape[1])
         return NIB_OK;
-    if (!tail && t->n_dims == p->n_dims && t->shape[0] == p->shape[0] &&
-        (p->n_dims == 1 || t->shape[1] == p->shape[1]))
-        return NIB_OK;
+    if (!tail && same) return NIB_OK;
     return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': shape is %s, should be %s", t->name,
                     nib_tensor_shape_str(t, has, sizeof has),
                     nib_tensor_shape_str(&want, should, sizeof should));
@@ -159,6 +159,39 @@ static nib_code read_state(nib_packing *f, uint64_t *out, uint64_t *in, const ni
     return NIB_EFORMAT;
 }
 
+/* What a small tensor says. */
+static nib_code read_fact(nib_packing_fact *v, const nib_packed_from *from, const nib_tensor *t,
+                          nib_err *err)
+{
+    const nib_type type = t->codec->type;
+    const uint64_t n = nib_tensor_elems(t);
+    nib_code rc = NIB_OK;
+    v->there = true;
+    if (type == NIB_U8 && t->n_dims == 1 && n < sizeof v->text)
+        return nib_file_read(&from->file[t->file], t->offset, v->text, (size_t)n, err);
+    if ((type != NIB_U8 && type != NIB_I32 && type != NIB_I64) || n < 1 || n > 2)
+        return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': should be a number or a short text",
+                        t->name);
+    for (size_t i = 0; i < n && !rc; i++) rc = read_int(&v->number[i], from, t, i, err);
+    return rc;
+}
+
+/* Where small tensors say how the weight is packed, and its shape. */
+static nib_code read_facts(nib_packing *f, uint64_t *out, uint64_t *in, const nib_packed_from *from,
+                           const nib_tensor *q, size_t n, nib_err *err)
+{
+    nib_packing_fact v[NIB_PACKING_FACTS] = {{0}};
+    nib_code rc = NIB_OK;
+    for (int i = 0; i < NIB_PACKING_FACTS && !rc; i++) {
+        const nib_part_role role = (nib_part_role)(NIB_PART_FACT + i);
+        const nib_tensor *t = nib_packed_part(from->parts, q->name, n, f->kind, role);
+        if (t) rc = read_fact(&v[i], from, t, err);
+    }
+    if (rc) return rc;
+    rc = nib_packing_facts(f, out, in, v, err);
+    return rc ? nib_wrap(err, "tensor '%.200s'", q->name) : NIB_OK;
+}
+
 /* The codes' own shape says how large the weight is. */
 static nib_code measure(nib_packed *p, const nib_packed_from *from, const nib_packing *f,
                         const nib_tensor *q, size_t n, nib_err *err)
@@ -179,6 +212,10 @@ static nib_code measure(nib_packed *p, const nib_packed_from *from, const nib_pa
     }
     if (nib_packing_suffix(f->kind, NIB_PART_STATE_NF4)) {
         nib_code rc = read_state(&own, &out, &in, from, q, n, err);
+        if (rc) return rc;
+    }
+    if (nib_packing_suffix(f->kind, NIB_PART_FACT)) {
+        nib_code rc = read_facts(&own, &out, &in, from, q, n, err);
         if (rc) return rc;
     }
     if (!nib_packing_make(&p->l, &own, out, in, err)) return NIB_OK;
@@ -323,13 +360,21 @@ static nib_code name_codec(nib_packed *p, const nib_packed_from *from, nib_err *
     return p->codec.name ? NIB_OK : nib_fail_nomem(err, "a name");
 }
 
-/* Part i, the last, is the order of columns, and they lie as they were: it may be missing. */
-static bool drop_natural_order(nib_packed_parts *l, size_t i)
+static bool is_fact(const nib_packing_part *p)
 {
-    if (l->part[i].role != NIB_PART_G_IDX || i + 1 < l->n_parts) return false;
-    if (l->format.desc_act && l->groups > 1) return false;
+    return p->role >= NIB_PART_FACT;
+}
+
+/* Part i may be missing: the order of columns, which lie as they were, or what a layer needs not
+ * say. */
+static bool drop_part(nib_packed_parts *l, size_t i)
+{
+    const nib_packing_part *p = &l->part[i];
+    if (!is_fact(p) && p->role != NIB_PART_G_IDX) return false;
+    if (!is_fact(p) && l->format.desc_act && l->groups > 1) return false;
+    l->bytes -= p->bytes;
     l->n_parts--;
-    l->bytes -= l->part[i].bytes;
+    for (; i < l->n_parts; i++) l->part[i] = l->part[i + 1];
     return true;
 }
 
@@ -353,11 +398,12 @@ nib_code nib_packed_gather(nib_packed *p, const nib_packed_from *from, nib_packi
     nib_code rc = scale_type(&f, scales, err);
     if (!rc) rc = measure(p, from, &f, q, n, err);
     p->act = (nib_act_quant){.scheme = f.act, .sym = f.act_sym, .bits = 8};
-    for (size_t i = 0; i < p->l.n_parts && !rc; i++) {
+    for (size_t i = 0; i < p->l.n_parts && !rc;) {
         const nib_packing_part *part = &p->l.part[i];
         const nib_tensor *t = nib_packed_part(from->parts, q->name, n, f.kind, part->role);
-        if (!t && drop_natural_order(&p->l, i)) break;
-        p->part[i] = t;
+        if (!t && drop_part(&p->l, i)) continue;
+        p->part[i++] = t;
+        if (t && is_fact(part)) continue; /* was read */
         rc = t ? check_part(t, part, nib_packing_tail(f.kind, part->role), err)
                : nib_packed_missing(q, n, part->suffix, err);
         if (!rc) rc = read_part_of(p, from, t, part->role, err);

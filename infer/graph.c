@@ -363,11 +363,43 @@ static nib_code linear(const block *s, size_t step, nib_err *err)
               : nib_linear_apply(&g->linear, w, own, bias, x, s->rows, s->at[step].to, how, err);
 }
 
+/* Heads x[rows][heads][dim], so many of them after each other with one of the scales, times it or
+ * by it. */
+static void scale_heads(float *x, size_t rows, size_t heads, size_t dim, const float *scale,
+                        size_t each, bool by)
+{
+    for (size_t i = 0; i < rows * heads; i++) {
+        const float f = scale[i % heads / each];
+        for (size_t c = 0; c < dim; c++)
+            x[i * dim + c] = by ? x[i * dim + c] / f : x[i * dim + c] * f;
+    }
+}
+
+/* Scales of the layer's keys (0) or values (1), one for each head; NULL: there are none. */
+static const float *kv_scales(const block *s, int of)
+{
+    const nib_kv_scales *k = &s->g->kv_scales;
+    return k->of[of] ? k->of[of] + s->layer * k->n_head : NULL;
+}
+
+/* Where the cache has scales queries are multiplied by that of the keys which they meet. */
+static void scale_keys(const block *s, const operands *o)
+{
+    const nib_hparams *hp = &s->g->m->hp;
+    const size_t n_kv = hp->n_head_kv, n = hp->n_head;
+    const float *k = kv_scales(s, 0), *v = kv_scales(s, 1);
+    if (!k) return;
+    scale_heads(o->a, s->rows, n, hp->head_dim, k, n / n_kv, false);
+    scale_heads(o->k, s->rows, n_kv, hp->head_dim, k, 1, true);
+    scale_heads(o->v, s->rows, n_kv, hp->value_dim, v, 1, true);
+}
+
 /* Keys and values go into the cache; where it rotates, queries too. */
 static void keep(const block *s, const operands *o)
 {
     nib_kv_cache *c = &s->g->cache;
     const size_t k = s->width[NIB_REG_K], v = s->width[NIB_REG_V], n_kv = s->g->m->hp.n_head_kv;
+    scale_keys(s, o);
     nib_kv_rotate_keys(c, o->a, s->rows * s->g->m->hp.n_head);
     nib_kv_rotate_keys(c, o->k, s->rows * n_kv);
     nib_kv_rotate_values(c, o->v, s->rows * n_kv);
@@ -382,6 +414,7 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
     const nib_role sinks = s->steps->step[step].weight;
     const operands *o = &s->at[step];
     const nib_kv_cache *c = &g->cache;
+    if (g->watch.seen) g->watch.seen(g->watch.arg, s->layer, o->k, o->v, s->rows);
     if (g->has_cache) keep(s, o);
     nib_attn a = {
         .n_seq = s->n_seq,
@@ -411,8 +444,12 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
         .scratch = g->scratch,
     };
     nib_code rc = nib_attention(&a, err);
-    if (!rc) nib_kv_rotate_values(c, o->to, s->rows * g->m->hp.n_head);
-    return rc;
+    if (rc) return rc;
+    nib_kv_rotate_values(c, o->to, s->rows * g->m->hp.n_head);
+    if (kv_scales(s, 1))
+        scale_heads(o->to, s->rows, g->m->hp.n_head, g->m->hp.value_dim, kv_scales(s, 1),
+                    g->m->hp.n_head / g->m->hp.n_head_kv, false);
+    return NIB_OK;
 }
 
 /* The two steps of linear attention that look at other tokens. */

@@ -67,6 +67,15 @@ NIB_MUST_USE nib_code nib_graph_keep(nib_graph *g, const nib_kv_choice *how, nib
 /* Bytes of the cache. */
 uint64_t nib_graph_cache_bytes(const nib_graph *g);
 
+/* Is shown keys k[rows][n_head_kv][head_dim], after their rotation by position, and values
+ * v[rows][n_head_kv][value_dim] of each layer, before they are kept or anyone attends to them. */
+typedef struct {
+    void (*seen)(void *arg, uint32_t layer, const float *k, const float *v, size_t rows);
+    void *arg;
+} nib_kv_watch;
+
+void nib_graph_watch_keys(nib_graph *g, nib_kv_watch watch);
+
 /* From now on a batch of at most NIB_FEW_ROWS rows (linear.h) goes row by row, with packed weights
  * that stay in memory: fast for single tokens, and a token has the same bits alone and among
  * others. Larger batches go as ever. memory: what weights may take, borrowed; it is less what they

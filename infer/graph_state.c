@@ -156,8 +156,14 @@ void nib_graph_free(nib_graph *g)
     nib_free(g->slope);
     nib_free(g->global);
     for (int i = 0; i < 2; i++) nib_free(g->turn[i].cosine), nib_free(g->turn[i].sine);
+    nib_kv_scales_free(&g->kv_scales);
     nib_kv_cache_free(&g->cache);
     nib_free(g);
+}
+
+void nib_graph_watch_keys(nib_graph *g, nib_kv_watch watch)
+{
+    g->watch = watch;
 }
 
 nib_code nib_graph_keep(nib_graph *g, const nib_kv_choice *how, nib_err *err)
@@ -170,7 +176,14 @@ nib_code nib_graph_keep(nib_graph *g, const nib_kv_choice *how, nib_err *err)
                         g->m->arch->name);
     nib_model_widths(width, &g->m->hp);
     nib_kv_cache_free(&g->cache);
+    nib_kv_scales_free(&g->kv_scales);
     g->has_cache = true;
+    if (how->format && how->format->scaled) {
+        if (how->rotate)
+            return nib_fail(err, NIB_EINVAL, "scales of a cache are of keys that are not rotated");
+        nib_code rc = nib_kv_scales_read(&g->kv_scales, g->m, err);
+        if (rc) return rc;
+    }
     return nib_kv_cache_new(&g->cache, how, g->m->hp.n_layer, g->max_seq, g->max_ctx,
                             g->m->hp.head_dim, width[NIB_REG_K], width[NIB_REG_V], err);
 }

@@ -7,6 +7,7 @@
 
 #include "infer/graph.h"
 #include "infer/kv_cache.h"
+#include "infer/kv_scales.h"
 #include "infer/linear.h"
 #include "infer/ops.h"
 
@@ -28,6 +29,8 @@ struct nib_graph {
     } turn[2];                /* of layers that see all, and of sliding ones where those differ  */
     float *ones;  /* [widest of a row] for norms without weights, and what has no gate */
     float *slope; /* [n_head] of ALiBi; NULL: none                                    */
+    nib_kv_watch watch;
+    nib_kv_scales kv_scales; /* of a cache that has such */
     bool has_cache;
     nib_kv_cache cache;                /* [max_seq] sequences of max_ctx positions               */
     nib_buf work;                      /* registers of a block; normed input of the output matrix */

@@ -11,17 +11,25 @@
 /* ---- the table ---- */
 
 static const nib_kv_format formats[] = {
-    {"f32", NIB_F32, false, false},      {"f16", NIB_F16, false, false},
-    {"bf16", NIB_BF16, false, false},    {"q8_0", NIB_Q8_0, false, true},
-    {"q5_1", NIB_Q5_1, false, true},     {"q5_0", NIB_Q5_0, false, true},
-    {"q4_1", NIB_Q4_1, false, true},     {"q4_0", NIB_Q4_0, false, true},
-    {"iq4_nl", NIB_IQ4_NL, false, true}, {"int8", NIB_INT8, true, false},
-    {"fp8", NIB_F8_E4M3, true, false},
+    {.name = "f32", .type = NIB_F32},
+    {.name = "f16", .type = NIB_F16},
+    {.name = "bf16", .type = NIB_BF16},
+    {.name = "q8_0", .type = NIB_Q8_0, .rotated = true},
+    {.name = "q5_1", .type = NIB_Q5_1, .rotated = true},
+    {.name = "q5_0", .type = NIB_Q5_0, .rotated = true},
+    {.name = "q4_1", .type = NIB_Q4_1, .rotated = true},
+    {.name = "q4_0", .type = NIB_Q4_0, .rotated = true},
+    {.name = "iq4_nl", .type = NIB_IQ4_NL, .rotated = true},
+    {.name = "int8", .type = NIB_INT8, .per_head = true},
+    {.name = "fp8", .type = NIB_F8_E4M3, .per_head = true},
+    {.name = "fp8-static", .type = NIB_F8_E4M3, .scaled = true},
+    {.name = "int4", .type = NIB_INT4, .per_head = true, .rotated = true},
 };
 enum { N_FORMATS = sizeof formats / sizeof *formats };
 
-const char *const nib_kv_names[N_FORMATS + 1] = {"f32",  "f16",  "bf16",   "q8_0", "q5_1", "q5_0",
-                                                 "q4_1", "q4_0", "iq4_nl", "int8", "fp8",  NULL};
+const char *const nib_kv_names[N_FORMATS + 1] = {"f32",  "f16",        "bf16", "q8_0",   "q5_1",
+                                                 "q5_0", "q4_1",       "q4_0", "iq4_nl", "int8",
+                                                 "fp8",  "fp8-static", "int4", NULL};
 
 const nib_kv_format *nib_kv_find(const char *name)
 {
@@ -33,6 +41,7 @@ const nib_kv_format *nib_kv_find(const char *name)
 size_t nib_kv_head_bytes(const nib_kv_format *f, size_t dim)
 {
     size_t bytes;
+    if (f->per_head && f->type == NIB_INT4) return dim % 2 ? 0 : sizeof(float) + dim / 2;
     if (f->per_head) return sizeof(float) + dim;
     return nib_codec_row_bytes(nib_codec_get(f->type), dim, &bytes) ? bytes : 0;
 }
@@ -109,8 +118,45 @@ static uint8_t to_e4m3(float x)
     return (uint8_t)(code | (signbit(x) ? 0x80 : 0));
 }
 
+/* Halves go up. */
+static uint8_t int4_code(float x)
+{
+    return x > 0 ? x < 15 ? (uint8_t)(x + 0.5f) : 15 : 0;
+}
+
+/* The scale, its last 4 bits the zero point; then codes in pairs, the first in the low bits. */
+static void encode_int4(uint8_t *to, const float *x, size_t dim)
+{
+    float lo = x[0], hi = x[0];
+    for (size_t i = 1; i < dim; i++) lo = fminf(lo, x[i]), hi = fmaxf(hi, x[i]);
+    const float scale = fmaxf((hi - lo) / 15, 1e-6f), inverse = 1 / scale;
+    const uint8_t zero = int4_code(-lo / scale);
+    const float kept = nib_f32_from_bits((nib_f32_bits(scale) & ~15u) | zero);
+    memcpy(to, &kept, sizeof kept);
+    to += sizeof kept;
+    for (size_t i = 0; i < dim; i += 2)
+        to[i / 2] =
+            (uint8_t)(int4_code(x[i] * inverse + zero) | int4_code(x[i + 1] * inverse + zero) << 4);
+}
+
+static void decode_int4(float *to, const uint8_t *from, size_t dim)
+{
+    float kept;
+    memcpy(&kept, from, sizeof kept);
+    from += sizeof kept;
+    const uint32_t bits = nib_f32_bits(kept);
+    const float scale = nib_f32_from_bits(bits & ~15u);
+    const int zero = bits & 15;
+    for (size_t i = 0; i < dim; i++)
+        to[i] = scale * (float)((from[i / 2] >> (i % 2 ? 4 : 0) & 15) - zero);
+}
+
 static void encode_per_head(const nib_kv_format *f, uint8_t *to, const float *x, size_t dim)
 {
+    if (f->type == NIB_INT4) {
+        encode_int4(to, x, dim);
+        return;
+    }
     const float top = f->type == NIB_INT8 ? 127 : 448, scale = largest(x, dim) / top;
     memcpy(to, &scale, sizeof scale);
     to += sizeof scale;
@@ -123,6 +169,10 @@ static void encode_per_head(const nib_kv_format *f, uint8_t *to, const float *x,
 static void decode_per_head(const nib_kv_format *f, float *to, const uint8_t *from, size_t dim)
 {
     float scale;
+    if (f->type == NIB_INT4) {
+        decode_int4(to, from, dim);
+        return;
+    }
     memcpy(&scale, from, sizeof scale);
     from += sizeof scale;
     for (size_t i = 0; i < dim; i++)
@@ -137,7 +187,8 @@ static void spoil(const nib_kv_format *f, uint8_t *to, size_t dim)
 {
     const nib_codec *c = nib_codec_get(f->type);
     const float nan = NAN;
-    memset(to, 0, nib_kv_head_bytes(f, dim));
+    memset(to, f->scaled ? 0x7F : 0, nib_kv_head_bytes(f, dim)); /* E4M3 has a code for it */
+    if (f->scaled) return;
     if (f->per_head) memcpy(to, &nan, sizeof nan);
     for (size_t i = 0; i < dim && !f->per_head; i += c->block, to += c->bytes) put_half(to, nan);
 }
@@ -147,7 +198,7 @@ void nib_kv_encode(const nib_kv_format *f, uint8_t *to, const float *x, size_t d
     const nib_codec *c = nib_codec_get(f->type);
     const size_t each = c->block == 1 ? dim : c->block;
     _Alignas(64) uint8_t scratch[NIB_BLOCK_MAX * sizeof(float)];
-    const bool rounds = f->per_head || c->quantized;
+    const bool rounds = f->per_head || c->quantized || f->scaled;
     if (rounds && nib_find_nonfinite(x, dim, 0) < dim) {
         spoil(f, to, dim);
         return;
@@ -156,7 +207,9 @@ void nib_kv_encode(const nib_kv_format *f, uint8_t *to, const float *x, size_t d
         encode_per_head(f, to, x, dim);
         return;
     }
-    for (size_t i = 0; i < dim; i += each, to += each / c->block * c->bytes, x += each)
+    for (size_t i = 0; i < dim && f->scaled; i++) to[i] = to_e4m3(fminf(fmaxf(x[i], -448), 448));
+    for (size_t i = 0; i < dim && !f->scaled;
+         i += each, to += each / c->block * c->bytes, x += each)
         switch (f->type) {
         case NIB_Q8_0: encode_q8_0(to, x); break;
         case NIB_IQ4_NL: encode_iq4_nl(to, x); break;

@@ -4,13 +4,16 @@
  * The formats of llama.cpp's -ctk and -ctv, each row written by the routine that it has for caches:
  * that of the file format, but for q8_0, which rounds halves to even, and iq4_nl, which tries one
  * scale and fits it to the codes, weighed by the squares of the values. Blocks lie along a head.
- * And vLLM's int8_per_token_head and fp8_per_token_head: each head of each token has a scale of its
- * own, the largest magnitude over 127 or 448 (E4M3).
+ * And vLLM's int8_per_token_head, fp8_per_token_head and int4_per_token_head: each head of each
+ * token has a scale of its own, the largest magnitude over 127 or 448 (E4M3), or for int4 the range
+ * over 15, with the zero point in its last 4 bits. And its fp8, with scales that come along with
+ * the checkpoint: E4M3 that saturates at 448.
  *
  * Rotation: with a quantized cache llama.cpp multiplies queries and keys of a head by a
  * Walsh-Hadamard matrix H of the largest power of two from 64 on that divides the head, values by
  * H of 64, and what attention makes of them by the same again; H is its own inverse, so nothing
- * changes but what rounding costs. Heads that 64 does not divide stay as they are. */
+ * changes but what rounding costs. Heads that 64 does not divide stay as they are. Of vLLM's int4
+ * alone is rotated, by a matrix with random signs; this one is in its place. */
 #ifndef NIB_INFER_KV_FORMAT_H
 #define NIB_INFER_KV_FORMAT_H
 
@@ -19,8 +22,10 @@
 typedef struct nib_kv_format {
     const char *name;
     nib_type type;
-    bool per_head; /* a scale in f32 and a byte for each value; else blocks of the type's codec */
-    bool rotated;  /* llama.cpp rotates what it keeps so */
+    bool
+        per_head; /* a scale in f32 and a byte, or half, for each value; else blocks of the codec */
+    bool rotated; /* the engine rotates what it keeps so */
+    bool scaled;  /* keys and values are divided by scales of the checkpoint first (kv_scales.h) */
 } nib_kv_format;
 
 /* Names of all, NULL-terminated, "f32" first. */

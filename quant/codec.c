@@ -330,8 +330,7 @@ size_t nib_find_nonfinite(const float *x, size_t n, unsigned cpu)
 
 typedef struct {
     const nib_codec *c;
-    float D, B;
-    int32_t zero;
+    float D, B, zero;
 } grid;
 
 static grid grid_of(const nib_codec *c, const nib_block_param *p, size_t sub)
@@ -343,14 +342,14 @@ static grid grid_of(const nib_codec *c, const nib_block_param *p, size_t sub)
 static float grid_value(const grid *g, int code)
 {
     if (g->c->codebook) return g->D * g->c->codebook[code] - g->B;
-    return g->D * (float)(g->c->level0 + code - g->zero) - g->B;
+    return g->D * ((float)(g->c->level0 + code) - g->zero) - g->B;
 }
 
 /* The code near w by division; off by one at most where that rounds badly. */
 static int guess_code(const grid *g, float w)
 {
     int last = g->c->n_codes - 1, code = 0;
-    float v = g->D != 0 ? (w + g->B) / g->D + (float)g->zero : (float)g->zero;
+    float v = g->D != 0 ? (w + g->B) / g->D + g->zero : g->zero;
     if (g->c->codebook) {
         while (code < last && v > g->c->codebook[code]) code++;
         return code;

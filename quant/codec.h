@@ -104,13 +104,20 @@ enum {
  * with sc_level have that of sc[s] in place of sc[s]. d and dmin are as they are stored (rounded to
  * f16, in most of GGUF's). Formats without sub-scales have sc = 1;
  * without minimum dmin = 0 and mn = 0; q4_1 and q5_1 have dmin = -m, mn = 1. zero is 0 in GGUF's
- * formats.
+ * formats, a whole number in most others.
  */
 typedef struct {
     float d, dmin;
-    int32_t zero;
+    float zero;
     int16_t sc[NIB_SUB_MAX], mn[NIB_SUB_MAX];
 } nib_block_param;
+
+/* What zero points a format's blocks can have. */
+typedef enum {
+    NIB_ZERO_FIXED, /* one and the same                              */
+    NIB_ZERO_WHOLE, /* whole numbers: of nib_int_codec (codec_int.h) */
+    NIB_ZERO_REAL,  /* any number that scale_type holds              */
+} nib_zero_kind;
 
 /* What fit() is given for one block. */
 typedef struct {
@@ -134,14 +141,15 @@ typedef struct nib_codec {
                           /* gives it; only sub-scales are a block's                          */
 
     /* The grid of quantized formats (see nib_block_param). */
-    uint32_t sub;             /* columns per sub-block; block / sub <= NIB_SUB_MAX              */
-    uint16_t n_codes;         /* codes are 0 .. n_codes-1, at most 256                          */
-    int16_t level0;           /* level = level0 + code, where there is no codebook              */
-    const float *codebook;    /* [n_codes] ascending levels; NULL: integers                     */
-    int16_t sc_min, sc_max;   /* range of sc[]; both 1 = no sub-scales                          */
-    const float *sc_level;    /* [sc_max + 1] what sc[] stand for; NULL: themselves             */
-    int16_t mn_max;           /* range of mn[] is 0 .. mn_max; 0 = no minimum; 1 = own minimum  */
-                              /* per block of either sign (q4_1, q5_1)                          */
+    uint32_t sub;           /* columns per sub-block; block / sub <= NIB_SUB_MAX              */
+    uint16_t n_codes;       /* codes are 0 .. n_codes-1, at most 256                          */
+    int16_t level0;         /* level = level0 + code, where there is no codebook              */
+    const float *codebook;  /* [n_codes] ascending levels; NULL: integers                     */
+    int16_t sc_min, sc_max; /* range of sc[]; both 1 = no sub-scales                          */
+    const float *sc_level;  /* [sc_max + 1] what sc[] stand for; NULL: themselves             */
+    int16_t mn_max;         /* range of mn[] is 0 .. mn_max; 0 = no minimum; 1 = own minimum  */
+                            /* per block of either sign (q4_1, q5_1)                          */
+    nib_zero_kind zero;
     nib_type scale_type;      /* what d and dmin are stored as: f16 in GGUF, bf16, f32, f8_e8m0 */
     uint32_t vec;             /* weights rounded together, at most NIB_VEC_MAX; 0: each alone   */
     const nib_points *points; /* vec > 0: the codes that they may have together            */

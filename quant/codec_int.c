@@ -35,8 +35,22 @@ static float range_scale(const nib_int_codec *ic, float lo, float hi)
     return rintf(-lo / scale) < least ? hi / (top - least) : scale;
 }
 
+/* HQQ's: lo and hi are the weights' own, and the zero point any number, but with 4 bits whole at
+ * first. */
+static grid own_range_grid(const nib_int_codec *ic, float lo, float hi)
+{
+    const float top = (float)(ic->codec.n_codes - 1), least = 5e-5f; /* 1 / 20000 */
+    const float scale = hi - lo > 1e-4f ? (hi - lo) / top : 1;
+    grid g = {nib_scale_stored(ic->codec.scale_type, scale > least ? scale : least), 0};
+    g.zero = -lo / g.scale;
+    if (ic->codec.n_codes == 16) g.zero = rintf(g.zero);
+    g.zero = nib_scale_stored(ic->codec.scale_type, g.zero);
+    return g;
+}
+
 static grid range_grid(const nib_int_codec *ic, float lo, float hi)
 {
+    if (ic->grid == NIB_GRID_HQQ) return own_range_grid(ic, lo, hi);
     const float top = (float)(ic->codec.n_codes - 1), least = (float)ic->zero_min;
     float scale = nib_scale_stored(ic->codec.scale_type, range_scale(ic, lo, hi));
     if (ic->grid == NIB_GRID_CT && scale == 0) scale = epsilon(ic->codec.scale_type);
@@ -140,6 +154,8 @@ static grid square_search(const nib_int_codec *ic, const int_group *x, unsigned 
     }
     climb(&best, k, x, best.g, fine, top);
     best.g.scale = nib_scale_stored(ic->codec.scale_type, best.g.scale);
+    if (ic->codec.zero == NIB_ZERO_REAL)
+        best.g.zero = nib_scale_stored(ic->codec.scale_type, best.g.zero);
     return error_of(k, x, best.g, top) < error ? best.g : range;
 }
 
@@ -147,6 +163,7 @@ static grid square_search(const nib_int_codec *ic, const int_group *x, unsigned 
 
 static grid fit_group(const nib_int_codec *ic, int_group *x, unsigned cpu)
 {
+    if (ic->grid == NIB_GRID_HQQ) x->lo = x->hi = x->w[0];
     for (size_t i = 0; i < x->n && !ic->codec.per_tensor; i++) {
         x->lo = x->w[i] < x->lo ? x->w[i] : x->lo;
         x->hi = x->w[i] > x->hi ? x->w[i] : x->hi;
@@ -174,7 +191,7 @@ static void fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in, si
         int_group x = {.w = in[i].w, .imp = imp, .n = c->block};
         if (c->per_tensor) x.lo = fminf(in[i].lo, 0), x.hi = fmaxf(in[i].hi, 0);
         const grid g = fit_group((const nib_int_codec *)c, &x, cpu);
-        p[i] = (nib_block_param){.d = g.scale, .zero = (int32_t)g.zero, .sc = {1}};
+        p[i] = (nib_block_param){.d = g.scale, .zero = g.zero, .sc = {1}};
     }
 }
 
@@ -207,6 +224,7 @@ nib_int_codec nib_int_codec_make(unsigned bits, size_t group, bool sym)
                   .sub = (uint32_t)group,
                   .quantized = true,
                   .n_codes = (uint16_t)(1u << bits),
+                  .zero = sym ? NIB_ZERO_FIXED : NIB_ZERO_WHOLE,
                   .sc_min = 1,
                   .sc_max = 1,
                   .scale_type = NIB_F32,

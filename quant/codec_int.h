@@ -11,17 +11,20 @@
  *   GPTQ           (hi - lo) / (2^b - 1)    round(-lo / scale)     2 a / (2^b - 1)
  *   AWQ            the same, floor 1e-5     the same, in range     a / (2^(b-1) - 1), floor 1e-5
  *   compressed-t.  as GPTQ                  as GPTQ                as GPTQ
+ *   HQQ            (max - min) / (2^b - 1)  -min / scale, any number
  *
  * They differ too where all weights are 0: GPTQ (arXiv:2210.17323 and its public code) then takes
  * lo = -1 and hi = 1, compressed-tensors the epsilon of the scale's dtype as scale; AWQ's floors
  * (AutoAWQ) are of the range, before it is divided. AutoAWQ does not take lo and hi to 0; where all
- * weights of a group are of one sign it clips them, so that is not followed. */
+ * weights of a group are of one sign it clips them, so that is not followed. HQQ's scale is 1 where
+ * max - min is 1e-4 or less, else at least 1/20000; its zero point is a whole number with 4 bits.
+ */
 #ifndef NIB_QUANT_CODEC_INT_H
 #define NIB_QUANT_CODEC_INT_H
 
 #include "quant/codec.h"
 
-typedef enum { NIB_GRID_GPTQ, NIB_GRID_AWQ, NIB_GRID_CT } nib_int_grid;
+typedef enum { NIB_GRID_GPTQ, NIB_GRID_AWQ, NIB_GRID_CT, NIB_GRID_HQQ } nib_int_grid;
 
 /* How a group's scale and zero point are found. */
 typedef enum {

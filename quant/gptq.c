@@ -100,9 +100,8 @@ static void store(const nib_chunk *ch, const job *j, size_t row, size_t n)
         nib_block_param *param = j->param + (row + l) * ch->n_blocks;
         for (size_t i = 0; i < ch->cols; i++) code[j->g->outer[i]] = ch->code[i * L + l];
         for (size_t b = 0; b < ch->n_blocks; b++) {
-            param[b] = (nib_block_param){.d = ch->d[b * L + l],
-                                         .dmin = ch->dmin[b * L + l],
-                                         .zero = (int32_t)ch->zero[b * L + l]};
+            param[b] = (nib_block_param){
+                .d = ch->d[b * L + l], .dmin = ch->dmin[b * L + l], .zero = ch->zero[b * L + l]};
             for (size_t s = 0; s < per_block; s++) {
                 param[b].sc[s] = (int16_t)ch->sc[(b * per_block + s) * L + l];
                 param[b].mn[s] = (int16_t)ch->mn[(b * per_block + s) * L + l];
@@ -116,7 +115,7 @@ static void take_param(nib_chunk *ch, size_t b, size_t l, const nib_block_param 
     const size_t per_block = ch->codec->block / ch->codec->sub;
     ch->d[b * L + l] = p->d;
     ch->dmin[b * L + l] = p->dmin;
-    ch->zero[b * L + l] = (float)p->zero;
+    ch->zero[b * L + l] = p->zero;
     for (size_t s = 0; s < per_block; s++) {
         ch->sc[(b * per_block + s) * L + l] = p->sc[s];
         ch->mn[(b * per_block + s) * L + l] = p->mn[s];

@@ -94,7 +94,7 @@ nib_held nib_regrid_row(uint8_t *code, nib_block_param *param, const nib_grid *t
             if (at) *at = first;
             return held;
         }
-        *param = (nib_block_param){.d = f.scale, .zero = to->minimum ? 0 : zero, .sc = {1}};
+        *param = (nib_block_param){.d = f.scale, .zero = to->minimum ? 0 : (float)zero, .sc = {1}};
         if (to->minimum) param->dmin = f.scale * (float)zero, param->mn[0] = 1;
         for (size_t c = first; c < end; c++) {
             const size_t k = source_column(row, c);

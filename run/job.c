@@ -11,6 +11,7 @@
 #include "run/write/write_carried.h"
 #include "run/write/write_folder.h"
 #include "run/write/write_plain.h"
+#include "run/write/write_rounded.h"
 
 #include <errno.h>
 #include <string.h>
@@ -50,6 +51,10 @@ nib_code nib_job_open(nib_job *j, const nib_job_opts *opts, const nib_ctx *ctx, 
     if (opts->stats) {
         if ((rc = nib_hessian_store_open(&j->stats, opts->stats, j->m, err))) return rc;
         j->opts.solve.stats = &j->stats;
+    }
+    if (opts->kv_ranges) {
+        if ((rc = nib_kv_ranges_load(&j->kv_ranges, opts->kv_ranges, j->m, err))) return rc;
+        r->kv_ranges = &j->kv_ranges;
     }
     return opts->ranges ? load_ranges(j, ctx->log, err) : NIB_OK;
 }
@@ -194,16 +199,15 @@ void nib_jobs_solve(nib_job *const *jobs, size_t n, const nib_windows *w, const 
     for (size_t i = 0; i < n_out; i++) err[of[i]] = out[i].err;
 }
 
-/* What is staged and was not solved: carried over, and in folders rounded. */
+/* What is staged and was not solved: carried over, or rounded. */
 static nib_code stage(nib_job *j, const nib_ctx *ctx, nib_err *err)
 {
     nib_solved_file *side = &j->solved_file;
     nib_code rc = NIB_OK;
     const nib_plan *p = &j->plan;
-    const bool rounds = p->recipe.format == NIB_FORMAT_DIR && !p->n_solved;
-    if (!p->n_solved && (rounds || p->n_carried))
+    if (!p->n_solved && (p->n_rounded || p->n_carried))
         rc = nib_solved_file_open(side, p->recipe.out, 0, false, err);
-    if (!rc && rounds) rc = nib_folder_round(side, p, ctx, err);
+    if (!rc && p->n_rounded) rc = nib_write_rounded(side, p, ctx, err);
     if (!rc && p->n_carried) rc = nib_write_carried(side, p, ctx, err);
     return rc ? rc : nib_measure_staged(side, p, ctx, err);
 }
@@ -211,7 +215,9 @@ static nib_code stage(nib_job *j, const nib_ctx *ctx, nib_err *err)
 nib_code nib_job_write(nib_job *j, const nib_ctx *ctx, nib_err *err)
 {
     const nib_packing_note note = {.damp = j->opts.solve.gptq.damp,
-                                   .true_sequential = j->opts.solve.true_sequential};
+                                   .true_sequential = j->opts.solve.true_sequential,
+                                   .kv_cache = j->opts.recipe.kv_ranges != NULL,
+                                   .kv_per_head = j->kv_ranges.per_head};
     const nib_plan *p = &j->plan;
     nib_code rc = nib_provenance_hash(&j->provenance, j->opts.seen, ctx, err);
     if (!rc && p->kvs && !nib_provenance_to_gguf(&j->provenance, p->kvs))
@@ -273,6 +279,7 @@ void nib_job_close(nib_job *j)
     nib_provenance_free(&j->provenance);
     nib_target_release(&j->target);
     nib_ranges_free(&j->ranges);
+    nib_kv_ranges_free(&j->kv_ranges);
     nib_hessian_store_close(&j->stats);
     nib_imatrix_free(&j->imatrix);
     nib_model_close(&j->model);

@@ -19,14 +19,15 @@
 typedef struct {
     const char *model; /* folder or file; strings are borrowed                               */
     const nib_model *opened; /* the same, where it is open already: borrowed; NULL: the job's    */
-    nib_recipe recipe;    /* `out` as the user has it; `ranges` is the job's                     */
-    const char *imatrix;  /* importance matrix; NULL: none                                      */
-    const char *ranges;   /* file of ranges of activations; NULL: none                          */
-    const char *stats;    /* folder of Hessians, in place of text; NULL: none                   */
-    nib_sample text;      /* what the model runs over, where weights are solved                 */
-    nib_solve_opts solve; /* `stats` is the job's                                               */
-    bool resume;          /* take up what a killed run of the same job has solved               */
-    bool dry_run;         /* nothing will be written: the target is not held for this job       */
+    nib_recipe recipe;   /* `out` as the user has it; `ranges`, `kv_ranges` are the job's        */
+    const char *imatrix; /* importance matrix; NULL: none                                      */
+    const char *ranges;  /* file of ranges of activations; NULL: none                          */
+    const char *kv_ranges;  /* file of ranges of keys and values; NULL: none                     */
+    const char *stats;      /* folder of Hessians, in place of text; NULL: none                   */
+    nib_sample text;        /* what the model runs over, where weights are solved                 */
+    nib_solve_opts solve;   /* `stats` is the job's                                               */
+    bool resume;            /* take up what a killed run of the same job has solved               */
+    bool dry_run;           /* nothing will be written: the target is not held for this job       */
     const char *base_model; /* "ORG/NAME" of the model that this one comes from; NULL: not said  */
     nib_provenance *seen; /* files whose checksums are known, of jobs that share some; or NULL   */
 } nib_job_opts;
@@ -41,6 +42,7 @@ typedef struct {
     nib_imatrix imatrix;
     nib_hessian_store stats;
     nib_ranges ranges;
+    nib_kv_ranges kv_ranges;
     nib_provenance provenance;      /* for the output */
     const nib_imatrix *importances; /* of the plan to be made: &imatrix, or another's, or NULL */
     nib_plan plan;

@@ -53,7 +53,7 @@ static const char *method_name(const nib_recipe *r)
     switch (r->transform) {
     case NIB_TRANSFORM_AWQ: return gptq ? "awq+gptq" : "awq";
     case NIB_TRANSFORM_SMOOTHQUANT: return gptq ? "smoothquant+gptq" : "smoothquant";
-    default: return gptq ? "gptq" : "rtn";
+    default: return gptq ? "gptq" : r->method == NIB_METHOD_HQQ ? "hqq" : "rtn";
     }
 }
 
@@ -101,7 +101,7 @@ static nib_json *recipe(const nib_job_opts *o, bool importances)
                     add_opt(j, "embedding-type", r->embedding_type) && add_opt(j, "pre", r->pre) &&
                     add_flag(j, "pure", r->pure) && add_flag(j, "leave-output", r->leave_output) &&
                     add_flag(j, "imatrix", importances) && add_flag(j, "ranges", o->ranges) &&
-                    add_solving(j, o);
+                    add_flag(j, "kv-scales", o->kv_ranges) && add_solving(j, o);
     if (ok) return j;
     nib_json_free(j);
     return NULL;
@@ -110,7 +110,7 @@ static nib_json *recipe(const nib_job_opts *o, bool importances)
 nib_code nib_record_job(nib_provenance *p, const nib_job_opts *o, const nib_source *s,
                         const nib_imatrix *im, nib_err *err)
 {
-    const char *const files[] = {im ? im->path : NULL, o->ranges};
+    const char *const files[] = {im ? im->path : NULL, o->ranges, o->kv_ranges};
     nib_provenance_free(p);
     p->base_model = o->base_model;
     if (!(p->recipe = recipe(o, im))) return nib_fail_nomem(err, "the record of a recipe");

@@ -1,10 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# What quantizing costs: rounding to nearest, the same with importances, AWQ, GPTQ and both, on the demonstration model
-# and on a twin that computes the same but has a few channels 20 to 60 times larger; GGUF types, and groups of integers in
-# GPTQ folders. Then 8-bit weights and activations without and with SmoothQuant. Prints; judges nothing. Takes minutes.
+# What quantizing costs: rounding to nearest, HQQ, rounding with importances, AWQ, GPTQ and both, on the demonstration model
+# and on a twin that computes the same but has a few channels 20 to 60 times larger; GGUF types, groups of integers in
+# GPTQ folders, NF4 and FP4 in bitsandbytes', groups with any zero points in HQQ's. A type that cannot do without importances
+# has no lines for methods that have none. Then 8-bit weights and activations without and with SmoothQuant. Prints; judges nothing. Takes minutes.
 #   scripts/bench-quality.sh BUILD [TEXT]
 # TEXT: what is measured on, data/eval.txt unless given. NIB_QUALITY_CHUNKS: windows of it (all). NIB_QUALITY_TYPES: types.
+# NIB_QUALITY_METHODS: methods.
 # NIB_QUALITY_W8A8: empty to leave that part out. NIB_QUALITY_CALIBRATION: what is calibrated on, data/calibration.txt unless set.
 set -eu
 build=$(cd "$1" && pwd)
@@ -13,7 +15,9 @@ text=$(cd "$(dirname "$text")" && pwd)/$(basename "$text")
 cd "$(dirname "$0")/.."
 nibble=$build/nibble
 calibration=${NIB_QUALITY_CALIBRATION:-data/calibration.txt}
-types=${NIB_QUALITY_TYPES-q4_0 q4_k_s q3_k_s q2_k iq4_xs int4-g128 int4-g128-asym int3-g128 int2-g64}
+types=${NIB_QUALITY_TYPES-q4_0 q4_1 q4_k_s q3_k_s q2_k iq4_xs iq3_s iq3_xxs iq2_s iq2_xs iq1_m mxfp4 nvfp4 tq2_0 int4-g128 \
+    int4-g128-asym int3-g128 int2-g64 nf4 fp4 hqq4-g64 hqq3-g64 hqq2-g64}
+methods=${NIB_QUALITY_METHODS-rtn hqq importance awq gptq awq+gptq}
 w8a8=${NIB_QUALITY_W8A8-yes}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -29,9 +33,16 @@ quantized() {
         bits=${type#int} bits=${bits%%-*} group=${type##*-g}
         case $type in *-asym) set -- --asym "$@" ;; esac
         set -- --format gptq --bits "$bits" --group-size "${group%-asym}" "$@" ;;
+    hqq*)
+        bits=${type#hqq}
+        set -- --format hqq --bits "${bits%%-*}" --group-size "${type##*-g}" "$@" ;;
+    nf4 | fp4) set -- --format bitsandbytes --scheme "$type" "$@" ;;
     *) set -- --type "$type" --pure --embedding-type bf16 "$@" ;;
     esac
-    "$nibble" quantize "$model" -o "$target" --method "$method" "$@" --quiet >"$scratch/out"
+    "$nibble" quantize "$model" -o "$target" --method "$method" "$@" --quiet >"$scratch/out" 2>"$scratch/why" && return
+    grep -q 'needs importances' "$scratch/why" && return 1
+    cat "$scratch/why" >&2
+    exit 1
 }
 
 # Lines "NAME PERPLEXITY CHANGE ERROR KL ERROR SAME-TOP" of a comparison, the base first.
@@ -59,13 +70,13 @@ report() {
 
 one_type() {
     local model=$1 type=$2 files=() names=(base)
-    for method in rtn importance awq gptq awq+gptq; do
+    for method in $methods; do
         local options=() target=$scratch/$method.gguf
-        case $type in int*) target=$scratch/$method ;; esac
+        case $type in int* | hqq* | nf4 | fp4) target=$scratch/$method ;; esac
         case $method in importance) options=(--imatrix "$scratch/stats.gguf") ;; esac
         case $method in *awq* | *gptq*) options=(--text "$calibration" "${windows[@]}") ;; esac
         rm -rf "$target"
-        quantized "$model" "$type" "${method/importance/rtn}" "$target" "${options[@]}"
+        quantized "$model" "$type" "${method/importance/rtn}" "$target" "${options[@]}" || continue
         files+=("$target") names+=("$method")
     done
     measured "$model" "${files[@]}" >"$scratch/lines"

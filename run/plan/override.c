@@ -69,10 +69,11 @@ nib_code nib_writable_type_find(nib_type *out, const char *name, nib_err *err)
 static nib_code set_method(nib_override *w, const char *value, nib_err *err)
 {
     w->method = nib_name_same(value, "rtn")    ? NIB_METHOD_RTN
+                : nib_name_same(value, "hqq")  ? NIB_METHOD_HQQ
                 : nib_name_same(value, "gptq") ? NIB_METHOD_GPTQ
                                                : NIB_METHOD_COUNT;
     if (w->method != NIB_METHOD_COUNT) return NIB_OK;
-    return nib_fail(err, NIB_EINVAL, "method '%s' is neither rtn nor gptq", value);
+    return nib_fail(err, NIB_EINVAL, "method '%s' is none of rtn, hqq and gptq", value);
 }
 
 static nib_code set_type(nib_override *w, const char *value, nib_err *err)

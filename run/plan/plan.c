@@ -220,7 +220,7 @@ static nib_code scale_queries(nib_plan *p, nib_err *err)
         const nib_steps *s = nib_model_steps(m, t->place.layer);
         const bool normed = nib_steps_find(s, NIB_ROLE_ATTN_Q_NORM);
         if (!t->src || t->place.role != (normed ? NIB_ROLE_ATTN_Q_NORM : NIB_ROLE_ATTN_Q)) continue;
-        if (p->recipe.transform || p->recipe.method != NIB_METHOD_RTN)
+        if (p->recipe.transform || p->recipe.method == NIB_METHOD_GPTQ)
             return nib_fail(err, NIB_EINVAL,
                             "the scores of this model have a scale of their own, which a GGUF file "
                             "of '%s' takes up in '%s'; write one with --type f32 or bf16 first and "
@@ -413,7 +413,8 @@ bool nib_plan_rescales(const nib_plan *p, const nib_plan_tensor *t)
 }
 
 /* Matrices of the blocks in a quantized format go through the solver of their method, and all of
- * them where channels are rescaled before they are rounded. */
+ * them where channels are rescaled before they are rounded. HQQ's are fitted without activations.
+ */
 static void mark_solved(nib_plan *p)
 {
     for (size_t i = 0; i < p->n; i++) {
@@ -422,7 +423,7 @@ static void mark_solved(nib_plan *p)
         if (matrix && (t->method != NIB_METHOD_RTN || p->recipe.transform) && t->codec->quantized &&
             t->codec->fit && t->action == NIB_ACTION_ENCODE) {
             t->action = NIB_ACTION_STAGE;
-            p->n_solved++;
+            p->n_solved += t->method == NIB_METHOD_GPTQ || p->recipe.transform;
         }
         if (nib_plan_rescales(p, t)) t->action = NIB_ACTION_STAGE;
     }
@@ -487,6 +488,7 @@ void nib_plan_add_up(nib_plan *p)
             t->solved_at = solved;
             solved += t->bytes;
             p->n_carried += t->carried;
+            p->n_rounded += !t->carried && !p->n_solved;
         }
         by->tensors++;
         by->weights += weights;
@@ -608,7 +610,7 @@ static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_c
     size_tensors(p, &c->mix);
     nib_plan_add_up(p);
     p->peak_memory = nib_mem_peak() + nib_quantize_memory(p, ctx->threads);
-    if (p->n_carried) p->peak_memory += nib_rounding_memory(p);
+    if (p->n_carried || p->n_rounded) p->peak_memory += nib_rounding_memory(p);
     p->disk_free = nib_disk_free(path);
     if (r->out) rc = nib_target_check(&p->layout, p->model->src, r->force, err);
     if (!rc && r->out) rc = nib_plan_room(p, 0, err);

@@ -113,9 +113,10 @@ typedef struct {
     uint64_t solved_bytes; /* of the tensors that wait in the side file (formats/solved_file.h) */
     uint64_t disk_free;    /* where the output goes; UINT64_MAX: unknown */
     size_t n_fallback;
-    size_t n_solved;             /* tensors that the solver makes */
-    size_t n_carried;            /* staged ones that are carried over */
-    size_t n_with_importance;    /* tensors encoded with importances */
+    size_t n_solved;          /* tensors that the solver makes */
+    size_t n_carried;         /* staged ones that are carried over */
+    size_t n_rounded;         /* staged ones where nothing is solved: run/write/write_rounded.h */
+    size_t n_with_importance; /* tensors encoded with importances */
     size_t n_without_importance; /* could have used them, but the file has no entry */
     bool requantized;            /* some tensor was quantized before */
 } nib_plan;

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/out_folder.h"
 #include "formats/target.h"
+#include "quant/hqq.h"
 #include "run/plan/convert.h"
 #include "run/plan/folder_layers.h"
 #include "run/plan/memory.h"
@@ -35,9 +36,10 @@ static nib_code check_recipe(const nib_plan *p, nib_err *err)
                         "--activations: inputs of experts have no ranges yet; leave the option out "
                         "for 8-bit inputs with a range for each token");
     if (r->pre) return refuse(r, "--pre", err);
-    if (r->layout.desc_act && r->method == NIB_METHOD_RTN)
-        return nib_fail(err, NIB_EINVAL,
-                        "--desc-act needs --method gptq: rounding to nearest sees no activations");
+    if (r->layout.desc_act && r->method != NIB_METHOD_GPTQ)
+        return nib_fail(
+            err, NIB_EINVAL,
+            "--desc-act needs --method gptq: rounding to nearest sees no activations");
     return NIB_OK;
 }
 
@@ -66,10 +68,16 @@ static nib_code pack_tensor(nib_plan *p, nib_plan_tensor *t, nib_packing f, nib_
     rc = nib_packing_make(&t->layout, &f, t->rows, t->cols, err);
     if (rc) return nib_wrap(err, "tensor '%s'", t->src->name);
     *c = nib_packing_codec(&t->layout);
-    if (f.bits < 8) c->scales = p->recipe.scales; /* with 256 levels nothing is gained */
+    if (f.bits < 8 && t->method != NIB_METHOD_HQQ)
+        c->scales = p->recipe.scales; /* with 256 levels nothing is gained */
     c->codec.uses_importance = c->scales == NIB_SCALES_SQUARE;
     c->codec.name = nib_packing_name(t->label, sizeof t->label, &f);
     t->codec = &c->codec;
+    if (t->method == NIB_METHOD_HQQ && !nib_hqq_fits(t->codec))
+        return nib_fail(err, NIB_EINVAL,
+                        "tensor '%s': method hqq fits the scales or zero points of groups, and %s "
+                        "has one scale for all; use rtn",
+                        t->src->name, t->codec->name);
     if (p->recipe.ranges)
         t->range = nib_act_range_on(
             nib_ranges_find(p->recipe.ranges, t->place.layer, t->place.role), f.act_sym);
@@ -237,7 +245,7 @@ static void count_solved(nib_plan *p)
     for (size_t i = 0; i < p->n; i++) {
         const bool staged = p->tensor[i].action == NIB_ACTION_STAGE && !p->tensor[i].carried;
         n += staged;
-        looks |= staged && p->tensor[i].method != NIB_METHOD_RTN;
+        looks |= staged && p->tensor[i].method == NIB_METHOD_GPTQ;
     }
     p->n_solved = looks ? n : 0;
 }

@@ -3,6 +3,7 @@
 #ifndef NIB_RUN_PLAN_RECIPE_H
 #define NIB_RUN_PLAN_RECIPE_H
 
+#include "calib/kv_ranges.h"
 #include "calib/ranges.h"
 #include "formats/packed_format.h"
 
@@ -17,6 +18,7 @@ enum { NIB_PLAN_NAME_MAX = 255 };
 typedef enum {
     NIB_METHOD_RTN,  /* the nearest, as the format's reference encoder has it */
     NIB_METHOD_GPTQ, /* those that keep the layers' outputs: run/solve/solve.h      */
+    NIB_METHOD_HQQ,  /* the nearest, under parameters that quant/hqq.h fits         */
     NIB_METHOD_COUNT,
 } nib_method;
 
@@ -53,6 +55,9 @@ typedef struct {
     /* Of this model's inputs, borrowed, for a layout with NIB_ACT_TENSOR and without a transform;
      * NULL: the run measures them. */
     const nib_ranges *ranges;
+    /* Of this model's keys and values, borrowed: scales of them go into a compressed-tensors
+     * folder; NULL: none do. */
+    const nib_kv_ranges *kv_ranges;
     nib_int_scales scales; /* of groups of less than 8 bits; folders                          */
     bool pure;             /* every tensor in the base format: no mix, no stand-ins        */
     bool leave_output;     /* output.weight keeps the format it has                        */

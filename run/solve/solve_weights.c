@@ -5,6 +5,7 @@
 
 #include "calib/accumulate.h"
 #include "quant/awq.h"
+#include "quant/hqq.h"
 #include "quant/retarget.h"
 #include "quant/round.h"
 
@@ -81,8 +82,8 @@ static nib_code solve_weight(nib_solver *s, nib_layer_weight *b, nib_err *err)
     return NIB_OK;
 }
 
-/* Rounded to nearest: by the writer, when the time comes, or here, where the writer would find
- * other weights in the source. */
+/* Rounded to nearest, or by HQQ: by the writer, when the time comes, or here, where the writer
+ * would find other weights in the source. */
 static nib_code round_weight(nib_solver *s, nib_layer_weight *b, const nib_hessian *in,
                              nib_err *err)
 {
@@ -97,7 +98,9 @@ static nib_code round_weight(nib_solver *s, nib_layer_weight *b, const nib_hessi
     if (!code || !param || !imp) return nib_fail_nomem(err, "codes");
     for (size_t i = 0; i < cols; i++) imp[i] = h[i * cols + i];
     nib_code rc =
-        nib_round_rows(t->codec, b->v, imp, rows, cols, b->v, code, param, s->all->ctx, err);
+        t->method == NIB_METHOD_HQQ
+            ? nib_hqq_rows(t->codec, b->v, rows, cols, b->v, code, param, s->all->ctx, err)
+            : nib_round_rows(t->codec, b->v, imp, rows, cols, b->v, code, param, s->all->ctx, err);
     return rc ? rc : keep_weight(s, b, NULL, err);
 }
 
@@ -144,7 +147,7 @@ nib_code nib_solve_input(nib_solver *s, const nib_hessian *in, nib_err *err)
     for (size_t i = 0; i < in->n_roles && !rc; i++) {
         nib_layer_weight *b = &s->all->block.weight[in->role[i]];
         if (!b->tensor) continue;
-        if (b->tensor->method == NIB_METHOD_RTN) {
+        if (b->tensor->method != NIB_METHOD_GPTQ) {
             if (clips(s, b)) rc = clip_weight(s, b, in, err);
             if (!rc) rc = round_weight(s, b, in, err);
         } else {
@@ -224,7 +227,7 @@ static nib_code solve_expert_input(nib_solver *s, nib_hessian *in, nib_err *err)
     for (size_t i = 0; i < cols; i++) sum += h[i * cols + i];
     for (size_t k = 0; k < in->n_roles && few; k++) {
         nib_layer_weight *b = &s->all->block.weight[in->role[k]];
-        if (b->tensor && b->tensor->method != NIB_METHOD_RTN)
+        if (b->tensor && b->tensor->method == NIB_METHOD_GPTQ)
             s->all->block.part[in->role[k] - NIB_ROLE_FIRST_EXPERT].method = NIB_METHOD_RTN;
     }
     const float more = in->rows ? (float)(s->opts->gptq.damp * sum / (double)in->rows)

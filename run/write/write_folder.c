@@ -6,67 +6,26 @@
 #include "base/par.h"
 #include "formats/carried.h"
 #include "formats/safetensors.h"
-#include "quant/round.h"
+#include "infer/kv_scales.h"
 #include "run/write/folder_files.h"
 #include "run/write/manifest.h"
-#include "run/solve/commit.h"
 #include "base/out_folder.h"
 #include "formats/target.h"
 #include "run/plan/weights.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 enum { PIECE = 4 << 20 }; /* whole numbers of any dtype */
-
-/* ---- rounding to nearest ---- */
-
-/* Work memory that goes from tensor to tensor. */
-typedef struct {
-    nib_buf w, code, param, raw;
-} round_work;
-
-static nib_code round_tensor(const nib_plan_tensor *t, nib_commit *keep, round_work *m,
-                             nib_err *err)
-{
-    const size_t rows = (size_t)t->rows, cols = (size_t)t->cols, n = rows * cols;
-    const nib_ctx *ctx = keep->ctx;
-    float *w = nib_buf_reserve(&m->w, n, sizeof *w);
-    uint8_t *code = nib_buf_reserve(&m->code, n, 1);
-    nib_block_param *param = nib_buf_reserve(&m->param, n / t->codec->block, sizeof *param);
-    if (!w || !code || !param) return nib_fail_nomem(err, "weights");
-    nib_code rc = nib_weights_read(keep->p, t, 0, t->rows, w, &m->raw, ctx->cpu, err);
-    if (!rc) rc = nib_round_rows(t->codec, w, t->importance, rows, cols, w, code, param, ctx, err);
-    const nib_packing_values v = {.code = code, .param = param, .act = t->range};
-    return rc ? rc : nib_commit_write(keep, t, &v, NULL, err);
-}
-
-nib_code nib_folder_round(nib_solved_file *side, const nib_plan *p, const nib_ctx *ctx,
-                          nib_err *err)
-{
-    round_work m = {0};
-    nib_commit keep = {.p = p, .side = side, .ctx = ctx};
-    nib_progress progress;
-    nib_code rc = NIB_OK;
-    nib_progress_begin(&progress, ctx->log, "rounding", "tensors", (double)p->n);
-    for (size_t i = 0; i < p->n && !rc; i++) {
-        if (p->tensor[i].action == NIB_ACTION_STAGE && !p->tensor[i].carried)
-            rc = round_tensor(&p->tensor[i], &keep, &m, err);
-        nib_progress_at(&progress, (double)i + 1);
-    }
-    nib_progress_end(&progress);
-    nib_commit_free(&keep);
-    nib_buf *all[] = {&m.w, &m.code, &m.param, &m.raw};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) nib_buf_free(all[i]);
-    return rc;
-}
 
 /* ---- tensors ---- */
 
 /* One tensor of the files and where its bytes are. */
 typedef struct {
     const char *name;
-    const nib_plan_tensor *t;
+    const nib_plan_tensor *t; /* NULL: of scales of keys or values, by their ranges */
+    const float *range;
     uint64_t at; /* in the side file, or in the source's tensor */
     uint32_t file;
 } entry;
@@ -93,7 +52,8 @@ static void add_plain(job *j, const nib_plan_tensor *t, uint32_t file)
     nib_st_tensor *st = &j->st[j->n];
     *st = (nib_st_tensor){.name = t->src->name, .type = t->codec->type, .n_dims = t->src->n_dims};
     memcpy(st->shape, t->src->shape, sizeof st->shape);
-    j->e[j->n++] = (entry){st->name, t, t->action == NIB_ACTION_STAGE ? t->solved_at : 0, file};
+    j->e[j->n++] =
+        (entry){st->name, t, NULL, t->action == NIB_ACTION_STAGE ? t->solved_at : 0, file};
 }
 
 static nib_code add_packed(job *j, const nib_plan_tensor *t, uint32_t file, nib_err *err)
@@ -106,7 +66,25 @@ static nib_code add_packed(job *j, const nib_plan_tensor *t, uint32_t file, nib_
         const char *copy = nib_arena_str(&j->names, name, (size_t)len);
         if (!copy) return nib_fail_nomem(err, "tensor names");
         j->st[j->n] = (nib_st_tensor){copy, p->type, p->n_dims, {p->shape[0], p->shape[1]}};
-        j->e[j->n++] = (entry){copy, t, t->solved_at + p->at, file};
+        j->e[j->n++] = (entry){copy, t, NULL, t->solved_at + p->at, file};
+    }
+    return NIB_OK;
+}
+
+/* Scales of keys and values, in the last file. */
+static nib_code add_kv_scales(job *j, nib_err *err)
+{
+    const nib_kv_ranges *r = j->p->recipe.kv_ranges;
+    const uint32_t file = j->e[j->n - 1].file;
+    for (uint32_t i = 0; i < 2 * r->n_layer; i++) {
+        char name[1024];
+        if (!nib_kv_scale_name(name, sizeof name, j->p->model, i / 2, i % 2))
+            return nib_fail(err, NIB_EINVAL, "--kv-scales: layer %u has no keys", i / 2);
+        const char *copy = nib_arena_str(&j->names, name, strlen(name));
+        if (!copy) return nib_fail_nomem(err, "tensor names");
+        j->st[j->n] =
+            (nib_st_tensor){copy, nib_folder_dtype(j->p), r->per_head ? 3 : 1, {r->n, 1, 1}};
+        j->e[j->n++] = (entry){copy, NULL, r->of[i % 2] + i / 2 * r->n, 0, file};
     }
     return NIB_OK;
 }
@@ -114,8 +92,9 @@ static nib_code add_packed(job *j, const nib_plan_tensor *t, uint32_t file, nib_
 static nib_code list_entries(job *j, nib_err *err)
 {
     const nib_plan *p = j->p;
-    j->e = nib_alloc(p->n * NIB_PART_ROLES, sizeof *j->e);
-    j->st = nib_alloc(p->n * NIB_PART_ROLES, sizeof *j->st);
+    const size_t scales = p->recipe.kv_ranges ? 2 * p->recipe.kv_ranges->n_layer : 0;
+    j->e = nib_alloc(p->n * NIB_PART_ROLES + scales, sizeof *j->e);
+    j->st = nib_alloc(p->n * NIB_PART_ROLES + scales, sizeof *j->st);
     j->piece = nib_alloc(PIECE, 1);
     if (!j->e || !j->st || !j->piece) return nib_fail_nomem(err, "the list of tensors");
     nib_code rc = NIB_OK;
@@ -127,7 +106,7 @@ static nib_code list_entries(job *j, nib_err *err)
         else
             add_plain(j, t, file);
     }
-    return rc;
+    return !rc && scales ? add_kv_scales(j, err) : rc;
 }
 
 /* The writer's tensors were sorted; names are unique and shared. */
@@ -148,9 +127,26 @@ static nib_code copy_bytes(job *j, const nib_plan_tensor *t, uint64_t at, size_t
                                          j->ctx->cpu, err);
 }
 
+/* What has never been other than 0 needs no scale. */
+static nib_code write_kv_scale(job *j, nib_st_writer *w, size_t i, const nib_st_tensor *st,
+                               const entry *e, nib_err *err)
+{
+    const nib_codec *c = nib_codec_get(st->type);
+    const size_t n = j->p->recipe.kv_ranges->n;
+    for (size_t k = 0; k < n; k++) {
+        const float scale = e->range[k] > 0 ? e->range[k] / NIB_KV_E4M3_MAX : 1;
+        if (!nib_scale_stored(st->type, scale) || !isfinite(nib_scale_stored(st->type, scale)))
+            return nib_fail(err, NIB_ENUMERIC, "tensor '%s': a scale of %g is none in %s", e->name,
+                            (double)scale, c->name);
+        c->encode(j->piece + k * c->bytes, &scale, NULL, 1, 1, j->ctx->cpu, NULL);
+    }
+    return nib_st_write(w, i, j->piece, n * c->bytes, err);
+}
+
 static nib_code write_tensor(job *j, nib_st_writer *w, size_t i, const nib_st_tensor *st,
                              const entry *e, nib_err *err)
 {
+    if (!e->t) return write_kv_scale(j, w, i, st, e, err);
     uint64_t bytes = nib_codec_get(st->type)->bytes, at = 0;
     nib_code rc = NIB_OK;
     for (int d = 0; d < st->n_dims; d++) bytes *= st->shape[d];
@@ -226,9 +222,10 @@ static nib_code verify(const job *j, nib_err *err)
             rc = nib_fail(err, NIB_EFORMAT, "%s: tensor '%s' is not as it was written",
                           p->recipe.out, t->src->name);
     }
-    if (!rc && nib_source_count(s) != p->n)
+    const size_t n = p->n + (p->recipe.kv_ranges ? 2 * p->recipe.kv_ranges->n_layer : 0);
+    if (!rc && nib_source_count(s) != n)
         rc = nib_fail(err, NIB_EFORMAT, "%s: %zu tensors were written, %zu are in the folder",
-                      p->recipe.out, p->n, nib_source_count(s));
+                      p->recipe.out, n, nib_source_count(s));
     nib_source_close(s);
     return rc;
 }

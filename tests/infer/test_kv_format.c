@@ -26,12 +26,12 @@ static void must(nib_code rc, const nib_err *err)
     if (rc) fail_msg("%s", err->msg);
 }
 
-static nib_source *open_golden(void)
+static nib_source *open_golden(const char *name)
 {
     nib_err err;
     nib_source *s;
     char path[256];
-    snprintf(path, sizeof path, "%s/llamacpp.safetensors", golden);
+    snprintf(path, sizeof path, "%s/%s.safetensors", golden, name);
     must(nib_source_open(&s, path, &err), &err);
     return s;
 }
@@ -53,7 +53,7 @@ static void bytes_are_llamacpps(void **state)
     (void)state;
     static const char *const names[] = {"q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"};
     static const char *const of[] = {"K", "K_rotated"};
-    nib_source *s = open_golden();
+    nib_source *s = open_golden("llamacpp");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         for (size_t k = 0; k < 2; k++) {
             char name[32];
@@ -94,7 +94,7 @@ static void check_rotated(const nib_source *s, const char *from, const char *to,
 static void rotation_is_llamacpps(void **state)
 {
     (void)state;
-    nib_source *s = open_golden();
+    nib_source *s = open_golden("llamacpp");
     check_rotated(s, "K", "K_rotated", nib_kv_rotation(DIM));
     check_rotated(s, "V", "V_rotated", NIB_KV_ROTATION_V);
     nib_source_close(s);
@@ -143,6 +143,80 @@ static void scales_of_heads(void **state)
     }
 }
 
+/* Divided by a scale that is known before, of all heads or of each: codes saturate. */
+static void scales_of_the_checkpoint(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *x, *scale, *want;
+        size_t heads;
+    } of[] = {{"K", "k_scale", "K.fp8", 1},
+              {"K", "k_scale_per_head", "K.fp8_per_head", 2},
+              {"V", "v_scale", "V.fp8", 1}};
+    const nib_kv_format *f = nib_kv_find("fp8-static");
+    nib_source *s = open_golden("fp8_int8_kivi");
+    assert_int_equal(nib_kv_head_bytes(f, DIM), DIM);
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        size_t n;
+        float *x = contents(s, of[i].x, &n), *scale = contents(s, of[i].scale, &n);
+        assert_int_equal(n, of[i].heads * sizeof *scale);
+        uint8_t *want = contents(s, of[i].want, &n), got[DIM];
+        assert_int_equal(n, ROWS * DIM);
+        for (size_t r = 0; r < ROWS; r++) {
+            for (size_t c = 0; c < DIM; c++) x[r * DIM + c] /= scale[r % of[i].heads];
+            nib_kv_encode(f, got, x + r * DIM, DIM);
+            assert_memory_equal(got, want + r * DIM, DIM);
+        }
+        free(x), free(scale), free(want);
+    }
+    nib_source_close(s);
+    const float far[2] = {1000, -500};
+    float back[2];
+    uint8_t bytes[2];
+    nib_kv_encode(f, bytes, far, 2);
+    nib_kv_decode(f, back, bytes, 2, 0);
+    assert_true(back[0] == 448 && back[1] == -448);
+}
+
+/* The range in 16 steps, a whole zero point hidden in the scale: by hand, and that codes are the
+ * nearest. */
+static void int4_of_heads(void **state)
+{
+    (void)state;
+    const nib_kv_format *f = nib_kv_find("int4");
+    const float x[4] = {-1, 2, 0.31f, -0.51f}; /* scale 0.2, zero point 5 */
+    float back[4], kept;
+    uint8_t bytes[8];
+    assert_int_equal(nib_kv_head_bytes(f, 4), 6);
+    assert_int_equal(nib_kv_head_bytes(f, 5), 0);
+    nib_kv_encode(f, bytes, x, 4);
+    memcpy(&kept, bytes, 4);
+    assert_int_equal(nib_f32_bits(kept) & 15, 5);
+    assert_true(fabsf(kept - 0.2f) < 1e-6f);
+    assert_int_equal(bytes[4], 0xF0); /* 0 and 15 */
+    assert_int_equal(bytes[5], 0x27); /* 6.55 and 2.45 */
+    nib_kv_decode(f, back, bytes, 4, 0);
+    const float want[4] = {-1, 2, 0.4f, -0.6f};
+    for (int i = 0; i < 4; i++) assert_true(fabsf(back[i] - want[i]) < 1e-5f);
+    uint32_t seed = 3;
+    for (int turn = 0; turn < 200; turn++) {
+        float y[96], z[96];
+        uint8_t row[52];
+        for (int i = 0; i < 96; i++)
+            y[i] = noise(&seed) * (float)(turn + 1) + (float)(turn % 3 - 1);
+        nib_kv_encode(f, row, y, 96);
+        nib_kv_decode(f, z, row, 96, 0);
+        memcpy(&kept, row, 4);
+        const int zero = nib_f32_bits(kept) & 15;
+        for (int i = 0; i < 96; i++) {
+            float best = INFINITY;
+            for (int code = 0; code < 16; code++)
+                best = fminf(best, fabsf((float)(code - zero) - y[i] / kept));
+            assert_true(fabsf(z[i] / kept - y[i] / kept) <= best + 1e-4f);
+        }
+    }
+}
+
 /* Ties of E4M3 go to the even code: 17 lies between 16 and 18, 19 between 18 and 20. */
 static void ties_of_fp8(void **state)
 {
@@ -181,8 +255,9 @@ static void memory_is_what_the_format_says(void **state)
     static const struct {
         const char *name;
         double bits;
-    } wanted[] = {{"f32", 32}, {"f16", 16},   {"q8_0", 8.5},   {"q5_1", 6},   {"q5_0", 5.5},
-                  {"q4_1", 5}, {"q4_0", 4.5}, {"iq4_nl", 4.5}, {"int8", 8.5}, {"fp8", 8.5}};
+    } wanted[] = {{"f32", 32},   {"f16", 16},  {"q8_0", 8.5}, {"q5_1", 6},
+                  {"q5_0", 5.5}, {"q4_1", 5},  {"q4_0", 4.5}, {"iq4_nl", 4.5},
+                  {"int8", 8.5}, {"fp8", 8.5}, {"int4", 4.5}, {"fp8-static", 8}};
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         nib_err err;
         nib_kv_cache c;
@@ -192,7 +267,7 @@ static void memory_is_what_the_format_says(void **state)
         assert_true((double)c.bytes[1] == 192 * wanted[i].bits / 8);
         assert_ptr_equal(nib_kv_row(&c, 1, 1, 2, 9), c.row[1] + (5 * 10 + 9) * c.bytes[1]);
         nib_kv_cache_free(&c);
-        if (nib_codec_get(how.format->type)->block > 1) {
+        if (nib_codec_get(how.format->type)->block > 1 && !how.format->per_head) {
             assert_int_equal(nib_kv_cache_new(&c, &how, 2, 3, 10, 80, 160, 160, &err), NIB_EINVAL);
             assert_non_null(strstr(err.msg, "which heads of 80 are not made of"));
         }
@@ -260,6 +335,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(bytes_are_llamacpps),
         cmocka_unit_test(rotation_is_llamacpps),
         cmocka_unit_test(scales_of_heads),
+        cmocka_unit_test(scales_of_the_checkpoint),
+        cmocka_unit_test(int4_of_heads),
         cmocka_unit_test(ties_of_fp8),
         cmocka_unit_test(zeros_and_what_is_not_finite),
         cmocka_unit_test(memory_is_what_the_format_says),

@@ -461,7 +461,7 @@ static void unknown_methods_are_named(void **state)
     static const struct {
         const char *config, *name;
     } all[] = {
-        {"{\"quant_method\": \"hqq\"}", "'hqq'"},
+        {"{\"quant_method\": \"eetq\"}", "'eetq'"},
         {"{\"quant_method\": \"torchao\"}", "'torchao'"},
         {"{\"bits\": 4}, \"quantization\": {\"bits\": 4, \"group_size\": 64}", "'mlx'"},
         {"{}", "'(no quant_method)'"},

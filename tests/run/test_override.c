@@ -134,7 +134,7 @@ static void wrong_overrides(void **state)
         {"attn_v:scale=2", "'scale' is no key for GGUF files; these are: method, skip, type"},
         {"attn_v:type=q9_9", "'attn_v:type=q9_9': tensor type 'q9_9' cannot be written; these can"},
         {"attn_v:type=q8_0,type=q8_0", "'type' is given twice"},
-        {"attn_v:method=awq", "method 'awq' is neither rtn nor gptq"},
+        {"attn_v:method=awq", "method 'awq' is none of rtn, hqq and gptq"},
         {"attn_v:skip=no", "skip can only be true, not 'no'"},
         {"attn_v:skip=true,type=q8_0", "skip leaves nothing for the other keys to say"},
         {"attn_(v:type=q8_0", "missing closing parenthesis, at character 8 of the pattern"},
