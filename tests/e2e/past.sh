@@ -9,7 +9,7 @@
 # COMMIT: by default the last one that changed bytes on purpose.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-commit=${3:-481f496}
+commit=${3:-a249688}
 git -C "$src" cat-file -e "$commit^{commit}" 2>/dev/null || skip "commit $commit is not in this clone"
 past=${XDG_CACHE_HOME:-$HOME/.cache}/nibble/past-$commit
 if [ ! -x "$past/build/nibble" ]; then
@@ -58,6 +58,14 @@ for model in tiny qwen2-1 qwen2-2 qwen3-1 qwen3-2; do
     for type in q4_k_m q2_k iq4_xs; do
         both out.gguf quantize "$m" -o @ --type $type --imatrix "$work/before/statistics.gguf"
     done
+    for type in iq3_s iq3_m tq2_0 tq1_0 mxfp4 nvfp4 q2_0 q1_0; do both out.gguf quantize "$m" -o @ --type $type; done
+    for type in iq3_xxs iq2_m iq2_s iq2_xs iq2_xxs iq1_m iq1_s; do
+        both out.gguf quantize "$m" -o @ --type $type --imatrix "$work/before/statistics.gguf"
+    done
+    both out.gguf quantize "$m" -o @ --type iq3_s --method gptq "${solve[@]}"
+    both out.gguf quantize "$m" -o @ --type mxfp4 --method gptq "${solve[@]}"
+    for scheme in nf4 fp4 int8; do both folder quantize "$m" -o @ --format bitsandbytes --scheme $scheme; done
+    both folder quantize "$m" -o @ --format bitsandbytes --scheme nf4 --method gptq "${solve[@]}"
     both out.gguf quantize "$m" -o @ --type q4_k_m --method gptq "${solve[@]}"
     both out.gguf quantize "$m" -o @ --type q2_k --method gptq --true-sequential "${solve[@]}"
     both out.gguf quantize "$m" -o @ --type q3_k_m --method gptq --no-propagate --seed 3 "${solve[@]}"

@@ -35,6 +35,15 @@ for type in f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q2_k q3_k_m q4_k_m q5_k_m q6_k
     check "tiny-$type" "$work/tiny-$type.gguf" $type
 done
 
+# Codebooks of vectors, three levels, 4-bit floats, two bits and one.
+"$nibble" calibrate "$tiny" --text "$src/data/calibration.txt" --ctx 128 --samples 16 -o "$work/imatrix" --quiet >/dev/null
+for type in iq3_s iq3_xxs iq2_s iq2_xs iq2_xxs iq1_m iq1_s tq2_0 tq1_0 mxfp4 nvfp4 q2_0 q1_0; do
+    quantize "tiny-$type" "$tiny" $type --imatrix "$work/imatrix"
+    check "tiny-$type" "$work/tiny-$type.gguf" $type
+done
+quantize tiny-hqq "$tiny" q4_1 --method hqq
+check tiny-hqq "$work/tiny-hqq.gguf" q4_1
+
 # Shapes that tell apart what is easily mixed up: heads from width / heads, query from key/value
 # heads, tokens from rows of the embedding. Two layers, because each multiplies what rounding
 # activations does to a model that never learned anything: as much as if nibble rounded them.
