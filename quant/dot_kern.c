@@ -56,6 +56,15 @@ INLINE v8 v_from_i8(const int8_t *p)
 {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
+INLINE v8 v_from_f16(const uint8_t *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+INLINE v8 v_from_bf16(const uint8_t *p)
+{
+    const __m256i x = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(x, 16));
+}
 /* level[code] of 8 codes below 16, ... */
 INLINE v8 v_level4(const float *level, const uint8_t *code)
 {
@@ -117,6 +126,18 @@ INLINE v8 v_from_i8(const int8_t *p)
 {
     v8 r;
     for (int i = 0; i < 8; i++) r.v[i] = (float)p[i];
+    return r;
+}
+INLINE v8 v_from_f16(const uint8_t *p)
+{
+    v8 r;
+    for (int i = 0; i < 8; i++) r.v[i] = nib_f16_to_f32(nib_get16(p + 2 * i));
+    return r;
+}
+INLINE v8 v_from_bf16(const uint8_t *p)
+{
+    v8 r;
+    for (int i = 0; i < 8; i++) r.v[i] = nib_bf16_to_f32(nib_get16(p + 2 * i));
     return r;
 }
 INLINE v8 v_level8(const float *level, const uint8_t *code)
@@ -439,6 +460,44 @@ INLINE void rows_q6_k(float *y, const uint8_t *w, const nib_dot_in *in, size_t v
 }
 KERNEL(q6_k)
 
+/* ---- floats of 16 bits ---- */
+
+INLINE float float16_at(const uint8_t *p, bool bf16)
+{
+    return bf16 ? nib_bf16_to_f32(nib_get16(p)) : nib_f16_to_f32(nib_get16(p));
+}
+
+INLINE void rows_float16(float *y, const uint8_t *w, const nib_dot_in *in, size_t vectors,
+                         bool bf16)
+{
+    v8 total[2][NIB_DOT_VECTORS];
+    size_t at = 0;
+    for (size_t r = 0; r < vectors; r++) total[0][r] = total[1][r] = v_zero();
+    for (; at + 16 <= in->cols; at += 16)
+        for (size_t k = 0; k < 2; k++) {
+            const uint8_t *p = w + 2 * (at + 8 * k);
+            const v8 l = bf16 ? v_from_bf16(p) : v_from_f16(p);
+            for (size_t r = 0; r < vectors; r++)
+                total[k][r] = v_fma(l, v_load(in->x + r * in->step + at + 8 * k), total[k][r]);
+        }
+    for (size_t r = 0; r < vectors; r++) {
+        y[r] = v_total(v_add(total[0][r], total[1][r]));
+        for (size_t i = at; i < in->cols; i++)
+            y[r] += float16_at(w + 2 * i, bf16) * in->x[r * in->step + i];
+    }
+}
+
+INLINE void rows_f16(float *y, const uint8_t *w, const nib_dot_in *in, size_t vectors)
+{
+    rows_float16(y, w, in, vectors, false);
+}
+INLINE void rows_bf16(float *y, const uint8_t *w, const nib_dot_in *in, size_t vectors)
+{
+    rows_float16(y, w, in, vectors, true);
+}
+KERNEL(f16)
+KERNEL(bf16)
+
 /* ---- codes in groups ---- */
 
 typedef enum { INT4, INT8, LEVEL4, LEVEL8 } code_kind;
@@ -526,6 +585,8 @@ extern const nib_dot_kern NAME(nib_dot_, NIB_ISA);
 const nib_dot_kern NAME(nib_dot_, NIB_ISA) = {
     .of =
         {
+            [NIB_F16] = dot_f16,
+            [NIB_BF16] = dot_bf16,
             [NIB_Q8_0] = dot_q8_0,
             [NIB_Q4_0] = dot_q4_0,
             [NIB_Q5_0] = dot_q5_0,

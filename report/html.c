@@ -69,24 +69,26 @@ static const char STYLE[] =
     "h1{font-size:1.6rem;line-height:1.2;margin:.5rem 0}h2{font-size:1.25rem;margin:2.2rem 0 .4rem;"
     "padding-top:.6rem;border-top:1px solid var(--line)}h3{font-size:1rem;margin:1.2rem 0 .3rem}\n"
     "p{margin:.4rem 0;max-width:48rem}.soft{color:var(--soft)}\n"
-    ".scroll{overflow-x:auto;margin:.5rem 0}table{border-collapse:collapse;font-size:.88rem;"
+    ".scroll{overflow-x:auto;margin:.5rem 0;background:linear-gradient(to left,var(--bg),"
+    "transparent) right/2rem 100% no-repeat local,linear-gradient(to left,var(--line),transparent) "
+    "right/.7rem 100% no-repeat scroll}table{border-collapse:collapse;font-size:.88rem;"
     "font-variant-numeric:tabular-nums}\n"
     "th,td{padding:.3rem .6rem;text-align:right;white-space:nowrap;border-bottom:1px solid "
     "var(--line)}th{color:var(--soft);font-weight:600;vertical-align:bottom}\n"
     "th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--bg);"
     "white-space:normal;min-width:11rem;max-width:22rem}.words{text-align:left;white-space:normal}"
-    "td.bad{min-width:11rem}"
-    "\n"
+    "td.bad{min-width:11rem}td.good{white-space:nowrap}\n"
     "thead th{white-space:normal}thead tr{border-bottom:2px solid var(--line)}tr.base "
     "td{color:var(--soft)}\n"
     ".good{color:var(--good);font-weight:600}.bad{color:var(--bad);font-weight:600}\n"
     ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,21rem),1fr));"
-    "gap:1rem}\n"
+    "gap:1rem;align-items:start}\n"
     "figure{margin:0;padding:.6rem;max-width:38rem;background:var(--card);border:1px solid "
     "var(--line);"
     "border-radius:6px}figcaption{font-size:.9rem;margin-bottom:.3rem}\n"
     "svg{display:block;width:100%;height:auto;overflow:visible}svg text{fill:var(--soft);font:12px "
-    "system-ui,sans-serif}svg .name{fill:var(--fg);font-weight:600}\n"
+    "system-ui,sans-serif;paint-order:stroke;stroke:var(--card);stroke-width:3px;"
+    "stroke-linejoin:round}svg .name{fill:var(--fg);font-weight:600}\n"
     ".axis{stroke:var(--soft)}.grid{stroke:var(--line)}.front{stroke:var(--soft);fill:none;"
     "stroke-dasharray:5 4;stroke-width:1.5}.floor{stroke:var(--s3);stroke-dasharray:2 3;"
     "stroke-width:2}\n"
@@ -107,7 +109,12 @@ static const char STYLE[] =
     "border-radius:3px}\n"
     "code,pre{font:13px/1.45 ui-monospace,monospace}code{background:var(--card);padding:.05rem "
     ".25rem;border-radius:3px}pre{white-space:pre-wrap;background:var(--card);border:1px solid "
-    "var(--line);padding:.6rem;border-radius:6px}\n"
+    "var(--line);padding:.6rem;border-radius:6px}\n";
+
+/* Narrow screens, and paper. */
+static const char STYLE_OF_MEDIA[] =
+    "@media (max-width:36rem){th,td{padding:.3rem .4rem}th:first-child,td:first-child{"
+    "min-width:7rem;max-width:8.5rem;overflow-wrap:anywhere}}\n"
     "@media print{:root{color-scheme:light;" LIGHT "}body{max-width:none}"
     "figure,tr,.token{break-inside:avoid}h2,h3{break-after:avoid}.scroll{overflow:visible}"
     "table{font-size:6.5pt}th,td{padding:.1rem .2rem}th:first-child,td:first-child{min-width:6rem;"
@@ -120,7 +127,7 @@ void nib_html_begin(FILE *f, const char *title)
           "initial-scale=1\"/>\n<title>",
           f);
     nib_html_text(f, title);
-    fprintf(f, "</title>\n<style>\n%s</style>\n</head>\n<body>\n", STYLE);
+    fprintf(f, "</title>\n<style>\n%s%s</style>\n</head>\n<body>\n", STYLE, STYLE_OF_MEDIA);
 }
 
 void nib_html_end(FILE *f)

@@ -96,8 +96,8 @@ static void equal_the_decoded_rows(void **state)
 static void one_column_is_the_weight(void **state)
 {
     (void)state;
-    static const nib_type types[] = {NIB_Q8_0, NIB_Q4_0, NIB_Q5_0,   NIB_Q4_K,
-                                     NIB_Q5_K, NIB_Q6_K, NIB_IQ4_NL, NIB_IQ4_XS};
+    static const nib_type types[] = {NIB_F16,  NIB_BF16, NIB_Q8_0, NIB_Q4_0,   NIB_Q5_0,
+                                     NIB_Q4_K, NIB_Q5_K, NIB_Q6_K, NIB_IQ4_NL, NIB_IQ4_XS};
     for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
         const nib_codec *c = nib_codec_get(types[t]);
         check_codec(c, BLOCK_NORMAL);
