@@ -184,6 +184,7 @@ static const nib_step granitemoe_shared[] = {
 };
 static const nib_role_stem granitemoe_stems[] = {
     {NIB_ROLE_FFN_ROUTER, "block_sparse_moe.router.layer"},
+    {NIB_ROLE_FFN_ROUTER, "block_sparse_moe.router"},
     {NIB_ROLE_FFN_GATE_EXPS, "block_sparse_moe.experts.#.gate_proj"},
     {NIB_ROLE_FFN_UP_EXPS, "block_sparse_moe.experts.#.up_proj"},
     {NIB_ROLE_FFN_DOWN_EXPS, "block_sparse_moe.experts.#.down_proj"},
@@ -199,6 +200,14 @@ static const nib_fused granitemoe_fused[] = {
      false,
      false},
     {"block_sparse_moe.output_linear", {NIB_ROLE_FFN_DOWN_EXPS}, 1, false, false, false},
+    /* saved from memory */
+    {"block_sparse_moe.experts.gate_up_proj",
+     {NIB_ROLE_FFN_GATE_EXPS, NIB_ROLE_FFN_UP_EXPS},
+     2,
+     false,
+     false,
+     false},
+    {"block_sparse_moe.experts.down_proj", {NIB_ROLE_FFN_DOWN_EXPS}, 1, false, false, false},
     {"shared_mlp.input_linear",
      {NIB_ROLE_FFN_GATE_SHEXP, NIB_ROLE_FFN_UP_SHEXP},
      2,
@@ -454,7 +463,19 @@ static const nib_role_stem gpt2_stems[] = {
 };
 static const nib_step opt[] = {NORM(ATTN_NORM, H, X), QKV(0), UNTURNED_ATTENTION,
                                NORM(FFN_NORM, H, X), PLAIN_FFN(RELU)};
+/* Norms behind the branches, and behind what they were added to. */
+static const nib_step opt_post_norm[] = {
+    LINEAR(ATTN_Q, Q, X, 0),      LINEAR(ATTN_K, K, X, 0),
+    LINEAR(ATTN_V, V, X, 0),      UNTURNED_ATTENTION,
+    NORM(ATTN_NORM, X, X),        LINEAR(FFN_UP, G, X, 0),
+    STEP(RELU, NONE, G, G, X, 0), LINEAR(FFN_DOWN, X, G, NIB_STEP_ADD),
+    NORM(FFN_NORM, X, X)};
+static const nib_arch_number opt_numbers[] = {
+    NUMBER(n_embd_in, "word_embed_proj_dim", NULL, 0, NIB_WIDTH_MAX),
+};
 static const nib_role_stem opt_stems[] = {
+    {NIB_ROLE_EMBD_IN, "model.decoder.project_in"},
+    {NIB_ROLE_EMBD_OUT, "model.decoder.project_out"},
     {NIB_ROLE_TOKEN_EMBD, "model.decoder.embed_tokens"},
     {NIB_ROLE_POS_EMBD, "model.decoder.embed_positions"},
     {NIB_ROLE_OUTPUT_NORM, "model.decoder.final_layer_norm"},
@@ -464,7 +485,7 @@ static const nib_role_stem opt_stems[] = {
     {NIB_ROLE_FFN_UP, "fc1"},
     {NIB_ROLE_FFN_DOWN, "fc2"},
 };
-static const char *const opt_config_keys[] = {"ffn_dim", NULL};
+static const char *const opt_config_keys[] = {"ffn_dim", "do_layer_norm_before", NULL};
 #define OLD_STEMS                                                                                  \
     {NIB_ROLE_ATTN_QKV, "self_attention.query_key_value"},                                         \
         {NIB_ROLE_ATTN_OUTPUT, "self_attention.dense"}, {NIB_ROLE_FFN_UP, "mlp.dense_h_to_4h"},    \
@@ -663,6 +684,12 @@ static const char *const qwen35_config_keys[] = {
     LINEAR_AMONG_OTHERS, .hf_skip = {"mtp.", "model.mtp.", "model.visual.", "visual."},            \
                          .text_part = true, .tiled_heads = true, .gguf_keys = qwen35_gguf_keys,    \
                          TEXT_PREFIXES
+
+#define OPT                                                                                        \
+    .name = "opt", .when_hf = "do_layer_norm_before", .when_standard = true,                       \
+    .hf_blocks = "model.decoder.layers", STEMS(opt_stems), .config_keys = opt_config_keys,         \
+    NUMBERS(opt_numbers), .act = NIB_ACT_RELU, .layer_norm = true, .no_rope = true,                \
+    .first_position = 2, .tied = true, .no_gguf = true
 
 /* ---- relatives of those above ---- */
 
@@ -1269,18 +1296,17 @@ static const nib_arch archs[] = {
         .block = BLOCK(gpt2),
     },
     {
-        .name = "opt",
         .hf_classes = {"OPTForCausalLM"},
-        .hf_blocks = "model.decoder.layers",
-        STEMS(opt_stems),
-        .config_keys = opt_config_keys,
-        .act = NIB_ACT_RELU,
-        .layer_norm = true,
-        .no_rope = true,
-        .first_position = 2,
-        .tied = true,
-        .no_gguf = true,
+        .when = NIB_WHEN,
+        OPT,
         .block = BLOCK(opt),
+    },
+    {
+        .hf_classes = {"OPTForCausalLM"},
+        .when = NIB_WHEN_NOT,
+        OPT,
+        .no_output_norm = true,
+        .block = BLOCK(opt_post_norm),
     },
     {
         .name = "bloom",

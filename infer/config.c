@@ -117,6 +117,7 @@ static nib_code finish(nib_hparams *hp, const nib_arch *a, nib_err *err)
 {
     hp->layer_norm = a->layer_norm;
     hp->chunked = a->chunk != 0;
+    if (!hp->n_embd_in) hp->n_embd_in = hp->n_embd;
     if (!hp->n_shared) hp->n_shared = a->n_shared;
     if (hp->temper_length) hp->temper_floor = (float)hp->temper_length;
     hp->alibi = a->alibi;

@@ -218,7 +218,6 @@ static const known config_keys[] = {
     {"layer_norm_elementwise_affine", "true"},
     {"enable_bias", NULL},
     {"layerdrop", NULL},
-    {"word_embed_proj_dim", NULL}, /* the embedding's shape has it */
     {"apply_residual_connection_post_layernorm", "false"},
     {"slow_but_exact", NULL},
     {"qk_layernorm", "false"},

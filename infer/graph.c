@@ -27,6 +27,7 @@ typedef struct {
     nib_graph *g;
     const int32_t *ids;
     float *x;
+    size_t width;
 } embedding;
 
 static void norm_with(const nib_graph *g, float eps, float *y, const float *x, nib_graph_vectors v,
@@ -54,7 +55,7 @@ static nib_code embed_rows(void *arg, size_t begin, size_t end, int thread, nib_
 {
     const embedding *e = arg;
     const nib_tensor *t = e->g->m->global[NIB_ROLE_TOKEN_EMBD].weight;
-    const size_t width = e->g->m->hp.n_embd;
+    const size_t width = e->width;
     for (size_t i = begin; i < end; i++) {
         if (e->ids[i] < 0 || (uint32_t)e->ids[i] >= e->g->m->hp.n_vocab)
             return nib_fail(err, NIB_EINVAL, "token %ld is outside the model's vocabulary of %u",
@@ -73,8 +74,12 @@ static nib_code embed_rows(void *arg, size_t begin, size_t end, int thread, nib_
 
 nib_code nib_graph_embed(nib_graph *g, const int32_t *ids, size_t rows, float *x, nib_err *err)
 {
-    embedding e = {g, ids, x};
-    return nib_par_for(g->ctx.threads, rows, ROW_CHUNK, embed_rows, &e, err);
+    const nib_tensor *in = g->m->global[NIB_ROLE_EMBD_IN].weight;
+    embedding e = {g, ids, x, g->m->hp.n_embd_in};
+    if (in && !(e.x = nib_buf_reserve(&g->narrow, rows, e.width * sizeof *x)))
+        return nib_fail_nomem(err, "embeddings");
+    nib_code rc = nib_par_for(g->ctx.threads, rows, ROW_CHUNK, embed_rows, &e, err);
+    return rc || !in ? rc : nib_linear_apply(&g->linear, in, NULL, NULL, e.x, rows, x, 0, err);
 }
 
 /* ---- a block ---- */
@@ -742,10 +747,15 @@ static nib_code head_norm(void *arg, size_t begin, size_t end, int thread, nib_e
 {
     const head *s = arg;
     const size_t width = s->g->m->hp.n_embd;
+    const nib_graph_vectors norm = s->g->global[NIB_ROLE_OUTPUT_NORM];
     (void)thread, (void)err;
-    for (size_t i = begin; i < end; i++)
-        apply_norm(s->g, s->h + i * width, s->x + s->rows[s->first + i] * width,
-                   s->g->global[NIB_ROLE_OUTPUT_NORM], width);
+    for (size_t i = begin; i < end; i++) {
+        const float *x = s->x + s->rows[s->first + i] * width;
+        if (norm.weight)
+            apply_norm(s->g, s->h + i * width, x, norm, width);
+        else
+            memcpy(s->h + i * width, x, width * sizeof *x);
+    }
     return NIB_OK;
 }
 
@@ -772,14 +782,19 @@ static nib_code head_group(head *s, const nib_tensor *w, float *logits, size_t n
 {
     static const nib_role role = NIB_ROLE_OUTPUT;
     nib_graph *g = s->g;
+    const nib_tensor *out = g->m->global[NIB_ROLE_EMBD_OUT].weight;
+    const size_t width = g->m->hp.n_embd_in;
+    float *x = s->h;
+    if (out && !(x = nib_buf_reserve(&g->narrow, n, width * sizeof *x)))
+        return nib_fail_nomem(err, "logits");
     nib_code rc = nib_par_for(g->ctx.threads, n, ROW_CHUNK, head_norm, s, err);
+    if (!rc && out) rc = nib_linear_apply(&g->linear, out, NULL, NULL, s->h, n, x, 0, err);
     if (rc) return rc;
-    const nib_linear_input seen = {
-        .role = &role, .n_roles = 1, .x = s->h, .rows = n, .cols = g->m->hp.n_embd};
+    const nib_linear_input seen = {.role = &role, .n_roles = 1, .x = x, .rows = n, .cols = width};
     if (obs && obs->linear_input && (rc = obs->linear_input(obs->arg, &seen, err))) return rc;
     if (!s->fn) return NIB_OK;
-    if ((rc = nib_linear_apply(&g->linear, w, NULL, g->global[NIB_ROLE_OUTPUT].bias, s->h, n,
-                               logits, 0, err)))
+    if ((rc = nib_linear_apply(&g->linear, w, NULL, g->global[NIB_ROLE_OUTPUT].bias, x, n, logits,
+                               0, err)))
         return rc;
     return nib_par_for(g->ctx.threads, n, 1, head_deliver, s, err);
 }

@@ -142,6 +142,7 @@ void nib_graph_free(nib_graph *g)
     nib_linear_fini(&g->linear);
     nib_buf_free(&g->work);
     nib_buf_free(&g->logits);
+    nib_buf_free(&g->narrow);
     nib_buf_free(&g->route_expert);
     nib_buf_free(&g->route_share);
     nib_buf_free(&g->route_all);

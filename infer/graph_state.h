@@ -35,6 +35,7 @@ struct nib_graph {
     nib_kv_cache cache;                /* [max_seq] sequences of max_ctx positions               */
     nib_buf work;                      /* registers of a block; normed input of the output matrix */
     nib_buf logits;                    /* [a few rows][n_vocab]                                  */
+    nib_buf narrow;                    /* [rows][n_embd_in] where that is not n_embd             */
     nib_buf route_expert, route_share; /* uint32_t, float [rows][n_expert_used] of a batch       */
     bool all_experts;           /* each expert is shown all tokens, for who watches               */
     nib_buf route_all;          /* with it, where inputs are scaled: float [rows][n_expert]       */

@@ -48,6 +48,9 @@ static bool is_used(const nib_model *m, nib_place p)
     switch (p.role) {
     case NIB_ROLE_POS_EMBD: return a->no_rope && !a->alibi;
     case NIB_ROLE_EMBD_NORM: return a->alibi;
+    case NIB_ROLE_EMBD_IN:
+    case NIB_ROLE_EMBD_OUT: return m->hp.n_embd_in != m->hp.n_embd;
+    case NIB_ROLE_OUTPUT_NORM: return !a->no_output_norm;
     default: return true;
     }
 }
@@ -180,7 +183,10 @@ static void weight_shape(const nib_model *m, nib_place p, uint64_t *rows, uint64
     size_t width[NIB_REG_COUNT];
     *rows = 1;
     *cols = hp->n_embd;
-    if (p.role == NIB_ROLE_TOKEN_EMBD || p.role == NIB_ROLE_OUTPUT) *rows = hp->n_vocab;
+    if (p.role == NIB_ROLE_TOKEN_EMBD || p.role == NIB_ROLE_OUTPUT)
+        *rows = hp->n_vocab, *cols = hp->n_embd_in;
+    if (p.role == NIB_ROLE_EMBD_IN) *rows = hp->n_embd, *cols = hp->n_embd_in;
+    if (p.role == NIB_ROLE_EMBD_OUT) *rows = hp->n_embd_in;
     if (p.role == NIB_ROLE_POS_EMBD) *rows = (uint64_t)hp->n_ctx_train + m->arch->first_position;
     if (p.role == NIB_ROLE_ROPE_FREQS || p.role == NIB_ROLE_ROPE_LONG ||
         p.role == NIB_ROLE_ROPE_SHORT)

@@ -86,6 +86,7 @@ typedef struct nib_arch {
     bool no_rope;          /* positions are not turned at all                                     */
     bool alibi;            /* scores fall with the distance                                       */
     uint32_t first_position; /* row of the first one among learned positions            */
+    bool no_output_norm;     /* blocks end with a norm, so that there is none behind them */
     bool layer_norm;         /* norms take off the mean                                 */
     bool qkv_by_head;        /* Hugging Face's joint q, k, v is so for each head        */
     bool hf_by_input;        /* Hugging Face's linears are stored [in][out]             */
@@ -194,6 +195,7 @@ typedef struct {
 
 typedef struct {
     uint32_t n_layer, n_ctx_train, n_embd, n_ff;
+    uint32_t n_embd_in; /* width of the embedding and of the output matrix */
     uint32_t n_head, n_head_kv, head_dim;
     uint32_t value_dim; /* of a head's values                                          */
     uint32_t q_rank;    /* of latent queries; 0: there are none                        */

@@ -17,6 +17,8 @@ static const struct {
     [NIB_ROLE_TOKEN_EMBD] = {"token_embd", "model.embed_tokens", false, false},
     [NIB_ROLE_POS_EMBD] = {"position_embd", NULL, false, false},
     [NIB_ROLE_EMBD_NORM] = {"token_embd_norm", NULL, false, true},
+    [NIB_ROLE_EMBD_IN] = {"embd_in", NULL, false, false},
+    [NIB_ROLE_EMBD_OUT] = {"embd_out", NULL, false, false},
     [NIB_ROLE_OUTPUT_NORM] = {"output_norm", "model.norm", false, true},
     [NIB_ROLE_OUTPUT] = {"output", "lm_head", false, true},
     [NIB_ROLE_ROPE_FREQS] = {"rope_freqs", NULL, false, false},

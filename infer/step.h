@@ -19,6 +19,8 @@ typedef enum {
     NIB_ROLE_TOKEN_EMBD,
     NIB_ROLE_POS_EMBD,  /* learned positions, added to the embedding */
     NIB_ROLE_EMBD_NORM, /* of the embedding                          */
+    NIB_ROLE_EMBD_IN,   /* from the embedding's width to the model's, and ... */
+    NIB_ROLE_EMBD_OUT,  /* ... back again, before the output matrix           */
     NIB_ROLE_OUTPUT_NORM,
     NIB_ROLE_OUTPUT,     /* absent when tied: the embedding serves */
     NIB_ROLE_ROPE_FREQS, /* GGUF only: divisors of the rotation angles */
