@@ -67,8 +67,6 @@ nib_code nib_method_opts_check(const nib_method_opts *o, const nib_dir_opts *dir
     if (nib_method_opts_looks(o) && !o->windows.texts.n && !o->stats && !dry_run)
         return nib_fail(err, NIB_EINVAL, "--method %s needs --text FILE%s", o->method,
                         strcmp(o->method, "gptq") ? "" : " or --stats DIR");
-    if (nib_method_opts_method(o) == NIB_METHOD_HQQ && dir->scales)
-        return nib_fail(err, NIB_EINVAL, "--scales: method hqq fits them itself");
     if (o->windows.chat && !o->windows.texts.n && !dry_run)
         return nib_fail(err, NIB_EINVAL, "--chat needs --text FILE");
     if (misplaced) return nib_fail(err, NIB_EINVAL, "%s", misplaced);

@@ -37,9 +37,8 @@ static nib_code check_recipe(const nib_plan *p, nib_err *err)
                         "for 8-bit inputs with a range for each token");
     if (r->pre) return refuse(r, "--pre", err);
     if (r->layout.desc_act && r->method != NIB_METHOD_GPTQ)
-        return nib_fail(
-            err, NIB_EINVAL,
-            "--desc-act needs --method gptq: rounding to nearest sees no activations");
+        return nib_fail(err, NIB_EINVAL,
+                        "--desc-act needs --method gptq: rounding to nearest sees no activations");
     return NIB_OK;
 }
 
@@ -68,8 +67,7 @@ static nib_code pack_tensor(nib_plan *p, nib_plan_tensor *t, nib_packing f, nib_
     rc = nib_packing_make(&t->layout, &f, t->rows, t->cols, err);
     if (rc) return nib_wrap(err, "tensor '%s'", t->src->name);
     *c = nib_packing_codec(&t->layout);
-    if (f.bits < 8 && t->method != NIB_METHOD_HQQ)
-        c->scales = p->recipe.scales; /* with 256 levels nothing is gained */
+    if (f.bits < 8) c->scales = p->recipe.scales; /* with 256 levels nothing is gained */
     c->codec.uses_importance = c->scales == NIB_SCALES_SQUARE;
     c->codec.name = nib_packing_name(t->label, sizeof t->label, &f);
     t->codec = &c->codec;

@@ -45,7 +45,8 @@ static double error_of(const char *model, const char *path)
         for (nib_role r = 0; r < NIB_ROLE_COUNT; r++) {
             const nib_place at = {.layer = layer, .role = r};
             if (!nib_role_is_linear(r)) continue;
-            const nib_tensor *s = nib_model_tensor(&a.model, at), *t = nib_model_tensor(&b.model, at);
+            const nib_tensor *s = nib_model_tensor(&a.model, at),
+                             *t = nib_model_tensor(&b.model, at);
             if (!s || !t) continue;
             float *x = tensor_values(a.src, s), *y = tensor_values(b.src, t);
             const size_t k = (size_t)nib_tensor_elems(s);
@@ -88,13 +89,23 @@ static void comes_nearer_than_the_range(void **state)
     }
 }
 
+/* From what the search for scales found, where it searches. */
+static void starts_from_the_scales(void **state)
+{
+    (void)state;
+    nib_recipe r = {.format = NIB_FORMAT_DIR, .layout = HQQ4, .scales = NIB_SCALES_RANGE};
+    const double range = error_by(NIB_METHOD_HQQ, r);
+    r.scales = NIB_SCALES_SQUARE;
+    assert_true(error_by(NIB_METHOD_HQQ, r) != range);
+}
+
 static void same_for_any_number_of_threads(void **state)
 {
     (void)state;
-    write_ok(tiny_llama(), (nib_recipe){.type = "q2_k", .method = NIB_METHOD_HQQ,
-                                        .out = scratch("one.gguf")}, 1);
-    write_ok(tiny_llama(), (nib_recipe){.type = "q2_k", .method = NIB_METHOD_HQQ,
-                                        .out = scratch("two.gguf")}, 2);
+    write_ok(tiny_llama(),
+             (nib_recipe){.type = "q2_k", .method = NIB_METHOD_HQQ, .out = scratch("one.gguf")}, 1);
+    write_ok(tiny_llama(),
+             (nib_recipe){.type = "q2_k", .method = NIB_METHOD_HQQ, .out = scratch("two.gguf")}, 2);
     assert_true(same_files(scratch("one.gguf"), scratch("two.gguf")));
 }
 
@@ -105,8 +116,11 @@ static void experts_one_by_one(void **state)
     const char *model = random_model("moe", gen_family_find("qwen3moe"), 64, 2, NIB_BF16);
     char path[256];
     snprintf(path, sizeof path, "%s", model);
-    write_ok(path, (nib_recipe){.type = "q4_1", .pure = true, .method = NIB_METHOD_HQQ,
-                                .out = scratch("moe.gguf")}, 2);
+    write_ok(
+        path,
+        (nib_recipe){
+            .type = "q4_1", .pure = true, .method = NIB_METHOD_HQQ, .out = scratch("moe.gguf")},
+        2);
     write_ok(path, (nib_recipe){.type = "q4_1", .pure = true, .out = scratch("moe-rtn.gguf")}, 2);
     assert_true(error_of(path, scratch("moe.gguf")) < error_of(path, scratch("moe-rtn.gguf")));
 }
@@ -129,9 +143,9 @@ static void its_own_folder(void **state)
                                .sym = true,
                                .act = NIB_ACT_TOKEN,
                                .act_sym = true};
-    assert_int_equal(write_folder("w", (nib_recipe){.layout = whole, .method = NIB_METHOD_HQQ}, 2,
-                                  &err),
-                     NIB_EINVAL);
+    assert_int_equal(
+        write_folder("w", (nib_recipe){.layout = whole, .method = NIB_METHOD_HQQ}, 2, &err),
+        NIB_EINVAL);
     expect_text(err.msg, "one scale for all");
     patch("h/config.json", "\"nbits\"", "\"mbits\""); /* layers say it themselves */
     open_model(&o, scratch("h"));
@@ -144,6 +158,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(comes_nearer_than_the_range),
+        cmocka_unit_test(starts_from_the_scales),
         cmocka_unit_test(same_for_any_number_of_threads),
         cmocka_unit_test(experts_one_by_one),
         cmocka_unit_test(its_own_folder),
