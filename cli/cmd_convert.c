@@ -201,10 +201,11 @@ static nib_code show(const nib_job *j, nib_err *err)
 }
 
 /* A plan of a plain folder says this itself. */
-static void warn_activations(const nib_model *m, nib_log *log)
+static void warn_activations(const nib_model *m, const nib_plan *p, nib_log *log)
 {
     const char *rounded = nib_model_activations(m);
-    if (strcmp(rounded, "f32") != 0 && nib_dir_opts_kind(&opt.dir) != NIB_FORMAT_PLAIN)
+    const bool kept = p->recipe.format == NIB_FORMAT_DIR && p->recipe.layout.act;
+    if (strcmp(rounded, "f32") != 0 && p->recipe.format != NIB_FORMAT_PLAIN && !kept)
         nib_warn(log,
                  "%s: inputs of linear layers are rounded to 8-bit integers (%s), which what is "
                  "written does not do",
@@ -225,8 +226,8 @@ static nib_code convert(const char *path, const nib_ctx *ctx, nib_err *err)
     nib_code rc = nib_window_sample(&how.text, &kept, &opt.windows, err);
     if (!rc) rc = nib_job_open(&job, &how, ctx, err);
     if (!rc) nib_warn_odd_model(&job.model, ctx->log);
-    if (!rc) warn_activations(&job.model, ctx->log);
     if (!rc) rc = nib_job_plan(&job, ctx, err);
+    if (!rc) warn_activations(&job.model, &job.plan, ctx->log);
     if (!rc && !opt.dry_run) rc = nib_job_run(&job, ctx, err);
     if (!rc && !opt.dry_run && opt.model_card)
         rc = nib_model_card_write(opt.model_card, &(nib_model_card){opt.base_model, &job.plan, -1},

@@ -474,16 +474,17 @@ static void adapt(nib_packing *f, const nib_recipe *r)
     const unsigned bits = from.bits ? from.bits - 1 : 0;
     f->kind = kind;
     f->v2 = r->layout.v2;
-    f->act = NIB_ACT_NONE;
-    f->act_sym = f->per_tensor = false;
+    const bool int8 = kind == NIB_PACKING_CT_INT; /* then the source is, too */
+    f->act = int8 ? from.act : NIB_ACT_NONE;
+    f->act_sym = int8 && from.act_sym;
+    f->per_tensor = int8 && from.per_tensor;
     f->desc_act = from.desc_act && kind == NIB_PACKING_GPTQ && !r->in_order;
     f->bits = nib_packing_next_bits(kind, bits) ? nib_packing_next_bits(kind, bits) : from.bits;
-    if (kind == NIB_PACKING_CT_INT) f->act = from.act ? from.act : NIB_ACT_TOKEN;
     if (r->bits_given) f->bits = r->layout.bits;
     if (r->group_given) f->group = r->layout.group;
     if (r->sym_given) f->sym = r->layout.sym;
     if (kind == NIB_PACKING_AWQ) f->sym = false;
-    if (kind != NIB_PACKING_CT_PACKED) f->scale_type = NIB_F16;
+    if (kind != NIB_PACKING_CT_PACKED && !int8) f->scale_type = NIB_F16;
 }
 
 /* Linear weights of the blocks that are quantized in the source. */
@@ -496,6 +497,24 @@ static bool any_quantized(const nib_plan *p)
             return true;
     }
     return false;
+}
+
+/* 8-bit weights whose inputs engines round, all of them, stay what they are, unless the user asks
+ * for other groups. */
+static bool stays_int8(const nib_plan *p)
+{
+    const nib_recipe *r = &p->recipe;
+    bool any = false;
+    if (r->layout.kind != NIB_PACKING_CT_PACKED) return false;
+    if (r->bits_given || r->group_given || r->sym_given) return false;
+    for (size_t i = 0; i < p->n; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        if (!t->src || !nib_role_is_linear(t->place.role) || t->place.bias) continue;
+        if (!t->src->packed && !t->src->codec->quantized) continue;
+        if (!nib_tensor_act(t->src)) return false;
+        any = true;
+    }
+    return any;
 }
 
 /* The packing of most weights; of those that come up, the first few count. */
@@ -528,6 +547,7 @@ nib_code nib_convert_layout(nib_plan *p, nib_err *err)
                         "%s is not quantized, so there are no integers to carry over: use 'nibble "
                         "quantize', or --requantize to round to nearest",
                         nib_source_path(p->model->src));
+    if (stays_int8(p)) p->recipe.layout.kind = NIB_PACKING_CT_INT;
     p->recipe.layout = common_packing(p);
     return NIB_OK;
 }
@@ -551,6 +571,7 @@ nib_code nib_convert_packed(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx,
     nib_carry_fault fault = {0};
     char why[112] = "";
     const nib_grid to = nib_carry_grid_of(&t->layout);
+    if (t->layout.format.act == NIB_ACT_TENSOR) t->range = nib_tensor_act(t->src)->range;
     if (!has_ints(p, t)) return round_or_refuse(p, t, t->codec, "", ctx, err);
     nib_code rc = NIB_OK;
     if (t->layout.format.desc_act && !t->col_from)

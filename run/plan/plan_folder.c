@@ -232,7 +232,8 @@ static nib_code check_any_packed(const nib_plan *p, nib_err *err)
 
 bool nib_plan_measures_ranges(const nib_plan *p)
 {
-    return p->recipe.layout.act == NIB_ACT_TENSOR && !p->recipe.ranges;
+    const nib_recipe *r = &p->recipe;
+    return r->layout.act == NIB_ACT_TENSOR && !r->ranges && !r->convert; /* it takes the source's */
 }
 
 /* Nothing is solved where rounding sees no activations. */

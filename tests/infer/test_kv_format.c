@@ -329,6 +329,20 @@ static void attention_sees_what_is_kept(void **state)
         }
 }
 
+/* Heads of one width are what a format is for: keys wider than values are kept in f32 alone. */
+static void widths_that_differ(void **state)
+{
+    (void)state;
+    nib_kv_cache c;
+    nib_err err = {0};
+    const nib_kv_choice q8 = {nib_kv_find("q8_0"), false}, f32 = {NULL, false};
+    assert_int_equal(nib_kv_cache_new(&c, &q8, 1, 1, 4, 64, 128, 64, &err), NIB_EINVAL);
+    assert_non_null(strstr(err.msg, "wants keys and values of one size, not 128 and 64"));
+    must(nib_kv_cache_new(&c, &f32, 1, 1, 4, 64, 128, 64, &err), &err);
+    assert_int_equal(nib_kv_cache_bytes(&c), 4 * (128 + 64) * sizeof(float));
+    nib_kv_cache_free(&c);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -340,6 +354,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(ties_of_fp8),
         cmocka_unit_test(zeros_and_what_is_not_finite),
         cmocka_unit_test(memory_is_what_the_format_says),
+        cmocka_unit_test(widths_that_differ),
         cmocka_unit_test(attention_sees_what_is_kept),
     };
     if (argc != 2) return 1;

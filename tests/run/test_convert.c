@@ -5,6 +5,7 @@
 #include "infer/graph.h"
 #include "run/job.h"
 #include "tests/run/folders.h"
+#include "tests/run/w8a8.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -471,6 +472,61 @@ static void order_within_heads(void **state)
     assert_false(in_order(to, o));
 }
 
+/* ---- 8-bit inputs ---- */
+
+/* A folder whose inputs have one range each, found on text. */
+static const char *with_ranges(void)
+{
+    char text[300];
+    nib_log log = {0};
+    nib_ctx ctx = {.threads = 2, .log = &log};
+    nib_err err = {0};
+    nib_job job;
+    snprintf(text, sizeof text, "%s/../eval.txt", tiny_llama());
+    const nib_text_spec spec = {.path = text};
+    nib_job_opts opts = {.model = tiny_llama(),
+                         .recipe = {.format = NIB_FORMAT_DIR,
+                                    .out = keep(0, "ranges"),
+                                    .force = true,
+                                    .layout = W8A8_STATIC},
+                         .text = {.text = &spec, .n_texts = 1, .n_ctx = 64, .samples = 4},
+                         .solve = nib_solve_defaults()};
+    nib_code rc = nib_job_open(&job, &opts, &ctx, &err);
+    if (!rc) rc = nib_job_plan(&job, &ctx, &err);
+    if (!rc) rc = nib_job_run(&job, &ctx, &err);
+    nib_job_close(&job);
+    if (rc) fail_msg("%s", err.msg);
+    return path[0];
+}
+
+static bool rounds_inputs(const char *model)
+{
+    opened o;
+    open_model(&o, model);
+    const bool rounds = strcmp(nib_model_activations(&o.model), "f32") != 0;
+    close_model(&o);
+    return rounds;
+}
+
+/* Weights, scales and ranges of inputs stay to the byte; in named groups only the weights do. */
+static void int8_inputs(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        const char *from =
+            i == 2 ? with_ranges() : quantized(tiny_llama(), "int8", i ? W8A8_TENSOR : W8A8);
+        const char *to = keep(1, "other");
+        convert_ok(from, to, folder(NIB_PACKING_CT_PACKED));
+        same_weights_file(from, to);
+        assert_true(rounds_inputs(to));
+        nib_recipe r = folder(NIB_PACKING_CT_PACKED);
+        r.bits_given = true, r.layout.bits = 8;
+        convert_ok(from, keep(2, "weights"), r);
+        assert_false(rounds_inputs(path[2]));
+        same_values(from, path[2]);
+    }
+}
+
 /* ---- what cannot be held ---- */
 
 static void refuses_what_is_not_held(void **state)
@@ -529,12 +585,19 @@ static void blocks_of_4_bit_floats(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(folders_to_folders),       cmocka_unit_test(versions_of_gptq),
-        cmocka_unit_test(folders_to_gguf_and_back), cmocka_unit_test(every_kind_of_model),
-        cmocka_unit_test(gguf_to_folders),          cmocka_unit_test(packed_to_plain),
-        cmocka_unit_test(split_and_joined),         cmocka_unit_test(shards),
-        cmocka_unit_test(order_of_activation),      cmocka_unit_test(order_within_heads),
-        cmocka_unit_test(refuses_what_is_not_held), cmocka_unit_test(blocks_of_4_bit_floats),
+        cmocka_unit_test(folders_to_folders),
+        cmocka_unit_test(versions_of_gptq),
+        cmocka_unit_test(folders_to_gguf_and_back),
+        cmocka_unit_test(every_kind_of_model),
+        cmocka_unit_test(gguf_to_folders),
+        cmocka_unit_test(packed_to_plain),
+        cmocka_unit_test(split_and_joined),
+        cmocka_unit_test(shards),
+        cmocka_unit_test(order_of_activation),
+        cmocka_unit_test(order_within_heads),
+        cmocka_unit_test(int8_inputs),
+        cmocka_unit_test(refuses_what_is_not_held),
+        cmocka_unit_test(blocks_of_4_bit_floats),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
