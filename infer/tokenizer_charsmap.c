@@ -113,6 +113,8 @@ nib_code nib_charsmap_add(const nib_charsmap *m, nib_text *t, bool by_grapheme, 
             rc = nib_text_add(t, to, strlen(to), err);
         else if ((k = nib_utf8_get(text + i, n - i, &cp)))
             rc = nib_text_add(t, text + i, k, err);
+        else /* a match ended inside of a character: its rest is none */
+            k = 1, rc = nib_text_add(t, "\xEF\xBF\xBD", 3, err);
     }
     return rc;
 }
