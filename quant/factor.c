@@ -20,7 +20,7 @@ double nib_gptq_damp(const nib_gptq *g)
 
 nib_gptq_factor nib_gptq_factored(const nib_gptq *g)
 {
-    return (nib_gptq_factor){g->r, g->perm, g->outer, g->cols};
+    return (nib_gptq_factor){g->r, g->perm, g->outer, g->cols, g->keep};
 }
 
 const uint32_t *nib_gptq_outer(const nib_gptq *g)

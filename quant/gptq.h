@@ -79,6 +79,7 @@ typedef struct {
     const float *r;
     const uint32_t *perm, *outer;
     size_t cols;
+    float keep; /* what is off the diagonal of H was multiplied by this before */
 } nib_gptq_factor;
 
 nib_gptq_factor nib_gptq_factored(const nib_gptq *g);

@@ -39,6 +39,8 @@ static nib_code retarget_rows(void *arg, size_t begin, size_t end, int thread, n
     float *w = j->w + begin * n, *wd = j->work + (size_t)thread * 2 * ROWS * n;
     (void)err;
     nib_gemm_nn(rows, n, n, w, n, j->d, n, wd, n, 0);
+    for (size_t i = 0; i < rows * n && j->f.keep < 1; i++)
+        wd[i] = j->f.keep * wd[i] + (1 - j->f.keep) * w[i] * j->d[i % n * (n + 1)];
     take_step(j, w, wd, wd + rows * n, rows);
     return NIB_OK;
 }

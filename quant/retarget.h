@@ -12,7 +12,8 @@
 #include "quant/gptq.h"
 
 /* w[rows][cols] += alpha w D H^-1, H being the damped Hessian that the solver has prepared and
- * d[cols][cols] the drift of the same inputs. alpha = 1: the weights nearest to the original
+ * d[cols][cols] the drift of the same inputs, of which as much counts off the diagonal as of H:
+ * with few tokens it is no better known. alpha = 1: the weights nearest to the original
  * output; less, a step on the way there. Parallel over rows; the same bits for any number of
  * threads. */
 NIB_MUST_USE nib_code nib_retarget(float *w, size_t rows, const float *d, double alpha,

@@ -39,14 +39,14 @@ static int make(void **state)
 }
 
 static void retarget(float *out, const float *drift, double alpha, const nib_gptq_opts *o,
-                     int threads)
+                     size_t tokens, int threads)
 {
     nib_gptq *g;
     nib_err err = {0};
     const nib_ctx ctx = {.threads = threads};
     memcpy(out, w, sizeof w);
     nib_code rc = nib_gptq_new(&g, o, &ctx, &err);
-    if (!rc) rc = nib_gptq_prepare(g, h, N, 0, 1, &err);
+    if (!rc) rc = nib_gptq_prepare(g, h, N, tokens, 1, &err);
     if (!rc) rc = nib_retarget(out, ROWS, drift, alpha, g, &ctx, &err);
     if (rc) fail_msg("%s", err.msg);
     nib_gptq_free(g);
@@ -57,9 +57,9 @@ static void nothing_to_make_up_for(void **state)
     (void)state;
     static const float none[N * N];
     static float out[ROWS * N];
-    retarget(out, none, 1, &ORDERS[1], 2);
+    retarget(out, none, 1, &ORDERS[1], 0, 2);
     assert_memory_equal(out, w, sizeof w);
-    retarget(out, d, 0, &ORDERS[1], 2);
+    retarget(out, d, 0, &ORDERS[1], 0, 2);
     assert_memory_equal(out, w, sizeof w);
 }
 
@@ -72,7 +72,7 @@ static void linear_drift_is_undone(void **state)
     nib_gemm_nn(ROWS, N, N, w, N, m, N, wm, N, 0);
     for (size_t o = 0; o < sizeof ORDERS / sizeof *ORDERS; o++)
         for (int half = 1; half <= 2; half++) {
-            retarget(out, d, half / 2.0, &ORDERS[o], 2);
+            retarget(out, d, half / 2.0, &ORDERS[o], 0, 2);
             for (size_t i = 0; i < ROWS * N; i++) {
                 const float expected = w[i] + (float)half / 2 * (wm[i] - w[i]);
                 if (!(fabsf(out[i] - expected) < 1e-3f))
@@ -82,13 +82,38 @@ static void linear_drift_is_undone(void **state)
         }
 }
 
+/* What is off a diagonal and known from few tokens counts as little in the drift as in H: step H =
+ * w D with both shrunk by t^2 / (t^2 + 64), t = 4 tokens a column, so 1/5. Sums of N products; the
+ * right side is up to 5^2 * TOKENS, the bound is 64 N roundings of it. */
+static void few_tokens_count_less_in_both(void **state)
+{
+    (void)state;
+    static float out[ROWS * N], hs[N * N], ds[N * N], left[ROWS * N], right[ROWS * N];
+    const float keep = 1 / 5.0f;
+    for (size_t i = 0; i < N * N; i++) {
+        const size_t upper = i / N < i % N ? i : i % N * N + i / N;
+        hs[i] = h[upper] * (i % (N + 1) ? keep : 1);
+        ds[i] = d[i] * (i % (N + 1) ? keep : 1);
+    }
+    for (size_t o = 0; o < sizeof ORDERS / sizeof *ORDERS; o++) {
+        retarget(out, d, 1, &ORDERS[o], TOKENS, 2);
+        for (size_t i = 0; i < ROWS * N; i++) out[i] -= w[i];
+        nib_gemm_nn(ROWS, N, N, out, N, hs, N, left, N, 0);
+        nib_gemm_nn(ROWS, N, N, w, N, ds, N, right, N, 0);
+        for (size_t i = 0; i < ROWS * N; i++)
+            if (!(fabsf(left[i] - right[i]) < 64 * N * 0x1p-24f * 25 * TOKENS))
+                fail_msg("order %zu, weight %zu: %g, not %g", o, i, (double)left[i],
+                         (double)right[i]);
+    }
+}
+
 static void threads_do_not_matter(void **state)
 {
     (void)state;
     static float one[ROWS * N], more[ROWS * N];
-    retarget(one, d, 0.5, &ORDERS[1], 1);
+    retarget(one, d, 0.5, &ORDERS[1], TOKENS, 1);
     for (int threads = 2; threads <= 7; threads += 5) {
-        retarget(more, d, 0.5, &ORDERS[1], threads);
+        retarget(more, d, 0.5, &ORDERS[1], TOKENS, threads);
         assert_memory_equal(one, more, sizeof one);
     }
 }
@@ -98,6 +123,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_to_make_up_for),
         cmocka_unit_test(linear_drift_is_undone),
+        cmocka_unit_test(few_tokens_count_less_in_both),
         cmocka_unit_test(threads_do_not_matter),
     };
     nib_linalg_init();
