@@ -135,7 +135,8 @@ static nib_code write_kv_scale(job *j, nib_st_writer *w, size_t i, const nib_st_
     const size_t n = j->p->recipe.kv_ranges->n;
     for (size_t k = 0; k < n; k++) {
         const float scale = e->range[k] > 0 ? e->range[k] / NIB_KV_E4M3_MAX : 1;
-        if (!nib_scale_stored(st->type, scale) || !isfinite(nib_scale_stored(st->type, scale)))
+        const float stored = nib_scale_stored(st->type, scale);
+        if (stored == 0 || !isfinite(stored))
             return nib_fail(err, NIB_ENUMERIC, "tensor '%s': a scale of %g is none in %s", e->name,
                             (double)scale, c->name);
         c->encode(j->piece + k * c->bytes, &scale, NULL, 1, 1, j->ctx->cpu, NULL);

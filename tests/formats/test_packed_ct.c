@@ -38,7 +38,7 @@ static uint8_t *pack(const nib_packed_parts *l, const uint8_t *code, const uint8
     nib_block_param *param = nib_calloc((size_t)(l->out * l->groups), sizeof *param);
     for (size_t i = 0; i < l->out * l->groups; i++) {
         param[i].d = 1;
-        param[i].zero = zero ? zero[i] : 1 << (l->format.bits - 1);
+        param[i].zero = (float)(zero ? zero[i] : 1 << (l->format.bits - 1));
     }
     const nib_packing_values v = {.code = code, .param = param};
     if (nib_packing_pack(packed, l, &v, &err)) fail_msg("%s", err.msg);

@@ -65,10 +65,10 @@ static void awq_fit_one(const nib_codec *c, nib_block_param *p, const nib_fit_in
     if (((const awq_grid *)c)->zero_point) {
         const float top = (float)(c->n_codes - 1);
         p->d = fmaxf(hi - lo, 1e-5f) / top;
-        p->zero = (int32_t)fminf(fmaxf(-rintf(lo / p->d), 0), top);
+        p->zero = fminf(fmaxf(-rintf(lo / p->d), 0), top);
     } else {
         p->d = fmaxf(fmaxf(hi, -lo), 1e-5f) / (float)(c->n_codes / 2 - 1);
-        p->zero = c->n_codes / 2;
+        p->zero = (float)(c->n_codes / 2);
     }
 }
 

@@ -84,7 +84,7 @@ static void largest_of_each_head(void **state)
     static float most[64][16];
     nib_err err = {0};
     nib_kv_ranges head, tensor;
-    const nib_pass pass = {.observer = {on_input, most}};
+    const nib_pass pass = {.observer = {.linear_input = on_input, .arg = most}};
     must(nib_pass_run(&pass, &tiny.model, &windows, 0, &two, &err), &err);
     measure(&head, true), measure(&tensor, false);
     assert_int_equal(head.n, tiny.model.hp.n_head_kv);
