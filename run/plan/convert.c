@@ -132,10 +132,8 @@ static nib_code look(nib_carry_fault *fault, const nib_plan *p, const nib_plan_t
     nib_code rc = NIB_OK;
     *fault = (nib_carry_fault){0};
     for (size_t e = 0; e < n && !rc && !fault->why; e++) {
-        nib_plan_tensor one = *t;
-        nib_place at = t->place;
-        at.expert = (uint32_t)e;
-        if (n > 1 && !nib_plan_expert(&one, p, at)) return nib_fail_nomem(err, "a plan");
+        nib_plan_tensor one;
+        nib_plan_matrix(&one, p, t, e);
         const nib_carry k = {p->model->src, one.src, *to, columns, NULL};
         rc = nib_carry_matrix(NULL, NULL, fault, &k, ctx, err);
     }

@@ -53,6 +53,20 @@ const nib_plan_tensor *nib_plan_find(const nib_plan *p, nib_place at)
     return found ? &p->tensor[found->at] : NULL;
 }
 
+void nib_plan_matrix(nib_plan_tensor *out, const nib_plan *p, const nib_plan_tensor *t, size_t i)
+{
+    const size_t n = nib_plan_matrices(t);
+    *out = *t;
+    if (n == 1) return;
+    out->place.expert = (uint32_t)i;
+    out->src = nib_model_tensor(p->model, out->place);
+    out->rows /= n;
+    out->bytes /= n;
+    out->solved_at += i * out->bytes;
+    if (out->importance) out->importance += i * t->cols;
+    snprintf(out->name, sizeof out->name, "%.200s, expert %zu", t->name, i);
+}
+
 bool nib_plan_expert(nib_plan_tensor *out, const nib_plan *p, nib_place at)
 {
     nib_place all = at;
@@ -63,15 +77,7 @@ bool nib_plan_expert(nib_plan_tensor *out, const nib_plan *p, nib_place at)
         return true;
     }
     if (!(t = nib_plan_find(p, all))) return false;
-    const size_t n = nib_plan_matrices(t);
-    *out = *t;
-    out->place = at;
-    out->src = nib_model_tensor(p->model, at);
-    out->rows /= n;
-    out->bytes /= n;
-    out->solved_at += at.expert * out->bytes;
-    if (out->importance) out->importance += at.expert * t->cols;
-    snprintf(out->name, sizeof out->name, "%.200s, expert %u", t->name, at.expert);
+    nib_plan_matrix(out, p, t, at.expert);
     return true;
 }
 

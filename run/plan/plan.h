@@ -133,6 +133,8 @@ void nib_plan_free(nib_plan *p);
 /* The tensor of a place; NULL: there is none. For this the tensors are in order and indexed. */
 const nib_plan_tensor *nib_plan_find(const nib_plan *p, nib_place at);
 NIB_MUST_USE nib_code nib_plan_make_index(nib_plan *p, nib_err *err);
+/* Matrix i of the nib_plan_matrices(t) of a tensor, as a tensor of its own. */
+void nib_plan_matrix(nib_plan_tensor *out, const nib_plan *p, const nib_plan_tensor *t, size_t i);
 /* One expert's weight as a tensor of its own, which of a GGUF file is a part of one; false: there
  * is none. */
 bool nib_plan_expert(nib_plan_tensor *out, const nib_plan *p, nib_place at);

@@ -84,14 +84,11 @@ static nib_code measure(nib_difference *d, nib_commit *keep, const nib_plan_tens
 static nib_code measure_tensor(nib_commit *keep, const nib_plan_tensor *t, nib_buf *now,
                                nib_buf *memory, nib_err *err)
 {
-    const size_t n = nib_plan_matrices(t);
+    nib_plan_tensor one;
     nib_difference d = {0};
-    nib_code rc = n == 1 ? measure(&d, keep, t, now, memory, err) : NIB_OK;
-    for (size_t e = 0; n > 1 && e < n && !rc; e++) {
-        nib_plan_tensor one;
-        nib_place at = t->place;
-        at.expert = (uint32_t)e;
-        if (!nib_plan_expert(&one, keep->p, at)) return nib_fail_nomem(err, "a plan");
+    nib_code rc = NIB_OK;
+    for (size_t i = 0; i < nib_plan_matrices(t) && !rc; i++) {
+        nib_plan_matrix(&one, keep->p, t, i);
         rc = measure(&d, keep, &one, now, memory, err);
     }
     keep->p->error[t - keep->p->tensor] = (float)nib_difference_error(&d);

@@ -123,15 +123,11 @@ static nib_code carry_plain(const nib_plan_tensor *t, nib_commit *keep, work *m,
 
 static nib_code carry(const nib_plan_tensor *t, nib_commit *keep, work *m, nib_err *err)
 {
-    const size_t n = nib_plan_matrices(t);
+    nib_plan_tensor one;
     nib_code rc = NIB_OK;
     if (!t->codec->quantized) return carry_plain(t, keep, m, err);
-    if (n == 1) return carry_ints(t, keep, m, err);
-    for (size_t e = 0; e < n && !rc; e++) {
-        nib_plan_tensor one;
-        nib_place at = t->place;
-        at.expert = (uint32_t)e;
-        if (!nib_plan_expert(&one, keep->p, at)) return nib_fail_nomem(err, "a plan");
+    for (size_t i = 0; i < nib_plan_matrices(t) && !rc; i++) {
+        nib_plan_matrix(&one, keep->p, t, i);
         rc = carry_ints(&one, keep, m, err);
     }
     return rc;

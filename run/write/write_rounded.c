@@ -34,14 +34,12 @@ static nib_code round_matrix(const nib_plan_tensor *t, nib_commit *keep, work *m
 /* A stack of experts one by one. */
 static nib_code round_tensor(const nib_plan_tensor *t, nib_commit *keep, work *m, nib_err *err)
 {
-    const size_t n = nib_role_is_expert(t->place.role) ? nib_plan_matrices(t) : 1;
     nib_plan_tensor part;
     nib_code rc = NIB_OK;
-    if (n == 1) return round_matrix(t, keep, m, err);
-    for (uint32_t e = 0; e < n && !rc; e++) {
-        nib_place at = t->place;
-        at.expert = e;
-        if (nib_plan_expert(&part, keep->p, at)) rc = round_matrix(&part, keep, m, err);
+    if (!nib_role_is_expert(t->place.role)) return round_matrix(t, keep, m, err);
+    for (size_t i = 0; i < nib_plan_matrices(t) && !rc; i++) {
+        nib_plan_matrix(&part, keep->p, t, i);
+        rc = round_matrix(&part, keep, m, err);
     }
     return rc;
 }
