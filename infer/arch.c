@@ -622,8 +622,8 @@ static const nib_arch_setting deepseek3_settings[] = {
     .name = "deepseek2", .when_hf = "q_lora_rank", .when_gguf = "blk.0.attn_q_a.weight",           \
     .when = (lite) ? NIB_WHEN_NOT : NIB_WHEN, .when_standard = !(lite), STEMS(deepseek_stems),     \
     .config_keys = deepseek_config_keys, .gguf_keys = deepseek_gguf_keys, FUSED(stacked_experts),  \
-    .hf_attention_bias = true, .rope_adjacent = true, .writes_rope_dim = true, .experts = true,    \
-    .routing_keys = true, .scale_by_yarn = true
+    .rope_adjacent = true, .writes_rope_dim = true, .experts = true, .routing_keys = true,         \
+    .scale_by_yarn = true
 
 /* ---- layers of linear attention among others ---- */
 
@@ -868,9 +868,6 @@ static const nib_arch archs[] = {
         .name = "llama",
         .hf_classes = {"LlamaForCausalLM", "MistralForCausalLM", "MinistralForCausalLM"},
         .rope_interleaved = true,
-        .hf_attention_bias = true,
-        .hf_mlp_bias = true,
-        .writes_hf = true,
         .writes_rope_dim = true,
         .block = {llama, COUNT(llama)},
         .when = NIB_WHEN_NOT,
@@ -879,14 +876,11 @@ static const nib_arch archs[] = {
     {
         .name = "qwen2",
         .hf_classes = {"Qwen2ForCausalLM"},
-        .writes_hf = true,
         .block = {qwen2, COUNT(qwen2)},
     },
     {
         .name = "qwen3",
         .hf_classes = {"Qwen3ForCausalLM"},
-        .hf_attention_bias = true,
-        .writes_hf = true,
         .block = {qwen3, COUNT(qwen3)},
     },
     {
@@ -1103,7 +1097,6 @@ static const nib_arch archs[] = {
         .name = "chatglm",
         .hf_classes = {"GlmForCausalLM"},
         STEMS(joint_stems),
-        .hf_attention_bias = true,
         .rope_adjacent = true,
         .rope_part = 0.5f,
         .writes_rope_dim = true,
@@ -1113,7 +1106,6 @@ static const nib_arch archs[] = {
         .name = "glm4",
         .hf_classes = {"Glm4ForCausalLM"},
         STEMS(glm4_stems),
-        .hf_attention_bias = true,
         .rope_adjacent = true,
         .rope_part = 0.5f,
         .writes_rope_dim = true,
@@ -1191,7 +1183,6 @@ static const nib_arch archs[] = {
         FUSED(llama4_fused),
         NUMBERS(llama4_numbers),
         SETTINGS(llama4_settings),
-        .hf_attention_bias = true,
         .rope_adjacent = true,
         .rope_base = 500000,
         .writes_rope_dim = true,

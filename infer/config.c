@@ -376,83 +376,90 @@ static nib_code unknown_arch(const char *name, bool gguf, nib_err *err)
                     gguf ? "" : ", mostly with 'ForCausalLM' behind", known);
 }
 
+/* The first row of a class is the one that is written. */
+static const struct {
+    const char *hf_class, *type;
+} model_types[] = {
+    {"LlamaForCausalLM", "llama"},
+    {"MistralForCausalLM", "mistral"},
+    {"Qwen2ForCausalLM", "qwen2"},
+    {"Qwen3ForCausalLM", "qwen3"},
+    {"Qwen3MoeForCausalLM", "qwen3_moe"},
+    {"Gemma2ForCausalLM", "gemma2"},
+    {"Gemma3ForCausalLM", "gemma3_text"},
+    {"SmolLM3ForCausalLM", "smollm3"},
+    {"GraniteForCausalLM", "granite"},
+    {"MixtralForCausalLM", "mixtral"},
+    {"Qwen2MoeForCausalLM", "qwen2_moe"},
+    {"OlmoeForCausalLM", "olmoe"},
+    {"GraniteMoeForCausalLM", "granitemoe"},
+    {"GraniteMoeSharedForCausalLM", "granitemoeshared"},
+    {"GptOssForCausalLM", "gpt_oss"},
+    {"Glm4MoeForCausalLM", "glm4_moe"},
+    {"GemmaForCausalLM", "gemma"},
+    {"Olmo2ForCausalLM", "olmo2"},
+    {"Olmo3ForCausalLM", "olmo3"},
+    {"Phi3ForCausalLM", "phi3"},
+    {"GlmForCausalLM", "glm"},
+    {"Glm4ForCausalLM", "glm4"},
+    {"CohereForCausalLM", "cohere"},
+    {"Cohere2ForCausalLM", "cohere2"},
+    {"StableLmForCausalLM", "stablelm"},
+    {"Ministral3ForCausalLM", "ministral3"},
+    {"GPT2LMHeadModel", "gpt2"},
+    {"OPTForCausalLM", "opt"},
+    {"BloomForCausalLM", "bloom"},
+    {"FalconForCausalLM", "falcon"},
+    {"GPTNeoXForCausalLM", "gpt_neox"},
+    {"Starcoder2ForCausalLM", "starcoder2"},
+    {"PhiForCausalLM", "phi"},
+    {"Qwen3NextForCausalLM", "qwen3_next"},
+    {"Qwen3_5ForCausalLM", "qwen3_5_text"},
+    {"Qwen3_5ForConditionalGeneration", "qwen3_5"},
+    {"Qwen3_5MoeForCausalLM", "qwen3_5_moe_text"},
+    {"Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe"},
+    {"DeepseekV2ForCausalLM", "deepseek_v2"},
+    {"DeepseekV3ForCausalLM", "deepseek_v3"},
+    {"Llama4ForCausalLM", "llama4_text"},
+    {"Llama4ForConditionalGeneration", "llama4"},
+    {"Qwen2VLForConditionalGeneration", "qwen2_vl"},
+    {"Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl"},
+    {"Qwen3VLForConditionalGeneration", "qwen3_vl"},
+    {"Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe"},
+    {"DeepseekV3ForCausalLM", "kimi_k2"}, /* Kimi K2: the same class */
+    {"Gemma3ForConditionalGeneration", "gemma3"},
+    {"Mistral3ForConditionalGeneration", "mistral3"},
+    {"MinistralForCausalLM", "ministral"},
+    {"ArceeForCausalLM", "arcee"},
+    {"NemotronForCausalLM", "nemotron"},
+    {"SeedOssForCausalLM", "seed_oss"},
+    {"Exaone4ForCausalLM", "exaone4"},
+    {"HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense"},
+    {"HunYuanMoEV1ForCausalLM", "hunyuan_v1_moe"},
+    {"Ernie4_5ForCausalLM", "ernie4_5"},
+    {"Ernie4_5_MoeForCausalLM", "ernie4_5_moe"},
+    {"Dots1ForCausalLM", "dots1"},
+    {"MiniMaxM2ForCausalLM", "minimax_m2"},
+    {"MiniMaxM2ForCausalLM", "minimax"}, /* as it was published */
+    {"GraniteMoeHybridForCausalLM", "granitemoehybrid"},
+    {"Glm4MoeLiteForCausalLM", "glm4_moe_lite"},
+};
+
+const char *nib_config_model_type(const char *hf_class)
+{
+    for (size_t i = 0; i < sizeof model_types / sizeof *model_types; i++)
+        if (!strcmp(model_types[i].hf_class, hf_class)) return model_types[i].type;
+    return NULL;
+}
+
 /* Transformers chooses the class by the type, most others by the class's name. */
 static nib_code check_model_type(const nib_json *cfg, const char *hf_class, nib_err *err)
 {
-    static const struct {
-        const char *hf_class, *type;
-    } types[] = {
-        {"LlamaForCausalLM", "llama"},
-        {"MistralForCausalLM", "mistral"},
-        {"Qwen2ForCausalLM", "qwen2"},
-        {"Qwen3ForCausalLM", "qwen3"},
-        {"Qwen3MoeForCausalLM", "qwen3_moe"},
-        {"Gemma2ForCausalLM", "gemma2"},
-        {"Gemma3ForCausalLM", "gemma3_text"},
-        {"SmolLM3ForCausalLM", "smollm3"},
-        {"GraniteForCausalLM", "granite"},
-        {"MixtralForCausalLM", "mixtral"},
-        {"Qwen2MoeForCausalLM", "qwen2_moe"},
-        {"OlmoeForCausalLM", "olmoe"},
-        {"GraniteMoeForCausalLM", "granitemoe"},
-        {"GraniteMoeSharedForCausalLM", "granitemoeshared"},
-        {"GptOssForCausalLM", "gpt_oss"},
-        {"Glm4MoeForCausalLM", "glm4_moe"},
-        {"GemmaForCausalLM", "gemma"},
-        {"Olmo2ForCausalLM", "olmo2"},
-        {"Olmo3ForCausalLM", "olmo3"},
-        {"Phi3ForCausalLM", "phi3"},
-        {"GlmForCausalLM", "glm"},
-        {"Glm4ForCausalLM", "glm4"},
-        {"CohereForCausalLM", "cohere"},
-        {"Cohere2ForCausalLM", "cohere2"},
-        {"StableLmForCausalLM", "stablelm"},
-        {"Ministral3ForCausalLM", "ministral3"},
-        {"GPT2LMHeadModel", "gpt2"},
-        {"OPTForCausalLM", "opt"},
-        {"BloomForCausalLM", "bloom"},
-        {"FalconForCausalLM", "falcon"},
-        {"GPTNeoXForCausalLM", "gpt_neox"},
-        {"Starcoder2ForCausalLM", "starcoder2"},
-        {"PhiForCausalLM", "phi"},
-        {"Qwen3NextForCausalLM", "qwen3_next"},
-        {"Qwen3_5ForCausalLM", "qwen3_5_text"},
-        {"Qwen3_5ForConditionalGeneration", "qwen3_5"},
-        {"Qwen3_5MoeForCausalLM", "qwen3_5_moe_text"},
-        {"Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe"},
-        {"DeepseekV2ForCausalLM", "deepseek_v2"},
-        {"DeepseekV3ForCausalLM", "deepseek_v3"},
-        {"Llama4ForCausalLM", "llama4_text"},
-        {"Llama4ForConditionalGeneration", "llama4"},
-        {"Qwen2VLForConditionalGeneration", "qwen2_vl"},
-        {"Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl"},
-        {"Qwen3VLForConditionalGeneration", "qwen3_vl"},
-        {"Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe"},
-        {"DeepseekV3ForCausalLM", "kimi_k2"}, /* Kimi K2: the same class */
-        {"Gemma3ForConditionalGeneration", "gemma3"},
-        {"Mistral3ForConditionalGeneration", "mistral3"},
-        {"MinistralForCausalLM", "ministral"},
-        {"ArceeForCausalLM", "arcee"},
-        {"NemotronForCausalLM", "nemotron"},
-        {"SeedOssForCausalLM", "seed_oss"},
-        {"Exaone4ForCausalLM", "exaone4"},
-        {"HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense"},
-        {"HunYuanMoEV1ForCausalLM", "hunyuan_v1_moe"},
-        {"Ernie4_5ForCausalLM", "ernie4_5"},
-        {"Ernie4_5_MoeForCausalLM", "ernie4_5_moe"},
-        {"Dots1ForCausalLM", "dots1"},
-        {"MiniMaxM2ForCausalLM", "minimax_m2"},
-        {"MiniMaxM2ForCausalLM", "minimax"}, /* as it was published */
-        {"GraniteMoeHybridForCausalLM", "granitemoehybrid"},
-        {"Glm4MoeLiteForCausalLM", "glm4_moe_lite"},
-    };
-    const char *type = "", *usual = NULL;
+    const char *type = "", *usual = nib_config_model_type(hf_class);
     if (!nib_json_str(nib_json_get(cfg, "model_type"), &type)) return NIB_OK;
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        if (strcmp(types[i].hf_class, hf_class)) continue;
-        if (!strcmp(types[i].type, type)) return NIB_OK;
-        if (!usual) usual = types[i].type;
-    }
+    for (size_t i = 0; i < sizeof model_types / sizeof *model_types; i++)
+        if (!strcmp(model_types[i].hf_class, hf_class) && !strcmp(model_types[i].type, type))
+            return NIB_OK;
     if (!usual) return NIB_OK;
     return nib_fail(err, NIB_EFORMAT, "'model_type' is '%.60s', that of 'architectures' %s is '%s'",
                     type, hf_class, usual);
@@ -733,16 +740,23 @@ static bool is_in_folder(const nib_source *src)
     return there && nib_source_get_kind(src) == NIB_SOURCE_SAFETENSORS;
 }
 
+/* What does nothing. */
+static const nib_hparams neutral = {
+    .embd_scale = 1, .residual_scale = 1, .logit_divisor = 1, .logit_scale = 1, .share_scale = 1};
+
+nib_code nib_config_from_hf(nib_hparams *hp, const nib_arch **arch, const nib_json *cfg,
+                            nib_err *err)
+{
+    *hp = neutral;
+    return hf_read(hp, arch, cfg, err);
+}
+
 nib_code nib_config_read(nib_hparams *hp, const nib_arch **arch, const nib_source *src,
                          nib_err *err)
 {
-    *hp = (nib_hparams){.embd_scale = 1,
-                        .residual_scale = 1,
-                        .logit_divisor = 1,
-                        .logit_scale = 1,
-                        .share_scale = 1};
     const nib_gguf_kvs *kvs = nib_source_kvs(src);
     if (kvs) {
+        *hp = neutral;
         nib_code rc = gguf_read(hp, arch, src, err);
         return rc ? nib_wrap(err, "%s", nib_source_path(src)) : NIB_OK;
     }
@@ -755,7 +769,7 @@ nib_code nib_config_read(nib_hparams *hp, const nib_arch **arch, const nib_sourc
         return nib_fail(err, NIB_EFORMAT,
                         "%s: no config.json beside the weights, so the architecture is unknown",
                         nib_source_path(src));
-    nib_code rc = hf_read(hp, arch, cfg, err);
+    nib_code rc = nib_config_from_hf(hp, arch, cfg, err);
     return rc ? nib_wrap(err, "%s: config.json", nib_source_path(src)) : NIB_OK;
 }
 

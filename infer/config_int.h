@@ -22,6 +22,11 @@ bool nib_config_has_number(const nib_arch *a, size_t field);
 /* Does it list the key as one of its own? */
 bool nib_config_lists_key(const nib_arch *a, const char *key);
 
+/* The "model_type" of a class; NULL: the class is not known. */
+const char *nib_config_model_type(const char *hf_class);
+/* Architecture and hyper-parameters of a config.json. */
+NIB_MUST_USE nib_code nib_config_from_hf(nib_hparams *hp, const nib_arch **arch,
+                                         const nib_json *cfg, nib_err *err);
 /* The architecture of a config.json, by its class; NULL: not known. */
 const nib_arch *nib_arch_of_config(const nib_json *cfg);
 

@@ -34,11 +34,10 @@ static bool is_norm(const nib_model *m, nib_place p)
     return s->op == NIB_OP_NORM || s->op == NIB_OP_HEAD_NORM;
 }
 
-/* Is the norm stored as what it differs from 1 by? Not that of linear attention's output. */
-static bool is_plus_one(const nib_model *m, nib_place p)
+/* Not the norm of linear attention's output. */
+bool nib_model_adds_one(const nib_model *m, nib_place p)
 {
-    return m->arch->norm_plus_one && !is_gguf(m) && is_norm(m, p) && !p.bias &&
-           p.role != NIB_ROLE_SSM_NORM;
+    return m->arch->norm_plus_one && is_norm(m, p) && !p.bias && p.role != NIB_ROLE_SSM_NORM;
 }
 
 /* Global tensors that some architectures have. */
@@ -507,7 +506,7 @@ static nib_code place_biases(nib_model *m, const nib_tensor *t, nib_place p, con
 static nib_code place_whole(nib_model *m, const nib_tensor *t, nib_place p, nib_err *err)
 {
     nib_param *par = param(m, p);
-    if (is_plus_one(m, p) && !(t = plus_one(m, t))) return nib_fail_nomem(err, "tensor table");
+    if (nib_model_adds_one(m, p) && !is_gguf(m) && !(t = plus_one(m, t))) return nib_fail_nomem(err, "tensor table");
     if (p.role == NIB_ROLE_SSM_A && !is_gguf(m) && !(t = neg_exp(m, t)))
         return nib_fail_nomem(err, "tensor table");
     if (is_by_input(m, t, p, NULL, 0, 0) && !(t = by_output(m, t)))

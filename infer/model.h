@@ -122,8 +122,6 @@ typedef struct nib_arch {
     size_t n_numbers;
     const char *hf_prefix[3][2]; /* first parts of names, and what stands for them */
     const char *hf_skip[4]; /* tensors of other parts of the model: their names begin so         */
-    bool hf_attention_bias, hf_mlp_bias; /* flags that the first of hf_classes has in config.json */
-    bool writes_hf;       /* infer/config_hf.c knows its keys                                    */
     bool writes_rope_dim; /* GGUF key rope.dimension_count, vocab_size                          */
     nib_activation act;   /* of gates; of configurations that do not say                        */
     bool norm_plus_one;   /* Hugging Face stores norms as what they differ from 1 by            */
@@ -344,6 +342,9 @@ const nib_steps *nib_arch_steps_of(const nib_arch *a, nib_role r);
 const nib_steps *nib_model_steps(const nib_model *m, uint32_t layer);
 /* Values of a row of each register. */
 void nib_model_widths(size_t width[NIB_REG_COUNT], const nib_hparams *hp);
+
+/* Is it the weight of a norm that Hugging Face's class stores as what it differs from 1 by? */
+bool nib_model_adds_one(const nib_model *m, nib_place p);
 
 /* The tensor of a place, as the model reads it; NULL: there is none. */
 static inline const nib_tensor *nib_model_tensor(const nib_model *m, nib_place p)

@@ -402,6 +402,8 @@ nib_code nib_convert_choose(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx,
                                                    : NIB_OK;
     }
     if (to && type_applies(t, to)) return take_type(p, t, to, ctx, err);
+    if (t->src->times != 0) /* products are in no narrow dtype */
+        return take_float(p, t, nib_codec_get(NIB_F32), "scaled", ctx, err);
     if (from_gguf(p) || is_float(from)) {
         t->codec = from;
         say_why(t, "as it is");

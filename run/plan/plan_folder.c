@@ -8,6 +8,7 @@
 #include "quant/hqq.h"
 #include "run/plan/convert.h"
 #include "run/plan/folder_layers.h"
+#include "run/plan/gguf_tensors.h"
 #include "run/plan/memory.h"
 #include "run/plan/plan.h"
 
@@ -103,7 +104,7 @@ static nib_code copy_tensor(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx,
     }
     t->bytes = t->rows * t->cols * t->codec->bytes;
     const bool view = t->src->row_step || t->src->of; /* its bytes lie among others */
-    t->carried |= t->codec != t->src->codec || t->order.head || view;
+    t->carried |= t->codec != t->src->codec || t->order.head || view || t->src->plus < 0;
     const bool staged = t->carried || nib_plan_rescales(p, t);
     t->action = staged ? NIB_ACTION_STAGE : NIB_ACTION_COPY;
     if (!staged) t->bytes = t->src->bytes;
@@ -139,74 +140,36 @@ static void add_tensor(nib_plan *p, nib_place place, const nib_tensor *src)
     t->src = src;
     t->rows = nib_tensor_rows(src);
     t->cols = nib_tensor_cols(src);
-    t->method = p->recipe.method;
     t->embedding_or_output = place.role == NIB_ROLE_TOKEN_EMBD || place.role == NIB_ROLE_OUTPUT;
     snprintf(t->name, sizeof t->name, "%.*s", NIB_PLAN_NAME_MAX, src->name);
 }
 
-static void list_folder(nib_plan *p)
+static nib_code list_folder(nib_plan *p, nib_err *err)
 {
     const nib_model *m = p->model;
+    const size_t n = m->n_placed + nib_source_count(m->src);
+    p->tensor = nib_calloc(n, sizeof *p->tensor);
+    p->record = nib_calloc(n, sizeof *p->record);
+    if (!p->tensor || !p->record) return nib_fail_nomem(err, "a plan");
     for (size_t i = 0; i < m->n_placed; i++) add_tensor(p, m->placed[i].place, m->placed[i].tensor);
     for (size_t i = 0; i < nib_source_count(m->src); i++) {
         nib_place place; /* buffers have none */
         const nib_tensor *t = nib_source_at(m->src, i);
         if (!nib_model_place(m, t, &place) && !t->packed) add_tensor(p, place, t);
     }
-}
-
-/* A tensor of a GGUF file under its name in folders, its rows in their order. */
-static bool add_renamed(nib_plan *p, nib_place place, const nib_tensor *src)
-{
-    char name[NIB_PLAN_NAME_MAX + 1];
-    const nib_model *m = p->model;
-    nib_tensor *view = &p->view[p->n];
-    nib_place_hf_name(m->arch, place, name, sizeof name);
-    *view = *src;
-    view->name = nib_arena_str(&p->memory, name, strlen(name));
-    if (!view->name) return false;
-    add_tensor(p, place, view);
-    if (m->rope_interleaved && m->arch->rope_interleaved &&
-        (place.role == NIB_ROLE_ATTN_Q || place.role == NIB_ROLE_ATTN_K))
-        p->tensor[p->n - 1].order = (nib_row_order){.head = m->hp.head_dim, .back = true};
-    return true;
-}
-
-/* Stacks are taken apart; the angles' divisors are the configuration's to say. */
-static bool list_gguf(nib_plan *p)
-{
-    const nib_model *m = p->model;
-    bool ok = true;
-    for (size_t i = 0; i < m->n_placed && ok; i++) {
-        nib_place at = m->placed[i].place;
-        const bool stack = nib_role_is_expert(at.role) && at.expert == NIB_EXPERTS_ALL && !at.bias;
-        if (at.role == NIB_ROLE_ROPE_FREQS || at.role == NIB_ROLE_ROPE_LONG ||
-            at.role == NIB_ROLE_ROPE_SHORT)
-            continue;
-        if (!stack) ok = add_renamed(p, at, m->placed[i].tensor);
-        for (at.expert = 0; stack && ok && at.expert < m->hp.n_expert; at.expert++)
-            ok = add_renamed(p, at, nib_model_tensor(m, at));
-    }
-    return ok;
+    return NIB_OK;
 }
 
 static nib_code list_tensors(nib_plan *p, nib_overrides *o, const nib_ctx *ctx, nib_err *err)
 {
-    const nib_model *m = p->model;
-    const bool gguf = nib_source_get_kind(m->src) == NIB_SOURCE_GGUF;
-    const size_t n = gguf ? m->n_placed * (m->hp.n_expert ? m->hp.n_expert : 1)
-                          : m->n_placed + nib_source_count(m->src);
-    p->tensor = nib_calloc(n, sizeof *p->tensor);
-    p->record = nib_calloc(n, sizeof *p->record);
-    p->group = nib_calloc(n, sizeof *p->group);
-    p->view = nib_calloc(gguf ? n : 0, sizeof *p->view);
-    if (!p->tensor || !p->record || !p->group || !p->view) return nib_fail_nomem(err, "a plan");
-    if (!gguf)
-        list_folder(p);
-    else if (!list_gguf(p))
-        return nib_fail_nomem(err, "a plan");
+    const bool gguf = nib_source_get_kind(p->model->src) == NIB_SOURCE_GGUF;
+    nib_code rc = gguf ? nib_plan_list_gguf(p, err) : list_folder(p, err);
+    if (rc) return rc;
+    p->group = nib_calloc(p->n, sizeof *p->group);
+    if (!p->group) return nib_fail_nomem(err, "a plan");
+    for (size_t i = 0; i < p->n; i++) p->tensor[i].method = p->recipe.method;
     nib_plan_sort(p);
-    nib_code rc = nib_plan_make_index(p, err);
+    rc = nib_plan_make_index(p, err);
     if (!rc && p->recipe.convert) rc = nib_convert_reorder(p, err);
     if (!rc && p->recipe.convert) rc = nib_convert_layout(p, err);
     for (size_t i = 0; i < p->n && !rc; i++) {

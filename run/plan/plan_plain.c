@@ -2,9 +2,9 @@
 /* run/plan/plan_plain.c - the plan of a plain folder: every tensor of the model under its Hugging
  * Face name, in one dtype, whatever it was stored in. Tests: tests/run/test_write_plain.c. */
 #include "base/file.h"
-#include "infer/tokenizer.h"
 #include "run/plan/plan.h"
 #include "run/plan/convert.h"
+#include "run/plan/gguf_tensors.h"
 #include "run/plan/memory.h"
 
 #include <stdio.h>
@@ -54,9 +54,7 @@ static nib_code find_type(const nib_codec **out, nib_plan *p, nib_err *err)
 
 /* ---- tensors ---- */
 
-/* False: a table that the configuration says as well. */
-static bool place_tensor(const nib_plan *p, const nib_placed *placed, const nib_codec *c,
-                         nib_plan_tensor *t)
+static void place_tensor(const nib_plan *p, const nib_placed *placed, nib_plan_tensor *t)
 {
     const nib_model *m = p->model;
     const nib_tensor *src = placed->tensor;
@@ -64,20 +62,21 @@ static bool place_tensor(const nib_plan *p, const nib_placed *placed, const nib_
         src = nib_source_find(m->src, src->name); /* as it is stored */
     *t = (nib_plan_tensor){.place = placed->place,
                            .src = src,
-                           .codec = c,
                            .rows = nib_tensor_rows(src),
                            .cols = nib_tensor_cols(src)};
-    if (t->place.role == NIB_ROLE_ROPE_FREQS) return false;
-    const bool pairs = t->place.role == NIB_ROLE_ATTN_Q || t->place.role == NIB_ROLE_ATTN_K;
-    if (nib_source_get_kind(m->src) == NIB_SOURCE_GGUF)
-        nib_place_hf_name(m->arch, t->place, t->name, sizeof t->name);
-    else
-        snprintf(t->name, sizeof t->name, "%s", src->name);
-    if (pairs && m->rope_interleaved && m->arch->rope_interleaved)
-        t->order = (nib_row_order){.head = m->hp.head_dim, .back = true};
+    snprintf(t->name, sizeof t->name, "%s", src->name);
     t->embedding_or_output =
         t->place.role == NIB_ROLE_TOKEN_EMBD || t->place.role == NIB_ROLE_OUTPUT;
-    return true;
+}
+
+static nib_code list_folder(nib_plan *p, nib_err *err)
+{
+    const nib_model *m = p->model;
+    p->tensor = nib_calloc(m->n_placed, sizeof *p->tensor);
+    p->record = nib_calloc(m->n_placed, sizeof *p->record);
+    if (!p->tensor || !p->record) return nib_fail_nomem(err, "a plan");
+    for (; p->n < m->n_placed; p->n++) place_tensor(p, &m->placed[p->n], &p->tensor[p->n]);
+    return NIB_OK;
 }
 
 static nib_code choose(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx, nib_err *err)
@@ -112,18 +111,15 @@ static void align(nib_plan *p)
 
 static nib_code list_tensors(nib_plan *p, const nib_codec *c, const nib_ctx *ctx, nib_err *err)
 {
-    const nib_model *m = p->model;
-    const size_t n = m->n_placed;
-    p->tensor = nib_calloc(n, sizeof *p->tensor);
-    p->record = nib_calloc(n, sizeof *p->record);
-    if (!p->tensor || !p->record) return nib_fail_nomem(err, "a plan");
-    for (size_t i = 0; i < n; i++) p->n += place_tensor(p, &m->placed[i], c, &p->tensor[p->n]);
+    const bool gguf = nib_source_get_kind(p->model->src) == NIB_SOURCE_GGUF;
+    nib_code rc = gguf ? nib_plan_list_gguf(p, err) : list_folder(p, err);
+    if (rc) return rc;
     nib_plan_sort(p);
     for (size_t i = 0; i < p->n; i++) {
         nib_plan_tensor *t = &p->tensor[i];
         nib_gguf_tensor *r = &p->record[i];
-        nib_code rc = choose(p, t, ctx, err);
-        if (rc) return rc;
+        t->codec = c;
+        if ((rc = choose(p, t, ctx, err))) return rc;
         *r = (nib_gguf_tensor){.name = t->name, .type = t->codec->type};
         for (int d = 0; d < t->src->n_dims && r->n_dims < NIB_GGUF_DIMS_MAX; d++)
             r->shape[r->n_dims++] = t->src->shape[d];
@@ -133,21 +129,6 @@ static nib_code list_tensors(nib_plan *p, const nib_codec *c, const nib_ctx *ctx
 
 /* ---- the whole ---- */
 
-/* Configuration and tokenizer can be written: find out before the weights are. */
-static nib_code check_files(const nib_plan *p, nib_err *err)
-{
-    nib_json *cfg;
-    nib_tokenizer *tok;
-    if (nib_source_get_kind(p->model->src) != NIB_SOURCE_GGUF) return NIB_OK;
-    if (!(cfg = nib_json_new_object())) return nib_fail_nomem(err, "config.json");
-    nib_code rc = nib_model_to_hf(p->model, cfg, err);
-    nib_json_free(cfg);
-    if (!rc) rc = nib_tokenizer_open(&tok, p->model->src, err);
-    if (rc) return nib_wrap(err, "%s", nib_source_path(p->model->src));
-    nib_tokenizer_close(tok);
-    return NIB_OK;
-}
-
 nib_code nib_plan_plain(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, nib_err *err)
 {
     const nib_recipe *r = &p->recipe;
@@ -156,7 +137,6 @@ nib_code nib_plan_plain(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, 
     if (!rc && im) rc = refuse("--imatrix", err);
     if (!rc) rc = find_type(&c, p, err);
     if (!rc) rc = list_tensors(p, c, ctx, err);
-    if (!rc) rc = check_files(p, err);
     if (!rc) rc = nib_plan_shards(p, err);
     if (rc) return rc;
     align(p);
