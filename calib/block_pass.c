@@ -21,7 +21,9 @@ nib_code nib_runner_new(nib_runner *r, const nib_model *m, const nib_windows *w,
     r->batch = nib_runner_rows(w->n_ctx) / w->n_ctx;
     r->now = nib_alloc(r->batch * w->n_ctx, m->hp.n_embd * sizeof *r->now);
     if (!r->now) return nib_fail_nomem(err, "activations");
-    return nib_graph_new(&r->graph, m, ctx, r->batch, w->n_ctx, false, err);
+    if (!(rc = nib_graph_new(&r->graph, m, ctx, r->batch, w->n_ctx, false, err)))
+        nib_graph_keep_inputs(r->graph);
+    return rc;
 }
 
 void nib_runner_free(nib_runner *r)

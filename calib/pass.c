@@ -66,6 +66,7 @@ static nib_code set_up(run *r, const nib_ctx *ctx, nib_err *err)
     for (size_t i = 0; i < rows; i++) r->all[i] = i;
     nib_code rc = nib_graph_new(&r->graph, r->m, ctx, r->batch, n_ctx, false, err);
     if (!rc) nib_graph_watch_keys(r->graph, r->p->keys);
+    if (!rc) nib_graph_keep_inputs(r->graph);
     return rc;
 }
 

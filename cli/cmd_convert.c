@@ -207,7 +207,7 @@ static void warn_activations(const nib_model *m, const nib_plan *p, nib_log *log
     const bool kept = p->recipe.format == NIB_FORMAT_DIR && p->recipe.layout.act;
     if (strcmp(rounded, "f32") != 0 && p->recipe.format != NIB_FORMAT_PLAIN && !kept)
         nib_warn(log,
-                 "%s: inputs of linear layers are rounded to 8-bit integers (%s), which what is "
+                 "%s: inputs of linear layers are rounded (%s), which what is "
                  "written does not do",
                  nib_source_path(m->src), rounded);
 }
@@ -244,6 +244,9 @@ static const char *wrong(void)
     const nib_format f = nib_dir_opts_kind(&opt.dir);
     const bool groups = opt.dir.group_size != UINT64_MAX;
     if (!opt.out && !opt.dry_run) return "-o FILE is missing";
+    if (!strcmp(opt.dir.format, "fp8"))
+        return "--format fp8: 8-bit floats are no integers that could be carried over; use 'nibble "
+               "quantize'";
     if (!strcmp(opt.dir.format, "bitsandbytes"))
         return "--format bitsandbytes: what it holds are no integers that could be carried over; "
                "'nibble quantize' writes it";

@@ -13,7 +13,7 @@
 typedef struct {
     const char *format, *scheme, *activations, *ranges, *kv_scales, *scales, *checkpoint_format;
     uint64_t bits, group_size, shard_max;
-    bool asym, desc_act;
+    bool asym, desc_act, double_quant;
 } nib_dir_opts;
 
 #define NIB_DIR_OPTS_DEFAULT                                                                       \
@@ -35,19 +35,19 @@ extern const char *const nib_folder_checkpoint_formats[];
      .target = &(o).scheme,                                                                        \
      .choices = nib_folder_schemes,                                                                \
      .metavar = "S",                                                                               \
-     .help = "w4a16, w8a16, w8a8; bitsandbytes: nf4 ...",                                          \
-     .heading = "Folders of packed integers"},                                                     \
+     .help = "w4a16, w8a8, fp8, nvfp4 ...; nf4 ...; block ...",                                    \
+     .heading = "Packed folders"},                                                                 \
         {.name = "activations",                                                                    \
          .kind = NIB_OPT_CHOICE,                                                                   \
          .target = &(o).activations,                                                               \
          .choices = nib_folder_activations,                                                        \
          .metavar = "M",                                                                           \
-         .help = "w8a8: dynamic (usual), or by range: minmax, kl ..."},                            \
+         .help = "range of rounded inputs: dynamic, minmax, kl ..."},                              \
         {.name = "ranges",                                                                         \
          .kind = NIB_OPT_STR,                                                                      \
          .target = &(o).ranges,                                                                    \
          .metavar = "FILE",                                                                        \
-         .help = "w8a8: 'nibble calibrate --activations' found them"},                             \
+         .help = "of inputs: 'nibble calibrate --activations'"},                                   \
         {.name = "kv-scales",                                                                      \
          .kind = NIB_OPT_STR,                                                                      \
          .target = &(o).kv_scales,                                                                 \
@@ -81,13 +81,17 @@ extern const char *const nib_folder_checkpoint_formats[];
          .target = &(o).scales,                                                                    \
          .choices = nib_folder_scales,                                                             \
          .metavar = "HOW",                                                                         \
-         .help = "below 8 bits: search or range (search)"},                                        \
+         .help = "of weights: search or range (search)"},                                          \
         {.name = "checkpoint-format",                                                              \
          .kind = NIB_OPT_CHOICE,                                                                   \
          .target = &(o).checkpoint_format,                                                         \
          .choices = nib_folder_checkpoint_formats,                                                 \
          .metavar = "F",                                                                           \
          .help = "gptq: gptq or gptq_v2 (gptq)"},                                                  \
+        {.name = "double-quant",                                                                   \
+         .kind = NIB_OPT_FLAG,                                                                     \
+         .target = &(o).double_quant,                                                              \
+         .help = "nf4, fp4: scales in 8 bits"},                                                    \
     {                                                                                              \
         .name = "max-shard-size", .kind = NIB_OPT_SIZE, .target = &(o).shard_max,                  \
         .metavar = "SIZE", .help = "most data in one file (5G)"                                    \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* formats/packed_bnb.c - bitsandbytes folders, as Transformers saves them: two kinds of
- * packed_format.h. Nested scales are read and not written.
+ * packed_format.h.
  *
  * 4 bits (QLoRA, arXiv:2305.14314), blocks of neighbours in the matrix row after row:
  *   X.weight                   U8  [(n + 1) / 2, 1]  two codes to a byte, the first one above
@@ -9,7 +9,9 @@
  *   X.weight.nested_absmax     F32 [blocks / 256]
  *   X.weight.nested_quant_map  F32 [256]
  *   X.weight.quant_state.bitsandbytes__nf4, __fp4    U8, a JSON text: block, shape, nested_offset
- * value = map[code] * absmax, absmax = nested_map[byte] * nested_absmax + nested_offset.
+ * value = map[code] * absmax, absmax = nested_map[byte] * nested_absmax + nested_offset. Nested
+ * scales are rounded before codes are chosen, so that these are the best under what is stored; the
+ * library rounds them afterwards.
  *
  * 8 bits (LLM.int8, arXiv:2208.07339), a scale for each row:
  *   X.weight         I8  [out, in]
@@ -25,9 +27,10 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { NESTED_BLOCK = 256, MAP = 16, NESTED_MAP = 256, TEXT = 256 };
+enum { NESTED_BLOCK = 256, MAP = 16, NESTED_MAP = 256, NESTED_ZERO = 127, TEXT = 256 };
 
 /* ---- 4 bits ---- */
 
@@ -69,6 +72,41 @@ static const float fp4_levels[MAP - 1] = {-1,         -8.0f / 12,    -0.5f, -4.0
                                           -2.0f / 12, -0.0625f / 12, 0,     0.0625f / 12, 2.0f / 12,
                                           0.25f,      4.0f / 12,     0.5f,  8.0f / 12,    1};
 
+/* The library's "dynamic" map, what is above 0 of it: of each power of ten 2^i middles of even
+ * steps. Below 0 it is the same but for 1. As its floats came out. */
+static const float dynamic_map[NESTED_MAP / 2] = {
+    5.5000004e-07f, 3.2500002e-06f, 7.75e-06f,      2.1249998e-05f, 4.375e-05f,     6.625e-05f,
+    8.875e-05f,     0.00015625001f, 0.00026875004f, 0.00038125002f, 0.00049375003f, 0.0006062501f,
+    0.00071875006f, 0.00083125f,    0.0009437501f,  0.0012812499f,  0.00184375f,    0.00240625f,
+    0.00296875f,    0.0035312497f,  0.00409375f,    0.0046562497f,  0.0052187503f,  0.00578125f,
+    0.00634375f,    0.00690625f,    0.00746875f,    0.00803125f,    0.00859375f,    0.009156249f,
+    0.00971875f,    0.01140625f,    0.01421875f,    0.01703125f,    0.01984375f,    0.02265625f,
+    0.02546875f,    0.028281247f,   0.03109375f,    0.033906247f,   0.036718752f,   0.03953125f,
+    0.042343747f,   0.04515625f,    0.04796875f,    0.05078125f,    0.05359375f,    0.05640625f,
+    0.059218753f,   0.062031247f,   0.06484375f,    0.067656256f,   0.070468746f,   0.07328125f,
+    0.07609375f,    0.07890625f,    0.08171874f,    0.08453125f,    0.08734375f,    0.09015625f,
+    0.092968754f,   0.095781244f,   0.09859375f,    0.107031256f,   0.12109375f,    0.13515624f,
+    0.14921875f,    0.16328125f,    0.17734374f,    0.19140625f,    0.20546874f,    0.21953125f,
+    0.23359376f,    0.24765626f,    0.26171875f,    0.27578127f,    0.28984374f,    0.30390626f,
+    0.31796873f,    0.33203125f,    0.3460937f,     0.36015624f,    0.37421876f,    0.38828123f,
+    0.40234375f,    0.4164062f,     0.43046874f,    0.44453126f,    0.45859373f,    0.47265625f,
+    0.48671877f,    0.50078124f,    0.51484376f,    0.5289062f,     0.54296875f,    0.5570313f,
+    0.5710938f,     0.58515626f,    0.5992187f,     0.61328125f,    0.6273438f,     0.64140624f,
+    0.65546876f,    0.6695313f,     0.68359375f,    0.6976563f,     0.7117188f,     0.72578126f,
+    0.7398438f,     0.75390625f,    0.7679688f,     0.78203124f,    0.7960937f,     0.8101562f,
+    0.82421875f,    0.8382812f,     0.85234374f,    0.8664062f,     0.8804687f,     0.89453125f,
+    0.9085938f,     0.92265624f,    0.9367187f,     0.9507812f,     0.96484375f,    0.9789062f,
+    0.99296874f,    1.0f,
+};
+
+/* Entry k of the whole, in order. */
+static float nested_value(size_t k)
+{
+    return k < NESTED_ZERO   ? -dynamic_map[NESTED_ZERO - 1 - k]
+           : k > NESTED_ZERO ? dynamic_map[k - NESTED_ZERO - 1]
+                             : 0;
+}
+
 static const float *map_of(const nib_packed_parts *l)
 {
     return l->map ? l->map : l->format.fp4 ? fp4_map : nf4_map;
@@ -86,19 +124,38 @@ static nib_type f32_scales(nib_type weight)
     return NIB_F32;
 }
 
+/* The offset as Python prints it, padded: its place in the text is there before it is known. */
+static void offset_text(char buf[32], float offset)
+{
+    char number[32];
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(number, sizeof number, "%.*g", digits, (double)offset);
+        if (strtod(number, NULL) == (double)offset) break;
+    }
+    if (!strpbrk(number, ".e")) strcat(number, ".0");
+    snprintf(buf, 32, "%-24s", number);
+}
+
 /* As Python's json.dumps() has it. */
-static int state_text(char *buf, size_t n, const nib_packed_parts *l)
+static int state_text(char *buf, size_t n, const nib_packed_parts *l, float offset)
 {
     const nib_type t = l->format.scale_type;
+    char nested[128] = "", number[32];
+    offset_text(number, offset);
+    if (l->format.nested)
+        snprintf(nested, sizeof nested,
+                 ", \"nested_blocksize\": 256, \"nested_dtype\": \"float32\", "
+                 "\"nested_offset\": %s",
+                 number);
     return snprintf(
         buf, n,
         "{\"quant_type\": \"%s\", \"blocksize\": %llu, \"dtype\": \"%s\", \"shape\": [%llu, "
-        "%llu]}",
+        "%llu]%s}",
         l->format.fp4 ? "fp4" : "nf4", (unsigned long long)l->group,
         t == NIB_F16    ? "float16"
         : t == NIB_BF16 ? "bfloat16"
                         : "float32",
-        (unsigned long long)l->out, (unsigned long long)l->in);
+        (unsigned long long)l->out, (unsigned long long)l->in, nested);
 }
 
 static uint64_t ceil_div(uint64_t a, uint64_t b)
@@ -113,7 +170,7 @@ static nib_code four_make(nib_packed_parts *l, nib_err *err)
     if (!f->group) return nib_fail(err, NIB_EINVAL, "bitsandbytes folders hold blocks of weights");
     const uint64_t n = l->out * l->in, blocks = ceil_div(n, f->group);
     l->group = f->group;
-    if (!f->state_bytes) f->state_bytes = (uint32_t)state_text(text, sizeof text, l);
+    if (!f->state_bytes) f->state_bytes = (uint32_t)state_text(text, sizeof text, l, 0);
     /* Of a row: its own and, where rows are not whole blocks, shares of those at its ends. */
     l->groups = l->in % f->group ? l->in / f->group + 2 : l->in / f->group;
     nib_packing_add(l, NIB_PART_CODES, NIB_U8, 2, ceil_div(n, 2), 1);
@@ -228,6 +285,92 @@ static nib_code four_read(nib_packing_rows *r, const nib_packed_parts *l,
     return rc ? rc : read_scales(r, l, from, row, err);
 }
 
+/* ---- nested scales ---- */
+
+/* Parameters have the scale that is stored in d, and in dmin, which four-bit codes do not use, the
+ * one that it was made of: so packing makes the same of it again. */
+static float nested_offset(const nib_block_param *p, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)p[i].dmin;
+    return (float)(sum / (double)n);
+}
+
+/* The nearest entry; of two the lower one. x within -1 .. 1. */
+static uint8_t nested_code(float x)
+{
+    size_t low = 0, high = NESTED_MAP - 1;
+    while (low < high) { /* entries up to this one have a middle below x */
+        const size_t k = (low + high) / 2;
+        if ((nested_value(k) + nested_value(k + 1)) / 2 < x)
+            low = k + 1;
+        else
+            high = k;
+    }
+    return (uint8_t)low;
+}
+
+/* Up to NESTED_BLOCK scales less their mean: codes, and what they are multiplied by. The last
+ * blocks of a weight may be fewer; there the library divides, and has no zero. */
+static float nest(uint8_t *code, const nib_block_param *p, size_t n, float offset)
+{
+    const float least = 1e-38f;
+    float most = 0;
+    for (size_t i = 0; i < n; i++) most = fmaxf(most, fabsf(p[i].dmin - offset));
+    const float by = fmaxf(most, least), inverse = 1 / by;
+    for (size_t i = 0; i < n; i++) {
+        const float x = p[i].dmin - offset, y = n < NESTED_BLOCK ? x / by : x * inverse;
+        code[i] = nested_code(fminf(fmaxf(y, -1), 1));
+    }
+    return n < NESTED_BLOCK ? by : most;
+}
+
+static nib_code nested_finish(const nib_codec *c, nib_block_param *p, const nib_fit_matrix *m,
+                              const nib_ctx *ctx, nib_err *err)
+{
+    const size_t n = m->rows * (m->cols / c->block);
+    uint8_t code[NESTED_BLOCK];
+    (void)ctx, (void)err;
+    for (size_t i = 0; i < n; i++) p[i].dmin = p[i].d;
+    const float offset = nested_offset(p, n);
+    for (size_t at = 0; at < n; at += NESTED_BLOCK) {
+        const size_t k = n - at < NESTED_BLOCK ? n - at : NESTED_BLOCK;
+        const float most = nest(code, p + at, k, offset);
+        for (size_t i = 0; i < k; i++) p[at + i].d = nested_value(code[i]) * most + offset;
+    }
+    return NIB_OK;
+}
+
+static nib_code pack_nested(uint8_t *dst, const nib_packed_parts *l, const nib_block_param *p,
+                            float offset, nib_err *err)
+{
+    const size_t n = (size_t)(l->out * l->groups);
+    uint8_t *scales = nib_packing_at(dst, l, NIB_PART_SCALES);
+    uint8_t *nested = nib_packing_at(dst, l, NIB_PART_NESTED);
+    for (size_t at = 0; at < n; at += NESTED_BLOCK) {
+        const size_t k = n - at < NESTED_BLOCK ? n - at : NESTED_BLOCK;
+        const float most = nest(scales + at, p + at, k, offset);
+        if (!nib_put_scale(nested, NIB_F32, at / NESTED_BLOCK, most) || !isfinite(offset))
+            return nib_fail(err, NIB_ENUMERIC, "row %zu holds values too large for nested scales",
+                            at / (size_t)l->groups);
+    }
+    for (size_t k = 0; k < NESTED_MAP; k++)
+        nib_put_uint(nib_packing_at(dst, l, NIB_PART_NESTED_MAP) + 4 * k, 4,
+                     nib_f32_bits(nested_value(k)));
+    return NIB_OK;
+}
+
+static nib_code pack_plain_scales(uint8_t *dst, const nib_packed_parts *l, const nib_block_param *p,
+                                  nib_err *err)
+{
+    uint8_t *scales = nib_packing_at(dst, l, NIB_PART_SCALES);
+    for (size_t i = 0; i < l->out * l->groups; i++)
+        if (!nib_put_scale(scales, NIB_F32, i, p[i].d))
+            return nib_fail(err, NIB_ENUMERIC, "row %zu holds values too large for scales in f32",
+                            i / (size_t)l->groups);
+    return NIB_OK;
+}
+
 static nib_code four_pack(uint8_t *dst, const nib_packed_parts *l, const nib_packing_values *v,
                           nib_err *err)
 {
@@ -235,30 +378,30 @@ static nib_code four_pack(uint8_t *dst, const nib_packed_parts *l, const nib_pac
     uint8_t *codes = nib_packing_at(dst, l, NIB_PART_CODES);
     uint8_t *state =
         nib_packing_at(dst, l, l->format.fp4 ? NIB_PART_STATE_FP4 : NIB_PART_STATE_NF4);
-    nib_code rc = NIB_OK;
+    const bool nested = l->format.nested;
+    const float offset = nested ? nested_offset(v->param, (size_t)(l->out * l->groups)) : 0;
     for (uint64_t i = 0; i < l->out * l->in; i++) {
         const unsigned code = l->format.fp4 ? fp4_codes[v->code[i]] : v->code[i];
         codes[i / 2] |= (uint8_t)(code << (i % 2 ? 0 : 4));
     }
-    for (size_t i = 0; i < l->out * l->groups && !rc; i++) {
-        uint8_t *scales = nib_packing_at(dst, l, NIB_PART_SCALES);
-        if (!nib_put_scale(scales, NIB_F32, i, v->param[i].d))
-            rc = nib_fail(err, NIB_ENUMERIC, "row %zu holds values too large for scales in f32",
-                          i / (size_t)l->groups);
-    }
     for (size_t k = 0; k < MAP; k++)
         nib_put_uint(nib_packing_at(dst, l, NIB_PART_MAP) + 4 * k, 4, nib_f32_bits(map_of(l)[k]));
-    state_text(text, sizeof text, l);
+    state_text(text, sizeof text, l, offset);
     memcpy(state, text, l->format.state_bytes);
-    return rc;
+    return nested ? pack_nested(dst, l, v->param, offset, err)
+                  : pack_plain_scales(dst, l, v->param, err);
 }
 
-static void four_grid(nib_codec *c, const nib_packing *f)
+static void four_grid(nib_int_codec *c, const nib_packed_parts *l)
 {
-    c->codebook = f->fp4 ? fp4_levels : nf4_map;
-    c->n_codes = f->fp4 ? MAP - 1 : MAP;
-    c->scale_type = NIB_F32;
-    c->fit = nib_levels_fit;
+    const bool fp4 = l->format.fp4;
+    c->codec.type = fp4 ? NIB_FP4 : NIB_NF4;
+    c->codec.codebook = fp4 ? fp4_levels : nf4_map;
+    c->codec.n_codes = fp4 ? MAP - 1 : MAP;
+    c->codec.scale_type = NIB_F32;
+    c->codec.fit = nib_levels_fit;
+    c->codec.fixed_d = l->format.nested;
+    if (l->format.nested) c->codec.finish = nested_finish;
 }
 
 static void four_decode(float *dst, const nib_packed_parts *l, const nib_packing_rows *r)
@@ -349,7 +492,7 @@ static bool config_write(nib_json *config, const nib_packing *f, const nib_packi
         ok = ok && nib_json_add_str(config, "bnb_4bit_compute_dtype", "bfloat16") &&
              nib_json_add_str(config, "bnb_4bit_quant_storage", "uint8") &&
              nib_json_add_str(config, "bnb_4bit_quant_type", f->fp4 ? "fp4" : "nf4") &&
-             nib_json_add_bool(config, "bnb_4bit_use_double_quant", false);
+             nib_json_add_bool(config, "bnb_4bit_use_double_quant", f->nested);
     return ok && nib_json_add_bool(config, "llm_int8_enable_fp32_cpu_offload", false) &&
            nib_json_add_bool(config, "llm_int8_has_fp16_weight", false) &&
            nib_config_unpacked(config, "llm_int8_skip_modules", note, false) &&

@@ -22,7 +22,7 @@
  * folders do not say which they have. */
 #include "formats/packed_ct.h"
 
-static nib_type scale_type(nib_type weight)
+nib_type nib_ct_scale_type(nib_type weight)
 {
     return weight == NIB_F16 || weight == NIB_BF16 ? weight : NIB_F32;
 }
@@ -162,7 +162,7 @@ const nib_packing_ops nib_packing_ct_packed = {
     .grid = NIB_GRID_CT,
     .suffix = packed_suffix,
     .bits = (const unsigned char[]){4, 8, 0},
-    .scale_type = scale_type,
+    .scale_type = nib_ct_scale_type,
     .make = packed_make,
     .measure = packed_measure,
     .pack = packed_pack,
@@ -219,22 +219,6 @@ static nib_code pack_one_scale(uint8_t *dst, const nib_packed_parts *l,
     return rc;
 }
 
-static nib_code pack_range(uint8_t *dst, const nib_packed_parts *l, nib_act_range range,
-                           nib_err *err)
-{
-    const nib_packing *f = &l->format;
-    if (f->act != NIB_ACT_TENSOR) return NIB_OK;
-    if (!(nib_scale_stored(f->scale_type, range.scale) > 0) ||
-        !nib_put_scale(nib_packing_at(dst, l, NIB_PART_INPUT_SCALE), f->scale_type, 0, range.scale))
-        return nib_fail(err, NIB_ENUMERIC, "scale %g of the inputs cannot be stored in %s",
-                        (double)range.scale, nib_codec_get(f->scale_type)->name);
-    if (range.zero < -128 || range.zero > 127 || (f->act_sym && range.zero))
-        return nib_fail(err, NIB_ENUMERIC, "zero point %d of the inputs; %s", (int)range.zero,
-                        f->act_sym ? "should be 0" : "-128 to 127 can be stored");
-    if (!f->act_sym) *nib_packing_at(dst, l, NIB_PART_INPUT_ZERO) = (uint8_t)range.zero;
-    return NIB_OK;
-}
-
 static nib_code int_pack(uint8_t *dst, const nib_packed_parts *l, const nib_packing_values *v,
                          nib_err *err)
 {
@@ -242,7 +226,7 @@ static nib_code int_pack(uint8_t *dst, const nib_packed_parts *l, const nib_pack
     for (size_t i = 0; i < l->out * l->in; i++) codes[i] = v->code[i] ^ 128;
     nib_code rc = l->format.per_tensor ? pack_one_scale(dst, l, v->param, err)
                                        : pack_params(dst, l, v->param, err);
-    return rc ? rc : pack_range(dst, l, v->act, err);
+    return rc ? rc : nib_pack_input_range(dst, l, v->act, err);
 }
 
 static nib_code int_read(nib_packing_rows *r, const nib_packed_parts *l,
@@ -261,7 +245,7 @@ const nib_packing_ops nib_packing_ct_int = {
     .suffix = int_suffix,
     .bits = (const unsigned char[]){8, 0},
     .uniform = "with --scheme w8a8 all layers are packed alike",
-    .scale_type = scale_type,
+    .scale_type = nib_ct_scale_type,
     .make = int_make,
     .measure = int_measure,
     .pack = int_pack,

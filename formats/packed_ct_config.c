@@ -13,16 +13,55 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char PACKED[] = "pack-quantized", INT[] = "int-quantized";
+/* Which layout the words "format" and "num_bits" stand for. "naive-quantized" has the tensors of
+ * the layouts that nothing packs. */
+static const struct {
+    const char *name, *type;
+    nib_packing_kind kind;
+} FORMATS[] = {{"pack-quantized", "int", NIB_PACKING_CT_PACKED},
+               {"int-quantized", "int", NIB_PACKING_CT_INT},
+               {"float-quantized", "float", NIB_PACKING_CT_FP8},
+               {"nvfp4-pack-quantized", "float", NIB_PACKING_CT_NVFP4},
+               {"mxfp4-pack-quantized", "float", NIB_PACKING_CT_MXFP4},
+               {"naive-quantized", "float", NIB_PACKING_CT_FP8}};
+enum { N_FORMATS = sizeof FORMATS / sizeof *FORMATS };
+
+static size_t format_of(nib_packing_kind kind)
+{
+    size_t i = 0;
+    while (FORMATS[i].kind != kind) i++;
+    return i;
+}
+
+static const char *format_name(const nib_packing *f)
+{
+    return FORMATS[format_of(f->kind)].name;
+}
 
 /* ---- reading ---- */
 
 /* How weights or inputs are rounded. */
 typedef struct {
-    uint64_t bits, group;
-    const char *strategy;
-    bool sym, dynamic, by_activation;
+    uint64_t bits, group, rows; /* rows and group: of a tile, "block_structure" */
+    const char *type, *strategy;
+    bool sym, dynamic, local, by_activation; /* local: dynamic, under a fixed scale of all */
 } args;
+
+/* "block_structure": [rows, columns], or "128x128". */
+static nib_code read_tile(args *a, const nib_json *j, nib_err *err)
+{
+    const char *text;
+    unsigned rows = 0, cols = 0;
+    const nib_json *side = nib_json_first(j);
+    if (nib_json_str(j, &text) && sscanf(text, "%ux%u", &rows, &cols) == 2)
+        a->rows = rows, a->group = cols;
+    else if (!nib_json_is_array(j) || nib_json_count(j) != 2 || !nib_json_u64(side, &a->rows) ||
+             !nib_json_u64(nib_json_next(side), &a->group))
+        a->rows = 0;
+    if (a->rows && a->group && a->rows <= NIB_PACKING_COLS_MAX && a->group <= NIB_PACKING_COLS_MAX)
+        return NIB_OK;
+    return nib_fail(err, NIB_EFORMAT, "'block_structure' should be rows and columns of a tile");
+}
 
 static nib_code read_strategy(args *a, const nib_json *j, nib_err *err)
 {
@@ -33,58 +72,121 @@ static nib_code read_strategy(args *a, const nib_json *j, nib_err *err)
     if (order && !nib_json_is_null(order) && !nib_json_str(order, &actorder))
         return nib_fail(err, NIB_EFORMAT, "'actorder' is not a string");
     a->by_activation = actorder && (!strcmp(actorder, "group") || !strcmp(actorder, "dynamic"));
-    if (strcmp(a->strategy, "group")) return NIB_OK;
+    if (!strcmp(a->strategy, "block")) return read_tile(a, nib_json_get(j, "block_structure"), err);
+    if (strcmp(a->strategy, "group") && strcmp(a->strategy, "tensor_group")) return NIB_OK;
     nib_code rc = nib_config_group(&a->group, nib_json_get(j, "group_size"), err);
     if (!rc && !a->group) a->strategy = "channel";
     return rc;
 }
 
-static nib_code read_args(args *a, const nib_json *j, nib_err *err)
+static nib_code read_args(args *a, const nib_json *j, const char *type, nib_err *err)
 {
-    const char *type = "int";
-    *a = (args){.sym = true};
+    const char *dynamic = "";
+    *a = (args){.type = "int", .sym = true};
     if (!nib_json_u64(nib_json_get(j, "num_bits"), &a->bits) || a->bits < 1 || a->bits > 8)
         return nib_fail(err, NIB_EFORMAT, "'num_bits' is missing or not from 1 to 8");
-    nib_json_str(nib_json_get(j, "type"), &type);
-    if (strcmp(type, "int"))
-        return nib_fail(err, NIB_EFORMAT, "'type' is '%.60s'; nibble reads int", type);
+    nib_json_str(nib_json_get(j, "type"), &a->type);
+    if (strcmp(a->type, type))
+        return nib_fail(err, NIB_EFORMAT, "'type' is '%.60s'; nibble reads %s in this format",
+                        a->type, type);
+    nib_json_str(nib_json_get(j, "dynamic"), &dynamic);
+    a->local = !strcmp(dynamic, "local");
     nib_code rc = nib_config_flag(&a->sym, j, "symmetric", err);
-    if (!rc) rc = nib_config_flag(&a->dynamic, j, "dynamic", err);
+    if (!rc && !a->local) rc = nib_config_flag(&a->dynamic, j, "dynamic", err);
     return rc ? rc : read_strategy(a, j, err);
+}
+
+/* The strategies of weights and of dynamic and static inputs, and the bits, that a layout has;
+ * where there is one of a group, the group. */
+static const struct {
+    nib_packing_kind kind;
+    const char *weights[3], *dynamic[2], *fixed;
+    uint64_t bits[2], group;
+} CAN[] = {
+    {NIB_PACKING_CT_PACKED, {"channel", "group"}, {"token"}, "tensor", {4, 8}, 0},
+    {NIB_PACKING_CT_INT, {"channel", "tensor"}, {"token"}, "tensor", {8, 8}, 0},
+    {NIB_PACKING_CT_FP8, {"channel", "tensor", "block"}, {"token", "group"}, "tensor", {8, 8}, 0},
+    {NIB_PACKING_CT_NVFP4, {"tensor_group"}, {NULL}, "tensor_group", {4, 4}, 16},
+    {NIB_PACKING_CT_MXFP4, {"group"}, {"group"}, NULL, {4, 4}, 32},
+};
+
+static size_t can(nib_packing_kind kind)
+{
+    size_t i = 0;
+    while (CAN[i].kind != kind) i++;
+    return i;
+}
+
+static bool listed(const char *strategy, const char *const *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (list[i] && !strcmp(strategy, list[i])) return true;
+    return false;
+}
+
+static void list_names(char *buf, size_t n, const char *const *list, size_t n_list)
+{
+    size_t at = 0;
+    *buf = 0;
+    for (size_t i = 0; i < n_list && list[i] && at < n; i++)
+        at += (size_t)snprintf(buf + at, n - at, "%s%s",
+                               !i                                ? ""
+                               : i + 1 == n_list || !list[i + 1] ? " and "
+                                                                 : ", ",
+                               list[i]);
 }
 
 static nib_code read_weights(nib_packing *f, const nib_json *j, nib_err *err)
 {
     args a;
-    const bool packed = f->kind == NIB_PACKING_CT_PACKED;
-    nib_code rc = read_args(&a, j, err);
+    char known[64];
+    const size_t k = can(f->kind);
+    nib_code rc = read_args(&a, j, FORMATS[format_of(f->kind)].type, err);
     if (rc) return rc;
-    const char *other = packed ? "group" : "tensor";
-    if (a.dynamic || (strcmp(a.strategy, "channel") && strcmp(a.strategy, other)))
-        return nib_fail(err, NIB_EFORMAT, "strategy '%.60s'%s; nibble reads channel and %s for %s",
-                        a.strategy, a.dynamic ? ", dynamic" : "", other, packed ? PACKED : INT);
-    if (a.bits != 8 && (!packed || a.bits != 4))
-        return nib_fail(err, NIB_EFORMAT, "'num_bits' is %u; nibble reads %s for %s",
-                        (unsigned)a.bits, packed ? "4 and 8" : "8", packed ? PACKED : INT);
+    list_names(known, sizeof known, CAN[k].weights, 3);
+    if (a.dynamic || a.local || !listed(a.strategy, CAN[k].weights, 3))
+        return nib_fail(err, NIB_EFORMAT, "strategy '%.60s'%s; nibble reads %s for %s", a.strategy,
+                        a.dynamic || a.local ? ", dynamic" : "", known, format_name(f));
+    if (a.bits != CAN[k].bits[0] && a.bits != CAN[k].bits[1])
+        return nib_fail(err, NIB_EFORMAT, "'num_bits' is %u; nibble reads %u%s for %s",
+                        (unsigned)a.bits, (unsigned)CAN[k].bits[0],
+                        CAN[k].bits[1] > CAN[k].bits[0] ? " and 8" : "", format_name(f));
+    if (CAN[k].group && a.group != CAN[k].group)
+        return nib_fail(err, NIB_EFORMAT, "'group_size' is %llu, should be %llu",
+                        (unsigned long long)a.group, (unsigned long long)CAN[k].group);
+    if (!strcmp(FORMATS[format_of(f->kind)].type, "float") && !a.sym)
+        return nib_fail(err, NIB_EFORMAT, "'symmetric' is false; floats have no zero point");
     f->bits = (unsigned)a.bits;
     f->group = a.group;
+    f->rows = a.rows;
     f->per_tensor = !strcmp(a.strategy, "tensor");
     f->sym = a.sym;
     f->desc_act = a.by_activation;
+    f->scale_type = f->kind == NIB_PACKING_CT_NVFP4   ? NIB_F8_E4M3
+                    : f->kind == NIB_PACKING_CT_MXFP4 ? NIB_U8
+                                                      : NIB_BF16;
+    f->code_type = f->kind == NIB_PACKING_CT_FP8 ? NIB_F8_E4M3 : NIB_F32;
     return NIB_OK;
 }
 
+/* With tiles each as many channels of a token as a tile has columns. */
 static nib_code read_inputs(nib_packing *f, const nib_json *j, nib_err *err)
 {
     args a;
+    const size_t k = can(f->kind);
     if (!j || nib_json_is_null(j)) return NIB_OK;
-    nib_code rc = read_args(&a, j, err);
+    nib_code rc = read_args(&a, j, FORMATS[format_of(f->kind)].type, err);
     if (rc) return rc;
-    if (a.bits != 8 || strcmp(a.strategy, a.dynamic ? "token" : "tensor"))
-        return nib_fail(err, NIB_EFORMAT,
-                        "%u bits, strategy '%.60s'%s; nibble reads 8 bits, dynamic by token or "
-                        "static by tensor",
-                        (unsigned)a.bits, a.strategy, a.dynamic ? ", dynamic" : "");
+    const bool ok = a.dynamic ? listed(a.strategy, CAN[k].dynamic, 2)
+                              : listed(a.strategy, &CAN[k].fixed, 1) &&
+                                    a.local == (f->kind == NIB_PACKING_CT_NVFP4);
+    const bool of_tile = !f->rows || (a.dynamic && a.group == f->group);
+    if (!ok || !of_tile || (CAN[k].group && a.group != CAN[k].group) ||
+        (!f->rows && !CAN[k].group && a.group) || a.bits != CAN[k].bits[1])
+        return nib_fail(err, NIB_EFORMAT, "%u bits, strategy '%.60s'%s; nibble reads %s",
+                        (unsigned)a.bits, a.strategy, a.dynamic ? ", dynamic" : "",
+                        CAN[k].group || f->rows ? "groups as the weights have them"
+                                                : "8 bits, dynamic by token or static by tensor");
     f->act = a.dynamic ? NIB_ACT_TOKEN : NIB_ACT_TENSOR;
     f->act_sym = a.sym;
     return NIB_OK;
@@ -94,12 +196,17 @@ static nib_code read_format(nib_packing *f, const nib_json *config, const nib_js
                             nib_err *err)
 {
     const char *name = "";
+    char known[160];
+    const char *names[N_FORMATS];
     if (!nib_json_str(nib_json_get(group, "format"), &name))
         nib_json_str(nib_json_get(config, "format"), &name);
-    f->kind = strcmp(name, INT) ? NIB_PACKING_CT_PACKED : NIB_PACKING_CT_INT;
-    if (!strcmp(name, INT) || !strcmp(name, PACKED)) return NIB_OK;
-    return nib_fail(err, NIB_EFORMAT, "'format' is '%.60s'; nibble reads %s and %s", name, PACKED,
-                    INT);
+    for (size_t i = 0; i < N_FORMATS; i++) {
+        names[i] = FORMATS[i].name;
+        f->kind = FORMATS[i].kind;
+        if (!strcmp(name, names[i])) return NIB_OK;
+    }
+    list_names(known, sizeof known, names, N_FORMATS);
+    return nib_fail(err, NIB_EFORMAT, "'format' is '%.60s'; nibble reads %s", name, known);
 }
 
 static nib_code refuse_extras(const nib_json *config, const nib_json *group, nib_err *err)
@@ -175,48 +282,77 @@ nib_code nib_ct_config_read(nib_packing_rules *rules, const nib_json *config, ni
 
 /* ---- writing ---- */
 
-static const char *format_name(const nib_packing *f)
+static bool write_tile(nib_json *j, const args *a)
 {
-    return f->kind == NIB_PACKING_CT_INT ? INT : PACKED;
+    nib_json *tile = a->rows ? nib_json_add_array(j, "block_structure") : NULL;
+    if (!a->rows) return nib_json_add_null(j, "block_structure");
+    return tile && nib_json_add_num(tile, NULL, (double)a->rows) &&
+           nib_json_add_num(tile, NULL, (double)a->group);
 }
 
-static bool write_args(nib_json *group, const char *key, const args *a, const char *observer)
+static bool write_args(nib_json *group, const char *key, const args *a, const char *observer,
+                       const char *scale_dtype)
 {
     nib_json *j = nib_json_add_object(group, key);
     bool ok =
         j && nib_json_add_num(j, "num_bits", (double)a->bits) &&
-        nib_json_add_str(j, "type", "int") && nib_json_add_bool(j, "symmetric", a->sym) &&
+        nib_json_add_str(j, "type", a->type) && nib_json_add_bool(j, "symmetric", a->sym) &&
         nib_json_add_str(j, "strategy", a->strategy) &&
-        (a->group ? nib_json_add_num(j, "group_size", (double)a->group)
-                  : nib_json_add_null(j, "group_size")) &&
-        nib_json_add_null(j, "block_structure") && nib_json_add_bool(j, "dynamic", a->dynamic) &&
+        (a->group && !a->rows ? nib_json_add_num(j, "group_size", (double)a->group)
+                              : nib_json_add_null(j, "group_size")) &&
+        write_tile(j, a) &&
+        (a->local ? nib_json_add_str(j, "dynamic", "local")
+                  : nib_json_add_bool(j, "dynamic", a->dynamic)) &&
         (a->by_activation ? nib_json_add_str(j, "actorder", "group")
                           : nib_json_add_null(j, "actorder")) &&
         (a->dynamic ? nib_json_add_null(j, "observer") : nib_json_add_str(j, "observer", observer));
+    if (scale_dtype)
+        ok = ok && nib_json_add_str(j, "scale_dtype", scale_dtype) &&
+             nib_json_add_str(j, "zp_dtype", scale_dtype);
     return ok && nib_json_add_object(j, "observer_kwargs");
+}
+
+static const char *weight_strategy(const nib_packing *f)
+{
+    if (f->kind == NIB_PACKING_CT_NVFP4) return "tensor_group";
+    return f->rows ? "block" : f->group ? "group" : f->per_tensor ? "tensor" : "channel";
+}
+
+static args input_args(const nib_packing *f)
+{
+    const bool dynamic = f->act == NIB_ACT_TOKEN, nv = f->kind == NIB_PACKING_CT_NVFP4;
+    return (args){.bits = f->kind == NIB_PACKING_CT_MXFP4 || nv ? 4 : 8,
+                  .group = f->kind == NIB_PACKING_CT_INT ? 0 : f->group,
+                  .type = FORMATS[format_of(f->kind)].type,
+                  .strategy = nv         ? "tensor_group"
+                              : !dynamic ? "tensor"
+                              : f->group ? "group"
+                                         : "token",
+                  .sym = f->act_sym,
+                  .dynamic = dynamic,
+                  .local = nv};
 }
 
 /* Returns the list of its targets, which the caller fills; NULL: no memory. */
 static nib_json *write_group(nib_json *groups, size_t number, const nib_packing *f)
 {
-    const args weights = {.bits = f->bits,
-                          .group = f->group,
-                          .strategy = f->group        ? "group"
-                                      : f->per_tensor ? "tensor"
-                                                      : "channel",
-                          .sym = f->sym,
-                          .by_activation = f->desc_act};
-    const args inputs = {.bits = 8,
-                         .strategy = f->act == NIB_ACT_TOKEN ? "token" : "tensor",
-                         .sym = f->act_sym,
-                         .dynamic = f->act == NIB_ACT_TOKEN};
+    const args inputs = input_args(f), weights = {.bits = f->bits,
+                                                  .group = f->group,
+                                                  .rows = f->rows,
+                                                  .type = inputs.type,
+                                                  .strategy = weight_strategy(f),
+                                                  .sym = f->sym,
+                                                  .by_activation = f->desc_act};
+    const char *scales = f->kind == NIB_PACKING_CT_NVFP4   ? "torch.float8_e4m3fn"
+                         : f->kind == NIB_PACKING_CT_MXFP4 ? "torch.uint8"
+                                                           : NULL;
     char name[32];
     snprintf(name, sizeof name, "group_%zu", number);
     nib_json *group = nib_json_add_object(groups, name);
     nib_json *targets = group ? nib_json_add_array(group, "targets") : NULL;
     bool ok = targets && nib_json_add_str(group, "format", format_name(f)) &&
-              write_args(group, "weights", &weights, "memoryless_minmax") &&
-              (f->act ? write_args(group, "input_activations", &inputs, "static_minmax")
+              write_args(group, "weights", &weights, "memoryless_minmax", scales) &&
+              (f->act ? write_args(group, "input_activations", &inputs, "static_minmax", scales)
                       : nib_json_add_null(group, "input_activations")) &&
               nib_json_add_null(group, "output_activations");
     return ok ? targets : NULL;

@@ -176,6 +176,8 @@ static nib_code fold_codes(nib_packed_set *set, nib_tensors *to, const folder *d
     const nib_packed_from from = {&set->parts, d->file, &set->memory};
     const nib_packing *f;
     nib_code rc = find_format(&f, d, t, n, err);
+    /* Of several kinds with the same names the configuration's is the one. */
+    if (!rc && f && is_codes(&set->parts, t, f->kind) == n) kind = f->kind;
     if (!rc && (!f || f->kind != kind))
         rc = nib_fail(err, NIB_EFORMAT,
                       "tensor '%.200s' is there, but quantization_config does not say that its "

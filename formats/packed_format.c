@@ -3,7 +3,7 @@
  * share.
  * Tests: tests/formats/test_packed_gptq.c, tests/formats/test_packed_awq.c,
  * tests/formats/test_packed_ct.c, tests/formats/test_packed_bnb.c, tests/formats/test_packed_hqq.c,
- * tests/run/test_arch_golden.c. */
+ * tests/formats/test_packed_float.c. */
 #include "formats/packed_format.h"
 
 #include "base/half.h"
@@ -25,6 +25,11 @@ static const nib_packing_ops *const ops[NIB_PACKING_KINDS] = {
     [NIB_PACKING_FP8] = &nib_packing_fp8,
     [NIB_PACKING_MXFP4] = &nib_packing_mxfp4,
     [NIB_PACKING_HQQ] = &nib_packing_hqq,
+    [NIB_PACKING_FP8_TENSOR] = &nib_packing_fp8_tensor,
+    [NIB_PACKING_FBGEMM] = &nib_packing_fbgemm,
+    [NIB_PACKING_CT_FP8] = &nib_packing_ct_fp8,
+    [NIB_PACKING_CT_NVFP4] = &nib_packing_ct_nvfp4,
+    [NIB_PACKING_CT_MXFP4] = &nib_packing_ct_mxfp4,
 };
 
 const nib_packing_ops *nib_packing_ops_of(nib_packing_kind kind)
@@ -37,8 +42,8 @@ bool nib_packing_same(const nib_packing *a, const nib_packing *b)
     return a->kind == b->kind && a->bits == b->bits && a->group == b->group &&
            a->per_tensor == b->per_tensor && a->sym == b->sym && a->desc_act == b->desc_act &&
            a->v2 == b->v2 && a->across == b->across && a->fp4 == b->fp4 &&
-           a->code_type == b->code_type && a->rows == b->rows && a->act == b->act &&
-           a->act_sym == b->act_sym;
+           a->code_type == b->code_type && a->nested == b->nested && a->rows == b->rows &&
+           a->act == b->act && a->act_sym == b->act_sym;
 }
 
 /* ---- layers ---- */
@@ -89,17 +94,30 @@ nib_int_codec nib_packing_codec(const nib_packed_parts *l)
     nib_int_codec c = nib_int_codec_make(f->bits, (size_t)l->group, f->sym);
     c.grid = ops[f->kind]->grid;
     c.codec.scale_type = f->scale_type;
-    c.codec.per_tensor = f->per_tensor;
     c.zero_min = f->kind == NIB_PACKING_GPTQ && !f->v2;
-    if (ops[f->kind]->grid_of) ops[f->kind]->grid_of(&c.codec, f);
+    if (ops[f->kind]->grid_of)
+        ops[f->kind]->grid_of(&c, l);
+    else if (f->per_tensor)
+        nib_int_codec_per_tensor(&c);
     return c;
 }
 
 char *nib_packing_name(char *buf, size_t n, const nib_packing *f)
 {
-    if (f->kind != NIB_PACKING_BNB4)
+    const char *fp8 = f->code_type == NIB_F8_E5M2 ? "fp8_e5m2" : "fp8";
+    if (f->kind == NIB_PACKING_BNB4)
+        snprintf(buf, n, "%s-g%llu", f->fp4 ? "fp4" : "nf4", (unsigned long long)f->group);
+    else if (f->kind == NIB_PACKING_CT_NVFP4)
+        snprintf(buf, n, "nvfp4");
+    else if (f->kind == NIB_PACKING_CT_MXFP4 || f->kind == NIB_PACKING_MXFP4)
+        snprintf(buf, n, "mxfp4");
+    else if (f->rows)
+        snprintf(buf, n, "%s-%llux%llu", fp8, (unsigned long long)f->rows,
+                 (unsigned long long)f->group);
+    else if (ops[f->kind]->act == NIB_ACT_FP8)
+        snprintf(buf, n, "%s-%s", fp8, f->per_tensor ? "tensor" : "row");
+    else
         return nib_int_codec_name(buf, n, f->bits, f->group, f->per_tensor);
-    snprintf(buf, n, "%s-g%llu", f->fp4 ? "fp4" : "nf4", (unsigned long long)f->group);
     return buf;
 }
 
@@ -185,6 +203,23 @@ void nib_pack_g_idx(uint8_t *packed, const nib_packed_parts *l, const uint32_t *
         nib_put_uint(dst + (outer ? outer[c] : c) * 4, 4, c / l->group);
 }
 
+nib_code nib_pack_input_range(uint8_t *packed, const nib_packed_parts *l, nib_act_range range,
+                              nib_err *err)
+{
+    const nib_packing *f = &l->format;
+    if (f->act != NIB_ACT_TENSOR) return NIB_OK;
+    const nib_packing_part *p = find_part(l, NIB_PART_INPUT_SCALE);
+    if (!(nib_scale_stored(p->type, range.scale) > 0) ||
+        !nib_put_scale(packed + p->at, p->type, 0, range.scale))
+        return nib_fail(err, NIB_ENUMERIC, "scale %g of the inputs cannot be stored in %s",
+                        (double)range.scale, nib_codec_get(p->type)->name);
+    if (range.zero < -128 || range.zero > 127 || (f->act_sym && range.zero))
+        return nib_fail(err, NIB_ENUMERIC, "zero point %d of the inputs; %s", (int)range.zero,
+                        f->act_sym ? "should be 0" : "-128 to 127 can be stored");
+    if (!f->act_sym) *nib_packing_at(packed, l, NIB_PART_INPUT_ZERO) = (uint8_t)range.zero;
+    return NIB_OK;
+}
+
 nib_code nib_packing_pack(uint8_t *dst, const nib_packed_parts *l, const nib_packing_values *v,
                           nib_err *err)
 {
@@ -195,6 +230,21 @@ nib_code nib_packing_pack(uint8_t *dst, const nib_packed_parts *l, const nib_pac
 }
 
 /* ---- reading ---- */
+
+void nib_get_scales(float *dst, const uint8_t *src, nib_type type, size_t n)
+{
+    enum { BIAS = 127, NONE = 255 };
+    if (type != NIB_U8 && type != NIB_F8_E8M0) nib_codec_get(type)->decode(dst, src, n, 0);
+    for (size_t i = 0; i < n && (type == NIB_U8 || type == NIB_F8_E8M0); i++)
+        dst[i] = src[i] == NONE ? NAN : ldexpf(1, src[i] - BIAS);
+}
+
+void nib_scale_groups(float *x, const nib_packed_parts *l, const nib_packing_rows *r)
+{
+    const size_t in = (size_t)l->in, groups = (size_t)l->groups, group = (size_t)l->group;
+    for (size_t i = 0; i < r->n; i++)
+        for (size_t k = 0; k < in; k++) x[i * in + k] *= r->scale[i * groups + k / group];
+}
 
 /* Where rows are short, what lies between the strip's bytes is cheaper to read along than to leave
  * out, which takes a call for every row: SPAN bytes at a time. */
@@ -311,36 +361,71 @@ static nib_code read_memory(const void *arg, size_t part, uint64_t offset, void 
     return NIB_OK;
 }
 
+/* What readers of folders keep of nested scales; *tables is the caller's. */
+static nib_code take_nested(nib_packed_parts *own, float **tables, const uint8_t *packed,
+                            nib_err *err)
+{
+    const nib_packing_part *nested = find_part(own, NIB_PART_NESTED);
+    const nib_packing_part *map = find_part(own, NIB_PART_NESTED_MAP);
+    const nib_packing_part *text =
+        find_part(own, own->format.fp4 ? NIB_PART_STATE_FP4 : NIB_PART_STATE_NF4);
+    uint64_t out, in;
+    float *to = *tables = nib_alloc((size_t)(nested->bytes + map->bytes), 1);
+    if (!to) return nib_fail_nomem(err, "nested scales");
+    own->nested = memcpy(to, packed + nested->at, (size_t)nested->bytes);
+    own->nested_map = memcpy(to + nested->bytes / sizeof *to, packed + map->at, (size_t)map->bytes);
+    return nib_packing_state(&own->format, &out, &in, (const char *)packed + text->at,
+                             (size_t)text->bytes, err);
+}
+
 nib_code nib_packing_unpack(float *dst, const nib_packed_parts *l, const uint8_t *packed,
                             nib_buf *work, nib_err *err)
 {
     const in_memory m = {l, packed};
     const nib_packing_from from = {read_memory, &m};
     const nib_packing_part *index = find_part(l, NIB_PART_G_IDX);
+    nib_packed_parts own = *l;
     uint32_t *g_idx = NULL;
-    nib_code rc = NIB_OK;
-    if (index && !(g_idx = nib_alloc((size_t)l->in, sizeof *g_idx)))
-        return nib_fail_nomem(err, "column indices");
-    for (size_t i = 0; index && i < l->in; i++) g_idx[i] = word_at(packed + index->at + i * 4);
+    float *tables = NULL;
+    nib_code rc = l->format.nested ? take_nested(&own, &tables, packed, err) : NIB_OK;
+    if (!rc && index && !(g_idx = nib_alloc((size_t)l->in, sizeof *g_idx)))
+        rc = nib_fail_nomem(err, "column indices");
+    for (size_t i = 0; index && i < l->in && !rc; i++)
+        g_idx[i] = word_at(packed + index->at + i * 4);
     for (uint64_t row = 0; row < l->out && !rc; row += UNPACK_ROWS) {
         uint64_t n = l->out - row < UNPACK_ROWS ? l->out - row : UNPACK_ROWS;
         nib_packing_rows r;
-        rc = nib_packing_read(&r, l, &from, row, n, work, err);
-        if (!rc) nib_packing_decode(dst + row * l->in, l, &r, g_idx);
+        rc = nib_packing_read(&r, &own, &from, row, n, work, err);
+        if (!rc) nib_packing_decode(dst + row * l->in, &own, &r, g_idx);
     }
     nib_free(g_idx);
+    nib_free(tables);
     return rc;
+}
+
+nib_act_quant nib_packing_act_quant(const nib_packing *f)
+{
+    return (nib_act_quant){.scheme = f->act,
+                           .number = ops[f->kind]->act,
+                           .sym = f->act_sym,
+                           .group = f->rows ? f->group : 0,
+                           .most = f->act_most};
 }
 
 nib_act_quant nib_packing_act(const nib_packed_parts *l, const uint8_t *packed)
 {
     const nib_packing *f = &l->format;
-    nib_act_quant act = {.scheme = f->act, .sym = f->act_sym, .bits = 8};
+    nib_act_quant act = nib_packing_act_quant(f);
     if (f->act != NIB_ACT_TENSOR) return act;
-    nib_codec_get(f->scale_type)
-        ->decode(&act.range.scale, packed + find_part(l, NIB_PART_INPUT_SCALE)->at, 1, 0);
+    const nib_packing_part *p = find_part(l, NIB_PART_INPUT_SCALE);
+    nib_get_scales(&act.range.scale, packed + p->at, p->type, 1);
     if (!f->act_sym) act.range.zero = (int8_t)packed[find_part(l, NIB_PART_INPUT_ZERO)->at];
     return act;
+}
+
+bool nib_packing_common(const nib_packing *f)
+{
+    return f->kind == NIB_PACKING_CT_NVFP4 || (f->per_tensor && ops[f->kind]->act == NIB_ACT_FP8);
 }
 
 /* ---- folders ---- */
@@ -364,6 +449,11 @@ bool nib_packing_levels(float *level, const nib_packed_parts *l)
 {
     const nib_packing_ops *o = ops[l->format.kind];
     return o->levels && o->levels(level, l);
+}
+
+bool nib_packing_is_floats(nib_packing_kind kind)
+{
+    return ops[kind]->floats;
 }
 
 nib_code nib_packing_state(nib_packing *f, uint64_t *out, uint64_t *in, const char *text, size_t n,

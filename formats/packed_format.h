@@ -9,7 +9,7 @@
  *   value[r][c] = scale[r][g] * (code[r][c] - zero[r][g]),  g the group of column c
  *
  * Codes count from 0 here; formats that store signed ones shift both code and zero. Where codes
- * are floats, a value is the scale times the float; these formats are read and not written. */
+ * are floats, a value is the scale times the float, and what is read are the stored bits. */
 #ifndef NIB_FORMATS_PACKED_FORMAT_H
 #define NIB_FORMATS_PACKED_FORMAT_H
 
@@ -21,13 +21,18 @@
 typedef enum {
     NIB_PACKING_GPTQ,
     NIB_PACKING_AWQ,
-    NIB_PACKING_CT_PACKED, /* compressed-tensors: pack-quantized, integers of weights only */
-    NIB_PACKING_CT_INT,    /* compressed-tensors: int-quantized, 8-bit weights and inputs  */
-    NIB_PACKING_BNB4,      /* bitsandbytes: NF4 and FP4                                     */
-    NIB_PACKING_BNB8,      /* bitsandbytes: LLM.int8                                         */
-    NIB_PACKING_FP8,       /* 8-bit floats with a scale for each block of rows and columns */
-    NIB_PACKING_MXFP4,     /* 4-bit floats with a power of two for each 32 columns         */
-    NIB_PACKING_HQQ,       /* HQQ: integers with zero points that are any number           */
+    NIB_PACKING_CT_PACKED,  /* compressed-tensors: pack-quantized, integers of weights only */
+    NIB_PACKING_CT_INT,     /* compressed-tensors: int-quantized, 8-bit weights and inputs  */
+    NIB_PACKING_BNB4,       /* bitsandbytes: NF4 and FP4                                     */
+    NIB_PACKING_BNB8,       /* bitsandbytes: LLM.int8                                         */
+    NIB_PACKING_FP8,        /* "fp8": a scale for each tile of rows and columns              */
+    NIB_PACKING_MXFP4,      /* gpt-oss: 4-bit floats, a power of two for each 32 columns     */
+    NIB_PACKING_HQQ,        /* HQQ: integers with zero points that are any number           */
+    NIB_PACKING_FP8_TENSOR, /* "fp8": a scale for each weight                                */
+    NIB_PACKING_FBGEMM,     /* "fbgemm_fp8": a scale for each row                            */
+    NIB_PACKING_CT_FP8,     /* compressed-tensors: float-quantized                           */
+    NIB_PACKING_CT_NVFP4,   /* compressed-tensors: nvfp4-pack-quantized                      */
+    NIB_PACKING_CT_MXFP4,   /* compressed-tensors: mxfp4-pack-quantized                      */
     NIB_PACKING_KINDS,
 } nib_packing_kind;
 
@@ -36,16 +41,17 @@ typedef struct {
     nib_packing_kind kind;
     unsigned bits;
     uint64_t group;  /* columns of a group; 0: whole rows                        */
-    bool per_tensor; /* one scale for all rows; of CT_INT; group is 0            */
+    bool per_tensor; /* one scale for all rows; of 8 bits; group is 0            */
     bool sym;
     bool desc_act;       /* groups are of columns in order of activation: g_idx      */
     bool v2;             /* GPTQ: zero points as they are, not less 1                */
-    nib_type scale_type; /* F16, BF16 or F32; U8: exponents */
-    nib_type code_type;  /* of FP8: which float; and ... */
-    uint64_t rows;       /* rows of a block              */
-    nib_act_scheme act;  /* of CT_INT */
+    nib_type scale_type; /* F16, BF16 or F32; F8_E4M3; U8 and F8_E8M0: exponents */
+    nib_type code_type;  /* of 8-bit floats: which; and ...                      */
+    uint64_t rows;       /* rows of a tile of `group` columns; 0: no tiles       */
+    nib_act_scheme act;  /* of CT_INT and floats */
     bool act_sym;
-    bool across; /* of HQQ: a group is of weights as far apart as there are groups; read only */
+    bool across;    /* of HQQ: a group is of weights as far apart as there are groups; read only */
+    float act_most; /* of FBGEMM: the largest magnitude of a token that counts */
     bool fp4, nested; /* of BNB4: FP4's codes, not NF4's; scales are quantized too, and ...      */
     float nested_offset;  /* this is added to them  */
     uint32_t state_bytes; /* of BNB4: of the text that says so */
@@ -71,6 +77,7 @@ typedef enum {
     NIB_PART_STATE_NF4,   /* U8: a text with shape and blocks; for NF4, ...     */
     NIB_PART_STATE_FP4,   /* for FP4                                            */
     NIB_PART_ORDER,       /* U8: 0 where rows lie as rows; may be missing       */
+    NIB_PART_GLOBAL,      /* F32 [1]: what all scales are divided by            */
     NIB_PART_FACT,        /* this and the next: small tensors about the layer; a reader may lack
                              some */
     NIB_PART_ROLES = NIB_PART_FACT + NIB_PACKING_FACTS,
@@ -117,7 +124,7 @@ char *nib_packing_name(char *buf, size_t n, const nib_packing *f);
 /* What is packed. */
 typedef struct {
     const uint8_t *code;          /* [out][in]                                                   */
-    const nib_block_param *param; /* [out][groups]                                               */
+    const nib_block_param *param; /* [out][in / block of the codec]: mostly a group's            */
     const uint32_t *outer;        /* [in] column outer[c] belongs to group c / group; NULL: as   */
                                   /* they lie; needs desc_act                                    */
     nib_act_range act;            /* of NIB_ACT_TENSOR                                           */
@@ -130,6 +137,11 @@ NIB_MUST_USE nib_code nib_packing_pack(uint8_t *dst, const nib_packed_parts *l,
 NIB_MUST_USE nib_code nib_packing_unpack(float *dst, const nib_packed_parts *l,
                                          const uint8_t *packed, nib_buf *work, nib_err *err);
 
+/* How engines round the input of layers in this format, a range apart. */
+nib_act_quant nib_packing_act_quant(const nib_packing *f);
+/* Do engines run layers of this format as one only if what a whole weight has is the same in each,
+ * the scale of all of it? */
+bool nib_packing_common(const nib_packing *f);
 /* How engines round the input of what nib_packing_pack() made. */
 nib_act_quant nib_packing_act(const nib_packed_parts *l, const uint8_t *packed);
 
@@ -168,6 +180,8 @@ bool nib_packing_is_integers(nib_packing_kind kind);
  * scale times level[code], up to the last bit, and groups are of neighbours from the first column
  * on. false: it is not so. */
 bool nib_packing_levels(float *level, const nib_packed_parts *l);
+/* Are codes floats of 4 or 8 bits? */
+bool nib_packing_is_floats(nib_packing_kind kind);
 /* Their exact values into dst[n][in]. g_idx[in], each below l->groups, or NULL: groups are of
  * neighbouring columns. */
 void nib_packing_decode(float *dst, const nib_packed_parts *l, const nib_packing_rows *r,

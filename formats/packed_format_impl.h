@@ -33,8 +33,10 @@ typedef struct {
     nib_code (*facts)(nib_packing *f, uint64_t *out, uint64_t *in, const nib_packing_fact *v,
                       nib_err *err);
     nib_int_grid grid;
+    bool floats;        /* codes are small floats, and ... */
+    nib_act_number act; /* what inputs are rounded to, if they are */
     /* Levels of codes that are no integers, and how scales are found; NULL: they are. */
-    void (*grid_of)(nib_codec *c, const nib_packing *f);
+    void (*grid_of)(nib_int_codec *c, const nib_packed_parts *l);
     /* Into zeroed bytes. */
     nib_code (*pack)(uint8_t *dst, const nib_packed_parts *l, const nib_packing_values *v,
                      nib_err *err);
@@ -55,7 +57,9 @@ typedef struct {
 
 extern const nib_packing_ops nib_packing_gptq, nib_packing_awq, nib_packing_ct_packed,
     nib_packing_ct_int, nib_packing_bnb4, nib_packing_bnb8, nib_packing_fp8, nib_packing_mxfp4,
-    nib_packing_hqq;
+    nib_packing_hqq,
+    nib_packing_fp8_tensor, nib_packing_fbgemm, nib_packing_ct_fp8, nib_packing_ct_nvfp4,
+    nib_packing_ct_mxfp4;
 const nib_packing_ops *nib_packing_ops_of(nib_packing_kind kind);
 
 /* Add a part after the others; n_dims 1 or 2. */
@@ -86,6 +90,14 @@ NIB_MUST_USE nib_code nib_pack_scale(uint8_t *packed, const nib_packed_parts *l,
 NIB_MUST_USE nib_code nib_check_zero(int32_t zero, int32_t low, int32_t high, size_t row,
                                      nib_err *err);
 void nib_pack_g_idx(uint8_t *packed, const nib_packed_parts *l, const uint32_t *outer);
+
+/* The range of the inputs, where the format has one for all of them. */
+NIB_MUST_USE nib_code nib_pack_input_range(uint8_t *packed, const nib_packed_parts *l,
+                                           nib_act_range range, nib_err *err);
+/* n scales of any dtype that scales have; E8M0's NaN is NaN. */
+void nib_get_scales(float *dst, const uint8_t *src, nib_type type, size_t n);
+/* Columns of a group times its scale, in x[r->n][l->in]. */
+void nib_scale_groups(float *x, const nib_packed_parts *l, const nib_packing_rows *r);
 
 /* Bytes [first, first + n) of each row of a part, one row after the other. */
 NIB_MUST_USE nib_code nib_packing_strip(const nib_packing_from *from, const nib_packed_parts *l,

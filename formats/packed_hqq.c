@@ -387,10 +387,10 @@ static bool config_write(nib_json *config, const nib_packing *f, const nib_packi
            nib_config_unpacked(config, "skip_modules", note, false);
 }
 
-static void grid_of(nib_codec *c, const nib_packing *f)
+static void grid_of(nib_int_codec *c, const nib_packed_parts *l)
 {
-    (void)f;
-    c->zero = NIB_ZERO_REAL;
+    (void)l;
+    c->codec.zero = NIB_ZERO_REAL;
 }
 
 const nib_packing_ops nib_packing_hqq = {

@@ -32,7 +32,8 @@ static bool type_fits(const nib_packing_part *p, nib_type t)
 {
     switch (p->role) {
     case NIB_PART_SCALES:
-        if (p->type == NIB_U8) return t == NIB_U8; /* codes of scales */
+        if (p->type == NIB_U8 || p->type == NIB_F8_E8M0 || p->type == NIB_F8_E4M3)
+            return t == p->type; /* codes of scales */
         return t == NIB_F16 || t == NIB_BF16 || t == NIB_F32;
     case NIB_PART_INPUT_SCALE: return t == NIB_F16 || t == NIB_BF16 || t == NIB_F32;
     case NIB_PART_SHAPE: return t == NIB_I64 || t == NIB_I32;
@@ -64,6 +65,7 @@ static nib_code check_part(const nib_tensor *t, const nib_packing_part *p, unsig
     for (int d = 0; d < p->n_dims && same; d++) same = t->shape[d] == p->shape[d];
     if (tail && as_matrix(t, tail, shape) && shape[0] == p->shape[0] && shape[1] == p->shape[1])
         return NIB_OK;
+    if (!t->n_dims && p->n_dims == 1 && p->shape[0] == 1) return NIB_OK;
     if (!tail && same) return NIB_OK;
     return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': shape is %s, should be %s", t->name,
                     nib_tensor_shape_str(t, has, sizeof has),
@@ -74,8 +76,9 @@ static nib_code check_part(const nib_tensor *t, const nib_packing_part *p, unsig
 static nib_code scale_type(nib_packing *f, const nib_tensor *scales, nib_err *err)
 {
     nib_type t = scales ? scales->codec->type : f->scale_type;
-    if (f->scale_type == NIB_U8) return NIB_OK;
-    if (t != NIB_F16 && t != NIB_BF16 && t != NIB_F32)
+    const bool exponents = f->rows && (t == NIB_U8 || t == NIB_F8_E8M0);
+    if (f->scale_type == NIB_U8 || f->scale_type == NIB_F8_E4M3) return NIB_OK;
+    if (t != NIB_F16 && t != NIB_BF16 && t != NIB_F32 && !exponents)
         return nib_fail(err, NIB_EFORMAT,
                         "tensor '%.200s': dtype is %s, should be f16, bf16 or f32", scales->name,
                         scales->codec->name);
@@ -346,16 +349,9 @@ static nib_code name_codec(nib_packed *p, const nib_packed_from *from, nib_err *
 {
     const nib_packing *f = &p->l.format;
     char name[32];
-    if (f->kind == NIB_PACKING_FP8 || f->kind == NIB_PACKING_MXFP4) {
-        const bool fp8 = f->kind == NIB_PACKING_FP8;
-        p->codec = *nib_codec_get(fp8 ? f->code_type : NIB_F4);
-        p->codec.name = fp8 ? "fp8" : "mxfp4";
-        p->codec.quantized = !fp8;
-        return NIB_OK;
-    }
     nib_packing_name(name, sizeof name, f);
     p->codec = nib_packing_codec(&p->l).codec;
-    p->codec.fit = NULL; /* that of an integer codec needs the whole of it */
+    p->codec.fit = NULL, p->codec.finish = NULL; /* they need the whole of an integer codec */
     p->codec.name = nib_arena_str(from->memory, name, strlen(name));
     return p->codec.name ? NIB_OK : nib_fail_nomem(err, "a name");
 }
@@ -397,7 +393,7 @@ nib_code nib_packed_gather(nib_packed *p, const nib_packed_from *from, nib_packi
     const nib_tensor *scales = nib_packed_part(from->parts, q->name, n, f.kind, NIB_PART_SCALES);
     nib_code rc = scale_type(&f, scales, err);
     if (!rc) rc = measure(p, from, &f, q, n, err);
-    p->act = (nib_act_quant){.scheme = f.act, .sym = f.act_sym, .bits = 8};
+    p->act = nib_packing_act_quant(&f);
     for (size_t i = 0; i < p->l.n_parts && !rc;) {
         const nib_packing_part *part = &p->l.part[i];
         const nib_tensor *t = nib_packed_part(from->parts, q->name, n, f.kind, part->role);

@@ -14,7 +14,7 @@ typedef struct nib_packed {
     const uint32_t *g_idx;                  /* [in], or NULL */
     nib_act_quant act;
     bool settled;    /* of another version of the format than the configuration says */
-    nib_codec codec; /* for its name, type and group; it cannot fit */
+    nib_codec codec; /* for its name, type and group; it can neither fit nor finish */
 } nib_packed;
 
 /* What weights are made from. */

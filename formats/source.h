@@ -54,8 +54,8 @@ bool nib_tensor_readable(const nib_tensor *t);
  * a stack whose parts are in several formats. */
 bool nib_tensor_is_plain(const nib_tensor *t);
 
-/* How engines round the input of the linear layer that this is the weight of, in folders of 8-bit
- * integer models (W8A8); NULL: they don't. Borrowed from the source. */
+/* How engines round the input of the linear layer that this is the weight of, in folders of models
+ * whose inputs are integers (W8A8) or small floats; NULL: they don't. Borrowed from the source. */
 const nib_act_quant *nib_tensor_act(const nib_tensor *t);
 
 /* Contiguous elements per row: the last dimension (1 for a scalar). */

@@ -107,6 +107,9 @@ void nib_graph_replace_bias(nib_graph *g, nib_role role, const float *bias);
  * stands in for the source's; NULL: its input is left as it is again. The product with the rounded
  * values is in f32, and so within its errors of that in integers. */
 void nib_graph_round_input(nib_graph *g, nib_role role, const nib_act_quant *act);
+/* From now on inputs that the source has engines round to small floats stay as they are: where it
+ * is the original of something else, whose engine will not round them so. */
+void nib_graph_keep_inputs(nib_graph *g);
 
 /* Where a caller has weights of experts of its own: asked for each when its turn comes, for a place
  * with an expert. *w[out][in] is valid until the next call; NULL: the source's serves. *act as in

@@ -256,6 +256,11 @@ void nib_graph_round_input(nib_graph *g, nib_role role, const nib_act_quant *act
     if (g) g->act[role] = act;
 }
 
+void nib_graph_keep_inputs(nib_graph *g)
+{
+    g->linear.keeps = true;
+}
+
 nib_graph_vectors nib_graph_vectors_of(const nib_graph *g, uint32_t layer, nib_role r)
 {
     nib_graph_vectors v =

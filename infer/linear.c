@@ -208,8 +208,14 @@ nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const float *decod
                           nib_err *err)
 {
     const bool add = how & NIB_LINEAR_ADD;
-    nib_code rc;
-    if (!decoded && nib_tensor_act(w)) {
+    const nib_act_quant *act = decoded ? NULL : nib_tensor_act(w);
+    const bool integers = act && act->number == NIB_ACT_INT8;
+    nib_code rc = NIB_OK;
+    if (act && !integers && !l->keeps)
+        rc = nib_linear_round(l, act, x, rows, (size_t)nib_tensor_cols(w), &x, err);
+    if (rc) {
+        ;
+    } else if (integers) {
         rc = nib_linear_int8(l, w, bias, x, rows, y, add, err);
     } else if (!decoded && l->few && rows <= NIB_FEW_ROWS) {
         rc = nib_linear_few(l, w, bias, x, rows, y, add, err);

@@ -21,6 +21,7 @@ typedef struct {
     nib_buf rounded;     /* the same as values                         */
     nib_buf ordered;     /* inputs in the order of a weight's columns  */
     bool few;            /* up to NIB_FEW_ROWS rows: see linear_few.h  */
+    bool keeps;          /* inputs are not rounded to small floats     */
     nib_resident resident;
     struct {
         nib_buf raw, panel; /* packed bytes, decoded weights              */
@@ -49,8 +50,9 @@ NIB_MUST_USE nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const
                                        const float *bias, const float *x, size_t rows, float *y,
                                        unsigned how, nib_err *err);
 
-/* What engines make of x[rows][in] when they round it as `act` says: scale * (code - zero). The
- * result stays in l until the next call. */
+/* What engines make of x[rows][in] when they round it as `act` says: integers, scale * (code -
+ * zero), or small floats (quant/act.h), whose products engines sum in f32. The result stays in l
+ * until the next call. */
 NIB_MUST_USE nib_code nib_linear_round(nib_linear *l, const nib_act_quant *act, const float *x,
                                        size_t rows, size_t in, const float **rounded, nib_err *err);
 

@@ -110,6 +110,15 @@ static nib_code scale_codes(void *arg, size_t begin, size_t end, int thread, nib
     return NIB_OK;
 }
 
+static nib_code round_floats(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    const product *p = arg;
+    (void)thread, (void)err;
+    for (size_t i = begin; i < end; i++)
+        nib_act_round(p->act, p->x + i * p->in, p->y + i * p->in, p->in);
+    return NIB_OK;
+}
+
 nib_code nib_linear_round(nib_linear *l, const nib_act_quant *act, const float *x, size_t rows,
                           size_t in, const float **rounded, nib_err *err)
 {
@@ -123,6 +132,8 @@ nib_code nib_linear_round(nib_linear *l, const nib_act_quant *act, const float *
                  .stride = nib_int8_stride(in)};
     if (!p.y) return nib_fail_nomem(err, "rounded activations");
     *rounded = p.y;
+    if (act->number != NIB_ACT_INT8)
+        return nib_par_for(l->ctx.threads, rows, ROUND_ROWS, round_floats, &p, err);
     nib_code rc = round_input(&p, err);
     return rc ? rc : nib_par_for(l->ctx.threads, rows, ROUND_ROWS, scale_codes, &p, err);
 }

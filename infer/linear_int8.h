@@ -5,7 +5,7 @@
 
 #include "infer/linear.h"
 
-/* nib_linear_apply() for a weight whose nib_tensor_act() is not NULL, in integers:
+/* nib_linear_apply() for a weight whose nib_tensor_act() is integers, in these:
  *
  *   y = (float)(sum of (x code - x zero) * weight code) * weight scale[out] * x scale[row] + bias
  *

@@ -1073,12 +1073,19 @@ void nib_model_close(nib_model *m)
 
 const char *nib_model_activations(const nib_model *m)
 {
-    static const char *const words[] = {"f32", "int8 per token", "int8 per tensor",
-                                        "int8 per token and tensor"};
-    unsigned seen = 0;
+    static const char *const words[][4] = {
+        [NIB_ACT_INT8] = {"f32", "int8 per token", "int8 per tensor", "int8 per token and tensor"},
+        [NIB_ACT_FP8] = {"f32", "fp8 per token", "fp8 per tensor", "fp8 per token and tensor"},
+        [NIB_ACT_NVFP4] = {"f32", "nvfp4", "nvfp4", "nvfp4"},
+        [NIB_ACT_MXFP4] = {"f32", "mxfp4", "mxfp4", "mxfp4"}};
+    unsigned seen[4] = {0}, n = 0;
+    nib_act_number number = NIB_ACT_INT8;
     for (size_t i = 0; i < nib_source_count(m->src); i++) {
         const nib_act_quant *a = nib_tensor_act(nib_source_at(m->src, i));
-        if (a) seen |= a->scheme == NIB_ACT_TOKEN ? 1 : 2;
+        if (!a) continue;
+        n += !seen[a->number];
+        number = a->number;
+        seen[number] |= a->scheme == NIB_ACT_TOKEN ? 1 : 2;
     }
-    return words[seen];
+    return n > 1 ? "of several formats" : words[number][seen[number]];
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* quant/act.h - how the inputs of a linear layer are rounded (W8A8). */
+/* quant/act.h - how the inputs of a linear layer are rounded: to 8-bit integers, or small floats.
+ */
 #ifndef NIB_QUANT_ACT_H
 #define NIB_QUANT_ACT_H
 
@@ -8,29 +9,42 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Are a linear layer's inputs rounded too, to 8-bit integers: x = scale * (q - zero)? */
+/* Are a linear layer's inputs rounded too, and by which range? */
 typedef enum {
     NIB_ACT_NONE,
-    NIB_ACT_TOKEN,  /* each token by its own range, found as it comes */
+    NIB_ACT_TOKEN,  /* each token, or group of it, by its own range, found as it comes */
     NIB_ACT_TENSOR, /* all by one range, found beforehand             */
 } nib_act_scheme;
+
+/* To what. */
+typedef enum {
+    NIB_ACT_INT8,  /* x = scale * (q - zero)                                                      */
+    NIB_ACT_FP8,   /* E4M3: x = scale * q, the scale being largest magnitude / 448                */
+    NIB_ACT_NVFP4, /* E2M1: x = s / scale * q; s of each 16 channels is in E4M3, largest magnitude
+                    */
+                   /* / 6 times the scale, which is 448 * 6 / that of all inputs                  */
+    NIB_ACT_MXFP4, /* E2M1: x = 2^n * q of each 32 channels, as MXFP4 weights have it             */
+} nib_act_number;
 
 typedef struct {
     float scale;
     int32_t zero; /* from -128 to 127; 0 where symmetric */
 } nib_act_range;
 
-/* The grid on a range. */
-static inline nib_act_range nib_act_range_on(const nib_range *r, bool sym)
-{
-    return sym ? (nib_act_range){r->scale, 0} : (nib_act_range){r->asym_scale, r->zero};
-}
-
 typedef struct {
     nib_act_scheme scheme;
-    bool sym;            /* zero is 0; else it is chosen so that a range's ends are -128 and 127 */
-    unsigned bits;       /* 8 */
+    nib_act_number number;
+    bool sym;            /* of integers: zero is 0; else a range's ends are -128 and 127 */
+    uint64_t group;      /* of TOKEN, FP8: channels with a scale; 0: all                 */
+    float most;          /* of the same: a larger magnitude counts as this; 0: none does */
     nib_act_range range; /* of NIB_ACT_TENSOR */
 } nib_act_quant;
+
+/* The grid of a.number on a range. */
+nib_act_range nib_act_range_on(const nib_range *r, const nib_act_quant *a);
+
+/* What becomes of one token's inputs x[n] where they are rounded to floats; y may be x. A scale
+ * that is not finite gives NaN in its channels. After compressed-tensors' formulas. */
+void nib_act_round(const nib_act_quant *a, const float *x, float *y, size_t n);
 
 #endif

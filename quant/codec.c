@@ -271,6 +271,8 @@ static const nib_codec codecs[NIB_TYPE_COUNT] = {
     PLAIN(NIB_INT3, "int3", 8, 3),
     PLAIN(NIB_INT4, "int4", 2, 1),
     PLAIN(NIB_INT8, "int8", 1, 1),
+    PLAIN(NIB_NF4, "nf4", 2, 1),
+    PLAIN(NIB_FP4, "fp4", 2, 1),
 };
 
 const float nib_e2m1_values[16] = {0,     0.5f,  1,  1.5f,  2,  3,  4,  6,
@@ -309,6 +311,11 @@ float nib_scale_stored(nib_type type, float scale)
     }
 }
 
+float nib_scale_epsilon(nib_type type)
+{
+    return type == NIB_F16 ? 0x1p-10f : type == NIB_BF16 ? 0x1p-7f : 0x1p-23f;
+}
+
 bool nib_codec_row_bytes(const nib_codec *c, size_t cols, size_t *bytes)
 {
     return cols % c->block == 0 && nib_mul(cols / c->block, c->bytes, bytes);
@@ -335,8 +342,7 @@ typedef struct {
 
 static grid grid_of(const nib_codec *c, const nib_block_param *p, size_t sub)
 {
-    return (grid){c, p->d * nib_codec_sub_scale(c, p->sc[sub]), p->dmin * (float)p->mn[sub],
-                  p->zero};
+    return (grid){c, nib_codec_step(c, p->d, p->sc[sub]), p->dmin * (float)p->mn[sub], p->zero};
 }
 
 static float grid_value(const grid *g, int code)
@@ -359,6 +365,17 @@ static int guess_code(const grid *g, float w)
     return v < (float)last ? nib_round_even(v) : last;
 }
 
+static void round_small(const nib_codec *c, const nib_block_param *p, size_t i, size_t n,
+                        const float *w, uint8_t *code, float *value)
+{
+    for (size_t k = 0; k < n; k++) {
+        const grid g = grid_of(c, p, (i + k) / c->sub);
+        const float x = nib_small_round(c->small, (w[k] + g.B) / (g.D == 0 ? 1 : g.D));
+        code[k] = (uint8_t)nib_small_place(c->small, x);
+        value[k] = g.D * x - g.B;
+    }
+}
+
 /* Vectors of a block side by side, every column as important. */
 static void round_points(const nib_codec *c, const nib_block_param *p, size_t i, size_t n,
                          const float *w, uint8_t *code, float *value)
@@ -372,7 +389,7 @@ static void round_points(const nib_codec *c, const nib_block_param *p, size_t i,
     for (size_t l = 0; l < lanes; l++) {
         const size_t at = l < here ? l * vec : 0;
         const int16_t sc = p->sc[(i + at) / c->sub];
-        scale[l] = p->d * nib_codec_sub_scale(c, sc);
+        scale[l] = nib_codec_step(c, p->d, sc);
         minus[l] = c->points_sign == NIB_SHIFT_SUB && sc >= NIB_SHIFT_BIT;
         for (size_t j = 0; j < vec; j++) x[j * lanes + l] = w[at + j];
     }
@@ -389,6 +406,10 @@ void nib_codec_round(const nib_codec *c, const nib_block_param *p, size_t i, siz
 {
     if (c->vec) {
         round_points(c, p, i, n, w, code, value);
+        return;
+    }
+    if (c->small) {
+        round_small(c, p, i, n, w, code, value);
         return;
     }
     for (size_t k = 0; k < n; k++) {

@@ -4,7 +4,8 @@
  * A codec is one row of a table. Its interface is what lets every method write every format:
  *
  *   fit     parameters (scales, minimums) for one block, given importances
- *   round   values under fitted parameters: a code, and the value that the code stands for
+ *   finish  of formats whose blocks have parameters in common, over several rows or the whole
+ * matrix round   values under fitted parameters: a code, and the value that the code stands for
  *   pack    codes and parameters into bytes; unpack, the other way; decode, bytes into values
  *   encode  whole rows as the format's reference encoder writes them (round-to-nearest); the
  *           bytes equal the reference's, which for some formats is not exactly fit + round + pack
@@ -23,8 +24,9 @@
 #ifndef NIB_QUANT_CODEC_H
 #define NIB_QUANT_CODEC_H
 
-#include "base/err.h"
+#include "base/ctx.h"
 #include "quant/points.h"
+#include "quant/small_float.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -86,6 +88,8 @@ typedef enum {
     NIB_INT3,
     NIB_INT4,
     NIB_INT8,
+    NIB_NF4,
+    NIB_FP4,
     NIB_TYPE_COUNT
 } nib_type;
 
@@ -101,7 +105,8 @@ enum {
  *     value = (D * (level - zero)) - B,   D = d * sc[s],   B = dmin * mn[s]
  *
  * every operation rounded to f32, level = level0 + code or codebook[code] (see nib_codec). Formats
- * with sc_level have that of sc[s] in place of sc[s]. d and dmin are as they are stored (rounded to
+ * with sc_level have that of sc[s] in place of sc[s], and where d divides D = sc_level[sc[s]] / d.
+ * d and dmin are as they are stored (rounded to
  * f16, in most of GGUF's). Formats without sub-scales have sc = 1;
  * without minimum dmin = 0 and mn = 0; q4_1 and q5_1 have dmin = -m, mn = 1. zero is 0 in GGUF's
  * formats, a whole number in most others.
@@ -125,8 +130,14 @@ typedef struct {
     const float *imp;      /* [block] importance of each column, >= 0; NULL = no importances,   */
                            /* which is not the same as all equal: formats then weigh by value   */
     float row_mean_square; /* mean of w^2 over the whole row; used by 32-blocks when imp != NULL */
-    float lo, hi; /* extremes of the whole matrix; used where codec.per_tensor            */
 } nib_fit_in;
+
+/* What finish() is given: all of a matrix. */
+typedef struct {
+    const float *w;   /* [rows][cols] finite weights                                     */
+    const float *imp; /* [cols] or NULL, as in nib_fit_in                                */
+    size_t rows, cols;
+} nib_fit_matrix;
 
 typedef struct nib_codec {
     nib_type type;
@@ -135,16 +146,18 @@ typedef struct nib_codec {
     uint32_t bytes;       /* bytes per packed block                                    */
     bool quantized;       /* block format, as opposed to a plain number                */
     bool uses_importance; /* fit and encode look at importances                        */
-    bool per_tensor;      /* all blocks of a matrix have the same parameters, found from its  */
-                          /* extremes: nobody changes those of one                            */
-    bool fixed_d;         /* d is a constant of the format or of the tensor, 1 where fit()    */
-                          /* gives it; only sub-scales are a block's                          */
+    bool fixed_d;         /* d is a constant of the format, or several blocks' together: after */
+                          /* fit() and finish() nobody changes that of one                     */
+    bool divides;         /* D is a sub-scale's level divided by d                             */
 
     /* The grid of quantized formats (see nib_block_param). */
-    uint32_t sub;           /* columns per sub-block; block / sub <= NIB_SUB_MAX              */
-    uint16_t n_codes;       /* codes are 0 .. n_codes-1, at most 256                          */
-    int16_t level0;         /* level = level0 + code, where there is no codebook              */
-    const float *codebook;  /* [n_codes] ascending levels; NULL: integers                     */
+    uint32_t sub;          /* columns per sub-block; block / sub <= NIB_SUB_MAX              */
+    uint16_t n_codes;      /* codes are 0 .. n_codes-1, at most 256                          */
+    int16_t level0;        /* level = level0 + code, where there is no codebook              */
+    const float *codebook; /* [n_codes] ascending levels; NULL: integers                     */
+    const nib_small_float
+        *small;             /* the codebook is all values of this float, both zeros: rounding */
+                            /* goes by its bits, ties to even; NULL: it is another               */
     int16_t sc_min, sc_max; /* range of sc[]; both 1 = no sub-scales                          */
     const float *sc_level;  /* [sc_max + 1] what sc[] stand for; NULL: themselves             */
     int16_t mn_max;         /* range of mn[] is 0 .. mn_max; 0 = no minimum; 1 = own minimum  */
@@ -160,6 +173,11 @@ typedef struct nib_codec {
      * for any number of them and every mask. */
     void (*fit)(const struct nib_codec *c, nib_block_param *p, const nib_fit_in *in, size_t n,
                 unsigned cpu);
+    /* After fit() of all blocks of a matrix, p[rows][cols / block]: what blocks have in common, of
+     * a tile of rows and columns, or of all of them. NULL: nothing. Parallel; the same for any
+     * number of threads. */
+    nib_code (*finish)(const struct nib_codec *c, nib_block_param *p, const nib_fit_matrix *m,
+                       const nib_ctx *ctx, nib_err *err);
     /* One block: codes and parameters <-> bytes. pack(unpack(x)) = x where x came from pack. unpack
      * is there where codes may be wanted without their values: not for points and 4-bit floats. */
     void (*pack)(uint8_t *dst, const nib_block_param *p, const uint8_t *code);
@@ -200,6 +218,12 @@ static inline float nib_codec_sub_scale(const nib_codec *c, int sc)
     return c->sc_level ? c->sc_level[sc] : (float)sc;
 }
 
+/* D of a sub-block. */
+static inline float nib_codec_step(const nib_codec *c, float d, int sc)
+{
+    return c->divides ? c->sc_level[sc] / d : d * nib_codec_sub_scale(c, sc);
+}
+
 /* Is 0 a value of the format whatever the scale is? */
 bool nib_codec_has_zero(const nib_codec *c);
 
@@ -212,6 +236,10 @@ void nib_codec_round(const nib_codec *c, const nib_block_param *p, size_t i, siz
 /* A scale as it will be after it was stored as f32, f16, bf16 or f8_e8m0 (the power of two that is
  * nearest by ratio, MXFP4's 2^-128 .. 2^126); it may become infinite. */
 float nib_scale_stored(nib_type type, float scale);
+
+/* compressed-tensors' epsilon: what takes the place of a scale of 0 that is stored as f32, f16 or
+ * bf16. */
+float nib_scale_epsilon(nib_type type);
 
 /* Bytes of a packed row of `cols` weights. False when cols is no multiple of the block, or on
  * overflow. */

@@ -2,6 +2,7 @@
 /* quant/codec_int.c - see codec_int.h. */
 #include "quant/codec_int.h"
 
+#include "quant/hist.h"
 #include "quant/int_kern.h"
 
 #include <math.h>
@@ -17,12 +18,6 @@ typedef struct {
     size_t n;
     float lo, hi;
 } int_group;
-
-/* What takes the place of a scale of 0. */
-static float epsilon(nib_type type)
-{
-    return type == NIB_F16 ? 0x1p-10f : type == NIB_BF16 ? 0x1p-7f : 0x1p-23f;
-}
 
 /* Before it is rounded to the dtype it is stored in. */
 static float range_scale(const nib_int_codec *ic, float lo, float hi)
@@ -53,7 +48,7 @@ static grid range_grid(const nib_int_codec *ic, float lo, float hi)
     if (ic->grid == NIB_GRID_HQQ) return own_range_grid(ic, lo, hi);
     const float top = (float)(ic->codec.n_codes - 1), least = (float)ic->zero_min;
     float scale = nib_scale_stored(ic->codec.scale_type, range_scale(ic, lo, hi));
-    if (ic->grid == NIB_GRID_CT && scale == 0) scale = epsilon(ic->codec.scale_type);
+    if (ic->grid == NIB_GRID_CT && scale == 0) scale = nib_scale_epsilon(ic->codec.scale_type);
     float zero = ic->sym ? (top + 1) / 2 : scale > 0 ? rintf(-lo / scale) : 0;
     return (grid){scale, zero < least ? least : zero > top ? top : zero};
 }
@@ -164,7 +159,7 @@ static grid square_search(const nib_int_codec *ic, const int_group *x, unsigned 
 static grid fit_group(const nib_int_codec *ic, int_group *x, unsigned cpu)
 {
     if (ic->grid == NIB_GRID_HQQ) x->lo = x->hi = x->w[0];
-    for (size_t i = 0; i < x->n && !ic->codec.per_tensor; i++) {
+    for (size_t i = 0; i < x->n; i++) {
         x->lo = x->w[i] < x->lo ? x->w[i] : x->lo;
         x->hi = x->w[i] > x->hi ? x->w[i] : x->hi;
     }
@@ -189,7 +184,6 @@ static void fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in, si
     const float *imp = n && in->imp && any(in->imp, c->block) ? in->imp : NULL;
     for (size_t i = 0; i < n; i++) {
         int_group x = {.w = in[i].w, .imp = imp, .n = c->block};
-        if (c->per_tensor) x.lo = fminf(in[i].lo, 0), x.hi = fmaxf(in[i].hi, 0);
         const grid g = fit_group((const nib_int_codec *)c, &x, cpu);
         p[i] = (nib_block_param){.d = g.scale, .zero = g.zero, .sc = {1}};
     }
@@ -231,4 +225,26 @@ nib_int_codec nib_int_codec_make(unsigned bits, size_t group, bool sym)
                   .fit = fit},
         .sym = sym,
     };
+}
+
+/* From the extremes of all: those of rows of zeros have a scale too, which is none. */
+static nib_code finish_tensor(const nib_codec *c, nib_block_param *p, const nib_fit_matrix *m,
+                              const nib_ctx *ctx, nib_err *err)
+{
+    const nib_int_codec *ic = (const nib_int_codec *)c;
+    const size_t n = m->rows * (m->cols / c->block);
+    int_group x = {.n = 0};
+    (void)err;
+    nib_hist_kern_get(ctx->cpu)->extremes(m->w, m->rows * m->cols, &x.lo, &x.hi);
+    x.lo = fminf(x.lo, 0), x.hi = fmaxf(x.hi, 0);
+    if (x.lo == 0 && x.hi == 0 && ic->grid == NIB_GRID_GPTQ) x.lo = -1, x.hi = 1;
+    const grid g = range_grid(ic, x.lo, x.hi);
+    for (size_t i = 0; i < n; i++) p[i].d = g.scale, p[i].zero = g.zero;
+    return NIB_OK;
+}
+
+void nib_int_codec_per_tensor(nib_int_codec *c)
+{
+    c->codec.fixed_d = true;
+    c->codec.finish = finish_tensor;
 }

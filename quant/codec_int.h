@@ -40,11 +40,14 @@ typedef struct {
     nib_codec codec; /* first: fit() finds the rest from it */
     bool sym;
     /* The caller's to change; nib_int_codec_make() sets GPTQ's grid, the range, and 0, f32 in
-     * codec.scale_type (scales are rounded to it before they are used), and not codec.per_tensor,
-     * which goes with the range. */
+     * codec.scale_type (scales are rounded to it before they are used). */
     nib_int_grid grid;
     nib_int_scales scales;
     unsigned zero_min; /* least zero point of an asymmetric grid: 1 where 0 cannot be stored */
+    /* Of floats (codec_float.h). common: the largest magnitude that the scale of a matrix is to
+     * cover; 0: its own. */
+    size_t tile_rows, tile_cols;
+    float common;
 } nib_int_codec;
 
 /* "int4-g128"; group 0 is for whole rows, "int4-row", or the whole tensor, "int8-tensor". Returns
@@ -54,5 +57,7 @@ char *nib_int_codec_name(char *buf, size_t n, unsigned bits, uint64_t group, boo
 /* bits 2..8, group >= 1. The name is "int"; the type one of NIB_INT2 ... where there is one, else
  * NIB_TYPE_COUNT. */
 nib_int_codec nib_int_codec_make(unsigned bits, size_t group, bool sym);
+/* One grid for a whole matrix, that of its range. */
+void nib_int_codec_per_tensor(nib_int_codec *c);
 
 #endif

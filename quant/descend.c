@@ -42,7 +42,7 @@ void nib_chunk_grid(const nib_chunk *ch, size_t s, nib_lane_grid *grid)
     size_t b = s * ch->codec->sub / ch->codec->block;
     for (int l = 0; l < L; l++) {
         const float sc = ch->sc[s * L + l];
-        grid->scale[l] = ch->d[b * L + l] * nib_codec_sub_scale(ch->codec, (int)sc);
+        grid->scale[l] = nib_codec_step(ch->codec, ch->d[b * L + l], (int)sc);
         grid->offset[l] = ch->dmin[b * L + l] * ch->mn[s * L + l];
         grid->zero[l] = ch->zero[b * L + l];
         grid->minus[l] = ch->codec->points_sign == NIB_SHIFT_SUB && sc >= NIB_SHIFT_BIT;
@@ -77,7 +77,7 @@ static float next_free_scale(const nib_codec *c, float d, float by, float step)
 /* How many candidates there are. */
 static int n_candidates(const nib_codec *c)
 {
-    if (c->per_tensor) return 1;
+    if (c->fixed_d && c->sc_min == c->sc_max) return 1;
     if (c->vec && c->points_sign == NIB_SHIFT_SUB) return 4;
     return c->mn_max ? CANDIDATES : 3;
 }
@@ -114,7 +114,7 @@ static bool candidate(const nib_chunk *ch, size_t s, int t, float step, trial *p
 static void trial_grid(const nib_codec *c, const trial *p, nib_lane_grid *grid)
 {
     for (int l = 0; l < L; l++) {
-        grid->scale[l] = p->d[l] * nib_codec_sub_scale(c, (int)p->sc[l]);
+        grid->scale[l] = nib_codec_step(c, p->d[l], (int)p->sc[l]);
         grid->offset[l] = p->dmin[l] * p->mn[l];
         grid->zero[l] = p->zero[l];
         grid->minus[l] = c->points_sign == NIB_SHIFT_SUB && p->sc[l] >= NIB_SHIFT_BIT;
@@ -334,7 +334,7 @@ static void improve_block(nib_chunk *ch, const stretch *st, size_t b, float step
     const nib_codec *c = ch->codec;
     const size_t n = c->block, j0 = b * n;
     catch_up(ch, st, j0, n, st->i1, j0);
-    const float *refit = c->per_tensor || c->fixed_d ? NULL : refit_super(ch, st, b, gained);
+    const float *refit = c->fixed_d ? NULL : refit_super(ch, st, b, gained);
     for (size_t j = j0; j < j0 + n; j += c->sub) {
         catch_up(ch, st, j, c->sub, j0, j);
         improve_sub(ch, st, j / c->sub, step, gained);

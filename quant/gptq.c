@@ -10,7 +10,7 @@
  * inverse. The factor is made in factor.c; coordinate descent is in descend.c. */
 #include "base/linalg.h"
 #include "base/par.h"
-#include "quant/hist.h"
+#include "quant/round.h"
 #include "quant/solver.h"
 
 #include <assert.h>
@@ -69,7 +69,6 @@ typedef struct {
     uint8_t *code;
     nib_block_param *param;
     double *error; /* [chunks][3]: energy, rtn, solved; NULL: nobody asks */
-    float lo, hi;  /* extremes of w, where the codec uses them */
 } job;
 
 /* Rows [row, row + n) transposed, other lanes zero. */
@@ -133,7 +132,7 @@ static void fit_block(nib_chunk *ch, const job *j, size_t b, const float *from, 
     for (size_t l = 0; l < L; l++) {
         float *row = ch->row + l * n;
         for (size_t i = 0; i < n; i++) row[i] = from[i * L + l];
-        in[l] = (nib_fit_in){row, imp, mean_square[l], j->lo, j->hi};
+        in[l] = (nib_fit_in){row, imp, mean_square[l]};
     }
     c->fit(c, p, in, L, j->g->ctx.cpu);
     for (size_t l = 0; l < L; l++) take_param(ch, b, l, &p[l]);
@@ -152,6 +151,15 @@ static void fit_all(nib_chunk *ch, const job *j, const float *ms)
     const size_t block = j->codec->block;
     for (size_t b = 0; b < ch->n_blocks; b++)
         fit_block(ch, j, b, ch->w + b * block * L, j->g->imp + b * block, ms);
+}
+
+/* The same where they were fitted before, all of the matrix together. Lanes without a row are as
+ * the first. */
+static void take_fitted(nib_chunk *ch, const job *j, size_t row, size_t n)
+{
+    for (size_t l = 0; l < L; l++)
+        for (size_t b = 0; b < ch->n_blocks; b++)
+            take_param(ch, b, l, &j->param[(row + (l < n ? l : 0)) * ch->n_blocks + b]);
 }
 
 /* Round every column to nearest, from w. */
@@ -285,7 +293,10 @@ static nib_code solve_rows(void *arg, size_t begin, size_t end, int thread, nib_
     mean_squares(ch, ms);
     if (ch->n_blocks > 1)
         clear_dead(ch, g); /* a grid of the whole row spans them, as the reference's */
-    if (g->opts.when == NIB_PARAMS_AHEAD || error) fit_all(ch, j, ms);
+    if (j->codec->finish)
+        take_fitted(ch, j, begin, end - begin);
+    else if (g->opts.when == NIB_PARAMS_AHEAD || error)
+        fit_all(ch, j, ms);
     clear_dead(ch, g);
     if (error) measure_plain(ch, error);
     round_in_turn(ch, j, ms);
@@ -351,7 +362,10 @@ nib_code nib_gptq_solve(nib_gptq *g, const nib_codec *c, const float *w, size_t 
     /* Vectors must come whole, and not be cut by the products in between. */
     assert(!c->vec || (g->together % c->vec == 0 && g->opts.lazy % c->vec == 0));
     nib_levels_init(&j.levels, c);
-    if (c->per_tensor) nib_hist_kern_get(g->ctx.cpu)->extremes(w, rows * g->cols, &j.lo, &j.hi);
+    /* What rows have in common is fitted before any is solved. */
+    assert(!c->finish || g->opts.when == NIB_PARAMS_AHEAD);
+    if (c->finish) rc = nib_fit_rows(c, w, g->imp, rows, g->cols, param, &g->ctx, err);
+    if (rc) return rc;
     if (report && !(j.error = nib_calloc((rows + L - 1) / L, 3 * sizeof *j.error)))
         return nib_fail_nomem(err, "the solver");
     for (int t = 0; t < g->ctx.threads && !rc; t++)

@@ -41,7 +41,7 @@ typedef struct {
 
 bool nib_hqq_fits(const nib_codec *c)
 {
-    return c->fit && !c->per_tensor;
+    return c->fit && !c->finish;
 }
 
 static tile tile_of(const job *j, int thread)

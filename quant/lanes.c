@@ -34,6 +34,20 @@ static void round_codebook(const nib_levels *lv, const nib_lane_grid *g, const f
     }
 }
 
+static void round_small(const nib_small_float *small, const nib_lane_grid *g,
+                        const float *restrict w, float *restrict value, uint8_t *restrict code)
+{
+    const nib_small_float f = *small;
+    int place[L];
+    for (int l = 0; l < L; l++) {
+        const float s = g->scale[l] == 0 ? 1.0f : g->scale[l];
+        const float x = nib_small_round(&f, (w[l] + g->offset[l]) / s);
+        value[l] = g->scale[l] * x - g->offset[l];
+        place[l] = nib_small_place(&f, x);
+    }
+    for (int l = 0; l < L; l++) code[l] = (uint8_t)place[l];
+}
+
 static void round_integers(const nib_levels *lv, const nib_lane_grid *g, const float *restrict w,
                            float *restrict value, uint8_t *restrict code)
 {
@@ -52,7 +66,9 @@ static void round_integers(const nib_levels *lv, const nib_lane_grid *g, const f
 static void round_lanes(const nib_levels *lv, const nib_lane_grid *g, const float *w, float *value,
                         uint8_t *code)
 {
-    if (lv->codebook)
+    if (lv->small)
+        round_small(lv->small, g, w, value, code);
+    else if (lv->codebook)
         round_codebook(lv, g, w, value, code);
     else
         round_integers(lv, g, w, value, code);

@@ -25,6 +25,7 @@ typedef struct {
     float level0;
     float level[256], middle[256]; /* codebooks: levels, and the middles between neighbours */
     bool codebook;
+    const nib_small_float *small;
     const nib_codec *codec;
 } nib_levels;
 

@@ -28,6 +28,7 @@ void nib_levels_init(nib_levels *lv, const nib_codec *c)
     lv->level0 = (float)c->level0;
     lv->codebook = c->codebook != NULL;
     lv->codec = c;
+    lv->small = c->small;
     if (!c->codebook) return;
     for (int k = 0; k < c->n_codes; k++) lv->level[k] = c->codebook[k];
     for (int k = 0; k + 1 < c->n_codes; k++) lv->middle[k] = (lv->level[k] + lv->level[k + 1]) / 2;

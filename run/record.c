@@ -32,16 +32,22 @@ static const char *format_name(const nib_recipe *r)
 static bool add_layout(nib_json *j, const nib_recipe *r)
 {
     const nib_packing *l = &r->layout;
+    char name[32];
     if (r->format != NIB_FORMAT_DIR) return true;
     if (r->convert)
         return (!r->bits_given || nib_json_add_num(j, "bits", l->bits)) &&
                (!r->group_given || nib_json_add_num(j, "group-size", (double)l->group)) &&
                (!r->sym_given || nib_json_add_bool(j, l->sym ? "sym" : "asym", true));
+    if (nib_packing_is_floats(l->kind))
+        return nib_json_add_str(j, "scheme", nib_packing_name(name, sizeof name, l)) &&
+               nib_json_add_str(j, "scales", r->scales == NIB_SCALES_RANGE ? "range" : "search") &&
+               (!l->act ||
+                nib_json_add_str(j, "activations", l->act == NIB_ACT_TOKEN ? "token" : "tensor"));
     return nib_json_add_num(j, "bits", l->bits) &&
            (l->per_tensor ? nib_json_add_str(j, "group-size", "tensor")
                           : nib_json_add_num(j, "group-size", (double)l->group)) &&
            add_flag(j, "asym", !l->sym) && add_flag(j, "desc-act", l->desc_act) &&
-           add_flag(j, "gptq_v2", l->v2) &&
+           add_flag(j, "gptq_v2", l->v2) && add_flag(j, "double-quant", l->nested) &&
            (!l->act ||
             nib_json_add_str(j, "activations", l->act == NIB_ACT_TOKEN ? "token" : "tensor")) &&
            nib_json_add_str(j, "scales", r->scales == NIB_SCALES_RANGE ? "range" : "search");

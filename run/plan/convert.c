@@ -233,7 +233,7 @@ static nib_code take_float(nib_plan *p, nib_plan_tensor *t, const nib_codec *to,
 {
     double diff = 0, weight;
     t->codec = to;
-    t->exact = t->src->times == 0 && within(t->src->codec, to->type);
+    t->exact = t->src->times == 0 && !t->src->packed && within(t->src->codec, to->type);
     say_why(t, "%s", why);
     if (t->exact) return NIB_OK;
     nib_code rc = try_codec(&diff, &weight, p, t, to, ctx, err);
@@ -511,7 +511,8 @@ static bool stays_int8(const nib_plan *p)
         const nib_plan_tensor *t = &p->tensor[i];
         if (!t->src || !nib_role_is_linear(t->place.role) || t->place.bias) continue;
         if (!t->src->packed && !t->src->codec->quantized) continue;
-        if (!nib_tensor_act(t->src)) return false;
+        const nib_act_quant *act = nib_tensor_act(t->src);
+        if (!act || act->number != NIB_ACT_INT8) return false;
         any = true;
     }
     return any;

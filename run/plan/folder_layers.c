@@ -118,6 +118,35 @@ nib_code nib_folder_check_fused(const nib_plan *p, nib_err *err)
     return rc;
 }
 
+size_t nib_folder_together(const nib_plan_tensor *out[NIB_FUSED_MAX], const nib_plan *p,
+                           const nib_plan_tensor *t)
+{
+    set sets[SETS_MAX];
+    nib_place at = t->place;
+    const size_t n = list_sets(sets, p->model, at.layer);
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        const set *s = &sets[i];
+        bool has = false;
+        for (size_t k = 0; k < s->n; k++) has |= s->role[k] == t->place.role;
+        for (size_t k = 0; k < s->n && has; k++) {
+            at.role = s->role[k];
+            out[count] = nib_plan_find(p, at);
+            count += out[count] && is_packed(out[count]);
+        }
+        if (has) break;
+    }
+    return count;
+}
+
+const nib_codec *nib_folder_codec(nib_int_codec *own, const nib_plan_tensor *t, float largest)
+{
+    if (!is_packed(t) || !nib_packing_common(&t->layout.format)) return t->codec;
+    *own = *(const nib_int_codec *)t->codec; /* as all packed tensors have */
+    own->common = largest;
+    return &own->codec;
+}
+
 /* ---- what the configuration will say ---- */
 
 /* "model.layers.0.self_attn.q_proj.weight" into "model.layers.0.self_attn." and "q_proj". */

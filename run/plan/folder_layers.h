@@ -16,6 +16,15 @@
 NIB_MUST_USE nib_code nib_folder_choose(nib_packing *f, bool *packed, nib_plan_tensor *t,
                                         const nib_plan *p, nib_overrides *o, nib_err *err);
 
+/* The tensors of a planned folder that engines run as one with this one, it among them; how many.
+ */
+size_t nib_folder_together(const nib_plan_tensor *out[NIB_FUSED_MAX], const nib_plan *p,
+                           const nib_plan_tensor *t);
+/* The format to round a tensor of a planned folder in: its own or, where weights that engines run
+ * as one share a scale (nib_packing_common()), in *own that for this largest magnitude of them all.
+ */
+const nib_codec *nib_folder_codec(nib_int_codec *own, const nib_plan_tensor *t, float largest);
+
 /* NIB_EINVAL names two layers of a planned folder that should be alike. */
 NIB_MUST_USE nib_code nib_folder_check_fused(const nib_plan *p, nib_err *err);
 

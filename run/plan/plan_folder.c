@@ -63,23 +63,25 @@ static nib_code pack_tensor(nib_plan *p, nib_plan_tensor *t, nib_packing f, nib_
     const bool convert = p->recipe.convert;
     if (!convert || !f.scale_type)
         f.scale_type = nib_packing_scale_type(f.kind, t->src->codec->type);
-    nib_code rc = check_group(t, f.group, err);
+    nib_code rc = f.rows ? NIB_OK : check_group(t, f.group, err); /* tiles may be cut off */
     if (rc) return rc;
     rc = nib_packing_make(&t->layout, &f, t->rows, t->cols, err);
     if (rc) return nib_wrap(err, "tensor '%s'", t->src->name);
     *c = nib_packing_codec(&t->layout);
-    if (f.bits < 8) c->scales = p->recipe.scales; /* with 256 levels nothing is gained */
+    /* With 256 even levels nothing is gained. */
+    if (f.bits < 8 || nib_packing_is_floats(f.kind)) c->scales = p->recipe.scales;
     c->codec.uses_importance = c->scales == NIB_SCALES_SQUARE;
     c->codec.name = nib_packing_name(t->label, sizeof t->label, &f);
     t->codec = &c->codec;
     if (t->method == NIB_METHOD_HQQ && !nib_hqq_fits(t->codec))
         return nib_fail(err, NIB_EINVAL,
                         "tensor '%s': method hqq fits the scales or zero points of groups, and %s "
-                        "has one scale for all; use rtn",
+                        "has one scale for all, or for many, of them; use rtn",
                         t->src->name, t->codec->name);
+    const nib_act_quant act = nib_packing_act_quant(&f);
     if (p->recipe.ranges)
         t->range = nib_act_range_on(
-            nib_ranges_find(p->recipe.ranges, t->place.layer, t->place.role), f.act_sym);
+            nib_ranges_find(p->recipe.ranges, t->place.layer, t->place.role), &act);
     t->action = NIB_ACTION_STAGE;
     t->bytes = t->layout.bytes;
     if (convert) rc = nib_convert_packed(p, t, ctx, err);

@@ -146,7 +146,7 @@ nib_code nib_plan_plain(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, 
     p->disk_free = nib_disk_free(r->out ? r->out : ".");
     if (strcmp(nib_model_activations(p->model), "f32") != 0)
         nib_warn(ctx->log,
-                 "%s: inputs of linear layers are rounded to 8-bit integers (%s), which "
+                 "%s: inputs of linear layers are rounded (%s), which "
                  "a plain folder does not do",
                  nib_source_path(p->model->src), nib_model_activations(p->model));
     return r->out ? nib_folder_check(p, err) : NIB_OK;

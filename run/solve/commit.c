@@ -110,7 +110,7 @@ static nib_code order_values(nib_commit *k, const nib_plan_tensor *t, nib_packin
                              nib_err *err)
 {
     const size_t rows = (size_t)t->rows, cols = (size_t)t->cols;
-    const size_t groups = (size_t)t->layout.groups;
+    const size_t groups = cols / t->codec->block;
     nib_block_param *param = nib_buf_reserve(&k->ordered, rows, groups * sizeof *param + cols);
     if (!param) return nib_fail_nomem(err, "packed weights");
     uint8_t *code = (uint8_t *)(param + rows * groups);

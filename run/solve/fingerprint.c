@@ -11,9 +11,9 @@
 /* All zero where a GGUF file is written. */
 static uint64_t hash_layout(uint64_t seed, const nib_packing *f)
 {
-    const double numbers[] = {f->kind,     f->bits,  (double)f->group, f->per_tensor, f->sym,
-                              f->desc_act, f->v2,    f->scale_type,    f->act,        f->act_sym,
-                              f->fp4,      f->nested};
+    const double numbers[] = {f->kind,     f->bits,   (double)f->group, f->per_tensor, f->sym,
+                              f->desc_act, f->v2,     f->scale_type,    f->act,        f->act_sym,
+                              f->fp4,      f->nested, (double)f->rows};
     return nib_hash(seed, numbers, sizeof numbers);
 }
 

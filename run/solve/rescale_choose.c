@@ -36,11 +36,12 @@ static void round_inputs(nib_rescale_job *k)
     const nib_packing *f = &k->b->weight[k->sc->reader[0]].tensor->layout.format;
     float lo, hi;
     if (f->act == NIB_ACT_NONE) return;
-    k->act = (nib_act_quant){.scheme = f->act, .sym = f->act_sym, .bits = 8, .range = {1, 0}};
+    k->act = nib_packing_act_quant(f);
+    k->act.range = (nib_act_range){1, 0};
     if (f->act == NIB_ACT_TENSOR &&
         nib_int8_get(r->ctx->cpu)->range(&lo, &hi, r->scaled_x.p, k->rows * k->cols) && hi > lo) {
         const nib_range all = nib_range_make(lo, hi, fmaxf(-lo, hi));
-        k->act.range = nib_act_range_on(&all, f->act_sym);
+        k->act.range = nib_act_range_on(&all, &k->act);
     }
     for (size_t i = 0; i < k->sc->n_readers; i++)
         nib_graph_round_input(k->b->graph, k->sc->reader[i], &k->act);

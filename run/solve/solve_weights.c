@@ -8,7 +8,9 @@
 #include "quant/hqq.h"
 #include "quant/retarget.h"
 #include "quant/round.h"
+#include "run/plan/folder_layers.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- one weight ---- */
@@ -27,7 +29,8 @@ static nib_code find_range(nib_act_range *out, const nib_solver *s, const nib_pl
     if (!nib_plan_measures_ranges(s->p)) return NIB_OK;
     nib_code rc = nib_input_ranges_find(&r, s->ranges, t->place.layer, t->place.role,
                                         s->opts->range, s->opts->percentile, err);
-    if (!rc) *out = nib_act_range_on(&r, t->layout.format.act_sym);
+    const nib_act_quant act = nib_packing_act_quant(&t->layout.format);
+    if (!rc) *out = nib_act_range_on(&r, &act);
     return rc;
 }
 
@@ -53,9 +56,11 @@ static const char *planned_name(const nib_solver *s, const nib_plan_tensor *t)
     return found ? found->name : "";
 }
 
-static nib_code solve_weight(nib_solver *s, nib_layer_weight *b, nib_err *err)
+static nib_code solve_weight(nib_solver *s, nib_layer_weight *b, float largest, nib_err *err)
 {
     const nib_plan_tensor *t = b->tensor;
+    nib_int_codec own;
+    const nib_codec *codec = nib_folder_codec(&own, t, largest);
     const size_t n = (size_t)(t->rows * t->cols);
     uint8_t *code = nib_buf_reserve(&s->all->code, n, 1);
     nib_block_param *param = nib_buf_reserve(&s->all->param, n / t->codec->block, sizeof *param);
@@ -63,7 +68,7 @@ static nib_code solve_weight(nib_solver *s, nib_layer_weight *b, nib_err *err)
     nib_gptq_report r;
     double started = nib_now();
     if (!code || !param) return nib_fail_nomem(err, "codes");
-    nib_code rc = nib_gptq_solve(s->gptq, t->codec, b->v, (size_t)t->rows, code, param, &r, err);
+    nib_code rc = nib_gptq_solve(s->gptq, codec, b->v, (size_t)t->rows, code, param, &r, err);
     if (!rc) rc = keep_weight(s, b, nib_gptq_outer(s->gptq), err);
     if (rc) return rc;
     *line = (nib_solve_line){.name = planned_name(s, t),
@@ -85,9 +90,11 @@ static nib_code solve_weight(nib_solver *s, nib_layer_weight *b, nib_err *err)
 /* Rounded to nearest, or by HQQ: by the writer, when the time comes, or here, where the writer
  * would find other weights in the source. */
 static nib_code round_weight(nib_solver *s, nib_layer_weight *b, const nib_hessian *in,
-                             nib_err *err)
+                             float largest, nib_err *err)
 {
     const nib_plan_tensor *t = b->tensor;
+    nib_int_codec own;
+    const nib_codec *codec = nib_folder_codec(&own, t, largest);
     const size_t rows = (size_t)t->rows, cols = (size_t)t->cols;
     const float *h = in->h.p;
     if (t->action != NIB_ACTION_STAGE) return nib_commit_round(&s->all->keep, t, b->v, err);
@@ -100,17 +107,18 @@ static nib_code round_weight(nib_solver *s, nib_layer_weight *b, const nib_hessi
     nib_code rc =
         t->method == NIB_METHOD_HQQ
             ? nib_hqq_rows(t->codec, b->v, rows, cols, b->v, code, param, s->all->ctx, err)
-            : nib_round_rows(t->codec, b->v, imp, rows, cols, b->v, code, param, s->all->ctx, err);
+            : nib_round_rows(codec, b->v, imp, rows, cols, b->v, code, param, s->all->ctx, err);
     return rc ? rc : keep_weight(s, b, NULL, err);
 }
 
-/* AWQ's clipping, for groups with one scale. Not for queries and keys: their product counts.
+/* AWQ's clipping, for groups with a scale of their own. Not for queries and keys: their product
+ * counts.
  */
 static bool clips(const nib_solver *s, const nib_layer_weight *b)
 {
     const nib_codec *c = b->tensor->codec;
     return s->p->recipe.transform == NIB_TRANSFORM_AWQ && s->p->recipe.format == NIB_FORMAT_DIR &&
-           !c->per_tensor && c->block <= NIB_BLOCK_MAX &&
+           !c->finish && c->block <= NIB_BLOCK_MAX &&
            !nib_steps_output(nib_model_steps(s->all->m, b->tensor->place.layer),
                              b->tensor->place.role)
                 .scores;
@@ -139,26 +147,48 @@ static size_t together(const nib_solver *s, const nib_hessian *in)
     return most;
 }
 
-/* Every weight that reads this input. */
+/* What is done to a weight before it is rounded. */
+static nib_code prepare_weight(nib_solver *s, nib_layer_weight *b, const nib_hessian *in,
+                               bool *prepared, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    if (b->tensor->method != NIB_METHOD_GPTQ)
+        return clips(s, b) ? clip_weight(s, b, in, err) : NIB_OK;
+    if (!*prepared)
+        rc = nib_gptq_prepare(s->gptq, in->h.p, in->cols, in->rows, together(s, in), err);
+    *prepared = true;
+    if (rc || !s->moments->drift) return rc;
+    return nib_retarget(b->v, (size_t)b->tensor->rows, in->d.p, s->opts->drift, s->gptq,
+                        s->all->ctx, err);
+}
+
+/* Of those that share a scale. */
+static float largest_of(const nib_solver *s, const nib_hessian *in)
+{
+    float most = 0;
+    for (size_t i = 0; i < in->n_roles; i++) {
+        const nib_layer_weight *b = &s->all->block.weight[in->role[i]];
+        const nib_plan_tensor *t = b->tensor;
+        if (!t || !t->layout.n_parts || !nib_packing_common(&t->layout.format)) continue;
+        for (size_t k = 0; k < t->rows * t->cols; k++) most = fmaxf(most, fabsf(b->v[k]));
+    }
+    return most;
+}
+
+/* Every weight that reads this input: first all are prepared, because what they share is found from
+ * what they then are. */
 nib_code nib_solve_input(nib_solver *s, const nib_hessian *in, nib_err *err)
 {
     nib_code rc = NIB_OK;
     bool prepared = false;
-    for (size_t i = 0; i < in->n_roles && !rc; i++) {
-        nib_layer_weight *b = &s->all->block.weight[in->role[i]];
+    float most = 0;
+    for (size_t k = 0; k < 2 * in->n_roles && !rc; k++) {
+        nib_layer_weight *b = &s->all->block.weight[in->role[k % in->n_roles]];
+        if (k == in->n_roles) most = largest_of(s, in);
         if (!b->tensor) continue;
-        if (b->tensor->method != NIB_METHOD_GPTQ) {
-            if (clips(s, b)) rc = clip_weight(s, b, in, err);
-            if (!rc) rc = round_weight(s, b, in, err);
-        } else {
-            if (!prepared)
-                rc = nib_gptq_prepare(s->gptq, in->h.p, in->cols, in->rows, together(s, in), err);
-            prepared = true;
-            if (!rc && s->moments->drift)
-                rc = nib_retarget(b->v, (size_t)b->tensor->rows, in->d.p, s->opts->drift, s->gptq,
-                                  s->all->ctx, err);
-            if (!rc) rc = solve_weight(s, b, err);
-        }
+        rc = k < in->n_roles                        ? prepare_weight(s, b, in, &prepared, err)
+             : b->tensor->method != NIB_METHOD_GPTQ ? round_weight(s, b, in, most, err)
+                                                    : solve_weight(s, b, most, err);
         if (rc) rc = nib_wrap(err, "solving '%s'", b->tensor->name);
     }
     return rc;

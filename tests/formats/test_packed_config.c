@@ -39,7 +39,8 @@ static bool same(const nib_packing *a, const nib_packing *b)
 {
     return a->kind == b->kind && a->bits == b->bits && a->group == b->group &&
            a->per_tensor == b->per_tensor && a->sym == b->sym && a->desc_act == b->desc_act &&
-           a->v2 == b->v2 && a->act == b->act && a->act_sym == b->act_sym;
+           a->v2 == b->v2 && a->act == b->act && a->act_sym == b->act_sym && a->rows == b->rows &&
+           a->code_type == b->code_type && a->act_most == b->act_most;
 }
 
 /* ---- what is read ---- */
@@ -49,6 +50,7 @@ typedef struct {
     nib_packing want; /* scale_type is not compared: the tensors say it */
 } reading;
 
+#define E4M3 .bits = 8, .sym = true, .code_type = NIB_F8_E4M3, .act_sym = true
 #define CT_WEIGHTS(members)                                                                        \
     "\"config_groups\":{\"group_0\":{\"targets\":[\"Linear\"]," members "}}}"
 
@@ -101,6 +103,40 @@ static const reading readings[] = {
       .sym = true,
       .act = NIB_ACT_TOKEN,
       .act_sym = true}},
+    /* Qwen3-FP8 and DeepSeek-V3, Llama-3.1-FP8, AutoFP8 */
+    {"fp8",
+     "{\"activation_scheme\":\"dynamic\",\"fmt\":\"e4m3\",\"quant_method\":\"fp8\","
+     "\"weight_block_size\":[128,128]}",
+     {.kind = NIB_PACKING_FP8, E4M3, .rows = 128, .group = 128, .act = NIB_ACT_TOKEN}},
+    {"fbgemm_fp8",
+     "{\"activation_scale_ub\":1200.0,\"modules_to_not_convert\":[\"lm_head\"]}",
+     {.kind = NIB_PACKING_FBGEMM, E4M3, .act = NIB_ACT_TOKEN, .act_most = 1200}},
+    {"fp8",
+     "{\"activation_scheme\":\"static\",\"ignored_layers\":[\"lm_head\"]}",
+     {.kind = NIB_PACKING_FP8_TENSOR, E4M3, .per_tensor = true, .act = NIB_ACT_TENSOR}},
+    /* llm-compressor's schemes FP8_BLOCK and FP8_DYNAMIC; NVFP4, which it writes with dtypes */
+    {"compressed-tensors",
+     "{\"format\":\"float-quantized\"," CT_WEIGHTS(
+         "\"weights\":{\"num_bits\":8,\"type\":\"float\",\"strategy\":\"block\","
+         "\"block_structure\":[128,128],\"group_size\":null},\"input_activations\":{\"num_bits\":8,"
+         "\"type\":\"float\",\"strategy\":\"group\",\"group_size\":128,\"dynamic\":true}"),
+     {.kind = NIB_PACKING_CT_FP8, E4M3, .rows = 128, .group = 128, .act = NIB_ACT_TOKEN}},
+    {"compressed-tensors",
+     "{\"format\":\"naive-quantized\"," CT_WEIGHTS(
+         "\"weights\":{\"num_bits\":8,\"type\":\"float\",\"strategy\":\"channel\"}"),
+     {.kind = NIB_PACKING_CT_FP8, .bits = 8, .sym = true, .code_type = NIB_F8_E4M3}},
+    {"compressed-tensors",
+     "{\"format\":\"nvfp4-pack-quantized\"," CT_WEIGHTS(
+         "\"weights\":{\"num_bits\":4,\"type\":\"float\",\"strategy\":\"tensor_group\","
+         "\"group_size\":16,\"scale_dtype\":\"torch.float8_e4m3fn\"},\"input_activations\":{"
+         "\"num_bits\":4,\"type\":\"float\",\"strategy\":\"tensor_group\",\"group_size\":16,"
+         "\"dynamic\":\"local\"}"),
+     {.kind = NIB_PACKING_CT_NVFP4,
+      .bits = 4,
+      .sym = true,
+      .group = 16,
+      .act = NIB_ACT_TENSOR,
+      .act_sym = true}},
 };
 
 static void read_as_they_are_written(void **state)
@@ -151,6 +187,29 @@ static const writing writings[] = {
      "\"input_activations\":" CT_ARGS("false", "tensor", "null", "false", "null")},
     {{.kind = NIB_PACKING_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN, .act_sym = true},
      "\"input_activations\":" CT_ARGS("true", "token", "null", "true", "null")},
+    {{.kind = NIB_PACKING_FP8, E4M3, .rows = 128, .group = 128, .act = NIB_ACT_TOKEN},
+     "\"activation_scheme\":\"dynamic\",\"fmt\":\"e4m3\",\"modules_to_not_convert\":[\"lm_head\"],"
+     "\"weight_block_size\":[128,128]"},
+    {{.kind = NIB_PACKING_FBGEMM, E4M3, .act = NIB_ACT_TOKEN, .act_most = 1200},
+     "\"activation_scale_ub\":1200"},
+    {{.kind = NIB_PACKING_FP8_TENSOR, E4M3, .per_tensor = true, .act = NIB_ACT_TENSOR},
+     "\"activation_scheme\":\"static\""},
+    {{.kind = NIB_PACKING_CT_FP8, E4M3, .rows = 128, .group = 128, .act = NIB_ACT_TOKEN},
+     "\"strategy\":\"block\",\"group_size\":null,\"block_structure\":[128,128],\"dynamic\":false"},
+    {{.kind = NIB_PACKING_CT_FP8, E4M3, .act = NIB_ACT_TOKEN},
+     "\"type\":\"float\",\"symmetric\":true,\"strategy\":\"token\""},
+    {{.kind = NIB_PACKING_CT_NVFP4,
+      .bits = 4,
+      .sym = true,
+      .group = 16,
+      .act = NIB_ACT_TENSOR,
+      .act_sym = true},
+     "\"strategy\":\"tensor_group\",\"group_size\":16,\"block_structure\":null,\"dynamic\":"
+     "\"local\","
+     "\"actorder\":null,\"observer\":\"static_minmax\",\"scale_dtype\":\"torch.float8_e4m3fn\""},
+    {{.kind = NIB_PACKING_CT_MXFP4, .bits = 4, .sym = true, .group = 32},
+     "\"scale_dtype\":\"torch.uint8\",\"zp_dtype\":\"torch.uint8\",\"observer_kwargs\":{}},"
+     "\"input_activations\":null"},
 };
 
 static void written_as_engines_read_them(void **state)
@@ -331,14 +390,39 @@ static const struct {
      ",\"b\":{\"targets\":[\"x\"]," INT8_ROW("true") "}}",
      "'x' is a target twice"},
     {"compressed-tensors", "{\"config_groups\":{\"a\":{}}}", "'format' is ''"},
-    {"compressed-tensors", "{\"format\":\"float-quantized\",\"config_groups\":{\"a\":{}}}",
-     "'float-quantized'"},
+    {"compressed-tensors", "{\"format\":\"marlin-24\",\"config_groups\":{\"a\":{}}}",
+     "'marlin-24'"},
     {"compressed-tensors", PACKED(""), "weights: 'num_bits' is missing"},
     {"compressed-tensors", PACKED("\"num_bits\":4"), "weights: 'strategy' is missing"},
     {"compressed-tensors", PACKED("\"num_bits\":4,\"strategy\":\"tensor\""), "'tensor'"},
     {"compressed-tensors", PACKED("\"num_bits\":4,\"strategy\":\"group\""), "'group_size'"},
     {"compressed-tensors", PACKED("\"num_bits\":5,\"strategy\":\"channel\""), "'num_bits' is 5"},
     {"compressed-tensors", PACKED("\"num_bits\":4,\"type\":\"float\""), "'type' is 'float'"},
+    {"compressed-tensors",
+     "{\"format\":\"float-quantized\"," CT_WEIGHTS(
+         "\"weights\":{\"num_bits\":8,\"type\":\"float\",\"strategy\":\"block\","
+         "\"block_structure\":[128]}"),
+     "'block_structure'"},
+    {"compressed-tensors",
+     "{\"format\":\"float-quantized\"," CT_WEIGHTS(
+         "\"weights\":{\"num_bits\":8,\"type\":\"float\",\"strategy\":\"channel\","
+         "\"symmetric\":false}"),
+     "'symmetric' is false"},
+    {"compressed-tensors",
+     "{\"format\":\"nvfp4-pack-quantized\"," CT_WEIGHTS(
+         "\"weights\":{\"num_bits\":4,\"type\":\"float\",\"strategy\":\"tensor_group\","
+         "\"group_size\":32}"),
+     "'group_size' is 32, should be 16"},
+    {"compressed-tensors",
+     "{\"format\":\"float-quantized\"," CT_WEIGHTS(
+         "\"weights\":{\"num_bits\":8,\"type\":\"float\",\"strategy\":\"block\","
+         "\"block_structure\":[128,128]},\"input_activations\":{\"num_bits\":8,\"type\":\"float\","
+         "\"strategy\":\"token\",\"dynamic\":true}"),
+     "groups as the weights have them"},
+    {"fp8", "{\"weight_block_size\":[128,0]}", "'weight_block_size'"},
+    {"fp8", "{\"weight_block_size\":[128,128],\"activation_scheme\":\"static\"}",
+     "'activation_scheme' is 'static'"},
+    {"fbgemm_fp8", "{\"activation_scale_ub\":-1}", "'activation_scale_ub'"},
     {"compressed-tensors", PACKED("\"num_bits\":4,\"strategy\":\"channel\",\"actorder\":1"),
      "'actorder' is not a string"},
     {"compressed-tensors",

@@ -389,7 +389,7 @@ static void rows_are_blocks(void **state)
                 float q[NIB_BLOCK_MAX];
                 for (size_t i = at / C * C; i < at / C * C + C; i++) sum += (double)w[i] * w[i];
                 c->fit(c, &p,
-                       &(nib_fit_in){w + at, with ? imp + at % C : NULL, (float)(sum / C), 0, 0}, 1,
+                       &(nib_fit_in){w + at, with ? imp + at % C : NULL, (float)(sum / C)}, 1,
                        0);
                 nib_codec_round(c, &p, 0, c->block, w + at, want_code, q);
                 assert_memory_equal(code + at, want_code, c->block);

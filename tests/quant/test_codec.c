@@ -92,7 +92,7 @@ static void importances_move_the_scale(void **state)
         for (size_t i = 0; i < c->block; i++) imp[i] = i % 16 == 3 ? 1e-6f : 1;
         for (size_t i = 3; i < c->block; i += 16) w[i] = 8;
         for (int weighted = 0; weighted < 2; weighted++) {
-            c->fit(c, &p, &(nib_fit_in){w, weighted ? imp : NULL, 0, 0, 0}, 1, 0);
+            c->fit(c, &p, &(nib_fit_in){w, weighted ? imp : NULL, 0}, 1, 0);
             nib_codec_round(c, &p, 0, c->block, w, code, value);
             for (size_t i = 0; i < c->block; i++)
                 error[weighted] += (double)imp[i] * pow((double)value[i] - w[i], 2);
@@ -217,7 +217,7 @@ static void check_block(const nib_codec *c, const float *w, const float *imp, ui
     uint8_t code[NIB_BLOCK_MAX], code_one[NIB_BLOCK_MAX];
     nib_block_param p;
     for (size_t i = 0; i < c->block; i++) ms += w[i] * w[i];
-    c->fit(c, &p, &(nib_fit_in){w, imp, ms / (float)c->block, 0, 0}, 1, 0);
+    c->fit(c, &p, &(nib_fit_in){w, imp, ms / (float)c->block}, 1, 0);
     check_param(c, &p);
     nib_codec_round(c, &p, 0, c->block, w, code, value);
     check_nearest(c, &p, w, code, value);
@@ -257,7 +257,7 @@ static void fit_of_many_agrees(void **state)
                     float *block = w + i * c->block;
                     fill_block(block, c->block, (block_kind)(i % BLOCK_KINDS), &seed);
                     in[i] =
-                        (nib_fit_in){block, weighted ? imp : NULL, 0.1f + 0.01f * (float)i, 0, 0};
+                        (nib_fit_in){block, weighted ? imp : NULL, 0.1f + 0.01f * (float)i};
                     c->fit(c, &alone[i], &in[i], 1, 0);
                 }
                 memset(many, 255, sizeof many);

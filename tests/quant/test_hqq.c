@@ -212,7 +212,7 @@ static void whole_tensors_have_nothing_to_fit(void **state)
     nib_int_codec c = nib_int_codec_make(8, 64, true);
     nib_err err = {0};
     assert_true(nib_hqq_fits(&c.codec));
-    c.codec.per_tensor = true;
+    nib_int_codec_per_tensor(&c);
     assert_false(nib_hqq_fits(&c.codec));
     assert_false(nib_hqq_fits(nib_codec_get(NIB_F16)));
     assert_int_equal(nib_hqq_rows(nib_codec_get(NIB_Q4_K), w, 1, 64, q, code, param, &two, &err),

@@ -176,7 +176,7 @@ static void one_scale_stays_one(void **state)
     float most = 0;
     nib_gptq_opts o = nib_gptq_defaults();
     nib_int_codec c = nib_int_codec_make(4, 32, true);
-    c.codec.per_tensor = true;
+    nib_int_codec_per_tensor(&c);
     for (size_t i = ROWS * COLS - COLS; i < ROWS * COLS; i++) y.w[i] *= 2;
     for (size_t i = 0; i < ROWS * COLS; i++) most = fmaxf(most, fabsf(y.w[i]));
     solve(&y, &c.codec, &o, 2, nib_cpu_detect());

@@ -21,6 +21,35 @@ static const nib_packing W4 = {.kind = NIB_PACKING_CT_PACKED, .bits = 4, .group 
 static const nib_packing W4_ASYM = {.kind = NIB_PACKING_CT_PACKED, .bits = 4, .group = 32};
 static const nib_packing NF4 = {.kind = NIB_PACKING_BNB4, .bits = 4, .group = 64, .sym = true};
 static const nib_packing INT8 = {.kind = NIB_PACKING_BNB8, .bits = 8, .sym = true};
+static const nib_packing FP8 = {.kind = NIB_PACKING_FP8,
+                                .bits = 8,
+                                .sym = true,
+                                .code_type = NIB_F8_E4M3,
+                                .rows = 128,
+                                .group = 128,
+                                .act = NIB_ACT_TOKEN,
+                                .act_sym = true};
+static const nib_packing FBGEMM = {.kind = NIB_PACKING_FBGEMM,
+                                   .bits = 8,
+                                   .sym = true,
+                                   .code_type = NIB_F8_E4M3,
+                                   .act = NIB_ACT_TOKEN,
+                                   .act_sym = true,
+                                   .act_most = 1200};
+static const nib_packing CT_TILES = {.kind = NIB_PACKING_CT_FP8,
+                                     .bits = 8,
+                                     .sym = true,
+                                     .code_type = NIB_F8_E4M3,
+                                     .rows = 48,
+                                     .group = 80, /* which does not divide the widths */
+                                     .act = NIB_ACT_TOKEN,
+                                     .act_sym = true};
+static const nib_packing MXFP4 = {.kind = NIB_PACKING_CT_MXFP4,
+                                  .bits = 4,
+                                  .sym = true,
+                                  .group = 32,
+                                  .act = NIB_ACT_TOKEN,
+                                  .act_sym = true};
 static const nib_packing W8_ROWS = {.kind = NIB_PACKING_CT_PACKED, .bits = 8, .sym = true};
 
 /* ---- values ---- */
@@ -36,21 +65,25 @@ typedef struct {
 static rounded round_by_hand(const nib_packed_parts *l, const float *w, const uint32_t *order)
 {
     const nib_int_codec ic = nib_packing_codec(l);
-    const size_t in = (size_t)l->in, group = (size_t)l->group, n = (size_t)l->out * in;
+    const size_t in = (size_t)l->in, group = ic.codec.block, n = (size_t)l->out * in;
     rounded x = {nib_alloc(n, 1), nib_calloc(n / group, sizeof *x.param),
                  nib_alloc(n, sizeof *x.value)};
     float *part = nib_alloc(group, sizeof *part), *value = nib_alloc(group, sizeof *value);
     uint8_t *code = nib_alloc(group, 1);
     nib_fit_in in_group = {.w = part};
-    for (size_t i = 0; i < n; i++) {
-        in_group.lo = w[i] < in_group.lo ? w[i] : in_group.lo;
-        in_group.hi = w[i] > in_group.hi ? w[i] : in_group.hi;
-    }
-    for (size_t b = 0; b < n / group; b++) {
-        const size_t row = b * group / in * in, first = b * group % in;
+    const nib_fit_matrix all = {.w = w, .rows = (size_t)l->out, .cols = in};
+    const nib_ctx ctx = {.threads = 1};
+    nib_err err;
+    for (size_t k = 0; k < 2 * (n / group); k++) { /* all are fitted before any is rounded */
+        const size_t b = k % (n / group), row = b * group / in * in, first = b * group % in;
         for (size_t i = 0; i < group; i++)
             part[i] = w[row + (order ? order[first + i] : first + i)];
-        ic.codec.fit(&ic.codec, &x.param[b], &in_group, 1, 0);
+        if (k == n / group && ic.codec.finish)
+            assert_int_equal(ic.codec.finish(&ic.codec, x.param, &all, &ctx, &err), NIB_OK);
+        if (k < n / group) {
+            ic.codec.fit(&ic.codec, &x.param[b], &in_group, 1, 0);
+            continue;
+        }
         nib_codec_round(&ic.codec, &x.param[b], 0, group, part, code, value);
         for (size_t i = 0; i < group; i++) {
             const size_t at = row + (order ? order[first + i] : first + i);
@@ -159,7 +192,8 @@ static void check_values(const char *folder, nib_packing f, bool reversed)
 static void folders_hold_the_rounded_model(void **state)
 {
     (void)state;
-    const nib_packing all[] = {AWQ, W4, W4_ASYM, W8_ROWS, W8A8, W8A8_TENSOR, NF4};
+    const nib_packing all[] = {AWQ, W4,  W4_ASYM, W8_ROWS,  W8A8, W8A8_TENSOR,
+                               NF4, FP8, FBGEMM,  CT_TILES, MXFP4};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         nib_recipe r = {.layout = all[i], .force = true, .split_max = i % 2 ? 400000 : 0};
         char name[16];
@@ -336,7 +370,7 @@ static void inputs_are_described(void **state)
     open_model(&o, scratch("dynamic"));
     const nib_tensor *t = nib_source_find(o.src, name);
     const nib_act_quant *q = nib_tensor_act(t);
-    assert_true(q && q->scheme == NIB_ACT_TOKEN && q->sym && q->bits == 8);
+    assert_true(q && q->scheme == NIB_ACT_TOKEN && q->sym && q->number == NIB_ACT_INT8);
     check_codes(o.src, t);
     assert_null(nib_tensor_act(nib_source_find(o.src, "model.norm.weight")));
     close_model(&o);
@@ -412,7 +446,8 @@ static const damage damages[] = {
     {&W4, "config.json", "\"num_bits\":\t4", "\"num_bits\":\t8", "weight_shape': says"},
     {&W4, "config.json", "\"num_bits\":\t4", "\"num_bits\":\t3", "'num_bits' is 3"},
     {&W4, "config.json", "\"group_size\":\t128", "\"group_size\":\t256", "shape"},
-    {&W4, "config.json", "\"strategy\":\t\"group\"", "\"strategy\":\t\"block\"", "'block'"},
+    {&W4, "config.json", "\"strategy\":\t\"group\"", "\"strategy\":\t\"block\"",
+     "'block_structure'"},
     {&W4, "config.json", "\"type\":\t\"int\"", "\"type\":\t\"fp8\"", "'type' is 'fp8'"},
     {&W4, "config.json", "quantized\",\n\t\t\t\"weights\"", "quantizer\",\n\t\t\t\"weights\"",
      "is 'pack-quantizer'"},
@@ -426,7 +461,7 @@ static const damage damages[] = {
      "holds zero points other than 0"},
     {&W8A8, "config.json", "\"strategy\":\t\"token\"", "\"strategy\":\t\"group\"", "'group_size'"},
     {&W8A8, "config.json", "\"channel\"", "\"tensor\" ", "weight_scale': shape"},
-    {&W8A8_TENSOR, "config.json", "\"tensor\"", "\"block\" ", "strategy 'block'; nibble reads"},
+    {&W8A8_TENSOR, "config.json", "\"tensor\"", "\"token\" ", "strategy 'token'; nibble reads"},
     {&W8A8_TENSOR, "config.json", "\t\"tensor\"", "\"channel\"", "weight_scale': shape"},
     {&W8A8, "config.json", "\"dynamic\":\ttrue", "\"dynamic\":false", "by token or"},
     {&W8A8, "model.safetensors", "q_proj.weight_scale", "q_proj.weight_scalx", "scale' is missing"},
