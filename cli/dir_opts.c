@@ -60,13 +60,11 @@ static const struct {
     const char *format, *scheme;
     nib_packing layout;
 } floats[] = {
-    {"fp8", "block", {.kind = NIB_PACKING_FP8, E4M3, TILES, .act = NIB_ACT_TOKEN}},
+    {"fp8", "block", {.kind = NIB_PACKING_FP8, E4M3, TILES}},
     {"fp8",
      "channel",
      {.kind = NIB_PACKING_FBGEMM, E4M3, .act = NIB_ACT_TOKEN, .act_most = FBGEMM_MOST}},
-    {"fp8",
-     "tensor",
-     {.kind = NIB_PACKING_FP8_TENSOR, E4M3, .per_tensor = true, .act = NIB_ACT_TOKEN}},
+    {"fp8", "tensor", {.kind = NIB_PACKING_FP8_TENSOR, E4M3, .per_tensor = true}},
     {"compressed-tensors",
      "fp8",
      {.kind = NIB_PACKING_CT_FP8, E4M3, .per_tensor = true, .act = NIB_ACT_TENSOR}},

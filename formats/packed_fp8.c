@@ -19,8 +19,11 @@
  *   X.input_scale       [1]       unless inputs have scales of their own
  *
  * Inputs are rounded to E4M3 too, by a range, or each token by its own; with tiles, each as many
- * channels of it as a tile has. Layers that are left as they were have no scales, whatever the
- * configuration lists. Tests: tests/formats/test_packed_float.c, tests/run/test_arch_golden.c. */
+ * channels of it as a tile has. Only of "fp8" with "activation_scheme": "dynamic" they stay: there
+ * it is the engine's kernels that round, by 128 channels of a token, not all of them do, and
+ * without a graphics card Transformers multiplies the decoded weights with inputs as they are.
+ * Layers that are left as they were have no scales, whatever the configuration lists. Tests:
+ * tests/formats/test_packed_float.c, tests/run/test_arch_golden.c. */
 #include "formats/packed_ct.h"
 #include "quant/codec_float.h"
 
@@ -189,7 +192,7 @@ static nib_code fp8_config_read(nib_packing_rules *rules, const nib_json *config
     if (strcmp(fmt, "e4m3") && strcmp(fmt, "e5m2"))
         return nib_fail(err, NIB_EFORMAT, "'fmt' is '%.60s'; nibble reads e4m3 and e5m2", fmt);
     f.code_type = strcmp(fmt, "e5m2") ? NIB_F8_E4M3 : NIB_F8_E5M2;
-    f.act = fixed ? NIB_ACT_TENSOR : NIB_ACT_TOKEN;
+    f.act = fixed ? NIB_ACT_TENSOR : NIB_ACT_NONE;
     f.act_sym = true;
     return nib_packing_rules_add(rules, NIB_RULE_ALL, NULL, &f, err);
 }

@@ -11,8 +11,7 @@ const nib_small_float nib_e2m1 = {.mantissa = 1, .least = 0, .top = 6, .half = 8
 
 /* Eight steps up from 8 s, and down to -8 s. */
 #define UP(s) 8 * (s), 9 * (s), 10 * (s), 11 * (s), 12 * (s), 13 * (s), 14 * (s), 15 * (s)
-#define DOWN(s)                                                                                    \
-    -15 * (s), -14 * (s), -13 * (s), -12 * (s), -11 * (s), -10 * (s), -9 * (s), -8 * (s)
+#define DOWN(s) -15 * (s), -14 * (s), -13 * (s), -12 * (s), -11 * (s), -10 * (s), -9 * (s), -8 * (s)
 #define NORMAL_UP                                                                                  \
     UP(0x1p-9f), UP(0x1p-8f), UP(0x1p-7f), UP(0x1p-6f), UP(0x1p-5f), UP(0x1p-4f), UP(0x1p-3f),     \
         UP(0x1p-2f), UP(0x1p-1f), UP(1.0f), UP(2.0f), UP(4.0f), UP(8.0f), UP(16.0f)
@@ -24,31 +23,30 @@ const nib_small_float nib_e2m1 = {.mantissa = 1, .least = 0, .top = 6, .half = 8
 static const float e4m3_up[] = {E4M3_UP};
 
 static const float e4m3_levels[] = {
-    -448,       -416,          -384,          -352,          -320,          -288,
-    -256,       DOWN(16.0f),   DOWN(8.0f),    DOWN(4.0f),    DOWN(2.0f),    DOWN(1.0f),
-    DOWN(0.5f), DOWN(0x1p-2f), DOWN(0x1p-3f), DOWN(0x1p-4f), DOWN(0x1p-5f), DOWN(0x1p-6f),
+    -448,          -416,          -384,          -352,          -320,          -288,
+    -256,          DOWN(16.0f),   DOWN(8.0f),    DOWN(4.0f),    DOWN(2.0f),    DOWN(1.0f),
+    DOWN(0.5f),    DOWN(0x1p-2f), DOWN(0x1p-3f), DOWN(0x1p-4f), DOWN(0x1p-5f), DOWN(0x1p-6f),
     DOWN(0x1p-7f), DOWN(0x1p-8f), DOWN(0x1p-9f), -7 * SMALLEST, -6 * SMALLEST, -5 * SMALLEST,
-    -4 * SMALLEST, -3 * SMALLEST, -2 * SMALLEST, -SMALLEST, -0.0f, E4M3_UP};
+    -4 * SMALLEST, -3 * SMALLEST, -2 * SMALLEST, -SMALLEST,     -0.0f,         E4M3_UP};
 
-static const float e2m1_levels[] = {-6, -4, -3, -2, -1.5f, -1, -0.5f, -0.0f,
-                                    0,  0.5f, 1,  1.5f, 2, 3, 4, 6};
+static const float e2m1_levels[] = {-6, -4,   -3, -2,   -1.5f, -1, -0.5f, -0.0f,
+                                    0,  0.5f, 1,  1.5f, 2,     3,  4,     6};
 
 /* 2^-127 .. 2^127: E8M0 without its NaN. */
 #define TIMES4(x) (x), (x)*2, (x)*4, (x)*8
 #define TIMES16(x) TIMES4(x), TIMES4((x)*16), TIMES4((x)*256), TIMES4((x)*4096)
-#define TIMES64(x)                                                                                 \
-    TIMES16(x), TIMES16((x)*0x1p16f), TIMES16((x)*0x1p32f), TIMES16((x)*0x1p48f)
+#define TIMES64(x) TIMES16(x), TIMES16((x)*0x1p16f), TIMES16((x)*0x1p32f), TIMES16((x)*0x1p48f)
 static const float powers[] = {TIMES64(0x1p-127f), TIMES64(0x1p-63f), TIMES64(2.0f),
-                               TIMES16(0x1p65f), TIMES16(0x1p81f), TIMES16(0x1p97f),
-                               TIMES4(0x1p113f), TIMES4(0x1p117f), TIMES4(0x1p121f),
-                               0x1p125f, 0x1p126f, 0x1p127f};
+                               TIMES16(0x1p65f),   TIMES16(0x1p81f),  TIMES16(0x1p97f),
+                               TIMES4(0x1p113f),   TIMES4(0x1p117f),  TIMES4(0x1p121f),
+                               0x1p125f,           0x1p126f,          0x1p127f};
 
 enum {
-    MX_TOP = 252,   /* scale code with which the largest float still is a finite f32 */
-    MX_SPREAD = 1,  /* powers of two that are tried on either side            */
-    NV_BELOW = 4,   /* scales of E4M3 that are tried below the usual one, ... */
-    NV_ABOVE = 5,   /* and above: up to where the largest weight is 4, not 6  */
-    NV_ZERO = 0x20, /* 1/8: what takes the place of a scale of 0              */
+    MX_TOP = 252,    /* scale code with which the largest float still is a finite f32 */
+    MX_SPREAD = 1,   /* powers of two that are tried on either side            */
+    NV_BELOW = 4,    /* scales of E4M3 that are tried below the usual one, ... */
+    NV_ABOVE = 5,    /* and above: up to where the largest weight is 4, not 6  */
+    NV_ZERO = 0x20,  /* 1/8: what takes the place of a scale of 0              */
     FP8_CLIPPED = 4, /* scales that are tried below the usual one ...          */
     FP8_ABOVE = 15,  /* and above; with twice the scale codes are as they were */
 };
@@ -154,8 +152,7 @@ static float search_tile(const job *j, size_t begin, size_t end, size_t at, size
 {
     float best = usual, least = tile_error(j, begin, end, at, n, usual);
     for (int k = -FP8_CLIPPED; k <= FP8_ABOVE; k++) {
-        const float scale =
-            nib_scale_stored(j->c->scale_type, usual * powf(FP8_STEP, (float)k));
+        const float scale = nib_scale_stored(j->c->scale_type, usual * powf(FP8_STEP, (float)k));
         if (!k || !(scale > 0) || !isfinite(scale)) continue;
         const float error = tile_error(j, begin, end, at, n, scale);
         if (error < least) least = error, best = scale;
@@ -311,8 +308,8 @@ static void mxfp4_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *
         const int usual = mx_code(largest(in[i].w, c->block));
         p[i] = (nib_block_param){.d = 1, .sc = {(int16_t)usual}};
         if (of(c)->scales == NIB_SCALES_SQUARE)
-            p[i].sc[0] = best_code(c, 1, in[i].w, in[i].imp, usual - MX_SPREAD, usual + MX_SPREAD,
-                                   usual);
+            p[i].sc[0] =
+                best_code(c, 1, in[i].w, in[i].imp, usual - MX_SPREAD, usual + MX_SPREAD, usual);
     }
 }
 

@@ -9,9 +9,9 @@
  *
  * Scales are those of compressed-tensors: from the largest magnitude a, a / 448 (FP8); for the
  * matrix 448 * 6 / a, and for 16 weights that times a / 6 (NVFP4); a power of two below which a has
- * at most 1.75 of 4 (MXFP4). With NIB_SCALES_SQUARE others near these are tried for the least sum of
- * importance times squared error. The scale of a matrix stays: engines run several matrices as one
- * and want it to be the same (`common`). */
+ * at most 1.75 of 4 (MXFP4). With NIB_SCALES_SQUARE others near these are tried for the least sum
+ * of importance times squared error. The scale of a matrix stays: engines run several matrices as
+ * one and want it to be the same (`common`). */
 #ifndef NIB_QUANT_CODEC_FLOAT_H
 #define NIB_QUANT_CODEC_FLOAT_H
 

@@ -38,12 +38,11 @@ static inline int nib_small_place(const nib_small_float *f, float x)
 {
     const uint32_t u = nib_f32_bits(x), a = u & 0x7FFFFFFFu;
     const uint32_t least = (uint32_t)(f->least + 127) << 23;
-    const int32_t below = (int32_t)(nib_f32_from_bits(a) *
-                                    nib_f32_from_bits((uint32_t)(127 + (int32_t)f->mantissa -
-                                                                 f->least)
-                                                      << 23));
-    const int32_t normal = (int32_t)(a >> (23 - f->mantissa)) -
-                           (int32_t)((uint32_t)(f->least + 126) << f->mantissa);
+    const int32_t below =
+        (int32_t)(nib_f32_from_bits(a) *
+                  nib_f32_from_bits((uint32_t)(127 + (int32_t)f->mantissa - f->least) << 23));
+    const int32_t normal =
+        (int32_t)(a >> (23 - f->mantissa)) - (int32_t)((uint32_t)(f->least + 126) << f->mantissa);
     const int32_t m = a < least ? below : normal;
     return u >> 31 ? f->half - 1 - m : f->half + m;
 }

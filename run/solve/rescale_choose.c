@@ -95,7 +95,8 @@ static nib_code loss_under(void *arg, const float *s, double least, double *loss
     *loss = 0;
     for (size_t i = 0; i < k->r->n_seq && !rc && !(*loss > least); i++) {
         rc = branch(k, x + i * n_ctx * k->cols, 1, y, err);
-        if (!rc) *loss += nib_rescale_difference(y, aim + i * out, out) / (double)(k->r->n_seq * out);
+        if (!rc)
+            *loss += nib_rescale_difference(y, aim + i * out, out) / (double)(k->r->n_seq * out);
     }
     restore_readers(k);
     return rc;

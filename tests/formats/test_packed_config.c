@@ -107,7 +107,7 @@ static const reading readings[] = {
     {"fp8",
      "{\"activation_scheme\":\"dynamic\",\"fmt\":\"e4m3\",\"quant_method\":\"fp8\","
      "\"weight_block_size\":[128,128]}",
-     {.kind = NIB_PACKING_FP8, E4M3, .rows = 128, .group = 128, .act = NIB_ACT_TOKEN}},
+     {.kind = NIB_PACKING_FP8, E4M3, .rows = 128, .group = 128}},
     {"fbgemm_fp8",
      "{\"activation_scale_ub\":1200.0,\"modules_to_not_convert\":[\"lm_head\"]}",
      {.kind = NIB_PACKING_FBGEMM, E4M3, .act = NIB_ACT_TOKEN, .act_most = 1200}},
@@ -187,7 +187,7 @@ static const writing writings[] = {
      "\"input_activations\":" CT_ARGS("false", "tensor", "null", "false", "null")},
     {{.kind = NIB_PACKING_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN, .act_sym = true},
      "\"input_activations\":" CT_ARGS("true", "token", "null", "true", "null")},
-    {{.kind = NIB_PACKING_FP8, E4M3, .rows = 128, .group = 128, .act = NIB_ACT_TOKEN},
+    {{.kind = NIB_PACKING_FP8, E4M3, .rows = 128, .group = 128},
      "\"activation_scheme\":\"dynamic\",\"fmt\":\"e4m3\",\"modules_to_not_convert\":[\"lm_head\"],"
      "\"weight_block_size\":[128,128]"},
     {{.kind = NIB_PACKING_FBGEMM, E4M3, .act = NIB_ACT_TOKEN, .act_most = 1200},

@@ -26,22 +26,62 @@ typedef struct {
 } vector;
 
 static const vector vectors[] = {
-    {"fp8", "weights", "W", {.kind = NIB_PACKING_FP8, E4M3, .rows = 64, .group = 64},
-     "block.weight", "block.weight_scale_inv", NULL, NULL},
-    {"fp8", "weights", "W", {.kind = NIB_PACKING_FBGEMM, E4M3}, "channel.weight",
-     "channel.weight_scale", NULL, NULL},
-    {"fp8", "weights", "W", {.kind = NIB_PACKING_CT_FP8, E4M3}, "channel.weight",
-     "channel.weight_scale", NULL, NULL},
-    {"fp8", "weights", "W", {.kind = NIB_PACKING_FP8_TENSOR, E4M3, .per_tensor = true},
-     "tensor.weight", "tensor.weight_scale", NULL, NULL},
-    {"fp8_block", "b128", "W", {.kind = NIB_PACKING_CT_FP8, E4M3, .rows = 128, .group = 128},
-     "block.weight", "block.weight_scale", NULL, NULL},
-    {"nvfp4", "f32", "weight",
+    {"fp8",
+     "weights",
+     "W",
+     {.kind = NIB_PACKING_FP8, E4M3, .rows = 64, .group = 64},
+     "block.weight",
+     "block.weight_scale_inv",
+     NULL,
+     NULL},
+    {"fp8",
+     "weights",
+     "W",
+     {.kind = NIB_PACKING_FBGEMM, E4M3},
+     "channel.weight",
+     "channel.weight_scale",
+     NULL,
+     NULL},
+    {"fp8",
+     "weights",
+     "W",
+     {.kind = NIB_PACKING_CT_FP8, E4M3},
+     "channel.weight",
+     "channel.weight_scale",
+     NULL,
+     NULL},
+    {"fp8",
+     "weights",
+     "W",
+     {.kind = NIB_PACKING_FP8_TENSOR, E4M3, .per_tensor = true},
+     "tensor.weight",
+     "tensor.weight_scale",
+     NULL,
+     NULL},
+    {"fp8_block",
+     "b128",
+     "W",
+     {.kind = NIB_PACKING_CT_FP8, E4M3, .rows = 128, .group = 128},
+     "block.weight",
+     "block.weight_scale",
+     NULL,
+     NULL},
+    {"nvfp4",
+     "f32",
+     "weight",
      {.kind = NIB_PACKING_CT_NVFP4, E2M1, .group = 16, .scale_type = NIB_F8_E4M3},
-     "weight_packed", "weight_scale", "weight_global_scale", "dequant"},
-    {"mxfp4", "quant", "weight",
-     {.kind = NIB_PACKING_CT_MXFP4, E2M1, .group = 32, .scale_type = NIB_U8}, "weight_packed",
-     "weight_scale", NULL, "dequant"},
+     "weight_packed",
+     "weight_scale",
+     "weight_global_scale",
+     "dequant"},
+    {"mxfp4",
+     "quant",
+     "weight",
+     {.kind = NIB_PACKING_CT_MXFP4, E2M1, .group = 32, .scale_type = NIB_U8},
+     "weight_packed",
+     "weight_scale",
+     NULL,
+     "dequant"},
 };
 enum { N = sizeof vectors / sizeof *vectors };
 
@@ -50,7 +90,8 @@ static float *values_of(const nib_source *s, const nib_tensor *t)
     float *x = nib_alloc((size_t)nib_tensor_elems(t), sizeof *x);
     nib_buf raw = {0};
     nib_err err = {0};
-    if (nib_source_read_rows(s, t, 0, nib_tensor_rows(t), x, &raw, 0, &err)) fail_msg("%s", err.msg);
+    if (nib_source_read_rows(s, t, 0, nib_tensor_rows(t), x, &raw, 0, &err))
+        fail_msg("%s", err.msg);
     nib_buf_free(&raw);
     return x;
 }
@@ -167,7 +208,8 @@ static void searched_scales_gain(void **state)
               weighed = round_layer(s, v, NIB_SCALES_SQUARE, imp);
         const double from = error_of(&range, NULL), to = error_of(&even, NULL),
                      from_imp = error_of(&even, imp), to_imp = error_of(&weighed, imp);
-        print_message("# %s %zu: %g to %g; weighed %g to %g\n", v->set, i, from, to, from_imp, to_imp);
+        print_message("# %s %zu: %g to %g; weighed %g to %g\n", v->set, i, from, to, from_imp,
+                      to_imp);
         if (v->f.per_tensor)
             assert_true(to == from && to_imp == from_imp);
         else if (!(to < 0.97 * from && to_imp < 0.99 * from_imp))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Inputs rounded to small floats, as compressed-tensors' formulas have them (tests/golden/fp8_block);
- * ranges; inputs that are not finite. */
+/* Inputs rounded to small floats, as compressed-tensors' formulas have them
+ * (tests/golden/fp8_block); ranges; inputs that are not finite. */
 #include "base/half.h"
 #include "base/mem.h"
 #include "formats/source.h"
@@ -83,10 +83,8 @@ static void not_finite(void **state)
     (void)state;
     for (int n = NIB_ACT_FP8; n <= NIB_ACT_MXFP4; n++) {
         float x[64] = {1, INFINITY}, y[64];
-        nib_act_quant a = {.scheme = NIB_ACT_TOKEN,
-                           .number = (nib_act_number)n,
-                           .group = 32,
-                           .range = {1, 0}};
+        nib_act_quant a = {
+            .scheme = NIB_ACT_TOKEN, .number = (nib_act_number)n, .group = 32, .range = {1, 0}};
         nib_act_round(&a, x, y, 64);
         assert_true(isnan(y[0]) && isnan(y[1]) && y[32] == 0);
     }

@@ -297,7 +297,8 @@ static nib_code on_curve(void *arg, const float *s, double least, double *loss, 
 static void best_of_those_given_up(void **state)
 {
     (void)state;
-    static const double loss[21] = {5, 6, 4, 7, 3, 3, 9, 8, 3.5, 2, 4, 2, 5, 6, 7, 8, 9, 9, 9, 9, 9};
+    static const double loss[21] = {5, 6, 4, 7, 3, 3, 9, 8, 3.5, 2, 4,
+                                    2, 5, 6, 7, 8, 9, 9, 9, 9,   9};
     const float x[] = {1, 2, 3};
     float s[3], want[3];
     curve k = {0, loss};
@@ -388,9 +389,8 @@ static void rows_are_blocks(void **state)
                 double sum = 0;
                 float q[NIB_BLOCK_MAX];
                 for (size_t i = at / C * C; i < at / C * C + C; i++) sum += (double)w[i] * w[i];
-                c->fit(c, &p,
-                       &(nib_fit_in){w + at, with ? imp + at % C : NULL, (float)(sum / C)}, 1,
-                       0);
+                c->fit(c, &p, &(nib_fit_in){w + at, with ? imp + at % C : NULL, (float)(sum / C)},
+                       1, 0);
                 nib_codec_round(c, &p, 0, c->block, w + at, want_code, q);
                 assert_memory_equal(code + at, want_code, c->block);
                 assert_memory_equal(value + at, q, c->block * sizeof *q);

@@ -256,8 +256,7 @@ static void fit_of_many_agrees(void **state)
                 for (size_t i = 0; i < N; i++) {
                     float *block = w + i * c->block;
                     fill_block(block, c->block, (block_kind)(i % BLOCK_KINDS), &seed);
-                    in[i] =
-                        (nib_fit_in){block, weighted ? imp : NULL, 0.1f + 0.01f * (float)i};
+                    in[i] = (nib_fit_in){block, weighted ? imp : NULL, 0.1f + 0.01f * (float)i};
                     c->fit(c, &alone[i], &in[i], 1, 0);
                 }
                 memset(many, 255, sizeof many);

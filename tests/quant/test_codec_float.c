@@ -74,7 +74,8 @@ static void e2m1_rounds_as_compressed_tensors(void **state)
     for (size_t i = 0; i < n; i++) {
         const float y = nib_small_round(&nib_e2m1, x[i]);
         const uint8_t code = nib_small_code(&nib_e2m1, nib_small_place(&nib_e2m1, y), 3);
-        if (y != want[i]) fail_msg("%g: %g, should be %g", (double)x[i], (double)y, (double)want[i]);
+        if (y != want[i])
+            fail_msg("%g: %g, should be %g", (double)x[i], (double)y, (double)want[i]);
         assert_true(nib_e2m1_values[code] == want[i]);
     }
     nib_free(x), nib_free(want);
@@ -146,7 +147,8 @@ static void lanes_round_alike(void **state)
             for (size_t cpu = 0; cpu < TEST_CPUS; cpu++) {
                 if (test_cpu_missing(test_cpus[cpu])) continue;
                 for (int l = 0; l < NIB_LANES; l++)
-                    w[l] = step * ldexpf((float)(l - 64) + 0.5f * (float)(round % 2), round / 2 - 12);
+                    w[l] =
+                        step * ldexpf((float)(l - 64) + 0.5f * (float)(round % 2), round / 2 - 12);
                 nib_lanes_get(test_cpus[cpu])->round(&lv, &grid, w, value, code);
                 for (size_t l = 0; l < NIB_LANES; l++)
                     nib_codec_round(&c.codec, param, 0, 1, &w[l], &other[l], &one[l]);
@@ -186,7 +188,8 @@ static void fill(void)
     for (size_t i = 0; i < ROWS * COLS; i++) m.w[i] = 0.05f * noise(&seed);
     for (size_t t = 0; t < TOKENS; t++)
         for (size_t j = 0; j < COLS; j++)
-            x[t * COLS + j] = (j ? 0.9f * x[t * COLS + j - 1] : 0) + noise(&seed) * (j % 37 ? 1 : 6);
+            x[t * COLS + j] =
+                (j ? 0.9f * x[t * COLS + j - 1] : 0) + noise(&seed) * (j % 37 ? 1 : 6);
     nib_gemm_tn(COLS, COLS, TOKENS, x, COLS, x, COLS, m.h, COLS, 0);
     nib_free(x);
 }
@@ -257,7 +260,8 @@ static void edges_are_finite(void **state)
                 }
                 if (extremes[e] > 1e-30f)
                     if (!(fabsf(m.value[0] / extremes[e] - 1) < 0.2f))
-                        fail_msg("format %d, %d: %g becomes %g", f, scales, (double)extremes[e], (double)m.value[0]);
+                        fail_msg("format %d, %d: %g becomes %g", f, scales, (double)extremes[e],
+                                 (double)m.value[0]);
             }
 }
 

@@ -27,7 +27,6 @@ static const nib_packing FP8 = {.kind = NIB_PACKING_FP8,
                                 .code_type = NIB_F8_E4M3,
                                 .rows = 128,
                                 .group = 128,
-                                .act = NIB_ACT_TOKEN,
                                 .act_sym = true};
 static const nib_packing FBGEMM = {.kind = NIB_PACKING_FBGEMM,
                                    .bits = 8,
