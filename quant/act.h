@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* quant/act.h - how the inputs of a linear layer are rounded: to 8-bit integers, or small floats.
- */
+/* quant/act.h - how the inputs of a linear layer are rounded: to 8-bit integers or small floats. */
 #ifndef NIB_QUANT_ACT_H
 #define NIB_QUANT_ACT_H
 
@@ -16,14 +15,17 @@ typedef enum {
     NIB_ACT_TENSOR, /* all by one range, found beforehand             */
 } nib_act_scheme;
 
-/* To what. */
+/* To what:
+ *   INT8   x = scale * (q - zero)
+ *   FP8    E4M3: x = scale * q, the scale being largest magnitude / 448
+ *   NVFP4  E2M1: x = s / scale * q; s of each 16 channels is in E4M3, their largest magnitude / 6
+ *          times the scale, which is 448 * 6 / the largest magnitude of all inputs
+ *   MXFP4  E2M1: x = 2^n * q of each 32 channels, as MXFP4 weights have it */
 typedef enum {
-    NIB_ACT_INT8,  /* x = scale * (q - zero)                                                      */
-    NIB_ACT_FP8,   /* E4M3: x = scale * q, the scale being largest magnitude / 448                */
-    NIB_ACT_NVFP4, /* E2M1: x = s / scale * q; s of each 16 channels is in E4M3, largest magnitude
-                    */
-                   /* / 6 times the scale, which is 448 * 6 / that of all inputs                  */
-    NIB_ACT_MXFP4, /* E2M1: x = 2^n * q of each 32 channels, as MXFP4 weights have it             */
+    NIB_ACT_INT8,
+    NIB_ACT_FP8,
+    NIB_ACT_NVFP4,
+    NIB_ACT_MXFP4,
 } nib_act_number;
 
 typedef struct {

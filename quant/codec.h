@@ -4,8 +4,8 @@
  * A codec is one row of a table. Its interface is what lets every method write every format:
  *
  *   fit     parameters (scales, minimums) for one block, given importances
- *   finish  of formats whose blocks have parameters in common, over several rows or the whole
- * matrix round   values under fitted parameters: a code, and the value that the code stands for
+ *   finish  what blocks have in common, of several rows or a whole matrix, where they do
+ *   round   values under fitted parameters: a code, and the value that the code stands for
  *   pack    codes and parameters into bytes; unpack, the other way; decode, bytes into values
  *   encode  whole rows as the format's reference encoder writes them (round-to-nearest); the
  *           bytes equal the reference's, which for some formats is not exactly fit + round + pack
@@ -106,10 +106,9 @@ enum {
  *
  * every operation rounded to f32, level = level0 + code or codebook[code] (see nib_codec). Formats
  * with sc_level have that of sc[s] in place of sc[s], and where d divides D = sc_level[sc[s]] / d.
- * d and dmin are as they are stored (rounded to
- * f16, in most of GGUF's). Formats without sub-scales have sc = 1;
- * without minimum dmin = 0 and mn = 0; q4_1 and q5_1 have dmin = -m, mn = 1. zero is 0 in GGUF's
- * formats, a whole number in most others.
+ * d and dmin are as they are stored (rounded to f16, in most of GGUF's). Formats without sub-scales
+ * have sc = 1; without minimum dmin = 0 and mn = 0; q4_1 and q5_1 have dmin = -m, mn = 1. zero is 0
+ * in GGUF's formats, a whole number in most others.
  */
 typedef struct {
     float d, dmin;
