@@ -21,6 +21,7 @@
 #define HEAD_NORM_IF(weight, x) STEP(HEAD_NORM, weight, x, x, X, NIB_STEP_OPTIONAL)
 #define PART(to, a) STEP(PART, NONE, to, a, X, 0)
 #define ROPE(x) STEP(ROPE, NONE, x, x, X, 0)
+#define CLIP(x) STEP(CLIP, NONE, x, x, X, 0)
 #define ATTEND(to, a) STEP(ATTEND, NONE, to, a, X, 0)
 #define GLU(to, a, b) STEP(GLU, NONE, to, a, b, 0)
 #define ADD(to, a, b) STEP(ADD, NONE, to, a, b, 0)
@@ -29,9 +30,10 @@
 #define QKV(flags)                                                                                 \
     LINEAR(ATTN_Q, Q, H, flags), LINEAR(ATTN_K, K, H, flags), LINEAR(ATTN_V, V, H, flags)
 #define ATTENTION ROPE(Q), ROPE(K), ATTEND(Q, Q), LINEAR(ATTN_OUTPUT, X, Q, NIB_STEP_ADD)
-#define GATED_FFN                                                                                  \
-    NORM(FFN_NORM, H, X), LINEAR(FFN_GATE, G, H, 0), LINEAR(FFN_UP, U, H, 0), GLU(G, G, U),        \
+#define GATED                                                                                      \
+    LINEAR(FFN_GATE, G, H, 0), LINEAR(FFN_UP, U, H, 0), GLU(G, G, U),                              \
         LINEAR(FFN_DOWN, X, G, NIB_STEP_ADD)
+#define GATED_FFN NORM(FFN_NORM, H, X), GATED
 
 static const nib_step llama[] = {NORM(ATTN_NORM, H, X), QKV(0), ATTENTION, GATED_FFN};
 
@@ -101,8 +103,10 @@ static const nib_arch_setting gemma2_settings[] = {
 static const nib_arch_setting gemma3_settings[] = {
     SETTING(logit_softcap, "final_logit_softcapping", "final_logit_softcapping", 0, 0),
 };
+/* Gemma 3's class takes "attn_logit_softcapping", and does nothing with it. */
 static const char *const gemma_config_keys[] = {"query_pre_attn_scalar", "sliding_window_pattern",
-                                                "rope_local_base_freq", NULL};
+                                                "rope_local_base_freq", "attn_logit_softcapping",
+                                                NULL};
 static const char *const gemma_gguf_keys[] = {"rope.freq_base_swa", NULL};
 #define GEMMA                                                                                      \
     .hf_stems = gemma_stems, .n_hf_stems = COUNT(gemma_stems), .config_keys = gemma_config_keys,   \
@@ -161,6 +165,13 @@ static const nib_arch_number qwen2moe_numbers[] = {
 /* Queries and keys are normed as a whole, before they are heads. */
 #define QK_NORM NORM(ATTN_Q_NORM, Q, Q), NORM(ATTN_K_NORM, K, K)
 static const nib_step olmoe[] = {NORM(ATTN_NORM, H, X), QKV(0), QK_NORM, ATTENTION, EXPERTS};
+/* All three are clipped, which nothing can be scaled through. */
+#define CLIPPED CLIP(Q), CLIP(K), CLIP(V)
+static const nib_step olmoe_clipped[] = {
+    NORM(ATTN_NORM, H, X), QKV(0), QK_NORM, CLIPPED, ATTENTION, EXPERTS};
+static const nib_arch_setting clip_settings[] = {
+    SETTING(clip_qkv, "clip_qkv", "attention.clamp_kqv", 0, 0),
+};
 static const char *const olmoe_config_keys[] = {"num_experts", "num_local_experts",
                                                 "num_experts_per_tok", "norm_topk_prob", NULL};
 
@@ -317,6 +328,10 @@ static const nib_arch_setting glm4moe_settings[] = {
     ROPE(Q), ROPE(K), ATTEND(Q, Q), LINEAR(ATTN_OUTPUT, Y, Q, 0), NORM(ATTN_POST_NORM, Y, Y),      \
         ADD(X, X, Y), LINEAR(FFN_GATE, G, X, 0), LINEAR(FFN_UP, U, X, 0), GLU(G, G, U),            \
         LINEAR(FFN_DOWN, Y, G, 0), NORM(FFN_POST_NORM, Y, Y), ADD(X, X, Y)
+/* Norms without weights. */
+#define PLAIN_NORM STEP(NORM, NONE, H, X, X, 0)
+static const nib_step olmo[] = {PLAIN_NORM, QKV(0), ATTENTION, PLAIN_NORM, GATED};
+static const nib_step olmo_clipped[] = {PLAIN_NORM, QKV(0), CLIPPED, ATTENTION, PLAIN_NORM, GATED};
 static const nib_step olmo2[] = {UNNORMED_QKV, QK_NORM, POST_NORMS};
 static const nib_step exaone4[] = {UNNORMED_QKV, HEAD_NORM(ATTN_Q_NORM, Q),
                                    HEAD_NORM(ATTN_K_NORM, K), POST_NORMS};
@@ -359,12 +374,9 @@ static const nib_role_stem glm4_stems[] = {
 };
 
 /* Both branches read one norm. */
-#define PARALLEL_FFN                                                                               \
-    LINEAR(FFN_GATE, G, H, 0), LINEAR(FFN_UP, U, H, 0), GLU(G, G, U),                              \
-        LINEAR(FFN_DOWN, X, G, NIB_STEP_ADD)
 static const nib_step cohere[] = {
     NORM(ATTN_NORM, H, X),        QKV(0),    HEAD_NORM_IF(ATTN_Q_NORM, Q),
-    HEAD_NORM_IF(ATTN_K_NORM, K), ATTENTION, PARALLEL_FFN};
+    HEAD_NORM_IF(ATTN_K_NORM, K), ATTENTION, GATED};
 static const nib_arch_setting cohere_settings[] = {
     SETTING(logit_scale, "logit_scale", "logit_scale", 0.0625, 1),
 };
@@ -374,7 +386,7 @@ static const char *const cohere_config_keys[] = {"use_qk_norm", "sliding_window_
 static const nib_step stablelm[] = {NORM(ATTN_NORM, H, X), QKV(0), QK_NORM_IF, ATTENTION,
                                     GATED_FFN};
 static const nib_step stablelm_parallel[] = {NORM(ATTN_NORM, H, X), QKV(0), QK_NORM_IF, ATTENTION,
-                                             PARALLEL_FFN};
+                                             GATED};
 static const nib_role_stem stablelm_stems[] = {
     {NIB_ROLE_ATTN_Q_NORM, "self_attn.q_layernorm.norms.#"},
     {NIB_ROLE_ATTN_K_NORM, "self_attn.k_layernorm.norms.#"},
@@ -448,6 +460,8 @@ static const char *const llama4_config_keys[] = {"num_local_experts",
 #define UNTURNED_ATTENTION ATTEND(Q, Q), LINEAR(ATTN_OUTPUT, X, Q, NIB_STEP_ADD)
 static const nib_step gpt2[] = {NORM(ATTN_NORM, H, X), JOINT_QKV(0), UNTURNED_ATTENTION,
                                 NORM(FFN_NORM, H, X), PLAIN_FFN(ACT)};
+static const char *const gpt2_config_keys[] = {"scale_attn_weights",
+                                               "scale_attn_by_inverse_layer_idx", NULL};
 static const nib_role_stem gpt2_stems[] = {
     {NIB_ROLE_TOKEN_EMBD, "transformer.wte"},
     {NIB_ROLE_TOKEN_EMBD, "wte"},
@@ -463,13 +477,17 @@ static const nib_role_stem gpt2_stems[] = {
 };
 static const nib_step opt[] = {NORM(ATTN_NORM, H, X), QKV(0), UNTURNED_ATTENTION,
                                NORM(FFN_NORM, H, X), PLAIN_FFN(RELU)};
+static const nib_step opt_act[] = {NORM(ATTN_NORM, H, X), QKV(0), UNTURNED_ATTENTION,
+                                   NORM(FFN_NORM, H, X), PLAIN_FFN(ACT)};
 /* Norms behind the branches, and behind what they were added to. */
-static const nib_step opt_post_norm[] = {
-    LINEAR(ATTN_Q, Q, X, 0),      LINEAR(ATTN_K, K, X, 0),
-    LINEAR(ATTN_V, V, X, 0),      UNTURNED_ATTENTION,
-    NORM(ATTN_NORM, X, X),        LINEAR(FFN_UP, G, X, 0),
-    STEP(RELU, NONE, G, G, X, 0), LINEAR(FFN_DOWN, X, G, NIB_STEP_ADD),
-    NORM(FFN_NORM, X, X)};
+#define POST_NORM_ATTENTION                                                                        \
+    LINEAR(ATTN_Q, Q, X, 0), LINEAR(ATTN_K, K, X, 0), LINEAR(ATTN_V, V, X, 0), UNTURNED_ATTENTION, \
+        NORM(ATTN_NORM, X, X)
+#define POST_NORM_PLAIN(act)                                                                       \
+    LINEAR(FFN_UP, G, X, 0), STEP(act, NONE, G, G, X, 0), LINEAR(FFN_DOWN, X, G, NIB_STEP_ADD),    \
+        NORM(FFN_NORM, X, X)
+static const nib_step opt_post_norm[] = {POST_NORM_ATTENTION, POST_NORM_PLAIN(RELU)};
+static const nib_step opt_post_norm_act[] = {POST_NORM_ATTENTION, POST_NORM_PLAIN(ACT)};
 static const nib_arch_number opt_numbers[] = {
     NUMBER(n_embd_in, "word_embed_proj_dim", NULL, 0, NIB_WIDTH_MAX),
 };
@@ -498,6 +516,18 @@ static const nib_role_stem bloom_stems[] = {
     OLD_STEMS,
     {NIB_ROLE_EMBD_NORM, "transformer.word_embeddings_layernorm"},
 };
+/* Branches are added to what was normed for them. */
+static const nib_step bloom_normed[] = {NORM(ATTN_NORM, X, X),
+                                        LINEAR(ATTN_QKV, QKV, X, 0),
+                                        PART(Q, QKV),
+                                        PART(K, QKV),
+                                        PART(V, QKV),
+                                        UNTURNED_ATTENTION,
+                                        NORM(FFN_NORM, X, X),
+                                        LINEAR(FFN_UP, G, X, 0),
+                                        STEP(ACT, NONE, G, G, X, 0),
+                                        LINEAR(FFN_DOWN, X, G, NIB_STEP_ADD)};
+static const char *const bloom_config_keys[] = {"apply_residual_connection_post_layernorm", NULL};
 static const nib_step falcon[] = {NORM(ATTN_NORM, H, X), JOINT_QKV(0), ATTENTION, PLAIN_FFN(ACT)};
 /* Each branch reads a norm of its own, both of the block's input. */
 static const nib_step falcon_two_norms[] = {NORM(ATTN_NORM, F, X),
@@ -510,9 +540,20 @@ static const nib_step falcon_two_norms[] = {NORM(ATTN_NORM, F, X),
 static const nib_role_stem falcon_stems[] = {OLD_STEMS};
 static const nib_role_stem falcon_two_stems[] = {
     OLD_STEMS, {NIB_ROLE_ATTN_NORM, "ln_mlp"}, {NIB_ROLE_ATTN_NORM_2, "ln_attn"}};
-static const char *const falcon_config_keys[] = {
-    "activation", "multi_query",     "new_decoder_architecture", "num_kv_heads",
-    "n_head_kv",  "ffn_hidden_size", "num_ln_in_parallel_attn",  NULL};
+static const char *const falcon_config_keys[] = {"activation",
+                                                 "multi_query",
+                                                 "new_decoder_architecture",
+                                                 "num_kv_heads",
+                                                 "n_head_kv",
+                                                 "ffn_hidden_size",
+                                                 "num_ln_in_parallel_attn",
+                                                 "parallel_attn",
+                                                 "alibi",
+                                                 NULL};
+/* Published configurations leave it out. */
+static const nib_arch_number falcon_numbers[] = {
+    NUMBER(n_ctx_train, "max_position_embeddings", NULL, 2048, INT32_MAX),
+};
 static const nib_step gptneox_parallel[] = {NORM(ATTN_NORM, H, X),
                                             NORM(FFN_NORM, F, X),
                                             JOINT_QKV(0),
@@ -540,7 +581,13 @@ static const nib_role_stem starcoder2_stems[] = {
     {NIB_ROLE_FFN_DOWN, "mlp.c_proj"},
 };
 static const nib_step phi2[] = {NORM(ATTN_NORM, H, X), QKV(0), ATTENTION, PLAIN_FFN(ACT)};
+static const nib_step phi2_normed[] = {
+    NORM(ATTN_NORM, H, X),     QKV(0),    HEAD_NORM(ATTN_Q_NORM, Q),
+    HEAD_NORM(ATTN_K_NORM, K), ATTENTION, PLAIN_FFN(ACT)};
+static const char *const phi2_config_keys[] = {"qk_layernorm", NULL};
 static const nib_role_stem phi2_stems[] = {
+    {NIB_ROLE_ATTN_Q_NORM, "self_attn.q_layernorm"},
+    {NIB_ROLE_ATTN_K_NORM, "self_attn.k_layernorm"},
     {NIB_ROLE_OUTPUT_NORM, "model.final_layernorm"},
     {NIB_ROLE_ATTN_OUTPUT, "self_attn.dense"},
     {NIB_ROLE_FFN_UP, "mlp.fc1"},
@@ -643,9 +690,7 @@ static const nib_arch_setting deepseek3_settings[] = {
         LINEAR(ATTN_K, K, H, 0), LINEAR(ATTN_V, V, H, 0), HEAD_NORM(ATTN_Q_NORM, Q),               \
         HEAD_NORM(ATTN_K_NORM, K), ROPE(Q), ROPE(K), ATTEND(Q, Q),                                 \
         STEP(SIGMOID, NONE, Q, Q, AG, 0), LINEAR(ATTN_OUTPUT, X, Q, NIB_STEP_ADD)
-#define POST_NORM_FFN                                                                              \
-    NORM(ATTN_POST_NORM, H, X), LINEAR(FFN_GATE, G, H, 0), LINEAR(FFN_UP, U, H, 0), GLU(G, G, U),  \
-        LINEAR(FFN_DOWN, X, G, NIB_STEP_ADD)
+#define POST_NORM_FFN NORM(ATTN_POST_NORM, H, X), GATED
 #define POST_NORM_EXPERTS NORM(ATTN_POST_NORM, H, X), ROUTER, GATED_SHARED, ROUTED(GLU)
 static const nib_step qwen3next[] = {GATED_ATTENTION, POST_NORM_EXPERTS};
 static const nib_step qwen3next_dense[] = {GATED_ATTENTION, POST_NORM_FFN};
@@ -690,6 +735,25 @@ static const char *const qwen35_config_keys[] = {
     .hf_blocks = "model.decoder.layers", STEMS(opt_stems), .config_keys = opt_config_keys,         \
     NUMBERS(opt_numbers), .act = NIB_ACT_RELU, .layer_norm = true, .no_rope = true,                \
     .first_position = 2, .tied = true, .no_gguf = true
+
+#define BLOOM                                                                                      \
+    .name = "bloom", .hf_classes = {"BloomForCausalLM"},                                           \
+    .when_hf = "apply_residual_connection_post_layernorm", .config_keys = bloom_config_keys,       \
+    .hf_blocks = "transformer.h", STEMS(bloom_stems), .act = NIB_ACT_GELU_TANH,                    \
+    .layer_norm = true, .ff_of_width = true, .no_rope = true, .alibi = true, .qkv_by_head = true,  \
+    .tied = true
+#define PHI                                                                                        \
+    .name = "phi2", .hf_classes = {"PhiForCausalLM"}, .when_hf = "qk_layernorm",                   \
+    STEMS(phi2_stems), .config_keys = phi2_config_keys, .act = NIB_ACT_GELU_TANH,                  \
+    .layer_norm = true, .rope_part = 0.5f, .writes_rope_dim = true
+#define OLMO                                                                                       \
+    .name = "olmo", .hf_classes = {"OlmoForCausalLM"}, .when_hf = "clip_qkv",                      \
+    .when_gguf = "attention.clamp_kqv", SETTINGS(clip_settings), .rope_interleaved = true,         \
+    .layer_norm = true, .plain_norms = true
+#define OLMOE                                                                                      \
+    .name = "olmoe", .hf_classes = {"OlmoeForCausalLM"}, .when_hf = "clip_qkv",                    \
+    SETTINGS(clip_settings), .config_keys = olmoe_config_keys, .gguf_keys = moe_gguf_keys,         \
+    FUSED(stacked_experts), .experts = true, .expert_ff_is_ff = true
 
 /* ---- relatives of those above ---- */
 
@@ -967,14 +1031,25 @@ static const nib_arch archs[] = {
         .dense_block = BLOCK(qwen2),
     },
     {
-        .name = "olmoe",
-        .hf_classes = {"OlmoeForCausalLM"},
-        .config_keys = olmoe_config_keys,
-        .gguf_keys = moe_gguf_keys,
-        FUSED(stacked_experts),
-        .experts = true,
-        .expert_ff_is_ff = true,
+        .when = NIB_WHEN_NOT,
+        OLMOE,
         .block = BLOCK(olmoe),
+    },
+    {
+        .when = NIB_WHEN,
+        OLMOE,
+        .no_gguf = true,
+        .block = BLOCK(olmoe_clipped),
+    },
+    {
+        .when = NIB_WHEN_NOT,
+        OLMO,
+        .block = BLOCK(olmo),
+    },
+    {
+        .when = NIB_WHEN,
+        OLMO,
+        .block = BLOCK(olmo_clipped),
     },
     {
         .name = "granitemoe",
@@ -1275,6 +1350,7 @@ static const nib_arch archs[] = {
     {
         .name = "gpt2",
         .hf_classes = {"GPT2LMHeadModel"},
+        .config_keys = gpt2_config_keys,
         .hf_blocks = "transformer.h",
         STEMS(gpt2_stems),
         .hf_prefix = {{"h.", "transformer.h."}},
@@ -1291,6 +1367,7 @@ static const nib_arch archs[] = {
         .when = NIB_WHEN,
         OPT,
         .block = BLOCK(opt),
+        .other_act_block = BLOCK(opt_act),
     },
     {
         .hf_classes = {"OPTForCausalLM"},
@@ -1298,20 +1375,36 @@ static const nib_arch archs[] = {
         OPT,
         .no_output_norm = true,
         .block = BLOCK(opt_post_norm),
+        .other_act_block = BLOCK(opt_post_norm_act),
     },
     {
-        .name = "bloom",
-        .hf_classes = {"BloomForCausalLM"},
+        .when = NIB_WHEN_NOT,
+        BLOOM,
+        .block = BLOCK(gpt2),
+    },
+    {
+        .when = NIB_WHEN,
+        BLOOM,
+        .no_gguf = true,
+        .block = BLOCK(bloom_normed),
+    },
+    {
+        .name = "falcon",
+        .hf_classes = {"FalconForCausalLM"},
+        .when = NIB_WHEN_NOT,
+        .when_hf = "parallel_attn",
+        .when_standard = true,
         .hf_blocks = "transformer.h",
-        STEMS(bloom_stems),
-        .act = NIB_ACT_GELU_TANH,
+        STEMS(falcon_stems),
+        .config_keys = falcon_config_keys,
+        NUMBERS(falcon_numbers),
+        .act = NIB_ACT_GELU,
         .layer_norm = true,
         .ff_of_width = true,
-        .no_rope = true,
-        .alibi = true,
         .qkv_by_head = true,
         .tied = true,
-        .block = BLOCK(gpt2),
+        .no_gguf = true,
+        .block = BLOCK(gptneox),
     },
     {
         .name = "falcon",
@@ -1323,6 +1416,7 @@ static const nib_arch archs[] = {
         .hf_blocks = "transformer.h",
         STEMS(falcon_stems),
         .config_keys = falcon_config_keys,
+        NUMBERS(falcon_numbers),
         .act = NIB_ACT_GELU,
         .layer_norm = true,
         .ff_of_width = true,
@@ -1340,6 +1434,7 @@ static const nib_arch archs[] = {
         .hf_blocks = "transformer.h",
         STEMS(falcon_two_stems),
         .config_keys = falcon_config_keys,
+        NUMBERS(falcon_numbers),
         .act = NIB_ACT_GELU,
         .layer_norm = true,
         .ff_of_width = true,
@@ -1393,14 +1488,15 @@ static const nib_arch archs[] = {
         .block = BLOCK(starcoder2),
     },
     {
-        .name = "phi2",
-        .hf_classes = {"PhiForCausalLM"},
-        STEMS(phi2_stems),
-        .act = NIB_ACT_GELU_TANH,
-        .layer_norm = true,
-        .rope_part = 0.5f,
-        .writes_rope_dim = true,
+        .when = NIB_WHEN_NOT,
+        PHI,
         .block = BLOCK(phi2),
+    },
+    {
+        .when = NIB_WHEN,
+        PHI,
+        .no_gguf = true,
+        .block = BLOCK(phi2_normed),
     },
     {
         .name = "qwen2vl",

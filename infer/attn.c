@@ -8,6 +8,7 @@
  * where there are more rows. */
 #include "infer/attn.h"
 
+#include "base/half.h"
 #include "base/linalg.h"
 #include "base/par.h"
 
@@ -30,6 +31,18 @@ static size_t min_size(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+static float rounded(float x)
+{
+    return nib_bf16_to_f32(nib_f32_to_bf16(x));
+}
+
+/* What a score has more than one of the first key, by the position of its own. */
+static float nearness(const nib_attn *a, float slope, size_t pos)
+{
+    if (!a->slope_rounded) return slope * (float)pos;
+    return rounded(rounded(slope) * rounded((float)pos)) * a->scale;
+}
+
 /* Scores of query r against n keys become exp(score - m), those outside of begin..end-1 are 0. */
 static void softmax_row(const nib_attn *a, state *s, size_t r, size_t k0, size_t begin, size_t end,
                         size_t n)
@@ -41,7 +54,7 @@ static void softmax_row(const nib_attn *a, state *s, size_t r, size_t k0, size_t
     }
     if (a->slope) { /* the last key is at distance 0 in the row's own tile: constants are free */
         for (size_t i = begin; i < end; i++)
-            score[i] = score[i] * scale + a->slope[s->head] * (float)(k0 + i);
+            score[i] = score[i] * scale + nearness(a, a->slope[s->head], k0 + i);
         scale = 1;
     }
     if (begin < end) {

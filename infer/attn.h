@@ -20,6 +20,7 @@ typedef struct {
     size_t n_head, n_head_kv, head_dim, value_dim; /* of queries and keys, and of values */
     const float *sink; /* [n_head] a score that counts beside the keys' and has no value; or NULL */
     const float *slope; /* [n_head] taken off the score for each token of distance; or NULL       */
+    bool slope_rounded; /* position, slope and product in bf16, and added before the scale        */
     float scale;        /* of the scores                                        */
     float softcap;      /* c: scaled scores s become c tanh(s / c); 0: they don't */
     const float *q;     /* [n_seq][n_tok][n_head][head_dim]                         */

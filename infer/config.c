@@ -120,7 +120,7 @@ static nib_code finish(nib_hparams *hp, const nib_arch *a, nib_err *err)
     if (!hp->n_embd_in) hp->n_embd_in = hp->n_embd;
     if (!hp->n_shared) hp->n_shared = a->n_shared;
     if (hp->temper_length) hp->temper_floor = (float)hp->temper_length;
-    hp->alibi = a->alibi;
+    hp->alibi |= a->alibi;
     if (a->scaled_embd) hp->embd_scale = (float)sqrt((double)hp->n_embd);
     if (!hp->n_ff_expert) hp->n_ff_expert = hp->n_ff;
     if (hp->n_shared) hp->n_ff_shared = hp->n_shared * hp->n_ff_expert;
@@ -465,12 +465,14 @@ static nib_code check_model_type(const nib_json *cfg, const char *hf_class, nib_
                     type, hf_class, usual);
 }
 
-/* Has a block an activation without a gate? Those take any kind. */
-static bool has_free_activation(const nib_arch *a)
+/* Has a block a step whose activation is not the one that configurations name? */
+static bool has_fixed_activation(const nib_arch *a)
 {
+    bool fixed = a->linear_block.n;
     for (size_t i = 0; i < a->block.n; i++)
-        if (a->block.step[i].op == NIB_OP_ACT) return true;
-    return false;
+        fixed |= a->block.step[i].op == NIB_OP_GLU_CLAMP ||
+                 (a->block.step[i].op == NIB_OP_RELU && !a->other_act_block.n);
+    return fixed;
 }
 
 /* Does the class read "hidden_act"? Gemma 2's and 3's have another key. Gemma's own read it from
@@ -483,7 +485,6 @@ static bool reads_hidden_act(const nib_arch *a, const nib_json *cfg)
            strtoul(version, NULL, 10) >= 5;
 }
 
-/* Gates have one activation for each architecture, but for kinds of GELU. */
 static nib_code hf_activation(nib_hparams *hp, const nib_arch *a, const nib_json *cfg, nib_err *err)
 {
     static const char *const keys[] = {"hidden_activation", "hidden_act", "activation_function",
@@ -492,28 +493,36 @@ static nib_code hf_activation(nib_hparams *hp, const nib_arch *a, const nib_json
         const char *name;
         nib_activation act;
     } acts[] = {
-        {"silu", NIB_ACT_SILU},          {"swish", NIB_ACT_SILU},
-        {"gelu", NIB_ACT_GELU},          {"gelu_pytorch_tanh", NIB_ACT_GELU_TANH},
-        {"gelu_new", NIB_ACT_GELU_TANH}, {"gelu_fast", NIB_ACT_GELU_TANH},
-        {"relu", NIB_ACT_RELU},          {"relu2", NIB_ACT_RELU_SQUARED},
+        {"silu", NIB_ACT_SILU},
+        {"swish", NIB_ACT_SILU},
+        {"gelu", NIB_ACT_GELU},
+        {"gelu_pytorch_tanh", NIB_ACT_GELU_TANH},
+        {"gelu_new", NIB_ACT_GELU_TANH},
+        {"gelu_fast", NIB_ACT_GELU_TANH},
+        {"relu", NIB_ACT_RELU},
+        {"relu2", NIB_ACT_RELU_SQUARED},
+        {"gelu_python", NIB_ACT_GELU},
+        {"gelu_accurate", NIB_ACT_GELU_TANH},
+        {"quick_gelu", NIB_ACT_GELU_QUICK},
     };
-    static const char *const usual[] = {"silu", "gelu_pytorch_tanh", "gelu", "relu", "relu2"};
+    char known[160] = "";
     const char *key = keys[0], *name = NULL;
     const nib_json *j = nib_config_first(cfg, keys, &key);
     hp->act = a->act;
     if (!j || (strcmp(key, "hidden_activation") != 0 && !reads_hidden_act(a, cfg))) return NIB_OK;
     if (!nib_json_str(j, &name)) return nib_fail(err, NIB_EFORMAT, "'%s' is not a name", key);
     for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
-        const bool gelu = acts[i].act == NIB_ACT_GELU || acts[i].act == NIB_ACT_GELU_TANH;
-        if (strcmp(acts[i].name, name) ||
-            !(acts[i].act == a->act ||
-              (gelu && (has_free_activation(a) || a->act == NIB_ACT_GELU_TANH))))
+        if (acts[i].act != a->act && has_fixed_activation(a)) continue;
+        if (strcmp(acts[i].name, name)) {
+            const size_t n = strlen(known);
+            snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", acts[i].name);
             continue;
+        }
         hp->act = acts[i].act;
         return NIB_OK;
     }
-    return nib_fail(err, NIB_EFORMAT, "'%s' is \"%.60s\"; of %s only \"%s\" is supported", key,
-                    name, a->name, usual[a->act]);
+    return nib_fail(err, NIB_EFORMAT, "'%s' is \"%.60s\"; of %s only these are supported: %s", key,
+                    name, a->name, known);
 }
 
 /* Numbers of the architecture's own, and the scale of the scores. */
@@ -527,6 +536,12 @@ static nib_code hf_settings(nib_hparams *hp, const nib_arch *a, const nib_json *
         *to = j && nib_json_is_null(j) ? s->none : s->standard;
         nib_code rc = nib_config_real(cfg, s->hf, to, err);
         if (rc) return rc;
+    }
+    if (nib_config_lists_key(a, "scale_attn_weights")) {
+        const nib_json *scaled = nib_json_get(cfg, "scale_attn_weights");
+        if (scaled && !nib_config_says_yes(scaled)) hp->attn_scale = 1;
+        hp->scale_by_layer =
+            nib_config_says_yes(nib_json_get(cfg, "scale_attn_by_inverse_layer_idx"));
     }
     const nib_json *tunes = nib_json_get(cfg, "attn_temperature_tuning");
     const nib_json *unit = nib_json_get(cfg, "use_qk_norm");
@@ -910,18 +925,36 @@ static nib_code check_activation_for_gguf(const nib_hparams *hp, const nib_arch 
                     a->name);
 }
 
+/* Does llama.cpp know another form of the architecture? */
+static bool is_known_otherwise(const nib_arch *a)
+{
+    for (size_t i = 0; i < nib_arch_count(); i++)
+        if (!nib_arch_at(i)->no_gguf && !strcmp(nib_arch_at(i)->name, a->name)) return true;
+    return false;
+}
+
+/* What else llama.cpp has no key for. */
+static nib_code check_forms_for_gguf(const nib_hparams *hp, const nib_arch *a, nib_err *err)
+{
+    const char *key = a->no_gguf && is_known_otherwise(a) ? a->when_hf : NULL;
+    if (hp->alibi && !a->alibi) key = "alibi";
+    if (hp->scale_by_layer) key = "scale_attn_by_inverse_layer_idx";
+    if (!key && !a->no_gguf) return NIB_OK;
+    return nib_fail(err, NIB_EINVAL,
+                    "llama.cpp does not know '%s'%s%s%s, so GGUF has no place for it", a->name,
+                    key ? " with this model's '" : "", key ? key : "", key ? "'" : "");
+}
+
 nib_code nib_model_to_gguf(const nib_model *m, nib_gguf_kvs *kvs, nib_err *err)
 {
     const nib_arch *a = m->arch;
     nib_hparams with = m->hp; /* and what follows from it */
     const nib_hparams *hp = &with;
     nib_code rc = a->linear_block.n ? nib_linear_interval(&with, err) : NIB_OK;
+    if (!rc) rc = check_forms_for_gguf(hp, a, err);
     if (!rc) rc = check_activation_for_gguf(hp, a, err);
     if (rc) return rc;
     to_gguf w = {kvs, a, true};
-    if (a->no_gguf)
-        return nib_fail(err, NIB_EINVAL,
-                        "llama.cpp does not know '%s', so GGUF has no place for it", a->name);
     w.ok = nib_gguf_set_str(kvs, "general.architecture", a->name, strlen(a->name));
     put_u32(&w, "block_count", hp->n_layer);
     put_u32(&w, "context_length", hp->n_ctx_train);

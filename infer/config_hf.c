@@ -340,8 +340,9 @@ static bool add_flags(nib_json *cfg, const hf_class *c, const nib_model *m)
 static bool add_numbers(nib_json *cfg, const hf_class *c, const nib_arch *a, const nib_hparams *hp)
 {
     static const char *const acts[] = {
-        [NIB_ACT_SILU] = "silu", [NIB_ACT_GELU_TANH] = "gelu_pytorch_tanh", [NIB_ACT_GELU] = "gelu",
-        [NIB_ACT_RELU] = "relu", [NIB_ACT_RELU_SQUARED] = "relu2",
+        [NIB_ACT_SILU] = "silu",          [NIB_ACT_GELU_TANH] = "gelu_pytorch_tanh",
+        [NIB_ACT_GELU] = "gelu",          [NIB_ACT_RELU] = "relu",
+        [NIB_ACT_RELU_SQUARED] = "relu2", [NIB_ACT_GELU_QUICK] = "quick_gelu",
     };
     nib_json *names = nib_json_add_array(cfg, "architectures");
     return names && nib_json_add_str(names, NULL, c->name) &&
@@ -419,6 +420,7 @@ static const char *difference(const nib_hparams *a, const nib_hparams *b, bool d
           {"cap of scores", offsetof(nib_hparams, attn_softcap)},
           {"cap of logits", offsetof(nib_hparams, logit_softcap)},
           {"temper of queries", offsetof(nib_hparams, temper)},
+          {"clip of queries, keys and values", offsetof(nib_hparams, clip_qkv)},
       };
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
         if (memcmp((const char *)a + whole[i].field, (const char *)b + whole[i].field, 4))

@@ -335,6 +335,10 @@ nib_code nib_turning_from_hf(nib_hparams *hp, const nib_arch *a, const nib_json 
     uint64_t interval = a->no_rope_interval, turns;
     uint32_t l = 0;
     if (nib_config_lists_key(a, "position_embedding_type")) return switch_turning(hp, cfg, err);
+    if (nib_config_lists_key(a, "alibi") && nib_config_says_yes(nib_json_get(cfg, "alibi"))) {
+        hp->alibi = hp->alibi_rounded = true;
+        for (; l < hp->n_layer; l++) set_turning(hp, l, false);
+    }
     if (!a->no_rope_interval) return NIB_OK;
     if (given && !nib_json_is_null(given) &&
         (!nib_json_u64(given, &interval) || !interval || interval > NIB_LAYERS_MAX))

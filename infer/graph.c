@@ -44,6 +44,11 @@ static void apply_norm(const nib_graph *g, float *y, const float *x, nib_graph_v
     norm_with(g, g->m->hp.norm_eps, y, x, v, n);
 }
 
+static nib_graph_vectors plain_norm(const nib_graph *g)
+{
+    return (nib_graph_vectors){g->ones, NULL};
+}
+
 /* Those of latent vectors have one of their own. */
 static float eps_of(const nib_graph *g, nib_role norm)
 {
@@ -265,22 +270,24 @@ static void gelu(float *x, size_t n)
     for (size_t j = 0; j < n; j++) x[j] = x[j] / 2 * (1 + erff(x[j] * 0.70710678f));
 }
 
+/* x = act(x) up */
 static void gate(const nib_graph *g, float *x, const float *up, size_t n)
 {
-    if (g->m->hp.act != NIB_ACT_GELU) {
-        (g->m->hp.act == NIB_ACT_SILU ? g->ops->swiglu : g->ops->geglu)(x, up, n);
-        return;
+    switch (g->m->hp.act) {
+    case NIB_ACT_SILU: g->ops->swiglu(x, up, n); return;
+    case NIB_ACT_GELU_TANH: g->ops->geglu(x, up, n); return;
+    case NIB_ACT_GELU: gelu(x, n); break;
+    case NIB_ACT_GELU_QUICK:
+        for (size_t j = 0; j < n; j++) x[j] /= 1 + expf(-1.702f * x[j]);
+        break;
+    case NIB_ACT_RELU:
+        for (size_t j = 0; j < n; j++) x[j] = x[j] > 0 ? x[j] : 0;
+        break;
+    case NIB_ACT_RELU_SQUARED:
+        for (size_t j = 0; j < n; j++) x[j] = x[j] > 0 ? x[j] * x[j] : 0;
+        break;
     }
-    gelu(x, n);
     for (size_t j = 0; j < n; j++) x[j] *= up[j];
-}
-
-static void activate(const nib_graph *g, float *x, size_t n)
-{
-    if (g->m->hp.act == NIB_ACT_GELU) gelu(x, n);
-    for (size_t j = 0; g->m->hp.act == NIB_ACT_RELU_SQUARED && j < n; j++)
-        x[j] = x[j] > 0 ? x[j] * x[j] : 0;
-    if (g->m->hp.act == NIB_ACT_GELU_TANH) g->ops->geglu(x, g->ones, n);
 }
 
 static void step_row(const block *s, size_t step, size_t row)
@@ -296,7 +303,9 @@ static void step_row(const block *s, size_t step, size_t row)
     const float *b = s->at[step].b + row * s->width[t->b];
     if (t->flags & NIB_STEP_OPTIONAL && !v.weight && t->op != NIB_OP_ROUTE) return;
     switch (t->op) {
-    case NIB_OP_NORM: norm_with(g, eps_of(g, t->weight), to, a, v, width); break;
+    case NIB_OP_NORM:
+        norm_with(g, eps_of(g, t->weight), to, a, t->weight ? v : plain_norm(g), width);
+        break;
     case NIB_OP_HEAD_NORM: norm_heads(s, t, to, v); break;
     case NIB_OP_PART: take_part(s, t, to, a); break;
     case NIB_OP_KEYS: make_keys(s, to, a, b); break;
@@ -315,7 +324,10 @@ static void step_row(const block *s, size_t step, size_t row)
     case NIB_OP_TEMPER: temper(s, to, width, row); break;
     case NIB_OP_GLU: gate(g, to, b, width); break;
     case NIB_OP_GLU_CLAMP: clamped_glu(to, b, width); break;
-    case NIB_OP_ACT: activate(g, to, width); break;
+    case NIB_OP_ACT: gate(g, to, g->ones, width); break;
+    case NIB_OP_CLIP:
+        for (const float c = hp->clip_qkv; to < end; to++) *to = fmaxf(-c, fminf(*to, c));
+        break;
     case NIB_OP_RELU:
         for (; to < end; to++) *to = *to > 0 ? *to : 0;
         break;
@@ -431,11 +443,12 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
         .n_head_kv = g->m->hp.n_head_kv,
         .head_dim = g->m->hp.head_dim,
         .value_dim = g->m->hp.value_dim,
-        .scale = g->m->hp.attn_scale,
+        .scale = g->m->hp.attn_scale / (float)(g->m->hp.scale_by_layer ? s->layer + 1 : 1),
         .softcap = g->m->hp.attn_softcap,
         .chunked = g->m->hp.chunked,
         .sink = sinks ? nib_graph_vectors_of(g, s->layer, sinks).weight : NULL,
         .slope = g->slope,
+        .slope_rounded = g->m->hp.alibi_rounded,
         .q = o->a,
         .out = o->to,
         .k = g->has_cache ? (const void *)nib_kv_row(c, 0, s->layer, 0, 0) : o->k,
@@ -747,7 +760,8 @@ static nib_code head_norm(void *arg, size_t begin, size_t end, int thread, nib_e
 {
     const head *s = arg;
     const size_t width = s->g->m->hp.n_embd;
-    const nib_graph_vectors norm = s->g->global[NIB_ROLE_OUTPUT_NORM];
+    const nib_graph_vectors norm =
+        s->g->m->arch->plain_norms ? plain_norm(s->g) : s->g->global[NIB_ROLE_OUTPUT_NORM];
     (void)thread, (void)err;
     for (size_t i = begin; i < end; i++) {
         const float *x = s->x + s->rows[s->first + i] * width;

@@ -49,7 +49,7 @@ static bool is_used(const nib_model *m, nib_place p)
     case NIB_ROLE_EMBD_NORM: return a->alibi;
     case NIB_ROLE_EMBD_IN:
     case NIB_ROLE_EMBD_OUT: return m->hp.n_embd_in != m->hp.n_embd;
-    case NIB_ROLE_OUTPUT_NORM: return !a->no_output_norm;
+    case NIB_ROLE_OUTPUT_NORM: return !a->no_output_norm && !a->plain_norms;
     default: return true;
     }
 }
@@ -141,7 +141,8 @@ const nib_steps *nib_model_steps(const nib_model *m, uint32_t layer)
     const bool dense = a->experts && nib_layer_is_dense(&m->hp, layer);
     if (nib_layer_is_linear(&m->hp, layer))
         return dense ? &a->linear_dense_block : &a->linear_block;
-    return dense ? &a->dense_block : &a->block;
+    if (dense) return &a->dense_block;
+    return a->other_act_block.n && m->hp.act != a->act ? &a->other_act_block : &a->block;
 }
 
 void nib_model_widths(size_t width[NIB_REG_COUNT], const nib_hparams *hp)

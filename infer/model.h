@@ -60,7 +60,8 @@ typedef enum {
     NIB_ACT_GELU_TANH,
     NIB_ACT_GELU,
     NIB_ACT_RELU,
-    NIB_ACT_RELU_SQUARED
+    NIB_ACT_RELU_SQUARED,
+    NIB_ACT_GELU_QUICK
 } nib_activation;
 
 /* How a router's scores become shares of experts. */
@@ -88,6 +89,7 @@ typedef struct nib_arch {
     uint32_t first_position; /* row of the first one among learned positions            */
     bool no_output_norm;     /* blocks end with a norm, so that there is none behind them */
     bool layer_norm;         /* norms take off the mean                                 */
+    bool plain_norms;        /* norms have no weights                                   */
     bool qkv_by_head;        /* Hugging Face's joint q, k, v is so for each head        */
     bool hf_by_input;        /* Hugging Face's linears are stored [in][out]             */
     bool ff_of_width;        /* the feed-forward width is 4 times the width by default  */
@@ -149,6 +151,7 @@ typedef struct nib_arch {
     nib_steps block;       /* what a block computes                                              */
     nib_steps dense_block; /* with experts: of the blocks that have none                         */
     nib_steps linear_block, linear_dense_block; /* the same of layers of linear attention        */
+    nib_steps other_act_block; /* in place of `block`, where the activation is not `act`          */
     bool tiled_heads; /* GGUF has value heads of linear attention by their number in a group      */
 } nib_arch;
 
@@ -220,7 +223,11 @@ typedef struct {
     uint32_t temper_length;     /* the floor, where it has a key of its own; p counts from 1    */
     bool chunked;               /* a window is a chunk: tokens see their own, from its first on */
     bool unit_heads;            /* HEAD_NORM without a weight does something, in turned layers  */
-    bool layer_norm, alibi;
+    bool layer_norm;
+    bool alibi;          /* scores fall with the distance                                        */
+    bool alibi_rounded;  /* ... by numbers rounded to bf16, and they are scaled as scores are    */
+    float clip_qkv;      /* queries, keys and values are from minus this to it; 0: as they are   */
+    bool scale_by_layer; /* the scale of scores is divided by the layer's number, from 1 on      */
     uint32_t n_ff_shared, n_shared; /* width of the shared expert; experts that it stands for   */
     uint32_t n_group, n_group_used; /* groups of experts, and those that count for a token      */
     float share_scale;              /* of the shares of experts                                 */

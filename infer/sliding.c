@@ -27,9 +27,10 @@ typedef struct {
     const char *hf_class;
     uint32_t window; /* of a configuration without the key; 0: the class has no windows */
     /* Windows are used only if use_sliding_window says so, and from layer max_window_layers on, by
-     * default this one; layer_types decides where it is given. */
+     * default this one, or up to it; layer_types decides where it is given. */
     bool optional;
-    uint32_t first_layer;
+    uint32_t first_layer, end_layer;
+    bool all; /* of all layers or none: max_window_layers and layer_types count for nothing */
     /* Every such layer sees all, unless a key for it or layer_types say otherwise; 0: none does. */
     uint32_t period;
     bool given;    /* windows are used where there is a key for them */
@@ -51,8 +52,8 @@ static const sliding_class classes[] = {
     {"MistralForCausalLM", .window = 4096},
     {"Qwen2ForCausalLM", .window = 4096, .optional = true, .first_layer = 28},
     {"Qwen3ForCausalLM", .window = 4096, .optional = true, .first_layer = 28},
-    {"Qwen3MoeForCausalLM", .window = 4096, .optional = true},
-    {"Qwen2MoeForCausalLM", .window = 4096, .optional = true, .first_layer = 28},
+    {"Qwen3MoeForCausalLM", .window = 4096, .optional = true, .all = true},
+    {"Qwen2MoeForCausalLM", .window = 4096, .optional = true, .end_layer = 28, .period = 2},
     {"Qwen2VLForConditionalGeneration", .window = 4096, .optional = true, .first_layer = 80},
     {"Qwen2_5_VLForConditionalGeneration", .window = 4096, .optional = true, .first_layer = 80},
     {"Gemma3ForConditionalGeneration", .window = 4096, .period = 6},
@@ -140,7 +141,7 @@ nib_code nib_sliding_from_hf(nib_hparams *hp, const char *hf_class, const nib_js
     const sliding_class *c = &none;
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         if (!strcmp(classes[i].hf_class, hf_class)) c = &classes[i];
-    uint32_t first = c->first_layer, period = c->period;
+    uint32_t first = c->first_layer, end = c->end_layer, period = c->period;
     bool use = !c->optional;
     const nib_json *j = nib_json_get(cfg, "use_sliding_window");
     if (c->optional && j && !nib_json_bool(j, &use))
@@ -150,16 +151,17 @@ nib_code nib_sliding_from_hf(nib_hparams *hp, const char *hf_class, const nib_js
         hp->window = c->window;
         if ((rc = read_number(cfg, window_key(c), 1, &hp->window, err))) return rc;
     }
-    if ((c->optional || c->first_layer) && !c->unturned &&
-        (rc = read_number(cfg, "max_window_layers", 0, &first, err)))
+    if ((c->optional || c->first_layer) && !c->unturned && !c->all &&
+        (rc = read_number(cfg, "max_window_layers", 0, end ? &end : &first, err)))
         return rc;
     if (period && hp->window && (rc = read_period(cfg, &period, err))) return rc;
     for (uint32_t l = first; l < hp->n_layer && hp->window; l++)
-        if ((!period || (l + 1) % period) && (!c->chunk || nib_layer_turns(hp, l)) &&
-            (!c->unturned || !nib_layer_turns(hp, l)))
+        if ((!c->end_layer || l < end) && (!period || (l + 1) % period) &&
+            (!c->chunk || nib_layer_turns(hp, l)) && (!c->unturned || !nib_layer_turns(hp, l)))
             slide(hp, l);
     const bool decides =
-        (c->optional || c->period || c->first_layer || c->chunk || c->decided) && hp->window;
+        ((c->optional && !c->all) || c->period || c->first_layer || c->chunk || c->decided) &&
+        hp->window;
     j = nib_json_get(cfg, "layer_types");
     if (!j || nib_json_is_null(j)) {
         if (c->typed)

@@ -4,12 +4,12 @@
 
 #include <assert.h>
 
-/* In place, and the value stays what it was: each head is only normed or turned. */
+/* In place, and the value stays what it was: each head is only normed, clipped or turned. */
 static bool adjusts(const nib_step *s)
 {
     return s->op == NIB_OP_HEAD_NORM || s->op == NIB_OP_ROPE || s->op == NIB_OP_TEMPER ||
-           s->op == NIB_OP_ROUTE || s->op == NIB_OP_CONVOLVE || s->op == NIB_OP_STEP_SIZE ||
-           s->op == NIB_OP_DECAY;
+           s->op == NIB_OP_CLIP || s->op == NIB_OP_ROUTE || s->op == NIB_OP_CONVOLVE ||
+           s->op == NIB_OP_STEP_SIZE || s->op == NIB_OP_DECAY;
 }
 
 static bool has_two_operands(const nib_step *s)

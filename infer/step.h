@@ -85,6 +85,7 @@ typedef enum {
     NIB_OP_HEAD_NORM, /* norm of each head of `to`, in place; without a weight where the model  */
                       /* has unit_heads, and in layers that are turned                          */
     NIB_OP_ROPE,      /* each head of `to` is turned by its position, in place                  */
+    NIB_OP_CLIP,      /* to = to between -c and c, in place: clip_qkv                           */
     NIB_OP_TEMPER,    /* queries `to` are scaled by their position, in place                    */
     NIB_OP_ATTEND,    /* to = attention of the queries `a` over NIB_REG_K and NIB_REG_V; the    */
                       /* weight, if any, is the sinks                                           */

@@ -236,7 +236,11 @@ static nib_code scale_queries(nib_plan *p, nib_err *err)
         p->view[n].times = (t->src->times != 0 ? t->src->times : 1) * scale;
         t->src = &p->view[n++];
     }
-    return NIB_OK;
+    if (n) return NIB_OK;
+    return nib_fail(err, NIB_EINVAL,
+                    "llama.cpp scales the scores of '%s' by %g, this model's are scaled by %g, and "
+                    "GGUF has no key for it",
+                    m->arch->name, (double)usual, (double)m->hp.attn_scale);
 }
 
 /* ---- which format ---- */

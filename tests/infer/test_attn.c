@@ -20,6 +20,14 @@ static float noise(uint32_t *s)
     return (float)(*s >> 8) / (1 << 23) - 1;
 }
 
+/* Eight bits, to the nearest, ties to even. */
+static double bf16(double x)
+{
+    int e;
+    const double m = frexp(x, &e);
+    return ldexp(rint(ldexp(m, 8)), e - 8);
+}
+
 /* The row of one query; k and v are its sequence's, of its key/value head. */
 static void plain(double *out, const nib_attn *a, const float *q, const float *k, const float *v,
                   size_t head, size_t pos)
@@ -32,9 +40,10 @@ static void plain(double *out, const nib_attn *a, const float *q, const float *k
     for (size_t j = first; j <= pos; j++) {
         double s = 0;
         for (int i = 0; i < DIM; i++) s += (double)q[i] * (double)k[j * KV * DIM + (size_t)i];
+        if (a->slope_rounded) s += bf16(bf16((double)a->slope[head]) * bf16((double)j));
         s *= (double)a->scale;
         if (a->softcap > 0) s = (double)a->softcap * tanh(s / (double)a->softcap);
-        if (a->slope) s -= (double)a->slope[head] * (double)(pos - j);
+        if (a->slope && !a->slope_rounded) s -= (double)a->slope[head] * (double)(pos - j);
         sum += s = exp(s); /* scores are small here */
         for (size_t i = 0; i < v_dim; i++) out[i] += s * (double)v[j * KV * v_dim + i];
     }
@@ -124,6 +133,8 @@ static void scores_may_stand_beside(void **state)
     check((nib_attn){.n_seq = 1, .n_tok = 70, .pos = 500, .window = 300, .sink = sink});
     check((nib_attn){.n_seq = 2, .n_tok = 9, .slope = slope});
     check((nib_attn){.n_seq = 1, .n_tok = 70, .pos = 500, .slope = slope});
+    static const float uneven[HEADS] = {.3f, .07f, .011f, .1f};
+    check((nib_attn){.n_seq = 1, .n_tok = 70, .pos = 500, .slope = uneven, .slope_rounded = true});
 }
 
 int main(void)

@@ -54,7 +54,7 @@ static const struct {
     {"\"num_attention_heads\":4", "\"num_attention_heads\":16384,\"head_dim\":16777216",
      "16384 heads of 16777216 are wider than"},
     {"\"vocab_size\":257,", "", "'vocab_size' should be a number from 1"},
-    {"\"silu\"", "\"gelu\"", "'hidden_act' is \"gelu\"; of llama only \"silu\" is supported"},
+    {"\"silu\"", "\"prelu\"", "'hidden_act' is \"prelu\"; of llama only these are supported: silu"},
     {"\"silu\"", "7", "'hidden_act' is not a name"},
     {"1e-05", "-1", "'rms_norm_eps' should be a positive number"},
     {"\"rms_norm_eps\":1e-05,", "", "key 'rms_norm_eps' is missing"},

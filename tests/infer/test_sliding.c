@@ -64,6 +64,21 @@ static const struct {
      "\"use_sliding_window\":false,\"sliding_window\":16,"
      "\"layer_types\":[" SLIDING "," FULL "," SLIDING "," FULL "]",
      "'layer_types' has 'sliding_attention' for layer 0, the other keys mean 'full_attention'"},
+    /* the whole class slides, whatever else the keys say */
+    {"Qwen3MoeForCausalLM",
+     "\"use_sliding_window\":true,\"sliding_window\":16,\"max_window_layers\":2", "16 16 16 16"},
+    {"Qwen3MoeForCausalLM",
+     "\"use_sliding_window\":true,\"sliding_window\":16,"
+     "\"layer_types\":[" SLIDING "," FULL "," SLIDING "," FULL "]",
+     "'layer_types' has 'full_attention' for layer 1, the other keys mean 'sliding_attention'"},
+    /* every other layer does, before that one */
+    {"Qwen2MoeForCausalLM",
+     "\"use_sliding_window\":true,\"sliding_window\":16,\"max_window_layers\":2", "16 0 0 0"},
+    {"Qwen2MoeForCausalLM", "\"use_sliding_window\":true", "4096 0 4096 0"},
+    {"Qwen2MoeForCausalLM",
+     "\"use_sliding_window\":true,\"sliding_window\":16,"
+     "\"layer_types\":[" FULL "," FULL "," SLIDING "," SLIDING "]",
+     "0 0 16 16"},
     {"Qwen3ForCausalLM", "\"layer_types\":[" FULL "]", "'layer_types' should be a list of 4 names"},
     {"Qwen3ForCausalLM", "\"layer_types\":[" FULL ",\"linear_attention\"," FULL "," FULL "]",
      "'layer_types' has 'linear_attention' for layer 1 (supported: full_attention, "
