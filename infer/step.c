@@ -47,12 +47,13 @@ static size_t writer_before(const nib_steps *s, nib_reg r, size_t end)
     return s->n;
 }
 
-/* Is the value that step `from` made read by linears alone? */
+/* Is the value that step `from` made read by linears alone, and not added to? */
 static bool only_linears_read(const nib_steps *s, size_t from)
 {
     const nib_reg r = s->step[from].to;
     for (size_t i = from + 1; i < s->n; i++) {
-        if (reads(&s->step[i], r) && s->step[i].op != NIB_OP_LINEAR) return false;
+        if (reads(&s->step[i], r) && (s->step[i].op != NIB_OP_LINEAR || s->step[i].to == r))
+            return false;
         if (writes(&s->step[i], r)) return true;
     }
     return true;
