@@ -2,7 +2,6 @@
 /* calib/input_ranges.c - see input_ranges.h. Tests: tests/calib/test_ranges.c. */
 #include "calib/input_ranges.h"
 #include "base/par.h"
-#include "calib/fingerprint.h"
 #include "calib/pass.h"
 
 #include <assert.h>
@@ -118,7 +117,7 @@ static nib_code measure(nib_ranges *out, nib_input_ranges *seen, const nib_model
     if (!out->input) return nib_fail_nomem(err, "activation ranges");
     choice c = {seen, out};
     rc = nib_par_for(seen->ctx->threads, seen->n, 1, choose, &c, err);
-    return rc ? rc : nib_model_fingerprint(&out->model, m, err);
+    return rc ? rc : nib_measured_on_get(&out->on, m, w, err);
 }
 
 nib_code nib_measure_ranges(nib_ranges *out, const nib_model *m, const nib_windows *w,
@@ -126,12 +125,7 @@ nib_code nib_measure_ranges(nib_ranges *out, const nib_model *m, const nib_windo
                             nib_err *err)
 {
     nib_input_ranges seen = {.ctx = ctx, .n_ctx = w->n_ctx};
-    *out = (nib_ranges){.arch = m->arch,
-                        .method = method,
-                        .percentile = percentile,
-                        .n_windows = w->n,
-                        .n_ctx = w->n_ctx,
-                        .text = nib_hash(NIB_HASH_START, w->id, w->n * w->n_ctx * sizeof *w->id)};
+    *out = (nib_ranges){.arch = m->arch, .method = method, .percentile = percentile};
     nib_code rc = m->hp.n_expert ? nib_fail(err, NIB_EINVAL, "inputs of experts have no ranges yet")
                                  : measure(out, &seen, m, w, err);
     nib_input_ranges_free(&seen);

@@ -2,7 +2,6 @@
 /* calib/kv_ranges.c - see kv_ranges.h. Tests: tests/run/test_kv_ranges.c. */
 #include "calib/kv_ranges.h"
 
-#include "calib/fingerprint.h"
 #include "calib/pass.h"
 
 #include <float.h>
@@ -10,7 +9,7 @@
 #include <string.h>
 
 static const char FORMAT[] = "nibble key/value ranges";
-enum { VERSION = 1, MAX_BYTES = 64 << 20 };
+enum { MAX_BYTES = 64 << 20 };
 
 static const char *const keys[2] = {"keys", "values"};
 
@@ -58,16 +57,13 @@ nib_code nib_kv_ranges_measure(nib_kv_ranges *r, const nib_model *m, const nib_w
 {
     watched seen = {r, m->hp.n_head_kv, {m->hp.head_dim, m->hp.value_dim}};
     const nib_pass pass = {.keys = {on_keys, &seen}};
-    *r = (nib_kv_ranges){
-        .n_windows = w->n,
-        .n_ctx = w->n_ctx,
-        .text = nib_hash(NIB_HASH_START, w->id, w->n * w->n_ctx * sizeof *w->id)};
+    *r = (nib_kv_ranges){.n = 0};
     if (m->arch->linear_block.n)
         return nib_fail(err, NIB_EINVAL, "'%s' has layers of linear attention, which keep no keys",
                         m->arch->name);
     nib_code rc = make_room(r, m, per_head, err);
     if (!rc) rc = nib_pass_run(&pass, m, w, 0, ctx, err);
-    if (!rc) rc = nib_model_fingerprint(&r->model, m, err);
+    if (!rc) rc = nib_measured_on_get(&r->on, m, w, err);
     for (size_t i = 0; i < r->n_layer * r->n * 2 && !rc; i++)
         if (!isfinite(r->of[i % 2][i / 2]))
             rc = nib_fail(err, NIB_ENUMERIC, "%s of layer %zu are not finite", keys[i % 2],
@@ -93,13 +89,8 @@ static bool add_layer(nib_json *list, const nib_kv_ranges *r, size_t layer)
 
 static bool add_all(nib_json *root, const nib_kv_ranges *r)
 {
-    bool ok = nib_json_add_str(root, "format", FORMAT) &&
-              nib_json_add_num(root, "version", VERSION) && nib_hash_add(root, "model", r->model);
-    nib_json *w = ok ? nib_json_add_object(root, "windows") : NULL;
-    ok = w && nib_json_add_num(w, "count", (double)r->n_windows) &&
-         nib_json_add_num(w, "tokens", (double)r->n_ctx) &&
-         nib_hash_add(w, "fingerprint", r->text) &&
-         nib_json_add_str(root, "strategy", r->per_head ? "head" : "tensor");
+    bool ok = nib_measured_on_write(root, FORMAT, &r->on) &&
+              nib_json_add_str(root, "strategy", r->per_head ? "head" : "tensor");
     nib_json *list = ok ? nib_json_add_array(root, "layers") : NULL;
     ok = list != NULL;
     for (size_t l = 0; l < r->n_layer && ok; l++) ok = add_layer(list, r, l);
@@ -144,31 +135,13 @@ static nib_code read_layers(nib_kv_ranges *r, const nib_json *list, nib_err *err
 
 static nib_code read_all(nib_kv_ranges *r, const nib_json *root, const nib_model *m, nib_err *err)
 {
-    const nib_json *w = nib_json_get(root, "windows");
-    const char *format, *strategy;
-    uint64_t version, count, tokens, own;
-    if (!nib_json_str(nib_json_get(root, "format"), &format) || strcmp(format, FORMAT) != 0 ||
-        !nib_json_u64(nib_json_get(root, "version"), &version) || version != VERSION)
-        return nib_fail(err, NIB_EFORMAT,
-                        "no file of such ranges: 'format' should be \"%s\" and 'version' %d", FORMAT,
-                        VERSION);
-    if (!nib_hash_get(&r->model, root, "model"))
-        return nib_fail(err, NIB_EFORMAT, "'model' is missing or no fingerprint");
-    if (!nib_json_u64(nib_json_get(w, "count"), &count) ||
-        !nib_json_u64(nib_json_get(w, "tokens"), &tokens) ||
-        !nib_hash_get(&r->text, w, "fingerprint"))
-        return nib_fail(err, NIB_EFORMAT,
-                        "'windows' should have 'count', 'tokens' and 'fingerprint'");
-    r->n_windows = (size_t)count;
-    r->n_ctx = (size_t)tokens;
+    const char *strategy;
+    nib_code rc = nib_measured_on_read(&r->on, root, FORMAT, m, err);
+    if (rc) return rc;
     if (!nib_json_str(nib_json_get(root, "strategy"), &strategy) ||
         (strcmp(strategy, "tensor") && strcmp(strategy, "head")))
         return nib_fail(err, NIB_EFORMAT, "'strategy' should be tensor or head");
-    nib_code rc = nib_model_fingerprint(&own, m, err);
-    if (!rc && own != r->model)
-        rc = nib_fail(err, NIB_EFORMAT, "measured on another model than '%s'",
-                      nib_source_path(m->src));
-    if (!rc) rc = make_room(r, m, !strcmp(strategy, "head"), err);
+    rc = make_room(r, m, !strcmp(strategy, "head"), err);
     return rc ? rc : read_layers(r, nib_json_get(root, "layers"), err);
 }
 

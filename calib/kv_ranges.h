@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* calib/kv_ranges.h - the largest magnitudes of keys, as they enter a cache (after their rotation by
- * position), and of values: measured, kept in a JSON file.
+/* calib/kv_ranges.h - the largest magnitudes of keys, as they enter a cache (after their rotation
+ * by position), and of values: measured, kept in a JSON file.
  *
  *     {"format": "nibble key/value ranges", "version": 1,
  *      "model": "0123456789abcdef",                           nib_model_fingerprint()
@@ -10,12 +10,10 @@
 #ifndef NIB_CALIB_KV_RANGES_H
 #define NIB_CALIB_KV_RANGES_H
 
-#include "calib/text.h"
-#include "infer/model.h"
+#include "calib/measured_on.h"
 
 typedef struct {
-    uint64_t model, text; /* fingerprints: of the model, of the windows */
-    size_t n_windows, n_ctx;
+    nib_measured_on on;
     bool per_head;
     size_t n_layer, n; /* n: numbers for each layer, 1 or its heads */
     float *of[2];      /* [n_layer][n] of keys, of values; owned    */

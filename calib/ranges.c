@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* calib/ranges.c - see ranges.h. */
 #include "calib/ranges.h"
-#include "calib/fingerprint.h"
 
 #include <float.h>
-#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
 static const char FORMAT[] = "nibble activation ranges";
-enum { VERSION = 1, MAX_BYTES = 64 << 20 };
+enum { MAX_BYTES = 64 << 20 };
 
 void nib_ranges_free(nib_ranges *r)
 {
@@ -76,13 +74,8 @@ static bool add_input(nib_json *list, const nib_input_range *in, const nib_arch 
 
 static bool add_all(nib_json *root, const nib_ranges *r)
 {
-    bool ok = nib_json_add_str(root, "format", FORMAT) &&
-              nib_json_add_num(root, "version", VERSION) && nib_hash_add(root, "model", r->model);
-    nib_json *w = ok ? nib_json_add_object(root, "windows") : NULL;
-    ok = w && nib_json_add_num(w, "count", (double)r->n_windows) &&
-         nib_json_add_num(w, "tokens", (double)r->n_ctx) &&
-         nib_hash_add(w, "fingerprint", r->text) &&
-         nib_json_add_str(root, "method", nib_range_method_name(r->method));
+    bool ok = nib_measured_on_write(root, FORMAT, &r->on) &&
+              nib_json_add_str(root, "method", nib_range_method_name(r->method));
     if (ok && r->method == NIB_RANGE_PERCENTILE)
         ok = nib_json_add_num(root, "percentile", r->percentile);
     nib_json *list = ok ? nib_json_add_array(root, "inputs") : NULL;
@@ -119,13 +112,6 @@ static nib_code read_count(uint64_t *out, const nib_json *j, const char *key, ni
 {
     if (nib_json_u64(nib_json_get(j, key), out) && *out) return NIB_OK;
     return nib_fail(err, NIB_EFORMAT, "'%s' is missing or no whole number above 0", key);
-}
-
-static nib_code read_hex(uint64_t *out, const nib_json *j, const char *key, nib_err *err)
-{
-    if (nib_hash_get(out, j, key)) return NIB_OK;
-    return nib_fail(err, NIB_EFORMAT, "'%s' is missing or not %d hexadecimal digits", key,
-                    NIB_HASH_DIGITS);
 }
 
 /* The first step that reads what the weight of that role reads. */
@@ -238,38 +224,6 @@ static nib_code read_method(nib_ranges *r, const nib_json *root, nib_err *err)
     return NIB_OK;
 }
 
-static nib_code read_head(nib_ranges *r, const nib_json *root, nib_err *err)
-{
-    const nib_json *w = nib_json_get(root, "windows");
-    const char *format;
-    uint64_t version, count, tokens;
-    nib_code rc;
-    if (!nib_json_str(nib_json_get(root, "format"), &format) || strcmp(format, FORMAT) != 0)
-        return nib_fail(err, NIB_EFORMAT, "no file of activation ranges: 'format' should be \"%s\"",
-                        FORMAT);
-    if (!nib_json_u64(nib_json_get(root, "version"), &version) || version != VERSION)
-        return nib_fail(err, NIB_EFORMAT, "'version' should be %d", VERSION);
-    if ((rc = read_hex(&r->model, root, "model", err))) return rc;
-    if ((rc = read_count(&count, w, "count", err)) ||
-        (rc = read_count(&tokens, w, "tokens", err)) ||
-        (rc = read_hex(&r->text, w, "fingerprint", err)))
-        return nib_wrap(err, "'windows'");
-    r->n_windows = (size_t)count;
-    r->n_ctx = (size_t)tokens;
-    return read_method(r, root, err);
-}
-
-static nib_code check_model(const nib_ranges *r, const nib_model *m, nib_err *err)
-{
-    uint64_t fingerprint;
-    nib_code rc = nib_model_fingerprint(&fingerprint, m, err);
-    if (rc || fingerprint == r->model) return rc;
-    return nib_fail(err, NIB_EFORMAT,
-                    "measured on another model than '%s' ('model' is %016" PRIx64
-                    ", should be %016" PRIx64 ")",
-                    nib_source_path(m->src), r->model, fingerprint);
-}
-
 static nib_code check_complete(const nib_ranges *r, const nib_model *m, nib_err *err)
 {
     for (uint32_t layer = 0; layer < m->hp.n_layer; layer++)
@@ -288,8 +242,8 @@ nib_code nib_ranges_load(nib_ranges *r, const char *path, const nib_model *m, ni
     nib_code rc = nib_json_load(&root, path, MAX_BYTES, err);
     if (rc) return rc;
     r->arch = m->arch;
-    rc = read_head(r, root, err);
-    if (!rc) rc = check_model(r, m, err);
+    rc = nib_measured_on_read(&r->on, root, FORMAT, m, err);
+    if (!rc) rc = read_method(r, root, err);
     if (!rc) rc = read_inputs(r, nib_json_get(root, "inputs"), m->hp.n_layer, err);
     if (!rc) rc = check_complete(r, m, err);
     nib_json_free(root);

@@ -20,7 +20,7 @@
 #ifndef NIB_CALIB_RANGES_H
 #define NIB_CALIB_RANGES_H
 
-#include "infer/model.h"
+#include "calib/measured_on.h"
 #include "quant/range.h"
 
 typedef struct {
@@ -34,8 +34,7 @@ typedef struct {
 
 typedef struct {
     const nib_arch *arch; /* whose names the file has */
-    uint64_t model, text; /* fingerprints: of the model, of the windows */
-    size_t n_windows, n_ctx;
+    nib_measured_on on;
     nib_range_method method;
     double percentile;
     nib_input_range *input; /* [n] owned, by layer */

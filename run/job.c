@@ -23,7 +23,7 @@ static nib_code load_ranges(nib_job *j, nib_log *log, nib_err *err)
     if (rc) return rc;
     j->opts.recipe.ranges = &j->ranges;
     nib_info(log, "%s: ranges by %s, from %zu windows of %zu tokens", path,
-             nib_range_method_name(j->ranges.method), j->ranges.n_windows, j->ranges.n_ctx);
+             nib_range_method_name(j->ranges.method), j->ranges.on.n_windows, j->ranges.on.n_ctx);
     return NIB_OK;
 }
 

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # What quantizing costs: rounding to nearest, HQQ, rounding with importances, AWQ, GPTQ and both, on the demonstration model
 # and on a twin that computes the same but has a few channels 20 to 60 times larger; GGUF types, groups of integers in
-# GPTQ folders, NF4 and FP4 in bitsandbytes', groups with any zero points in HQQ's. A type that cannot do without importances
+# GPTQ folders, NF4 and FP4 in bitsandbytes', FP8 in tiles, NVFP4 and MXFP4 in compressed-tensors', groups with any zero points
+# in HQQ's. A type that cannot do without importances, or that HQQ has nothing to fit in,
 # has no lines for methods that have none. Then 8-bit weights and activations without and with SmoothQuant. Prints; judges nothing. Takes minutes.
 #   scripts/bench-quality.sh BUILD [TEXT]
 # TEXT: what is measured on, data/eval.txt unless given. NIB_QUALITY_CHUNKS: windows of it (all). NIB_QUALITY_TYPES: types.
@@ -16,7 +17,7 @@ cd "$(dirname "$0")/.."
 nibble=$build/nibble
 calibration=${NIB_QUALITY_CALIBRATION:-data/calibration.txt}
 types=${NIB_QUALITY_TYPES-q4_0 q4_1 q4_k_s q3_k_s q2_k iq4_xs iq3_s iq3_xxs iq2_s iq2_xs iq1_m mxfp4 nvfp4 tq2_0 int4-g128 \
-    int4-g128-asym int3-g128 int2-g64 nf4 fp4 hqq4-g64 hqq3-g64 hqq2-g64}
+    int4-g128-asym int3-g128 int2-g64 nf4 fp4 fp8 nvfp4a16 mxfp4a16 hqq4-g64 hqq3-g64 hqq2-g64}
 methods=${NIB_QUALITY_METHODS-rtn hqq importance awq gptq awq+gptq}
 w8a8=${NIB_QUALITY_W8A8-yes}
 scratch=$(mktemp -d)
@@ -37,10 +38,12 @@ quantized() {
         bits=${type#hqq}
         set -- --format hqq --bits "${bits%%-*}" --group-size "${type##*-g}" "$@" ;;
     nf4 | fp4) set -- --format bitsandbytes --scheme "$type" "$@" ;;
+    fp8) set -- --format fp8 "$@" ;;
+    *a16) set -- --format compressed-tensors --scheme "$type" "$@" ;;
     *) set -- --type "$type" --pure --embedding-type bf16 "$@" ;;
     esac
     "$nibble" quantize "$model" -o "$target" --method "$method" "$@" --quiet >"$scratch/out" 2>"$scratch/why" && return
-    grep -q 'needs importances' "$scratch/why" && return 1
+    grep -q 'needs importances\|method hqq fits' "$scratch/why" && return 1
     cat "$scratch/why" >&2
     exit 1
 }
@@ -72,7 +75,7 @@ one_type() {
     local model=$1 type=$2 files=() names=(base)
     for method in $methods; do
         local options=() target=$scratch/$method.gguf
-        case $type in int* | hqq* | nf4 | fp4) target=$scratch/$method ;; esac
+        case $type in int* | hqq* | nf4 | fp4 | fp8 | *a16) target=$scratch/$method ;; esac
         case $method in importance) options=(--imatrix "$scratch/stats.gguf") ;; esac
         case $method in *awq* | *gptq*) options=(--text "$calibration" "${windows[@]}") ;; esac
         rm -rf "$target"

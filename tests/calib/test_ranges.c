@@ -199,8 +199,8 @@ static void what_is_written_is_read(void **state)
         a.method = (nib_range_method)m;
         OK(nib_ranges_save(&a, path, true, &err));
         OK(nib_ranges_load(&b, path, &model, &err));
-        assert_true(a.model == b.model && a.text == b.text && a.method == b.method);
-        assert_true(a.n == b.n && a.n_windows == b.n_windows && a.n_ctx == b.n_ctx);
+        assert_true(a.on.model == b.on.model && a.on.text == b.on.text && a.method == b.method);
+        assert_true(a.n == b.n && a.on.n_windows == b.on.n_windows && a.on.n_ctx == b.on.n_ctx);
         assert_true(b.percentile == (m == NIB_RANGE_PERCENTILE ? 99.9 : 0));
         for (size_t i = 0; i < a.n; i++) {
             const nib_input_range *p = &a.input[i], *q = &b.input[i];

@@ -138,8 +138,8 @@ static void files(void **state)
             must(nib_kv_ranges_load(&back, scratch("kv.json"), &tiny.model, &err), &err);
             for (int of = 0; of < 2; of++)
                 assert_memory_equal(back.of[of], r.of[of], r.n_layer * r.n * sizeof(float));
-            assert_true(back.model == r.model && back.text == r.text);
-            assert_int_equal(back.n_windows, WINDOWS);
+            assert_true(back.on.model == r.on.model && back.on.text == r.on.text);
+            assert_int_equal(back.on.n_windows, WINDOWS);
             nib_kv_ranges_free(&back);
             continue;
         }
@@ -150,7 +150,7 @@ static void files(void **state)
         expect_text(err.msg, "kv.json: ");
         assert_null(back.of[0]);
     }
-    r.model++;
+    r.on.model++;
     must(nib_kv_ranges_save(&r, scratch("kv.json"), true, &err), &err);
     assert_int_equal(nib_kv_ranges_load(&back, scratch("kv.json"), &tiny.model, &err), NIB_EFORMAT);
     expect_text(err.msg, "measured on another model");
