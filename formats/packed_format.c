@@ -26,6 +26,7 @@ static const nib_packing_ops *const ops[NIB_PACKING_KINDS] = {
     [NIB_PACKING_MXFP4] = &nib_packing_mxfp4,
     [NIB_PACKING_HQQ] = &nib_packing_hqq,
     [NIB_PACKING_FP8_TENSOR] = &nib_packing_fp8_tensor,
+    [NIB_PACKING_FP8_VLLM] = &nib_packing_fp8_vllm,
     [NIB_PACKING_FBGEMM] = &nib_packing_fbgemm,
     [NIB_PACKING_CT_FP8] = &nib_packing_ct_fp8,
     [NIB_PACKING_CT_NVFP4] = &nib_packing_ct_nvfp4,
@@ -421,6 +422,11 @@ nib_act_quant nib_packing_act(const nib_packed_parts *l, const uint8_t *packed)
     nib_get_scales(&act.range.scale, packed + p->at, p->type, 1);
     if (!f->act_sym) act.range.zero = (int8_t)packed[find_part(l, NIB_PART_INPUT_ZERO)->at];
     return act;
+}
+
+nib_packing_kind nib_packing_renamed(nib_packing_kind kind)
+{
+    return kind == NIB_PACKING_FP8_TENSOR ? NIB_PACKING_FP8_VLLM : kind;
 }
 
 bool nib_packing_common(const nib_packing *f)

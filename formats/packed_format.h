@@ -29,6 +29,7 @@ typedef enum {
     NIB_PACKING_MXFP4,      /* gpt-oss: 4-bit floats, a power of two for each 32 columns     */
     NIB_PACKING_HQQ,        /* HQQ: integers with zero points that are any number           */
     NIB_PACKING_FP8_TENSOR, /* "fp8": a scale for each weight                                */
+    NIB_PACKING_FP8_VLLM,   /* the same in vLLM's names; read only                           */
     NIB_PACKING_FBGEMM,     /* "fbgemm_fp8": a scale for each row                            */
     NIB_PACKING_CT_FP8,     /* compressed-tensors: float-quantized                           */
     NIB_PACKING_CT_NVFP4,   /* compressed-tensors: nvfp4-pack-quantized                      */
@@ -137,6 +138,9 @@ NIB_MUST_USE nib_code nib_packing_pack(uint8_t *dst, const nib_packed_parts *l,
 NIB_MUST_USE nib_code nib_packing_unpack(float *dst, const nib_packed_parts *l,
                                          const uint8_t *packed, nib_buf *work, nib_err *err);
 
+/* A kind that says the same in other names, so that only these tell which one is there; kind itself
+ * where there is none. */
+nib_packing_kind nib_packing_renamed(nib_packing_kind kind);
 /* How engines round the input of layers in this format, a range apart. */
 nib_act_quant nib_packing_act_quant(const nib_packing *f);
 /* Do engines run layers of this format as one only if what a whole weight has is the same in each,

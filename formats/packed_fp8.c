@@ -6,10 +6,12 @@
  *   X.weight            F8_E4M3 [out, in]; F8_E5M2 is read, too
  *   X.weight_scale_inv  [tiles of rows, tiles of columns]; a factor, whatever its name says.
  *                       F32 is written; BF16, F16 and powers of two as E8M0 or U8 are read
- * "fp8" without tiles, as vLLM has it, one scale for a weight:
+ * "fp8" without tiles, as Transformers has it and Mistral publishes it, one scale for a weight:
  *   X.weight            F8_E4M3 [out, in]
- *   X.weight_scale      F32 [1]
- *   X.input_scale       F32 [1]   unless each token has its own
+ *   X.weight_scale_inv  F32 []; BF16 and F16 are read, too
+ *   X.activation_scale  F32 []    unless each token has its own
+ * and with the names that vLLM's FP8 layers have, which is read:
+ *   X.weight_scale, X.input_scale   [] or [1]
  * "fbgemm_fp8", as Llama 3.1 was published, a scale for a row:
  *   X.weight            F8_E4M3 [out, in]
  *   X.weight_scale      F32 [out, 1]
@@ -30,8 +32,10 @@
 #include <math.h>
 #include <string.h>
 
-static const char *const inverse_suffix[NIB_PART_ROLES] = {
-    [NIB_PART_CODES] = ".weight", [NIB_PART_SCALES] = ".weight_scale_inv"};
+static const char *const inverse_suffix[NIB_PART_ROLES] = {[NIB_PART_CODES] = ".weight",
+                                                           [NIB_PART_SCALES] = ".weight_scale_inv",
+                                                           [NIB_PART_INPUT_SCALE] =
+                                                               ".activation_scale"};
 static const char *const suffix[NIB_PART_ROLES] = {[NIB_PART_CODES] = ".weight",
                                                    [NIB_PART_SCALES] = ".weight_scale",
                                                    [NIB_PART_INPUT_SCALE] = ".input_scale"};
@@ -50,16 +54,18 @@ static uint64_t bands(const nib_packed_parts *l)
 static nib_code make(nib_packed_parts *l, nib_err *err)
 {
     const nib_packing *f = &l->format;
+    const int one = f->kind == NIB_PACKING_FP8_TENSOR ? 0 : 1; /* dimensions of a single number */
     if (f->bits != 8 || !f->sym || f->desc_act || (f->group && !f->rows))
         return nib_fail(err, NIB_EINVAL, "folders of 8-bit floats have no groups of columns");
     nib_packing_add(l, NIB_PART_CODES, f->code_type, 2, l->out, l->in);
     if (f->rows)
         nib_packing_add(l, NIB_PART_SCALES, f->scale_type, 2, bands(l), l->groups);
     else if (f->per_tensor)
-        nib_packing_add(l, NIB_PART_SCALES, f->scale_type, 1, 1, 1);
+        nib_packing_add(l, NIB_PART_SCALES, f->scale_type, one, 1, 1);
     else
         nib_packing_add(l, NIB_PART_SCALES, f->scale_type, 2, l->out, 1);
-    if (f->act == NIB_ACT_TENSOR) nib_packing_add(l, NIB_PART_INPUT_SCALE, f->scale_type, 1, 1, 1);
+    if (f->act == NIB_ACT_TENSOR)
+        nib_packing_add(l, NIB_PART_INPUT_SCALE, f->scale_type, one, 1, 1);
     return NIB_OK;
 }
 
@@ -203,7 +209,9 @@ static bool fp8_config_write(nib_json *config, const nib_packing *f, const nib_p
                                f->act == NIB_ACT_TENSOR ? "static" : "dynamic") &&
               nib_json_add_str(config, "fmt", "e4m3") &&
               nib_config_unpacked(config, "modules_to_not_convert", note, false);
-    if (!f->rows) return ok && nib_config_unpacked(config, "ignored_layers", note, false);
+    if (!f->rows) /* Transformers takes what is not said for tiles of 128 */
+        return ok && nib_json_add_null(config, "weight_block_size") &&
+               nib_config_unpacked(config, "ignored_layers", note, false);
     nib_json *tile = ok ? nib_json_add_array(config, "weight_block_size") : NULL;
     return tile && nib_json_add_num(tile, NULL, (double)f->rows) &&
            nib_json_add_num(tile, NULL, (double)f->group);
@@ -247,11 +255,17 @@ const nib_packing_ops nib_packing_fp8 = {.method = "fp8",
                                          .config_write = fp8_config_write,
                                          FP8_OPS};
 const nib_packing_ops nib_packing_fp8_tensor = {.method = "fp8",
-                                                .suffix = suffix,
+                                                .suffix = inverse_suffix,
                                                 .scale_type = f32_scales,
                                                 .config_read = fp8_config_read,
                                                 .config_write = fp8_config_write,
                                                 FP8_OPS};
+const nib_packing_ops nib_packing_fp8_vllm = {.method = "fp8",
+                                              .suffix = suffix,
+                                              .scale_type = f32_scales,
+                                              .config_read = fp8_config_read,
+                                              .config_write = fp8_config_write,
+                                              FP8_OPS};
 const nib_packing_ops nib_packing_fbgemm = {.method = "fbgemm_fp8",
                                             .suffix = suffix,
                                             .scale_type = f32_scales,

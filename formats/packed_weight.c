@@ -51,6 +51,12 @@ static bool as_matrix(const nib_tensor *t, unsigned tail, uint64_t shape[2])
     return t->n_dims > (int)tail;
 }
 
+/* One number, whether as [] or as [1]. */
+static bool is_scalar(int n_dims, const uint64_t *shape)
+{
+    return !n_dims || (n_dims == 1 && shape[0] == 1);
+}
+
 /* `tail`: see nib_packing_tail(). */
 static nib_code check_part(const nib_tensor *t, const nib_packing_part *p, unsigned tail,
                            nib_err *err)
@@ -65,7 +71,7 @@ static nib_code check_part(const nib_tensor *t, const nib_packing_part *p, unsig
     for (int d = 0; d < p->n_dims && same; d++) same = t->shape[d] == p->shape[d];
     if (tail && as_matrix(t, tail, shape) && shape[0] == p->shape[0] && shape[1] == p->shape[1])
         return NIB_OK;
-    if (!t->n_dims && p->n_dims == 1 && p->shape[0] == 1) return NIB_OK;
+    if (is_scalar(t->n_dims, t->shape) && is_scalar(p->n_dims, p->shape)) return NIB_OK;
     if (!tail && same) return NIB_OK;
     return nib_fail(err, NIB_EFORMAT, "tensor '%.200s': shape is %s, should be %s", t->name,
                     nib_tensor_shape_str(t, has, sizeof has),
@@ -390,6 +396,8 @@ static nib_code read_part(const void *arg, size_t part, uint64_t offset, void *d
 nib_code nib_packed_gather(nib_packed *p, const nib_packed_from *from, nib_packing f,
                            const nib_tensor *q, size_t n, nib_err *err)
 {
+    const nib_packing_kind also = nib_packing_renamed(f.kind);
+    if (nib_packed_part(from->parts, q->name, n, also, NIB_PART_SCALES)) f.kind = also;
     const nib_tensor *scales = nib_packed_part(from->parts, q->name, n, f.kind, NIB_PART_SCALES);
     nib_code rc = scale_type(&f, scales, err);
     if (!rc) rc = measure(p, from, &f, q, n, err);

@@ -7,6 +7,7 @@ Weights are loaded as F32, so that both engines compute with the same values: wh
 """
 import json
 import os
+import re
 import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -54,7 +55,7 @@ def forward(model, ours):
 
 
 def rounded_inputs(model, ours, result):
-    """Where inputs are rounded to integers, the last bit of a sum decides some of them, and one of them all that follows.
+    """Where inputs are rounded to integers or small floats, the last bit of a sum decides some of them, and one of them all that follows.
 
     So the engine is measured against itself too ("itself"): in F64, and with embeddings off by their last bits. Where it
     derives scales from each token it takes max / 127.5, where vLLM's and SGLang's kernels, and nibble, have max / 127: it
@@ -65,7 +66,7 @@ def rounded_inputs(model, ours, result):
 
     def as_kernels(value, args, **kwargs):
         scale, zero = own(value=value, args=args, **kwargs)
-        return (scale * (127.5 / 127) if args.symmetric else scale), zero
+        return (scale * (127.5 / 127) if args.symmetric and args.type == "int" else scale), zero
 
     lifecycle.compute_dynamic_scales_and_zp = as_kernels
     try:
@@ -87,7 +88,7 @@ def evaluate(case, ours, strings):
     where, how = place(case)
     model = AutoModelForCausalLM.from_pretrained(*where, **how, dtype=torch.float32).eval()
     result = common.difference(forward(model, ours).float(), ours)
-    if case["scheme"].startswith("w8a8"):
+    if re.match("w8a8|fp8,|nvfp4$|mxfp4$", case["scheme"]):
         rounded_inputs(model, ours, result)
     tokenizer = AutoTokenizer.from_pretrained(*where, **how)
     return result | tokens(tokenizer, ours, strings) | template(tokenizer, case["source"])

@@ -114,6 +114,11 @@ static const reading readings[] = {
     {"fp8",
      "{\"activation_scheme\":\"static\",\"ignored_layers\":[\"lm_head\"]}",
      {.kind = NIB_PACKING_FP8_TENSOR, E4M3, .per_tensor = true, .act = NIB_ACT_TENSOR}},
+    /* Ministral 3 */
+    {"fp8",
+     "{\"activation_scheme\":\"static\",\"dequantize\":false,\"modules_to_not_convert\":["
+     "\"model.vision_tower\",\"lm_head\"],\"weight_block_size\":null}",
+     {.kind = NIB_PACKING_FP8_TENSOR, E4M3, .per_tensor = true, .act = NIB_ACT_TENSOR}},
     /* llm-compressor's schemes FP8_BLOCK and FP8_DYNAMIC; NVFP4, which it writes with dtypes */
     {"compressed-tensors",
      "{\"format\":\"float-quantized\"," CT_WEIGHTS(
@@ -193,7 +198,8 @@ static const writing writings[] = {
     {{.kind = NIB_PACKING_FBGEMM, E4M3, .act = NIB_ACT_TOKEN, .act_most = 1200},
      "\"activation_scale_ub\":1200"},
     {{.kind = NIB_PACKING_FP8_TENSOR, E4M3, .per_tensor = true, .act = NIB_ACT_TENSOR},
-     "\"activation_scheme\":\"static\""},
+     "\"activation_scheme\":\"static\",\"fmt\":\"e4m3\",\"modules_to_not_convert\":[\"lm_head\"],"
+     "\"weight_block_size\":null"},
     {{.kind = NIB_PACKING_CT_FP8, E4M3, .rows = 128, .group = 128, .act = NIB_ACT_TOKEN},
      "\"strategy\":\"block\",\"group_size\":null,\"block_structure\":[128,128],\"dynamic\":false"},
     {{.kind = NIB_PACKING_CT_FP8, E4M3, .act = NIB_ACT_TOKEN},

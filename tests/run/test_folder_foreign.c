@@ -21,6 +21,12 @@ static const nib_packing gptq = {.kind = NIB_PACKING_GPTQ, .bits = 4, .group = 1
 static const nib_packing awq = {.kind = NIB_PACKING_AWQ, .bits = 4, .group = 64};
 static const nib_packing w8a8 = {
     .kind = NIB_PACKING_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN, .act_sym = true};
+static const nib_packing fp8_tensor = {.kind = NIB_PACKING_FP8_TENSOR,
+                                       .bits = 8,
+                                       .sym = true,
+                                       .per_tensor = true,
+                                       .code_type = NIB_F8_E4M3,
+                                       .act_sym = true};
 static const nib_packing w4a16 = {
     .kind = NIB_PACKING_CT_PACKED, .bits = 4, .group = 64, .sym = true};
 
@@ -35,9 +41,10 @@ typedef struct {
     const char *added;  /* ... one more, with this in its place,                    */
     nib_type type;      /* of this type, [rows, 1], every byte `byte`               */
     uint8_t byte;
-    bool head;        /* lm_head.weight too: a copy of the embedding, ...    */
-    bool other_head;  /* ... with its first value changed                    */
-    const char *file; /* name of the file; NULL: as it was                        */
+    bool head;             /* lm_head.weight too: a copy of the embedding, ...    */
+    bool other_head;       /* ... with its first value changed                    */
+    const char *file;      /* name of the file; NULL: as it was                        */
+    const char *from, *to; /* tensors with the one suffix get the other, as [1] */
 } change;
 
 static char *path_in(const char *folder, const char *name)
@@ -79,9 +86,16 @@ static void list_tensors(const nib_source *s, const change *c)
         if (c->head && has_suffix(t->name, ".embed_tokens.weight"))
             add_entry(t, "lm_head.weight", t);
         if (has_suffix(t->name, c->drop)) continue;
+        char name[NAME_ROOM];
+        if (has_suffix(t->name, c->from)) {
+            nib_tensor other = *t;
+            other.n_dims = 1, other.shape[0] = 1;
+            snprintf(name, sizeof name, "%.*s%s", (int)nib_stem(t->name, c->from), t->name, c->to);
+            add_entry(&other, name, t);
+            continue;
+        }
         add_entry(t, t->name, t);
         if (!has_suffix(t->name, c->beside)) continue;
-        char name[NAME_ROOM];
         snprintf(name, sizeof name, "%.*s%s", (int)nib_stem(t->name, c->beside), t->name, c->added);
         nib_tensor more = {.codec = nib_codec_get(c->type), .n_dims = 2, .shape = {t->shape[0], 1}};
         add_entry(&more, name, NULL);
@@ -302,6 +316,18 @@ static void auto_round_in_the_layout_of_others(void **state)
     expect_ours("theirs");
 }
 
+/* vLLM's FP8 layers have names of their own, and its tools' configurations no tiles to deny. */
+static void fp8_in_the_names_of_vllm(void **state)
+{
+    (void)state;
+    make_two(fp8_tensor);
+    edit_config("theirs", "\"weight_block_size\":\tnull,", "");
+    resave("theirs", (change){.from = ".weight_scale_inv", .to = ".weight_scale"});
+    expect_ours("theirs");
+    resave("theirs", (change){.drop = "up_proj.weight_scale"});
+    refuse_folder("theirs", "up_proj.weight_scale_inv' is missing");
+}
+
 /* What memory plans count for a packed source is what its rows take. */
 static void rows_of_packed_weights_take_memory(void **state)
 {
@@ -487,6 +513,7 @@ int main(void)
         cmocka_unit_test(awq_in_a_file_of_its_own),
         cmocka_unit_test(awq_without_zero_points_that_has_them),
         cmocka_unit_test(auto_round_in_the_layout_of_others),
+        cmocka_unit_test(fp8_in_the_names_of_vllm),
         cmocka_unit_test(rows_of_packed_weights_take_memory),
         cmocka_unit_test(neutral_zero_points),
         cmocka_unit_test(scales_of_the_cache),
