@@ -311,6 +311,36 @@ float nib_scale_stored(nib_type type, float scale)
     }
 }
 
+static float largest_of(const float *x, int n)
+{
+    float most = 0;
+    for (int i = 0; i < n; i++) most = fmaxf(most, fabsf(x[i]));
+    return most;
+}
+
+float nib_codec_most(const nib_codec *c)
+{
+    enum { HALF_MOST = 65504 };
+    const int last = c->level0 + c->n_codes - 1, low = -c->level0;
+    if (!c->pack || c->scale_type == NIB_F8_E8M0) return INFINITY;
+    const float level =
+        c->codebook ? largest_of(c->codebook, c->n_codes) : (float)(last > low ? last : low);
+    const float sub = c->sc_level              ? largest_of(c->sc_level, c->sc_max + 1)
+                      : c->sc_max > -c->sc_min ? (float)c->sc_max
+                                               : (float)-c->sc_min;
+    return (c->fixed_d ? 1 : HALF_MOST) * (sub * level + (float)c->mn_max);
+}
+
+nib_code nib_codec_check(const nib_codec *c, const float *w, size_t n, nib_err *err)
+{
+    const float most = nib_codec_most(c);
+    float top = 0;
+    if (most == INFINITY) return NIB_OK;
+    for (size_t i = 0; i < n; i++) top = fabsf(w[i]) > top ? fabsf(w[i]) : top;
+    if (top <= most) return NIB_OK;
+    return nib_fail(err, NIB_ENUMERIC, "values too large for %s, up to %g", c->name, (double)top);
+}
+
 float nib_scale_epsilon(nib_type type)
 {
     return type == NIB_F16 ? 0x1p-10f : type == NIB_BF16 ? 0x1p-7f : 0x1p-23f;

@@ -240,6 +240,13 @@ float nib_scale_stored(nib_type type, float scale);
  * bf16. */
 float nib_scale_epsilon(nib_type type);
 
+/* The largest magnitude of what any parameters and codes of the format can stand for; INFINITY where
+ * weights of any size have parameters that are finite, or packing says which have not. */
+float nib_codec_most(const nib_codec *c);
+/* NIB_ENUMERIC: one of the finite weights w[n] is beyond that: the format has no scale for it, and
+ * the reference's searches, whose sums overflow, may find 0. */
+NIB_MUST_USE nib_code nib_codec_check(const nib_codec *c, const float *w, size_t n, nib_err *err);
+
 /* Bytes of a packed row of `cols` weights. False when cols is no multiple of the block, or on
  * overflow. */
 NIB_MUST_USE bool nib_codec_row_bytes(const nib_codec *c, size_t cols, size_t *bytes);

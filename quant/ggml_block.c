@@ -67,14 +67,8 @@ void nib_block_importances(float *dst, const float *imp, const nib_codec *c)
 
 /* ---- parameters alone ---- */
 
-/* Largest finite f16 in place of an overflow, so that what a method fits can be decoded. */
-static float finite_half(float x)
-{
-    if (x != x) return 0;
-    return x > 65504 ? 65504 : x < -65504 ? -65504 : x;
-}
-
-/* Blocks in lanes; idle lanes repeat the last block. */
+/* Blocks in lanes; idle lanes repeat the last block. A scale that overflows f16 stays infinite, so
+ * that the bytes tell: see valid() of codec.h. */
 void nib_block_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in, size_t n,
                    unsigned cpu)
 {
@@ -95,12 +89,7 @@ void nib_block_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in,
         }
         memset(lane, 0, sizeof lane);
         k->search[c->type](lane, code, &block);
-        for (size_t i = 0; i < here; i++) {
-            p[at + i] = lane[i];
-            if (c->scale_type != NIB_F16) continue;
-            p[at + i].d = finite_half(lane[i].d);
-            p[at + i].dmin = finite_half(lane[i].dmin);
-        }
+        for (size_t i = 0; i < here; i++) p[at + i] = lane[i];
     }
 }
 

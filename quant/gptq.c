@@ -283,12 +283,13 @@ static void measure_plain(nib_chunk *ch, double *error)
 
 static nib_code solve_rows(void *arg, size_t begin, size_t end, int thread, nib_err *err)
 {
-    (void)err;
     job *j = arg;
     const nib_gptq *g = j->g;
     nib_chunk *ch = &g->chunk[thread];
     double *error = j->error ? j->error + begin / L * 3 : NULL;
     float ms[L];
+    nib_code rc = nib_codec_check(j->codec, j->w + begin * g->cols, (end - begin) * g->cols, err);
+    if (rc) return rc;
     load(ch, j, begin, end - begin);
     mean_squares(ch, ms);
     if (ch->n_blocks > 1)

@@ -232,7 +232,8 @@ static nib_code fit_task(void *arg, size_t begin, size_t end, int thread, nib_er
     const size_t n = end - begin;
     tile t = tile_of(j, thread);
     double least = INFINITY;
-    (void)err;
+    nib_code rc = nib_codec_check(j->c, j->w + begin * j->cols, n * j->cols, err);
+    if (rc) return rc;
     fit_rows(j, begin, n);
     for (int i = 0; i < ITERATIONS; i++) {
         const double error = improve(j, begin, n, &t);

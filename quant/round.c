@@ -54,7 +54,9 @@ static nib_code round_task(void *arg, size_t begin, size_t end, int thread, nib_
 {
     const job *j = arg;
     float mean_square[ROWS];
-    (void)thread, (void)err;
+    (void)thread;
+    nib_code rc = nib_codec_check(j->c, j->w + begin * j->cols, (end - begin) * j->cols, err);
+    if (rc) return rc;
     for (size_t r = begin; r < end; r++) {
         double sum = 0;
         const float *w = j->w + r * j->cols;

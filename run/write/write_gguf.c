@@ -149,15 +149,23 @@ static nib_code load_weights(const job *j, const piece *p, work *w, const float 
     return NIB_OK;
 }
 
-/* The format's scales are 16-bit floats: say which row is too large for them. */
-static nib_code check_encoded(const nib_plan_tensor *t, const uint8_t *packed, uint64_t row,
-                              uint64_t rows, nib_err *err)
+/* Does the format hold a row x, which became these bytes? */
+static bool row_fits(const nib_plan_tensor *t, const float *x, const uint8_t *packed)
+{
+    nib_err err;
+    return t->codec->valid(packed, (size_t)(t->cols / t->codec->block)) &&
+           !nib_codec_check(t->codec, x, (size_t)t->cols, &err);
+}
+
+/* The format's scales are 16-bit floats, or 8-bit ones: say which row is too large for them. */
+static nib_code check_encoded(const nib_plan_tensor *t, const float *x, const uint8_t *packed,
+                              uint64_t row, uint64_t rows, nib_err *err)
 {
     const nib_codec *c = t->codec;
-    size_t blocks = (size_t)(t->cols / c->block);
-    if (!c->valid || c->valid(packed, blocks * (size_t)rows)) return NIB_OK;
     uint64_t r = 0;
-    while (r + 1 < rows && c->valid(packed + r * row_bytes(t), blocks)) r++;
+    if (!c->valid) return NIB_OK;
+    while (r < rows && row_fits(t, x + r * t->cols, packed + r * row_bytes(t))) r++;
+    if (r == rows) return NIB_OK;
     return nib_fail(err, NIB_ENUMERIC, "tensor '%s': row %llu holds values too large for %s",
                     source_name(t), (unsigned long long)(row + r), c->name);
 }
@@ -197,7 +205,7 @@ static nib_code encode_piece(const job *j, piece *p, work *w, uint8_t *dst, nib_
         t->codec->decode(now, dst, n / t->codec->block, j->ctx->cpu);
         nib_difference_add(&p->change, x, now, n);
     }
-    return check_encoded(t, dst, p->row, p->rows, err);
+    return check_encoded(t, x, dst, p->row, p->rows, err);
 }
 
 static nib_code copy_piece(const job *j, const piece *p, work *w, uint8_t *dst, nib_err *err)

@@ -66,7 +66,8 @@ static nib_code round_matrix(const nib_plan_tensor *t, nib_commit *keep, work *m
                  : nib_round_rows(nib_folder_codec(&own, t, largest), w, t->importance, rows, cols,
                                   w, code, param, ctx, err);
     const nib_packing_values v = {.code = code, .param = param, .act = t->range};
-    return rc ? rc : nib_commit_write(keep, t, &v, NULL, err);
+    return rc ? nib_wrap(err, "tensor '%s'", t->src->name)
+              : nib_commit_write(keep, t, &v, NULL, err);
 }
 
 /* A stack of experts one by one. */

@@ -88,7 +88,7 @@ def evaluate(case, ours, strings):
     where, how = place(case)
     model = AutoModelForCausalLM.from_pretrained(*where, **how, dtype=torch.float32).eval()
     result = common.difference(forward(model, ours).float(), ours)
-    if re.match("w8a8|fp8,|nvfp4$|mxfp4$", case["scheme"]):
+    if case["container"] == "compressed-tensors" and re.match("w8a8|fp8,|nvfp4$|mxfp4$", case["scheme"]):
         rounded_inputs(model, ours, result)
     tokenizer = AutoTokenizer.from_pretrained(*where, **how)
     return result | tokens(tokenizer, ours, strings) | template(tokenizer, case["source"])

@@ -218,6 +218,10 @@ static void check_block(const nib_codec *c, const float *w, const float *imp, ui
     nib_block_param p;
     for (size_t i = 0; i < c->block; i++) ms += w[i] * w[i];
     c->fit(c, &p, &(nib_fit_in){w, imp, ms / (float)c->block}, 1, 0);
+    if (!isfinite(p.d) || !isfinite(p.dmin)) { /* beyond f16: see what_is_too_large_is_not_valid */
+        assert_true(ms > 65504.0f * 65504.0f);
+        return;
+    }
     check_param(c, &p);
     nib_codec_round(c, &p, 0, c->block, w, code, value);
     check_nearest(c, &p, w, code, value);
@@ -441,6 +445,75 @@ static void scales_that_are_no_numbers_are_invalid(void **state)
     }
 }
 
+/* Largest magnitude of a block of bytes. */
+static float largest_in(const nib_codec *c, const uint8_t *bytes)
+{
+    float value[NIB_BLOCK_MAX], most = 0;
+    c->decode(value, bytes, 1, 0);
+    for (size_t i = 0; i < c->block; i++) most = fmaxf(most, fabsf(value[i]));
+    return most;
+}
+
+/* Weights beyond what scales can hold are told by the bytes, whoever chose the parameters, or were
+ * refused before: none of them become other values, or zeros, that look fine. */
+static void what_is_too_large_is_not_valid(void **state)
+{
+    (void)state;
+    static const float sizes[] = {100, 1e5f, 1e8f, 1e20f, 3e38f};
+    for (int t = 0; t < NIB_TYPE_COUNT; t++)
+        for (size_t e = 0; e < 5 * 4; e++) {
+            const nib_codec *c = nib_codec_get((nib_type)t);
+            const float size = sizes[e / 4];
+            const bool weighted = e % 2, signs = e % 4 > 1;
+            float w[NIB_BLOCK_MAX], imp[NIB_BLOCK_MAX], value[NIB_BLOCK_MAX];
+            uint8_t code[NIB_BLOCK_MAX], bytes[512], work[1 << 16];
+            nib_block_param p;
+            nib_err err;
+            if (!c->quantized) continue;
+            assert_true(nib_encode_scratch(c->block) <= sizeof work && c->bytes <= sizeof bytes);
+            for (size_t i = 0; i < c->block; i++) imp[i] = 1, w[i] = signs && i % 3 ? -size : size;
+            const bool fine = !nib_codec_check(c, w, c->block, &err);
+            assert_int_equal(fine, size <= nib_codec_most(c));
+            if (!fine) assert_non_null(strstr(err.msg, c->name));
+            if (!fine) continue;
+            c->encode(bytes, w, weighted ? imp : NULL, 1, c->block, 0, work);
+            if (c->valid(bytes, 1) && !(largest_in(c, bytes) > size / 4))
+                fail_msg("%s: %g encoded as %g", c->name, (double)size,
+                         (double)largest_in(c, bytes));
+            c->fit(c, &p, &(nib_fit_in){w, weighted ? imp : NULL, size * size}, 1, 0);
+            nib_codec_round(c, &p, 0, c->block, w, code, value);
+            c->pack(bytes, &p, code);
+            if (c->valid(bytes, 1) && !(largest_in(c, bytes) > size / 4))
+                fail_msg("%s: %g becomes %g", c->name, (double)size, (double)largest_in(c, bytes));
+        }
+}
+
+/* By hand: the largest scale, sub-scale and level of each. */
+static void largest_magnitudes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        double most;
+    } want[] = {{"q4_0", 65504 * 8.0},
+                {"q8_0", 65504 * 128.0},
+                {"q4_1", 65504 * 16.0},
+                {"q4_k", 65504 * 63 * 16.0},
+                {"q3_k", 65504 * 32 * 4.0},
+                {"q6_k", 65504 * 128 * 32.0},
+                {"iq4_nl", 65504 * 127.0},
+                {"nvfp4", 448 * 6},
+                {"tq2_0", 65504},
+                {"q1_0", 65504},
+                {"iq1_s", 65504 * 15 * 1.125},
+                {"mxfp4", (double)INFINITY},
+                {"f16", (double)INFINITY}};
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        const float most = nib_codec_most(nib_codec_find(want[i].name));
+        if (most != (float)want[i].most) fail_msg("%s: %g", want[i].name, (double)most);
+    }
+}
+
 static void plain_values_that_are_no_numbers_are_invalid(void **state)
 {
     (void)state;
@@ -479,6 +552,8 @@ int main(void)
         cmocka_unit_test(zero_importance_counts_as_equal),
         cmocka_unit_test(zero_sub_blocks_are_kept),
         cmocka_unit_test(scales_that_are_no_numbers_are_invalid),
+        cmocka_unit_test(largest_magnitudes),
+        cmocka_unit_test(what_is_too_large_is_not_valid),
         cmocka_unit_test(plain_values_that_are_no_numbers_are_invalid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

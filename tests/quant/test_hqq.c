@@ -217,6 +217,14 @@ static void whole_tensors_have_nothing_to_fit(void **state)
     assert_false(nib_hqq_fits(nib_codec_get(NIB_F16)));
     assert_int_equal(nib_hqq_rows(nib_codec_get(NIB_Q4_K), w, 1, 64, q, code, param, &two, &err),
                      NIB_EINVAL);
+    const nib_codec *small = nib_codec_get(NIB_Q4_0);
+    const float weight = w[COLS + 3];
+    w[COLS + 3] = 1e20f;
+    assert_int_equal(nib_hqq_rows(small, w, ROWS, COLS, q, code, param, &two, &err), NIB_ENUMERIC);
+    assert_non_null(strstr(err.msg, "values too large for q4_0, up to 1e+20"));
+    assert_int_equal(nib_round_rows(small, w, NULL, ROWS, COLS, q, code, param, &two, &err),
+                     NIB_ENUMERIC);
+    w[COLS + 3] = weight;
 }
 
 int main(int argc, char **argv)

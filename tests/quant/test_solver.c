@@ -341,23 +341,34 @@ static void nothing_fired(void **state)
     free_layer(&y);
 }
 
-/* Weights beyond any scale that f16 holds: fitting takes the largest scale, descent nothing that is
- * not finite. */
+/* Beyond all that a format can hold weights are refused, or have scales, all of them finite; where
+ * they only are beyond the scales that fitting finds, the bytes tell, and descent goes on. */
 static void weights_too_large(void **state)
 {
     (void)state;
-    layer y = make_layer(11);
+    static const float times[] = {3e6f, 1e12f};
     uint8_t packed[NIB_BLOCK_MAX * 4];
     nib_gptq_opts o = nib_gptq_defaults();
-    int t = -1;
+    size_t refused = 0, told = 0, held = 0;
     o.sweeps = 1;
-    for (size_t i = 0; i < ROWS * COLS; i++) y.w[i] *= 1e12f;
-    for (const nib_codec *c; (c = next_codec(&t));) {
-        solve(&y, c, &o, 2, nib_cpu_detect());
-        c->pack(packed, y.param, y.code);
-        if (!c->valid(packed, 1)) fail_msg("%s: scale %g", c->name, (double)y.param->d);
+    for (size_t k = 0; k < 2; k++) {
+        layer y = make_layer(11);
+        const nib_ctx ctx = {.threads = 2, .cpu = nib_cpu_detect()};
+        nib_err err = {0};
+        int t = -1;
+        for (size_t i = 0; i < ROWS * COLS; i++) y.w[i] *= times[k];
+        for (const nib_codec *c; (c = next_codec(&t));) {
+            const nib_code rc = try_solve(&y, c, &o, &ctx, ROWS, &err);
+            assert_int_equal(rc, nib_codec_most(c) < times[k] * 0.1f ? NIB_ENUMERIC : NIB_OK);
+            if (rc) assert_non_null(strstr(err.msg, "values too large for"));
+            if (!rc) c->pack(packed, y.param, y.code);
+            const bool valid = !rc && c->valid(packed, 1);
+            refused += rc != NIB_OK, held += valid, told += !rc && !valid;
+            if (valid) assert_true(isfinite(y.param->d) && isfinite(y.report.solved));
+        }
+        free_layer(&y);
     }
-    free_layer(&y);
+    assert_true(refused && told && held);
 }
 
 /* What was written to standard error while fn ran. */
@@ -420,6 +431,11 @@ static void refused(void **state)
         assert_non_null(strstr(err.msg, "not finite (channels 7 and 300)"));
         y.h[7 * COLS + 300] = was;
     }
+    const float weight = y.w[5 * COLS + 9];
+    y.w[5 * COLS + 9] = -1e20f;
+    assert_int_equal(try_solve(&y, c, &o, &ctx, ROWS, &err), NIB_ENUMERIC);
+    assert_non_null(strstr(err.msg, "values too large for q4_0, up to 1e+20"));
+    y.w[5 * COLS + 9] = weight;
     const nib_int_codec odd = nib_int_codec_make(4, 100, true);
     assert_int_equal(try_solve(&y, &odd.codec, &o, &ctx, ROWS, &err), NIB_EINVAL);
     assert_non_null(strstr(err.msg, "rows of 512 weights"));

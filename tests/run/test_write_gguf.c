@@ -383,6 +383,10 @@ static void weights_too_large_for_the_format(void **state)
     m = damaged_model(up, 300, 7, 0x5380);
     expect_refused(m, "q4_0", "up_proj.weight': row 300 holds values too large for q4_0");
     expect_refused(m, "q8_0", "up_proj.weight': row 300 holds values too large for q8_0");
+    expect_refused(m, "nvfp4", "up_proj.weight': row 300 holds values too large for nvfp4");
+    m = damaged_model(up, 300, 7, 0x6780); /* 2^80, whose square is no f32 */
+    expect_refused(m, "q4_k_m", "up_proj.weight': row 300 holds values too large for q4_k");
+    expect_refused(m, "iq4_xs", "up_proj.weight': row 300 holds values too large for iq4_xs");
 }
 
 int main(void)
