@@ -66,6 +66,7 @@ void nib_tokenizer_close(nib_tokenizer *t)
     nib_added_fini(&t->added);
     nib_added_fini(&t->added_norm);
     nib_free(t->norm_text.p);
+    nib_free(t->shown);
     nib_normalizer_fini(&t->normalizer);
     nib_splitter_fini(&t->splitter);
     nib_decoder_fini(&t->decoder);
@@ -106,7 +107,9 @@ nib_code nib_tokenizer_set_added(nib_tokenizer *t, const nib_added_token *a, siz
 {
     nib_regex_run *run = NULL;
     size_t *end = nib_alloc(n, sizeof *end); /* of each spelling */
-    nib_code rc = end ? nib_regex_run_new(&run, err) : nib_fail_nomem(err, "added tokens");
+    t->shown = nib_calloc(t->vocab.n, sizeof *t->shown);
+    nib_code rc =
+        end && t->shown ? nib_regex_run_new(&run, err) : nib_fail_nomem(err, "added tokens");
     /* Normalized spellings first: the buffer that holds them moves while it grows. */
     for (size_t i = 0; i < n && !rc; i++) {
         if (a[i].normalized) rc = add_normalized(t, a[i].text, a[i].spelled, run, err);
@@ -117,6 +120,7 @@ nib_code nib_tokenizer_set_added(nib_tokenizer *t, const nib_added_token *a, siz
         const nib_str text = normalized ? (nib_str){t->norm_text.p + from, end[i] - from - 1}
                                         : t->vocab.text[a[i].id];
         if (!text.n) continue; /* normalized away */
+        if (normalized && !a[i].spelled) t->shown[a[i].id] = text;
         rc = nib_added_push(normalized ? &t->added_norm : &t->added,
                             (nib_added){.text = text,
                                         .id = a[i].id,
@@ -228,6 +232,14 @@ static bool is_visible(const nib_tokenizer *t, int32_t id, bool skip_special)
     return type != NIB_TOKEN_UNUSED && type != NIB_TOKEN_UNDEFINED;
 }
 
+/* Is its normalized spelling, as which it is decoded, another than its own? Then Hugging Face's
+ * library does not know it for a special one. */
+static bool is_other(const nib_tokenizer *t, int32_t id)
+{
+    const nib_str a = t->shown ? t->shown[id] : (nib_str){"", 0}, b = t->vocab.text[id];
+    return a.n && (a.n != b.n || memcmp(a.p, b.p, a.n) != 0);
+}
+
 static nib_code decode(const nib_tokenizer *t, const int32_t *id, size_t n, bool skip_special,
                        bool whole, char **text, size_t *n_text, nib_err *err)
 {
@@ -242,8 +254,8 @@ static nib_code decode(const nib_tokenizer *t, const int32_t *id, size_t n, bool
         if (id[i] < 0 || (size_t)id[i] >= t->vocab.n)
             rc = nib_fail(err, NIB_EINVAL, "token id %d; the vocabulary has 0 to %zu", id[i],
                           t->vocab.n - 1);
-        else if (is_visible(t, id[i], skip_special))
-            token[k++] = from[id[i]];
+        else if (is_visible(t, id[i], skip_special && !is_other(t, id[i])))
+            token[k++] = t->shown && t->shown[id[i]].n ? t->shown[id[i]] : from[id[i]];
     }
     if (!rc) rc = nib_decode(&t->decoder, token, k, whole, &out, err);
     if (!rc) rc = nib_text_add(&out, "", 1, err);

@@ -125,7 +125,7 @@ nib_code nib_added_cut(const nib_added_set *s, bool control, const char *text, s
         i = end;
         if (a->single_word && !stands_alone(text, n, begin, end)) continue;
         if (a->lstrip) begin = strip_left(text, done, begin);
-        if (a->rstrip) i = end = strip_right(text, end, n);
+        if (a->rstrip) end = strip_right(text, end, n); /* the next one may begin in there */
         if (begin > done && (rc = stretch(arg, text + done, begin - done, !done, err))) return rc;
         if ((rc = token(arg, a->id, err))) return rc;
         done = end;

@@ -144,14 +144,15 @@ static nib_code make_bpe(nib_tokenizer *t, nib_token_list *l, const nib_json *mo
     return rc;
 }
 
-static nib_code make_wordpiece(nib_tokenizer *t, const nib_json *model, int32_t unk, nib_err *err)
+static nib_code make_wordpiece(nib_tokenizer *t, const double *score, const nib_json *model,
+                               int32_t unk, nib_err *err)
 {
     const char *prefix = "##";
     uint64_t max = 100;
     nib_json_str(nib_json_get(model, "continuing_subword_prefix"), &prefix);
     nib_json_u64(nib_json_get(model, "max_input_chars_per_word"), &max);
     if (unk < 0) return nib_fail(err, NIB_EFORMAT, "WordPiece without an unknown token");
-    return nib_word_wordpiece_new(&t->model, &t->vocab, unk, prefix,
+    return nib_word_wordpiece_new(&t->model, &t->vocab, score, unk, prefix,
                                   max < 10000 ? (size_t)max : 10000, err);
 }
 
@@ -179,7 +180,7 @@ static nib_code make_model(nib_tokenizer *t, nib_token_list *l, const nib_json *
     set_types(t, model, unk);
     t->special[NIB_UNK] = unk;
     if (is_bpe(model)) return make_bpe(t, l, model, unk, err);
-    if (is_type(model, "WordPiece")) return make_wordpiece(t, model, unk, err);
+    if (is_type(model, "WordPiece")) return make_wordpiece(t, l->score, model, unk, err);
     return nib_word_unigram_new(&t->model, &t->vocab, l->score, unk, flag(model, "byte_fallback"),
                                 true, err);
 }

@@ -169,7 +169,7 @@ nib_code nib_list_json(nib_token_list *l, const nib_json *tj, nib_err *err)
     for (; c && !rc; c = nib_json_next(c)) {
         const nib_listed_added a = described(l, c, id_of(nib_json_get(c, "id")));
         rc = nib_list_add(l, a, err);
-        if (!rc) rc = nib_list_put(l, a.text, a.id, type_for(&a), 0, err);
+        if (!rc) rc = nib_list_put(l, a.text, a.id, type_for(&a), NIB_NO_PIECE, err);
     }
     return rc;
 }

@@ -70,6 +70,7 @@ struct nib_tokenizer {
     nib_added_set added;      /* found in the text as it is */
     nib_added_set added_norm; /* found in the normalized text */
     nib_text norm_text;       /* normalized spellings of the latter, each with a NUL after it */
+    nib_str *shown;           /* [vocabulary] these, by id, as they are decoded; n 0: as it is    */
     nib_normalizer normalizer;
     nib_splitter splitter;
     nib_word_model *model;

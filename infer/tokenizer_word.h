@@ -9,6 +9,8 @@
 #include "infer/tokenizer.h"
 #include "infer/tokenizer_bpe.h"
 
+#include <math.h>
+
 /* More than any model has; ids at or above it are refused. Longest token of which pairs are made.
  */
 enum { NIB_VOCAB_MAX = 1 << 24, NIB_TOKEN_LEN_MAX = 4096 };
@@ -142,6 +144,9 @@ NIB_MUST_USE nib_code nib_merges_from_scores(const nib_vocab *v, nib_bpe *b, con
 NIB_MUST_USE nib_code nib_word_chars_set_scores(nib_word_model *m, const float *score,
                                                 nib_err *err);
 
+/* The score of an added token that the model does not have: it comes out of no word. */
+#define NIB_NO_PIECE ((double)-INFINITY)
+
 /* Unigram: the pieces whose scores sum up to most. unk -1: none. all: any token may be a piece, as
  * in tokenizer.json; else those that are normal or the user's (which count 0). */
 NIB_MUST_USE nib_code nib_word_unigram_new(nib_word_model **out, const nib_vocab *v,
@@ -149,8 +154,10 @@ NIB_MUST_USE nib_code nib_word_unigram_new(nib_word_model **out, const nib_vocab
                                            bool all, nib_err *err);
 
 /* WordPiece: the longest piece first; what goes on begins with `prefix` (copied); a word that does
- * not come out, or has more than max_chars characters, is unknown. */
-NIB_MUST_USE nib_code nib_word_wordpiece_new(nib_word_model **out, const nib_vocab *v, int32_t unk,
-                                             const char *prefix, size_t max_chars, nib_err *err);
+ * not come out, or has more than max_chars characters, is unknown. score[vocabulary]: only which
+ * tokens are NIB_NO_PIECE counts. */
+NIB_MUST_USE nib_code nib_word_wordpiece_new(nib_word_model **out, const nib_vocab *v,
+                                             const double *score, int32_t unk, const char *prefix,
+                                             size_t max_chars, nib_err *err);
 
 #endif

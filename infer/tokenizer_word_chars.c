@@ -162,6 +162,10 @@ static float *scores_of_ranks(const chars_model *m, size_t n)
 static nib_code save_gguf(const nib_word_model *base, nib_gguf_kvs *kvs, size_t n, nib_err *err)
 {
     const chars_model *m = of(base);
+    if (!m->o.byte_fallback && m->byte_id[0] >= 0)
+        return nib_fail(err, NIB_EFORMAT,
+                        "the tokenizer has tokens for bytes and does not use them ('byte_fallback' "
+                        "is false), which llama.cpp would");
     float *score = m->score ? nib_calloc(n, sizeof *score) : scores_of_ranks(m, n);
     if (score && m->score) memcpy(score, m->score, base->vocab->n * sizeof *score);
     for (size_t i = base->vocab->n; score && i < n; i++) score[i] = -10000;

@@ -283,6 +283,10 @@ static nib_code choose(unigram *m, const nib_str **piece, size_t *n, bool all)
     *n = 0;
     for (size_t i = 0; i < v->n; i++) {
         const uint8_t type = v->type[i];
+        if (m->score[i] == NIB_NO_PIECE) {
+            m->score[i] = 0;
+            continue;
+        }
         if (type == NIB_TOKEN_USER && !all) m->score[i] = 0;
         if ((all || type == NIB_TOKEN_NORMAL) && m->score[i] < least) least = m->score[i];
         if (!all && type != NIB_TOKEN_NORMAL && type != NIB_TOKEN_USER) continue;

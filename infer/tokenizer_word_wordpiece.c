@@ -12,6 +12,7 @@ typedef struct {
     int32_t unk;
     size_t max_chars, n_prefix;
     char *prefix;
+    bool *is_piece; /* [vocabulary] */
 } wordpiece;
 
 static const wordpiece *of(const nib_word_model *m)
@@ -29,7 +30,7 @@ static int32_t longest(const wordpiece *m, const char *p, size_t n, bool first, 
     for (*len = n; *len; --*len) {
         if (*len < n && ((unsigned char)p[*len] & 0xC0) == 0x80) continue; /* inside a character */
         const int32_t id = nib_vocab_find(m->base.vocab, from, k + *len);
-        if (id >= 0) return id;
+        if (id >= 0 && m->is_piece[id]) return id;
     }
     return -1;
 }
@@ -79,11 +80,12 @@ static nib_code save_json(const nib_word_model *base, nib_json *model, size_t n_
 static void free_model(nib_word_model *base)
 {
     nib_free(((wordpiece *)base)->prefix);
+    nib_free(((wordpiece *)base)->is_piece);
     nib_free(base);
 }
 
-nib_code nib_word_wordpiece_new(nib_word_model **out, const nib_vocab *v, int32_t unk,
-                                const char *prefix, size_t max_chars, nib_err *err)
+nib_code nib_word_wordpiece_new(nib_word_model **out, const nib_vocab *v, const double *score,
+                                int32_t unk, const char *prefix, size_t max_chars, nib_err *err)
 {
     wordpiece *m = nib_calloc(1, sizeof *m);
     if (!m) return nib_fail_nomem(err, "tokenizer");
@@ -92,6 +94,8 @@ nib_code nib_word_wordpiece_new(nib_word_model **out, const nib_vocab *v, int32_
     m->max_chars = max_chars;
     m->n_prefix = strlen(prefix);
     m->prefix = nib_strdup(prefix);
+    m->is_piece = nib_alloc(v->n, sizeof *m->is_piece);
     *out = &m->base;
-    return m->prefix ? NIB_OK : nib_fail_nomem(err, "tokenizer");
+    for (size_t i = 0; m->is_piece && i < v->n; i++) m->is_piece[i] = score[i] != NIB_NO_PIECE;
+    return m->prefix && m->is_piece ? NIB_OK : nib_fail_nomem(err, "tokenizer");
 }

@@ -89,6 +89,49 @@ static void added_tokens_take_space_and_stand_alone(void **unused)
     assert_string_equal(ids_of(t, "a cc b", 0), "0 3 12 3 1");
     assert_string_equal(ids_of(t, "acc cca", 0), "0 2 2 3 2 2 0");
     nib_tokenizer_close(t);
+    /* the space that one takes may be the first of the next */
+    t = by_hand(TOKENIZER(ADDED("10", "<r>", ",'rstrip':true") "," ADDED("11", " a", ""), ""),
+                NULL);
+    assert_string_equal(ids_of(t, "b<r> ab", 0), "1 10 11 1");
+    assert_string_equal(ids_of(t, "b<r>  b", 0), "1 10 1");
+    nib_tokenizer_close(t);
+}
+
+/* One that is found in normalized text is decoded as it stands there; one that the model does not
+ * have comes out of no word. */
+static void added_tokens_are_normalized_and_no_pieces(void **unused)
+{
+    (void)unused;
+    char *text;
+    size_t n;
+    nib_err err = {0};
+    nib_tokenizer *t = by_hand(
+        "{'added_tokens':[" ADDED("4", "AB", ",'normalized':true,'single_word':true") "," ADDED(
+            "5", "ba",
+            ",'normalized':false") "," ADDED("6", "Cc",
+                                             ",'normalized':true,'special':true") "],'normalizer':{"
+                                                                                  "'type':'"
+                                                                                  "Lowercase'},'"
+                                                                                  "model':{'type':"
+                                                                                  "'Unigram','unk_"
+                                                                                  "id':0,'vocab':[["
+                                                                                  "'<unk>',0],['a',"
+                                                                                  "-1],"
+                                                                                  "['b',-1],['c',-"
+                                                                                  "1]]}}",
+        NULL);
+    assert_string_equal(ids_of(t, "c Ab", 0), "3 0 4");
+    assert_string_equal(ids_of(t, "cab", 0), "3 1 2"); /* stands not alone */
+    assert_string_equal(ids_of(t, "ba", 0), "5");
+    assert_string_equal(ids_of(t, "bA", 0), "2 1"); /* not in the text as it is */
+    assert_int_equal(nib_tokenizer_decode(t, (int32_t[]){4, 5}, 2, false, &text, &n, &err), NIB_OK);
+    assert_non_null(strstr(text, "ab"));
+    assert_null(strstr(text, "AB"));
+    nib_free(text);
+    assert_int_equal(nib_tokenizer_decode(t, (int32_t[]){6, 4}, 2, true, &text, &n, &err), NIB_OK);
+    assert_string_equal(text, "cc ab"); /* special ones too, as the library has it */
+    nib_free(text);
+    nib_tokenizer_close(t);
 }
 
 static void text_is_normalized_where_the_model_does(void **unused)
@@ -525,6 +568,7 @@ int main(void)
         cmocka_unit_test(whole_words_may_go_before_merges),
         cmocka_unit_test(special_tokens_are_parsed_only_when_asked),
         cmocka_unit_test(added_tokens_take_space_and_stand_alone),
+        cmocka_unit_test(added_tokens_are_normalized_and_no_pieces),
         cmocka_unit_test(text_is_normalized_where_the_model_does),
         cmocka_unit_test(normalized_unless_special),
         cmocka_unit_test(a_space_may_go_in_front),
