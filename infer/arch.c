@@ -580,6 +580,20 @@ static const nib_role_stem starcoder2_stems[] = {
     {NIB_ROLE_FFN_UP, "mlp.c_fc"},
     {NIB_ROLE_FFN_DOWN, "mlp.c_proj"},
 };
+static const char *const starcoder_config_keys[] = {"multi_query", "scale_attn_weights",
+                                                    "pre_allocate_kv_cache", NULL};
+static const char *const gptj_config_keys[] = {"rotary", "rotary_dim", NULL};
+static const nib_role_stem gptj_stems[] = {
+    {NIB_ROLE_TOKEN_EMBD, "transformer.wte"},
+    {NIB_ROLE_OUTPUT_NORM, "transformer.ln_f"},
+    {NIB_ROLE_ATTN_NORM, "ln_1"},
+    {NIB_ROLE_ATTN_Q, "attn.q_proj"},
+    {NIB_ROLE_ATTN_K, "attn.k_proj"},
+    {NIB_ROLE_ATTN_V, "attn.v_proj"},
+    {NIB_ROLE_ATTN_OUTPUT, "attn.out_proj"},
+    {NIB_ROLE_FFN_UP, "mlp.fc_in"},
+    {NIB_ROLE_FFN_DOWN, "mlp.fc_out"},
+};
 static const nib_step phi2[] = {NORM(ATTN_NORM, H, X), QKV(0), ATTENTION, PLAIN_FFN(ACT)};
 static const nib_step phi2_normed[] = {
     NORM(ATTN_NORM, H, X),     QKV(0),    HEAD_NORM(ATTN_Q_NORM, Q),
@@ -742,6 +756,11 @@ static const char *const qwen35_config_keys[] = {
     .hf_blocks = "transformer.h", STEMS(bloom_stems), .act = NIB_ACT_GELU_TANH,                    \
     .layer_norm = true, .ff_of_width = true, .no_rope = true, .alibi = true, .qkv_by_head = true,  \
     .tied = true
+#define STARCODER                                                                                  \
+    .name = "starcoder", .hf_classes = {"GPTBigCodeForCausalLM"}, .when_hf = "multi_query",        \
+    .when_standard = true, .hf_blocks = "transformer.h", STEMS(gpt2_stems),                        \
+    .config_keys = starcoder_config_keys, .act = NIB_ACT_GELU_TANH, .layer_norm = true,            \
+    .ff_of_width = true, .no_rope = true, .tied = true, .block = BLOCK(gpt2)
 #define PHI                                                                                        \
     .name = "phi2", .hf_classes = {"PhiForCausalLM"}, .when_hf = "qk_layernorm",                   \
     STEMS(phi2_stems), .config_keys = phi2_config_keys, .act = NIB_ACT_GELU_TANH,                  \
@@ -1486,6 +1505,29 @@ static const nib_arch archs[] = {
         .layer_norm = true,
         .tied = true,
         .block = BLOCK(starcoder2),
+    },
+    {
+        .when = NIB_WHEN,
+        STARCODER,
+    },
+    {
+        .when = NIB_WHEN_NOT,
+        STARCODER,
+        .qkv_by_head = true,
+    },
+    {
+        .name = "gptj",
+        .hf_classes = {"GPTJForCausalLM"},
+        .hf_blocks = "transformer.h",
+        STEMS(gptj_stems),
+        .config_keys = gptj_config_keys,
+        .act = NIB_ACT_GELU_TANH,
+        .layer_norm = true,
+        .ff_of_width = true,
+        .rope_adjacent = true,
+        .rope_part = 1,
+        .no_gguf = true,
+        .block = BLOCK(phi2),
     },
     {
         .when = NIB_WHEN_NOT,

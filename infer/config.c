@@ -269,9 +269,10 @@ static nib_code hf_numbers(nib_hparams *hp, const nib_arch *a, const nib_json *c
         *number_at(hp, n) = (uint32_t)v;
     }
     if (!hp->n_ff && a->ff_of_width) hp->n_ff = 4 * hp->n_embd;
-    if (a->qkv_by_head && nib_config_says_yes(nib_json_get(cfg, "multi_query")) &&
+    const nib_json *one = nib_json_get(cfg, "multi_query"); /* the classes' own value is true */
+    if (nib_config_lists_key(a, "multi_query") && (!one || nib_config_says_yes(one)) &&
         !nib_config_says_yes(nib_json_get(cfg, "new_decoder_architecture")))
-        hp->n_head_kv = 1; /* whatever the other key says: Falcon's first form */
+        hp->n_head_kv = 1; /* whatever the other key says: Falcon's first form, StarCoder */
     if (!hp->n_ctx_train && a->alibi) hp->n_ctx_train = 2048; /* any will do */
     return hf_own_numbers(hp, a, cfg, err);
 }
@@ -411,6 +412,8 @@ static const struct {
     {"BloomForCausalLM", "bloom"},
     {"FalconForCausalLM", "falcon"},
     {"GPTNeoXForCausalLM", "gpt_neox"},
+    {"GPTBigCodeForCausalLM", "gpt_bigcode"},
+    {"GPTJForCausalLM", "gptj"},
     {"Starcoder2ForCausalLM", "starcoder2"},
     {"PhiForCausalLM", "phi"},
     {"Qwen3NextForCausalLM", "qwen3_next"},
