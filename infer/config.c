@@ -392,6 +392,7 @@ static const struct {
     {"GraniteForCausalLM", "granite"},
     {"MixtralForCausalLM", "mixtral"},
     {"Qwen2MoeForCausalLM", "qwen2_moe"},
+    {"OlmoForCausalLM", "olmo"},
     {"OlmoeForCausalLM", "olmoe"},
     {"GraniteMoeForCausalLM", "granitemoe"},
     {"GraniteMoeSharedForCausalLM", "granitemoeshared"},

@@ -89,7 +89,8 @@ static bool add_yarn(nib_json *rope, const nib_hparams *hp)
            nib_json_add_real(rope, "beta_fast", y->beta_fast) &&
            nib_json_add_real(rope, "beta_slow", y->beta_slow) &&
            nib_json_add_num(rope, "original_max_position_embeddings", y->n_ctx_orig) &&
-           nib_json_add_real(rope, "attention_factor", (float)nib_rope_magnitude(hp));
+           nib_json_add_real(rope, "attention_factor", (float)nib_rope_magnitude(hp)) &&
+           (!(hp->temper > 0) || nib_json_add_real(rope, "llama_4_scaling_beta", hp->temper));
 }
 
 static bool add_divisors(nib_json *rope, const char *key, const float *divisor, uint32_t n)
@@ -188,6 +189,14 @@ static const hf_class classes[] = {
      .mlp_bias = "use_bias", .eps = "norm_epsilon", .window = ALL_SLIDE},
     {"PhiForCausalLM", .qkv_bias = ALWAYS, .out_bias = ALWAYS, .mlp_bias = ALWAYS,
      .eps = "layer_norm_eps"},
+    {"Dots1ForCausalLM", ATTENTION_BIAS, .experts = "n_routed_experts", .window = SOME_SLIDE},
+    {"HunYuanDenseV1ForCausalLM", ATTENTION_BIAS},
+    {"HunYuanMoEV1ForCausalLM", ATTENTION_BIAS, .experts = "num_experts"},
+    {"Ernie4_5_MoeForCausalLM", .qkv_bias = "use_bias", .out_bias = "use_bias",
+     .mlp_bias = "use_bias"},
+    {"MiniMaxM2ForCausalLM", .experts = "num_local_experts"},
+    {"Ministral3ForCausalLM", .window = ALL_SLIDE},
+    {"OlmoForCausalLM", ATTENTION_BIAS},
     {"ArceeForCausalLM", ATTENTION_BIAS, .mlp_bias = "mlp_bias"},
     {"NemotronForCausalLM", ATTENTION_BIAS, .mlp_bias = "mlp_bias", .eps = "norm_eps"},
     {"SeedOssForCausalLM", .qkv_bias = "attention_bias", .out_bias = "attention_out_bias",
@@ -301,7 +310,8 @@ static bool add_experts(nib_json *cfg, const hf_class *c, const nib_arch *a, con
 {
     if (!hp->n_expert) return true;
     return add_whole(cfg, a, offsetof(nib_hparams, n_expert), c->experts, hp->n_expert) &&
-           nib_json_add_num(cfg, "num_experts_per_tok", hp->n_expert_used) &&
+           add_whole(cfg, a, offsetof(nib_hparams, n_expert_used), "num_experts_per_tok",
+                     hp->n_expert_used) &&
            (a->expert_ff_is_ff ||
             nib_json_add_num(cfg, "moe_intermediate_size", hp->n_ff_expert)) &&
            (!nib_config_lists_key(a, "norm_topk_prob") ||

@@ -7,6 +7,16 @@
 
 #include <string.h>
 
+/* Is a vector of the file a matrix of one row in a folder? Keys of one head have norms like
+ * queries, which Cohere has for each. */
+static bool is_matrix(const nib_model *m, nib_place place, const char *name)
+{
+    const nib_tensor *norms = nib_model_param(m, place.layer, NIB_ROLE_ATTN_Q_NORM)->weight;
+    if (place.role == NIB_ROLE_ATTN_K_NORM)
+        return norms && norms->n_dims == 2 && !nib_role_is_numbered(m->arch, place.role);
+    return place.role == NIB_ROLE_FFN_SHARED_GATE || strstr(name, "moe_statics");
+}
+
 static nib_code add(nib_plan *p, nib_place place, const nib_tensor *src, nib_err *err)
 {
     const nib_model *m = p->model;
@@ -17,7 +27,7 @@ static nib_code add(nib_plan *p, nib_place place, const nib_tensor *src, nib_err
     view->name = nib_arena_str(&p->memory, t->name, strlen(t->name));
     if (!view->name) return nib_fail_nomem(err, "a plan");
     if (nib_model_adds_one(m, place)) view->plus = -1;
-    if (place.role == NIB_ROLE_FFN_SHARED_GATE && view->n_dims == 1) { /* a matrix of one row */
+    if (view->n_dims == 1 && is_matrix(m, place, t->name)) {
         view->n_dims = 2;
         view->shape[1] = view->shape[0];
         view->shape[0] = 1;
@@ -86,8 +96,7 @@ nib_code nib_plan_list_gguf(nib_plan *p, nib_err *err)
             at.role == NIB_ROLE_ROPE_SHORT)
             continue;
         if (!many) rc = add(p, at, t, err);
-        for (at.expert = 0; at.expert < many && !rc; at.expert++)
-            rc = add_piece(p, at, t, err);
+        for (at.expert = 0; at.expert < many && !rc; at.expert++) rc = add_piece(p, at, t, err);
     }
     return rc;
 }

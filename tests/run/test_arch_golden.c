@@ -255,6 +255,24 @@ static bool write_back(const char *gguf, const nib_recipe *recipe)
     return true;
 }
 
+/* Tensors have the shapes that Transformers saved, as far as it did so under these names. */
+static void same_shapes(const char *back, const char *folder)
+{
+    opened a, b;
+    open_model(&a, golden(folder, ""));
+    open_model(&b, back);
+    for (size_t i = 0; i < nib_source_count(b.src); i++) {
+        const nib_tensor *t = nib_source_at(b.src, i), *u = nib_source_find(a.src, t->name);
+        char own[80], saved[80];
+        if (!u) continue;
+        nib_tensor_shape_str(t, own, sizeof own);
+        nib_tensor_shape_str(u, saved, sizeof saved);
+        if (strcmp(own, saved)) fail_msg("%s is %s, was saved as %s", t->name, own, saved);
+    }
+    close_model(&a);
+    close_model(&b);
+}
+
 /* Random weights of 8 bits move these logits by less than a twentieth of their size. */
 static const double EIGHT_BITS = 0.1;
 
@@ -273,6 +291,7 @@ static void from_the_folder_of_a_gguf(void **state)
     if (!is_known_to_llamacpp(scratch(folder)) || !write_back(gguf, &plain)) return;
     open_reference(&r, folder);
     compare(back, &r);
+    same_shapes(back, folder);
     assert_true(write_back(gguf, &packed));
     const double off = distance(back, &r);
     if (!(off < EIGHT_BITS)) fail_msg("%s: logits are off by %.3f of their size", folder, off);
