@@ -4,6 +4,7 @@
 
 #include "base/par.h"
 #include "formats/packed_config.h"
+#include "quant/round.h"
 #include "run/plan/carry.h"
 #include "run/plan/override.h"
 #include "run/plan/weights.h"
@@ -346,6 +347,27 @@ nib_code nib_convert_begin(nib_plan *p, nib_err *err)
     return rc || floats ? rc : nib_convert_reorder(p, err);
 }
 
+/* Blocks of 4-bit floats with powers of two, of whatever container. */
+static bool is_mxfp4(const nib_codec *c)
+{
+    return !strcmp(c->name, nib_codec_get(NIB_MXFP4)->name);
+}
+
+/* They are GGUF's own blocks, too: its scale is the smallest power of two with which no value of a
+ * block is cut, and has every other's values. t->codec is NULL where one is out of range. */
+static nib_code try_mxfp4(const nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx, nib_err *err)
+{
+    double diff, weight;
+    const nib_codec *to = nib_codec_get(NIB_MXFP4);
+    t->codec = NULL;
+    if (t->cols % to->block) return NIB_OK;
+    nib_code rc = try_codec(&diff, &weight, p, t, to, ctx, err);
+    if (rc || diff > 0) return rc;
+    t->codec = to;
+    say_why(t, "as it is");
+    return NIB_OK;
+}
+
 /* A matrix in the format that the user names. */
 static nib_code take_type(nib_plan *p, nib_plan_tensor *t, const nib_codec *to, const nib_ctx *ctx,
                           nib_err *err)
@@ -359,26 +381,17 @@ static nib_code take_type(nib_plan *p, nib_plan_tensor *t, const nib_codec *to, 
         say_why(t, "as it is");
         return NIB_OK;
     }
+    nib_code rc = NIB_OK;
+    if (is_mxfp4(t->src->codec) && is_mxfp4(to)) {
+        rc = try_mxfp4(p, t, ctx, err);
+        if (rc || t->codec) return rc;
+    }
     if (!has_ints(p, t)) return round_or_refuse(p, t, to, "", ctx, err);
-    nib_code rc = try_blocks(&held, why, sizeof why, p, t, to, ctx, err);
+    rc = try_blocks(&held, why, sizeof why, p, t, to, ctx, err);
     if (rc) return rc;
     if (!held) return round_or_refuse(p, t, to, why, ctx, err);
     t->codec = to;
     carry(t, "lossless: the same integers");
-    return NIB_OK;
-}
-
-/* Blocks of 4-bit floats are GGUF's own, as long as its scale for a block is of the same power of
- * two as the source's; t->codec is NULL where it is not. */
-static nib_code try_mxfp4(const nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx, nib_err *err)
-{
-    double diff, weight;
-    const nib_codec *to = nib_codec_get(NIB_MXFP4);
-    t->codec = NULL;
-    nib_code rc = try_codec(&diff, &weight, p, t, to, ctx, err);
-    if (rc || diff > 0) return rc;
-    t->codec = to;
-    say_why(t, "as it is");
     return NIB_OK;
 }
 
@@ -410,7 +423,7 @@ nib_code nib_convert_choose(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx,
         return NIB_OK;
     }
     if (has_ints(p, t)) return smallest_blocks(p, t, ctx, err);
-    if (!strcmp(from->name, "mxfp4") && t->cols % nib_codec_get(NIB_MXFP4)->block == 0) {
+    if (is_mxfp4(from)) {
         const nib_code rc = try_mxfp4(p, t, ctx, err);
         if (rc || t->codec) return rc;
     }
@@ -518,6 +531,32 @@ static bool stays_int8(const nib_plan *p)
     return any;
 }
 
+/* Weights in 4-bit floats with powers of two, all of them, stay these in compressed-tensors, unless
+ * the user asks for integers. */
+static bool stays_mxfp4(nib_packing *f, const nib_plan *p)
+{
+    const nib_recipe *r = &p->recipe;
+    bool any = false;
+    if (r->layout.kind != NIB_PACKING_CT_PACKED) return false;
+    if (r->bits_given || r->group_given || r->sym_given) return false;
+    *f = (nib_packing){.kind = NIB_PACKING_CT_MXFP4,
+                       .bits = 4,
+                       .group = nib_codec_get(NIB_MXFP4)->block,
+                       .sym = true,
+                       .scale_type = NIB_U8,
+                       .act_sym = true};
+    for (size_t i = 0; i < p->n; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        if (!t->src || !nib_role_is_linear(t->place.role) || t->place.bias) continue;
+        if (!t->src->packed && !t->src->codec->quantized) continue;
+        if (!is_mxfp4(t->src->codec)) return false;
+        const nib_act_quant *act = nib_tensor_act(t->src);
+        f->act = act ? act->scheme : NIB_ACT_NONE;
+        any = true;
+    }
+    return any;
+}
+
 /* The packing of most weights; of those that come up, the first few count. */
 static nib_packing common_packing(const nib_plan *p)
 {
@@ -548,6 +587,11 @@ nib_code nib_convert_layout(nib_plan *p, nib_err *err)
                         "%s is not quantized, so there are no integers to carry over: use 'nibble "
                         "quantize', or --requantize to round to nearest",
                         nib_source_path(p->model->src));
+    nib_packing floats;
+    if (stays_mxfp4(&floats, p)) {
+        p->recipe.layout = floats;
+        return NIB_OK;
+    }
     if (stays_int8(p)) p->recipe.layout.kind = NIB_PACKING_CT_INT;
     p->recipe.layout = common_packing(p);
     return NIB_OK;
@@ -567,14 +611,39 @@ nib_code nib_convert_packing(nib_packing *f, bool *packed, const nib_plan *p, ni
                     t->src->name, t->src->codec->name, uniform);
 }
 
+/* Does rounding change no value? Of formats whose rows have nothing in common. */
+static nib_code changes_nothing(bool *so, const nib_plan *p, const nib_plan_tensor *t,
+                                const nib_ctx *ctx, nib_err *err)
+{
+    const size_t cols = (size_t)t->cols;
+    nib_buf raw = {0};
+    float *w = nib_alloc(2 * ROWS, cols * sizeof *w), *v = w + ROWS * cols;
+    nib_code rc = w ? NIB_OK : nib_fail_nomem(err, "weights");
+    *so = true;
+    for (uint64_t row = 0; row < t->rows && *so && !rc; row += ROWS) {
+        const size_t n = t->rows - row < ROWS ? (size_t)(t->rows - row) : ROWS;
+        rc = nib_weights_read(p, t, row, n, w, &raw, ctx->cpu, err);
+        if (!rc) rc = nib_round_rows(t->codec, w, NULL, n, cols, v, NULL, NULL, ctx, err);
+        for (size_t i = 0; i < n * cols && *so && !rc; i++) *so = w[i] == v[i];
+    }
+    nib_buf_free(&raw);
+    nib_free(w);
+    return rc;
+}
+
 nib_code nib_convert_packed(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx, nib_err *err)
 {
     nib_carry_fault fault = {0};
     char why[112] = "";
     const nib_grid to = nib_carry_grid_of(&t->layout);
     if (t->layout.format.act == NIB_ACT_TENSOR) t->range = nib_tensor_act(t->src)->range;
-    if (!has_ints(p, t)) return round_or_refuse(p, t, t->codec, "", ctx, err);
     nib_code rc = NIB_OK;
+    if (t->layout.format.kind == NIB_PACKING_CT_MXFP4) {
+        rc = changes_nothing(&t->exact, p, t, ctx, err);
+        say_why(t, "lossless: the same values");
+        if (rc || t->exact) return rc;
+    }
+    if (!has_ints(p, t)) return round_or_refuse(p, t, t->codec, "", ctx, err);
     if (t->layout.format.desc_act && !t->col_from)
         rc = nib_carry_order(&t->outer, t->src, &p->memory, err);
     if (!rc) rc = look(&fault, p, t, &to, t->outer ? t->outer : t->col_from, ctx, err);

@@ -582,6 +582,41 @@ static void blocks_of_4_bit_floats(void **state)
     close_model(&o);
 }
 
+/* Of all weights, and from GGUF's blocks into a folder's and back. */
+static void folders_of_4_bit_floats(void **state)
+{
+    (void)state;
+    for (int rounds = 0; rounds < 2; rounds++) {
+        const nib_packing layout = {.kind = NIB_PACKING_CT_MXFP4,
+                                    .bits = 4,
+                                    .sym = true,
+                                    .group = 32,
+                                    .act = rounds ? NIB_ACT_TOKEN : NIB_ACT_NONE,
+                                    .act_sym = true};
+        const char *from = quantized(tiny_llama(), "floats", layout);
+        const char *gguf = keep(1, "floats.gguf"), *back = keep(2, "back"), *copy = keep(3, "copy");
+        size_t n = 0;
+        opened o;
+        convert_ok(from, gguf, (nib_recipe){.type = rounds ? "mxfp4" : NULL});
+        convert_ok(from, copy, folder(NIB_PACKING_CT_PACKED));
+        convert_ok(gguf, back, folder(NIB_PACKING_CT_PACKED));
+        same_values(from, gguf);
+        same_values(from, back);
+        same_values(from, copy);
+        open_model(&o, gguf);
+        for (size_t i = 0; i < nib_source_count(o.src); i++)
+            n += nib_source_at(o.src, i)->codec->type == NIB_MXFP4;
+        assert_int_equal(n, 28);
+        close_model(&o);
+        open_model(&o, copy);
+        assert_string_equal(nib_model_activations(&o.model), rounds ? "mxfp4" : "f32");
+        close_model(&o);
+        nib_recipe integers = folder(NIB_PACKING_CT_PACKED);
+        integers.bits_given = true, integers.layout.bits = 8;
+        refuses(from, integers, "does not hold its values");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -598,6 +633,7 @@ int main(void)
         cmocka_unit_test(int8_inputs),
         cmocka_unit_test(refuses_what_is_not_held),
         cmocka_unit_test(blocks_of_4_bit_floats),
+        cmocka_unit_test(folders_of_4_bit_floats),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
