@@ -32,6 +32,8 @@ def faults(r):
     mean, bound = r["mean"], r.get("bound", BOUND)
     if "itself" in r:  # inputs rounded to integers: see transformers_engine.py
         mean, bound = r["as_kernels"], max(BOUND, 2 * r["itself"])
+    if "decoded" in r:  # what its weights are, apart from how it multiplies
+        mean = r["decoded"]
     if not mean <= bound:
         found.add("values")
     same, _, of = r.get("strings", "0/0").partition("/")
@@ -72,6 +74,8 @@ def row(group, letters):
     if "itself" in worst:
         mean += f"; scales as kernels have them {number(worst['as_kernels'])}; " \
                 f"itself in F64 {number(worst['itself'])}"
+    if "decoded" in worst:
+        mean += f"; with its weights decoded {number(worst['decoded'])}"
     ids = sorted({r["strings"] for r in fine if "strings" in r})
     return cells + [number(max(r["max"] for r in fine)), mean, ", ".join(ids), letters]
 

@@ -57,9 +57,11 @@ def forward(model, ours):
 def rounded_inputs(model, ours, result):
     """Where inputs are rounded to integers or small floats, the last bit of a sum decides some of them, and one of them all that follows.
 
-    So the engine is measured against itself too ("itself"): in F64, and with embeddings off by their last bits. Where it
-    derives scales from each token it takes max / 127.5, where vLLM's and SGLang's kernels, and nibble, have max / 127: it
-    is measured with theirs also ("as_kernels").
+    So the engine is measured against itself too ("itself"): in F64, and with embeddings off by what the sums that follow are,
+    whose order is each engine's own: of 768 products in F32 by 768^(1/2) 2^-24, some 2^-20; in several ways, since few inputs
+    are near the middle of two small floats, and all may stay as they were. Where it derives scales from each token it takes
+    max / 127.5 of integers, where vLLM's and SGLang's kernels, and nibble, have max / 127: it is measured with theirs also
+    ("as_kernels").
     """
     from compressed_tensors.quantization.lifecycle import forward as lifecycle
     own = lifecycle.compute_dynamic_scales_and_zp
@@ -73,8 +75,10 @@ def rounded_inputs(model, ours, result):
         theirs = forward(model, ours)
         embedding = model.get_input_embeddings().weight
         kept = embedding.data.clone()
-        embedding.data *= 1 + torch.randn(kept.shape, generator=torch.Generator().manual_seed(0)) * 2**-22
-        others = [forward(model, ours)]
+        others = []
+        for seed in range(4):
+            embedding.data = kept * (1 + torch.randn(kept.shape, generator=torch.Generator().manual_seed(seed)) * 2**-20)
+            others.append(forward(model, ours))
         embedding.data = kept
         others.append(forward(model.double(), ours))
     finally:
@@ -84,19 +88,37 @@ def rounded_inputs(model, ours, result):
                            for x in others)
 
 
+def computes_in_f32(model):
+    """Folders of bitsandbytes ask for BF16."""
+    for module in model.modules():
+        if hasattr(module, "compute_dtype"):
+            module.compute_dtype = torch.float32
+            module.compute_type_is_set = True
+
+
+def unpacks_to_f32():
+    """compressed-tensors makes BF16 of 4-bit floats, whatever dtype was asked for."""
+    from compressed_tensors.compressors.nvfp4 import helpers
+    helpers.unpack_fp4_from_uint8.__defaults__ = (torch.float32,)
+
+
 def evaluate(case, ours, strings):
     where, how = place(case)
     model = AutoModelForCausalLM.from_pretrained(*where, **how, dtype=torch.float32).eval()
+    computes_in_f32(model)
     result = common.difference(forward(model, ours).float(), ours)
-    if case["container"] == "compressed-tensors" and re.match("w8a8|fp8,|nvfp4$|mxfp4$", case["scheme"]):
+    if case["container"] == "compressed-tensors" and re.match("w8a8|fp8,|mxfp4$", case["scheme"]):
         rounded_inputs(model, ours, result)
+    if case["container"] == "bitsandbytes" and case["scheme"] == "int8":  # LLM.int8 rounds inputs, which no file says
+        result["decoded"] = common.difference(forward(model.dequantize(), ours).float(), ours)["mean"]
     tokenizer = AutoTokenizer.from_pretrained(*where, **how)
     return result | tokens(tokenizer, ours, strings) | template(tokenizer, case["source"])
 
 
 def versions(container):
     import importlib.metadata as m
-    backend = {"compressed-tensors": "compressed-tensors", "gptq": "gptqmodel", "awq": "gptqmodel", "gguf": "gguf"}
+    backend = {"compressed-tensors": "compressed-tensors", "gptq": "gptqmodel", "awq": "gptqmodel", "gguf": "gguf",
+               "bitsandbytes": "bitsandbytes"}
     text = transformers.__version__
     if container in backend:
         text += f", {backend[container]} {m.version(backend[container])}"
@@ -105,6 +127,7 @@ def versions(container):
 
 def main(cases, strings, results):
     torch.set_num_threads(2)
+    unpacks_to_f32()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     with open(strings, encoding="utf-8") as f:
