@@ -503,7 +503,14 @@ static const nib_role_stem opt_stems[] = {
     {NIB_ROLE_FFN_UP, "fc1"},
     {NIB_ROLE_FFN_DOWN, "fc2"},
 };
-static const char *const opt_config_keys[] = {"ffn_dim", "do_layer_norm_before", NULL};
+static const char *const opt_config_keys[] = {"ffn_dim", "do_layer_norm_before",
+                                              "_remove_final_layer_norm", NULL};
+static const char *const opt_plain_config_keys[] = {"ffn_dim", "layer_norm_elementwise_affine",
+                                                    "_remove_final_layer_norm", NULL};
+static const nib_step opt_plain[] = {PLAIN_NORM, QKV(0), UNTURNED_ATTENTION, PLAIN_NORM,
+                                     PLAIN_FFN(RELU)};
+static const nib_step opt_plain_act[] = {PLAIN_NORM, QKV(0), UNTURNED_ATTENTION, PLAIN_NORM,
+                                         PLAIN_FFN(ACT)};
 #define OLD_STEMS                                                                                  \
     {NIB_ROLE_ATTN_QKV, "self_attention.query_key_value"},                                         \
         {NIB_ROLE_ATTN_OUTPUT, "self_attention.dense"}, {NIB_ROLE_FFN_UP, "mlp.dense_h_to_4h"},    \
@@ -745,10 +752,10 @@ static const char *const qwen35_config_keys[] = {
                          TEXT_PREFIXES
 
 #define OPT                                                                                        \
-    .name = "opt", .when_hf = "do_layer_norm_before", .when_standard = true,                       \
-    .hf_blocks = "model.decoder.layers", STEMS(opt_stems), .config_keys = opt_config_keys,         \
-    NUMBERS(opt_numbers), .act = NIB_ACT_RELU, .layer_norm = true, .no_rope = true,                \
-    .first_position = 2, .tied = true, .no_gguf = true
+    .name = "opt", .hf_classes = {"OPTForCausalLM"}, .when_standard = true,                        \
+    .hf_blocks = "model.decoder.layers", STEMS(opt_stems), NUMBERS(opt_numbers),                   \
+    .act = NIB_ACT_RELU, .layer_norm = true, .no_rope = true, .first_position = 2, .tied = true,   \
+    .no_gguf = true
 
 #define BLOOM                                                                                      \
     .name = "bloom", .hf_classes = {"BloomForCausalLM"},                                           \
@@ -1382,16 +1389,27 @@ static const nib_arch archs[] = {
         .block = BLOCK(gpt2),
     },
     {
-        .hf_classes = {"OPTForCausalLM"},
-        .when = NIB_WHEN,
+        .when = NIB_WHEN_NOT,
+        .when_hf = "layer_norm_elementwise_affine",
         OPT,
+        .config_keys = opt_plain_config_keys,
+        .plain_norms = true,
+        .block = BLOCK(opt_plain),
+        .other_act_block = BLOCK(opt_plain_act),
+    },
+    {
+        .when = NIB_WHEN,
+        .when_hf = "do_layer_norm_before",
+        OPT,
+        .config_keys = opt_config_keys,
         .block = BLOCK(opt),
         .other_act_block = BLOCK(opt_act),
     },
     {
-        .hf_classes = {"OPTForCausalLM"},
         .when = NIB_WHEN_NOT,
+        .when_hf = "do_layer_norm_before",
         OPT,
+        .config_keys = opt_config_keys,
         .no_output_norm = true,
         .block = BLOCK(opt_post_norm),
         .other_act_block = BLOCK(opt_post_norm_act),

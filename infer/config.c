@@ -547,6 +547,8 @@ static nib_code hf_settings(nib_hparams *hp, const nib_arch *a, const nib_json *
         hp->scale_by_layer =
             nib_config_says_yes(nib_json_get(cfg, "scale_attn_by_inverse_layer_idx"));
     }
+    if (nib_config_lists_key(a, "_remove_final_layer_norm"))
+        hp->no_output_norm = nib_config_says_yes(nib_json_get(cfg, "_remove_final_layer_norm"));
     const nib_json *tunes = nib_json_get(cfg, "attn_temperature_tuning");
     const nib_json *unit = nib_json_get(cfg, "use_qk_norm");
     if (a->chunk && tunes && !nib_config_says_yes(tunes)) hp->temper = 0;
@@ -942,6 +944,7 @@ static nib_code check_forms_for_gguf(const nib_hparams *hp, const nib_arch *a, n
 {
     const char *key = a->no_gguf && is_known_otherwise(a) ? a->when_hf : NULL;
     if (hp->alibi && !a->alibi) key = "alibi";
+    if (hp->rope_factor_sliding > 0) key = "rope_parameters"; /* of sliding layers */
     if (hp->scale_by_layer) key = "scale_attn_by_inverse_layer_idx";
     if (!key && !a->no_gguf) return NIB_OK;
     return nib_fail(err, NIB_EINVAL,

@@ -241,8 +241,9 @@ static bool nested(const nib_json *obj)
 }
 
 /* What {"full_attention": {...}, "sliding_attention": {...}} says of the kinds that there are;
- * *sliding: the base of sliding layers, where the architecture has one (0: it has none). */
-static nib_code read_nested(rope *r, float *sliding, const nib_hparams *hp, const nib_json *cfg,
+ * *sliding: the base of sliding layers, where the architecture has one (0: it has none); they may
+ * have a linear scaling of their own. */
+static nib_code read_nested(rope *r, float *sliding, nib_hparams *hp, const nib_json *cfg,
                             const nib_json *obj, const char *name, nib_err *err)
 {
     static const char *const kinds[] = {"full_attention", "sliding_attention"};
@@ -266,11 +267,12 @@ static nib_code read_nested(rope *r, float *sliding, const nib_hparams *hp, cons
         if (first) {
             *r = one;
         } else if (!same_scaling(r, &one) || r->base != one.base) {
-            if (*sliding == 0 || one.scaling != NIB_ROPE_PLAIN)
+            if (*sliding == 0 || (one.scaling != NIB_ROPE_PLAIN && one.scaling != NIB_ROPE_LINEAR))
                 return nib_fail(err, NIB_EFORMAT,
                                 "'%s' differs between '%s' and '%s' layers, which is not supported",
                                 name, kinds[0], kinds[1]);
             *sliding = one.base > 0 ? one.base : 10000;
+            if (one.scaling == NIB_ROPE_LINEAR) hp->rope_factor_sliding = one.factor;
         }
         first = false;
     }
@@ -278,7 +280,7 @@ static nib_code read_nested(rope *r, float *sliding, const nib_hparams *hp, cons
 }
 
 /* The member `name` of the configuration; *there: it is one and not empty. */
-static nib_code read_member(rope *r, float *sliding, bool *there, const nib_hparams *hp,
+static nib_code read_member(rope *r, float *sliding, bool *there, nib_hparams *hp,
                             const nib_json *cfg, const char *name, nib_err *err)
 {
     const nib_json *j = nib_json_get(cfg, name);

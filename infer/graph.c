@@ -760,8 +760,9 @@ static nib_code head_norm(void *arg, size_t begin, size_t end, int thread, nib_e
 {
     const head *s = arg;
     const size_t width = s->g->m->hp.n_embd;
-    const nib_graph_vectors norm =
-        s->g->m->arch->plain_norms ? plain_norm(s->g) : s->g->global[NIB_ROLE_OUTPUT_NORM];
+    const nib_graph_vectors norm = s->g->m->arch->plain_norms && !s->g->m->hp.no_output_norm
+                                       ? plain_norm(s->g)
+                                       : s->g->global[NIB_ROLE_OUTPUT_NORM];
     (void)thread, (void)err;
     for (size_t i = begin; i < end; i++) {
         const float *x = s->x + s->rows[s->first + i] * width;

@@ -68,6 +68,7 @@ static nib_code fill_rope(nib_graph *g, bool sliding, nib_err *err)
     for (size_t i = 0; i < half; i++) {
         double by = 1, step = nib_rope_step(hp, g->m->rope_factors, (uint32_t)i, g->max_ctx, &by);
         if (sliding) step = pow(hp->rope_base_sliding, -2.0 * (double)i / hp->rope_dim), by = 1;
+        if (sliding && hp->rope_factor_sliding > 0) step /= (double)hp->rope_factor_sliding;
         for (size_t p = 0; p < g->max_ctx; p++) {
             cosine[p * half + i] = (float)(by * cos((double)p * step));
             sine[p * half + i] = (float)(by * sin((double)p * step));

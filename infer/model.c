@@ -49,7 +49,8 @@ static bool is_used(const nib_model *m, nib_place p)
     case NIB_ROLE_EMBD_NORM: return a->alibi;
     case NIB_ROLE_EMBD_IN:
     case NIB_ROLE_EMBD_OUT: return m->hp.n_embd_in != m->hp.n_embd;
-    case NIB_ROLE_OUTPUT_NORM: return !a->no_output_norm && !a->plain_norms;
+    case NIB_ROLE_OUTPUT_NORM:
+        return !a->no_output_norm && !m->hp.no_output_norm && !a->plain_norms;
     default: return true;
     }
 }
@@ -507,7 +508,8 @@ static nib_code place_biases(nib_model *m, const nib_tensor *t, nib_place p, con
 static nib_code place_whole(nib_model *m, const nib_tensor *t, nib_place p, nib_err *err)
 {
     nib_param *par = param(m, p);
-    if (nib_model_adds_one(m, p) && !is_gguf(m) && !(t = plus_one(m, t))) return nib_fail_nomem(err, "tensor table");
+    if (nib_model_adds_one(m, p) && !is_gguf(m) && !(t = plus_one(m, t)))
+        return nib_fail_nomem(err, "tensor table");
     if (p.role == NIB_ROLE_SSM_A && !is_gguf(m) && !(t = neg_exp(m, t)))
         return nib_fail_nomem(err, "tensor table");
     if (is_by_input(m, t, p, NULL, 0, 0) && !(t = by_output(m, t)))

@@ -124,12 +124,12 @@ typedef struct nib_arch {
     size_t n_numbers;
     const char *hf_prefix[3][2]; /* first parts of names, and what stands for them */
     const char *hf_skip[4]; /* tensors of other parts of the model: their names begin so         */
-    bool writes_rope_dim; /* GGUF key rope.dimension_count, vocab_size                          */
-    nib_activation act;   /* of gates; of configurations that do not say                        */
-    bool norm_plus_one;   /* Hugging Face stores norms as what they differ from 1 by            */
-    bool scaled_embd;     /* the embedding's rows are multiplied by the root of their width     */
-    bool tied;            /* unless the configuration says otherwise                            */
-    bool query_scale;     /* scores have a scale of their own (query_pre_attn_scalar)           */
+    bool writes_rope_dim;   /* GGUF key rope.dimension_count, vocab_size                          */
+    nib_activation act;     /* of gates; of configurations that do not say                        */
+    bool norm_plus_one;     /* Hugging Face stores norms as what they differ from 1 by            */
+    bool scaled_embd;       /* the embedding's rows are multiplied by the root of their width     */
+    bool tied;              /* unless the configuration says otherwise                            */
+    bool query_scale;       /* scores have a scale of their own (query_pre_attn_scalar)           */
     const nib_arch_setting *settings; /* [n_settings] */
     size_t n_settings;
     float norm_eps; /* of configurations that do not say; 0: they have to, or 1e-5 of norms     */
@@ -235,7 +235,9 @@ typedef struct {
     uint32_t n_next;                /* blocks behind the last that propose further tokens       */
     uint32_t n_expert_step;         /* every such block has, the others have not; 0: no rule    */
     nib_routing routing;
-    float rope_base_sliding; /* of sliding layers, unscaled there; 0: they turn as others do */
+    float rope_base_sliding;   /* of sliding layers, unscaled there; 0: they turn as others do */
+    float rope_factor_sliding; /* ... or their positions are divided by it; 0: they are not    */
+    bool no_output_norm;       /* the norm behind the blocks is left out                       */
     nib_activation act;
     float embd_scale;     /* of the embedding's rows; 1: none                             */
     float attn_scale;     /* of scores                                                    */

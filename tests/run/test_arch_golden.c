@@ -180,7 +180,7 @@ static void link_to(const char *dir, const char *folder, const char *file)
 /* Of models whose architecture it knows with other settings too. */
 static bool is_known_to_llamacpp(const char *dir)
 {
-    static const char *const unknown[] = {"gpt2_scaled", "llama_quick_gelu"};
+    static const char *const unknown[] = {"gemma3_scaled", "gpt2_scaled", "llama_quick_gelu"};
     opened o;
     open_model(&o, dir);
     bool known = !o.model.arch->no_gguf;
