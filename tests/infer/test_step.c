@@ -139,8 +139,8 @@ static void activations_that_absorb_no_scale(void **state)
         {"olmo", NIB_ROLE_ATTN_OUTPUT, NIB_ROLE_NONE, .last_form = true}, /* clip_qkv */
         {"olmoe", NIB_ROLE_ATTN_OUTPUT, NIB_ROLE_ATTN_V, false},
         {"olmoe", NIB_ROLE_ATTN_OUTPUT, NIB_ROLE_NONE, .last_form = true}, /* clip_qkv */
-        {"opt", NIB_ROLE_FFN_UP, NIB_ROLE_FFN_NORM, false},
-        {"opt", NIB_ROLE_FFN_UP, NIB_ROLE_NONE, .last_form = true}, /* normed residuals */
+        {"opt", NIB_ROLE_FFN_UP, NIB_ROLE_NONE, false},                    /* plain norms */
+        {"opt", NIB_ROLE_FFN_UP, NIB_ROLE_NONE, .last_form = true},        /* normed residuals */
         {"bloom", NIB_ROLE_ATTN_QKV, NIB_ROLE_ATTN_NORM, false},
         {"bloom", NIB_ROLE_ATTN_QKV, NIB_ROLE_NONE, .last_form = true}, /* normed residuals */
         {"bloom", NIB_ROLE_FFN_UP, NIB_ROLE_NONE, .last_form = true},
