@@ -208,6 +208,8 @@ static void solve_readers(const sums *s, uint32_t layer, size_t i, double drift)
     opts.sweeps = 1;
     must(nib_gptq_new(&g, &opts, &two, &err), &err);
     must(nib_gptq_prepare(g, s->h, s->cols, (size_t)CALIB * N_CTX, 1, &err), &err);
+    const double t = (double)CALIB * N_CTX / (double)s->cols; /* few tokens: a smaller step */
+    drift *= t * t / (t * t + 32 * 32);
     for (size_t k = 0; k < N_READERS[i]; k++) {
         float *w = run.w[READER[i][k]];
         const size_t rows = rows_of(layer, READER[i][k]);
