@@ -9,7 +9,7 @@
 # COMMIT: by default the last one that changed bytes on purpose.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-commit=${3:-a249688}
+commit=${3:-699313c}
 git -C "$src" cat-file -e "$commit^{commit}" 2>/dev/null || skip "commit $commit is not in this clone"
 past=${XDG_CACHE_HOME:-$HOME/.cache}/nibble/past-$commit
 if [ ! -x "$past/build/nibble" ]; then
