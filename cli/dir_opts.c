@@ -126,7 +126,7 @@ static bool is_bnb_scheme(const nib_dir_opts *o)
 
 static const char *bnb_wrong(const nib_dir_opts *o)
 {
-    if (!is_bnb_scheme(o)) return "--format bitsandbytes needs --scheme nf4, fp4 or int8";
+    if (!is_bnb_scheme(o)) return "--format bitsandbytes needs --type nf4, fp4 or int8";
     if (o->bits || o->asym || o->scales || o->activations || o->ranges || o->desc_act)
         return "--format bitsandbytes takes --scheme and, with nf4 and fp4, --group-size: the rest "
                "is "

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Speed of the parts, and of whole commands, beside the machine's own limits. Prints; judges nothing.
 #   scripts/bench.sh BUILD
+# The codecs are held against llama.cpp's where the interop tests have installed it, or NIB_BENCH_GGML names its libggml-base.so.
 # NIB_BENCH_DIR: where the generated model (1.2 GB) and the outputs go; BUILD/bench-model when unset. The model is kept.
 set -eu
 build=$(cd "$1" && pwd)
@@ -9,6 +10,8 @@ cd "$(dirname "$0")/.."
 nibble=$build/nibble
 model=$(scripts/bench-model.sh "$build")
 dir=${model%/*}
+installed=$build/interop-npm/node_modules/@node-llama-cpp/linux-x64/bins/linux-x64/libggml-base.so
+[ ! -f "$installed" ] || export NIB_BENCH_GGML="${NIB_BENCH_GGML:-$installed}"
 
 heading() { printf '\n== %s\n' "$*"; }
 
