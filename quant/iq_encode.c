@@ -403,6 +403,8 @@ typedef struct {
     uint8_t place[SUB]; /* positions by value, ascending; equal ones in order */
 } ternary_sub;
 
+static const float lane_number[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 /* Two cuts of the sorted weights and which vectors' shifts are taken off. */
 typedef struct {
     int i1, i2, minus;
@@ -412,37 +414,81 @@ typedef struct {
 static const float shifted_levels[2][4] = {{-0.875f, 0.125f, 1.125f, 0},
                                            {-1.125f, -0.125f, 0.875f, 0}};
 
+/* A weight's place is how many are less than it, or equal and before it. */
 NIB_INLINE void sort_values(ternary_sub *b, int n)
 {
+    vf before[SUB / LANES], x[SUB / LANES];
+    float at[SUB];
+    for (int k = 0; k < n / LANES; k++) x[k] = v_load(b->x + k * LANES), before[k] = v_set(0);
     for (int i = 0; i < n; i++) {
-        int k = i;
-        for (; k > 0 && b->x[b->place[k - 1]] > b->x[i]; k--) b->place[k] = b->place[k - 1];
-        b->place[k] = (uint8_t)i;
+        const vf one = v_set(1), none = v_set(0), v = v_set(b->x[i]);
+        const int own = i / LANES; /* registers behind it come after it, and so do later lanes */
+        for (int k = 0; k < own; k++) before[k] += v_sel(v_gt(x[k], v), one, none);
+        for (int k = own + 1; k < n / LANES; k++) before[k] += v_sel(v_ge(x[k], v), one, none);
+        const vm later = v_gt(v_load(lane_number), v_set((float)(i % LANES)));
+        const vm less = v_gt(x[own], v), same = m_and(v_eq(x[own], v), later);
+        before[own] += v_sel(less, one, none) + v_sel(same, one, none);
     }
+    for (int k = 0; k < n / LANES; k++) v_store(at + k * LANES, before[k]);
+    for (int i = 0; i < n; i++) b->place[(int)at[i]] = (uint8_t)i;
 }
 
-/* Candidates in a row, a lane for each i2 from `from` on, in the order in which they are tried: all
- * of one i2 before the next. None is looked at twice: where no lane is better than the best so far,
- * none would have been. */
-NIB_INLINE void take_better(ternary_fit *f, int i1, int from, int count, int variants, const vf *xl,
-                            const vf *ll)
+/* Sums of a first cut with LANES second ones, from `i2` on, for each variant of the shifts. */
+typedef struct {
+    int i1, i2;
+    vf xl[4], ll[4];
+} cut_sums;
+enum { CUTS = (SUB + 1) * ((SUB + LANES) / LANES) };
+
+/* The reference goes through all second cuts of a first one, and all variants of each, and takes
+ * what has xl^2 > best * ll, best being xl^2 / ll of the last that it took, each rounded. What it
+ * ends with is within rounding of the largest of all, so only what comes within a thousandth of
+ * that is tried in its order. Those left out could change the end only by a chain of more than 4000
+ * others, each better than the one before by less than rounding; there are 1122 at most. Where
+ * numbers are so small or large that rounding is another, all are tried. */
+NIB_INLINE ternary_fit best_cut(cut_sums *c, int n_cuts, int variants, int n)
 {
-    float x[4][LANES], l[4][LANES];
-    bool any = false;
-    for (int k = 0; k < variants; k++)
-        any =
-            any || m_any(m_and(v_gt(ll[k], v_set(0)), v_gt(xl[k] * xl[k], v_set(f->best) * ll[k])));
-    if (!any) return;
-    for (int k = 0; k < variants; k++) {
-        v_store(x[k], xl[k]);
-        v_store(l[k], ll[k]);
-    }
-    for (int j = 0; j < count; j++)
+    const float near = 1 - 1e-3f;
+    vf most = v_set(0), square = v_set(0);
+    float e[LANES], x2[LANES], top = 0, top2 = 0;
+    for (int i = 0; i < n_cuts; i++) {
+        const vm inside = v_gt(v_set((float)(n + 1 - c[i].i2)), v_load(lane_number));
         for (int k = 0; k < variants; k++) {
-            if (!(l[k][j] > 0 && x[k][j] * x[k][j] > f->best * l[k][j])) continue;
-            const float scale = x[k][j] / l[k][j];
-            *f = (ternary_fit){i1, from + j, k, scale, scale * x[k][j]};
+            const vf x = c[i].xl[k] * c[i].xl[k];
+            const vf l = c[i].ll[k] = v_sel(inside, c[i].ll[k], v_set(0));
+            const vm fits = v_gt(l, v_set(0));
+            most = v_max(v_sel(fits, x / l, v_set(0)), most);
+            square = v_max(v_sel(fits, x, v_set(0)), square);
         }
+    }
+    v_store(e, most);
+    v_store(x2, square);
+    for (int i = 0; i < LANES; i++) {
+        top = e[i] > top ? e[i] : top;
+        top2 = x2[i] > top2 ? x2[i] : top2;
+    }
+    const bool plain = top > 1e-28f && top < 1e36f && top2 > 1e-28f && top2 < 1e36f;
+    const vf least = v_set(plain ? near * top : 0);
+    ternary_fit f = {.i1 = -1, .best = -FLT_MAX};
+    for (int i = 0; i < n_cuts; i++) {
+        unsigned close[4], any = 0;
+        for (int k = 0; k < variants; k++) {
+            const vf x = c[i].xl[k] * c[i].xl[k], l = c[i].ll[k];
+            close[k] = m_bits(m_and(v_gt(l, v_set(0)), v_ge(x, least * l)));
+            any |= close[k];
+        }
+        for (int j = 0; any >> j; j++)
+            for (int k = 0; k < variants; k++) {
+                float x[LANES], l[LANES];
+                if (!(close[k] >> j & 1)) continue;
+                v_store(x, c[i].xl[k]);
+                v_store(l, c[i].ll[k]);
+                if (!(x[j] * x[j] > f.best * l[j])) continue;
+                const float scale = x[j] / l[j];
+                f = (ternary_fit){c[i].i1, c[i].i2 + j, k, scale, scale * x[j]};
+            }
+    }
+    return f;
 }
 
 /* 32 weights, one shift. */
@@ -450,25 +496,25 @@ static ternary_fit cut_s(const ternary_sub *b)
 {
     enum { n = 32, ROOM = n + 1 + LANES };
     float P[ROOM] = {0}, W[ROOM] = {0};
-    ternary_fit f = {.i1 = -1, .best = -FLT_MAX};
+    cut_sums all[CUTS], *c = all;
     for (int j = 0; j < n; j++) {
         const int i = b->place[j];
         P[j + 1] = P[j] + b->w[i] * b->x[i];
         W[j + 1] = W[j] + b->w[i];
     }
     for (int i1 = 0; i1 <= n; i1++)
-        for (int i2 = i1; i2 <= n; i2 += LANES) {
+        for (int i2 = i1; i2 <= n; i2 += LANES, c++) {
             const vf p = v_load(P + i2), w = v_load(W + i2);
-            vf xl[2], ll[2];
+            c->i1 = i1, c->i2 = i2;
             for (int k = 0; k < 2; k++) {
                 const float *q = shifted_levels[k];
-                xl[k] = v_set(P[i1] * q[0]) + (p - v_set(P[i1])) * q[1] + (v_set(P[n]) - p) * q[2];
-                ll[k] = v_set(W[i1] * q[0] * q[0]) + (w - v_set(W[i1])) * q[1] * q[1] +
-                        (v_set(W[n]) - w) * q[2] * q[2];
+                c->xl[k] =
+                    v_set(P[i1] * q[0]) + (p - v_set(P[i1])) * q[1] + (v_set(P[n]) - p) * q[2];
+                c->ll[k] = v_set(W[i1] * q[0] * q[0]) + (w - v_set(W[i1])) * q[1] * q[1] +
+                           (v_set(W[n]) - w) * q[2] * q[2];
             }
-            take_better(&f, i1, i2, n + 1 - i2 < LANES ? n + 1 - i2 : LANES, 2, xl, ll);
         }
-    return f;
+    return best_cut(all, (int)(c - all), 2, n);
 }
 
 /* 16 weights, a shift for each 8. The rule since September 2026: sums of each vector by
@@ -476,9 +522,9 @@ static ternary_fit cut_s(const ternary_sub *b)
 static ternary_fit cut_m(const ternary_sub *b)
 {
     enum { n = 16, ROOM = n + 1 + LANES };
-    static const float a[2] = {0.75f, 1.25f}, c[2] = {-1.25f, -0.75f};
+    static const float a[2] = {0.75f, 1.25f}, c2[2] = {-1.25f, -0.75f};
     float P[2][ROOM] = {{0}}, W[2][ROOM] = {{0}};
-    ternary_fit f = {.i1 = -1, .best = -FLT_MAX};
+    cut_sums all[CUTS], *c = all;
     for (int j = 0; j < n; j++)
         for (int h = 0; h < 2; h++) {
             const int i = b->place[j];
@@ -486,21 +532,22 @@ static ternary_fit cut_m(const ternary_sub *b)
             W[h][j + 1] = i / 8 == h ? W[h][j] + b->w[i] : W[h][j];
         }
     for (int i1 = 0; i1 <= n; i1++)
-        for (int i2 = i1; i2 <= n; i2 += LANES) {
-            vf X[2][2], Y[2][2], xl[4], ll[4]; /* [vector][shift] */
+        for (int i2 = i1; i2 <= n; i2 += LANES, c++) {
+            vf X[2][2], Y[2][2]; /* [vector][shift] */
+            c->i1 = i1, c->i2 = i2;
             for (int h = 0; h < 2; h++)
                 for (int s = 0; s < 2; s++) {
                     const float q2 = shifted_levels[s][2];
                     X[h][s] = v_set(P[h][n] * q2) - (v_load(P[h] + i2) + v_set(P[h][i1]));
-                    Y[h][s] = c[s] * v_load(W[h] + i2) + v_set(a[s] * W[h][i1] + W[h][n] * q2 * q2);
+                    Y[h][s] =
+                        c2[s] * v_load(W[h] + i2) + v_set(a[s] * W[h][i1] + W[h][n] * q2 * q2);
                 }
             for (int k = 0; k < 4; k++) {
-                xl[k] = X[0][k >> 1] + X[1][k & 1];
-                ll[k] = Y[0][k >> 1] + Y[1][k & 1];
+                c->xl[k] = X[0][k >> 1] + X[1][k & 1];
+                c->ll[k] = Y[0][k >> 1] + Y[1][k & 1];
             }
-            take_better(&f, i1, i2, n + 1 - i2 < LANES ? n + 1 - i2 : LANES, 4, xl, ll);
         }
-    return f;
+    return best_cut(all, (int)(c - all), 4, n);
 }
 
 /* Levels of n weights by the cuts, on points; vectors whose shift is taken off in *minus, a bit

@@ -78,9 +78,10 @@ NIB_INLINE vm m_not(vm a)
 {
     return (vm)~a;
 }
-NIB_INLINE bool m_any(vm m)
+/* A bit for each lane, lane 0's the lowest. */
+NIB_INLINE unsigned m_bits(vm m)
 {
-    return m != 0;
+    return m;
 }
 /* m ? a : b */
 NIB_INLINE vf v_sel(vm m, vf a, vf b)
@@ -194,9 +195,9 @@ NIB_INLINE vm m_not(vm a)
 {
     return _mm256_xor_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(-1)));
 }
-NIB_INLINE bool m_any(vm m)
+NIB_INLINE unsigned m_bits(vm m)
 {
-    return _mm256_movemask_ps(m) != 0;
+    return (unsigned)_mm256_movemask_ps(m);
 }
 NIB_INLINE vf v_sel(vm m, vf a, vf b)
 {
@@ -313,9 +314,9 @@ NIB_INLINE vm m_not(vm a)
 {
     return ~a;
 }
-NIB_INLINE bool m_any(vm m)
+NIB_INLINE unsigned m_bits(vm m)
 {
-    return (m[0] | m[1] | m[2] | m[3]) != 0;
+    return (m[0] & 1u) | (m[1] & 2u) | (m[2] & 4u) | (m[3] & 8u);
 }
 /* Toward zero; what no int holds becomes INT32_MIN, as the processor's own conversion does. */
 NIB_INLINE vi v_int(vf x)
@@ -342,6 +343,11 @@ NIB_INLINE void v_gather_tile(vf *out, const float *const *src, size_t at)
 }
 
 #endif
+
+NIB_INLINE bool m_any(vm m)
+{
+    return m_bits(m) != 0;
+}
 
 /* Elements 0 .. n-1 of every lane's array; n is a multiple of LANES. */
 NIB_INLINE void v_gather(vf *out, const float *const *src, size_t n)
