@@ -34,7 +34,7 @@ static const nib_opt rows[] = {
      .target = &opt.dir.format,
      .choices = nib_folder_formats,
      .metavar = "FORMAT",
-     .help = "gguf; folders: gptq, awq, compressed-tensors, safetensors (gguf)"},
+     .help = "gguf; folders: gptq, awq, compressed-tensors, fp8, safetensors (gguf)"},
     {.name = "requantize",
      .kind = NIB_OPT_FLAG,
      .target = &opt.requantize,
@@ -134,6 +134,7 @@ static const nib_opt rows[] = {
 static nib_packing_kind kind(void)
 {
     if (!strcmp(opt.dir.format, "gptq")) return NIB_PACKING_GPTQ;
+    if (!strcmp(opt.dir.format, "fp8")) return NIB_PACKING_FP8;
     return !strcmp(opt.dir.format, "awq") ? NIB_PACKING_AWQ : NIB_PACKING_CT_PACKED;
 }
 
@@ -244,9 +245,9 @@ static const char *wrong(void)
     const nib_format f = nib_dir_opts_kind(&opt.dir);
     const bool groups = opt.dir.group_size != UINT64_MAX;
     if (!opt.out && !opt.dry_run) return "-o FILE is missing";
-    if (!strcmp(opt.dir.format, "fp8"))
-        return "--format fp8: 8-bit floats are no integers that could be carried over; use 'nibble "
-               "quantize'";
+    if (!strcmp(opt.dir.format, "fp8") && (opt.dir.bits || groups || opt.sym || opt.dir.asym))
+        return "--bits, --group-size, --sym and --asym are for integers: --format fp8 takes 8-bit "
+               "floats over as they are";
     if (!strcmp(opt.dir.format, "bitsandbytes"))
         return "--format bitsandbytes: what it holds are no integers that could be carried over; "
                "'nibble quantize' writes it";

@@ -36,6 +36,10 @@ bool nib_gguf_is_layout_key(const char *key);
 NIB_MUST_USE nib_code nib_gguf_read(nib_gguf_kvs **kvs, nib_tensors *ts, const nib_file *f,
                                     uint32_t file, nib_err *err);
 
+/* Give weights the factors that lie beside them. The list is indexed, and its tensors are in
+ * file[]. */
+NIB_MUST_USE nib_code nib_gguf_take_factors(nib_tensors *ts, const nib_file *file, nib_err *err);
+
 /* "PREFIX-00002-of-00003.gguf", index from 0; `prefix` is n bytes. NULL: no memory. */
 char *nib_gguf_split_path(const char *prefix, size_t n, unsigned index, unsigned count);
 

@@ -8,6 +8,8 @@
 #include "formats/hf_weights.h"
 #include "formats/packed_folder.h"
 #include "formats/safetensors.h"
+#include "quant/codec_float.h"
+#include "quant/ggml_block.h"
 
 #include <math.h>
 #include <string.h>
@@ -202,7 +204,8 @@ static nib_code open_gguf(nib_source *s, const char *path, nib_err *err)
             return nib_fail(err, NIB_EFORMAT, "%s: %zu tensors in all files; %llu were announced",
                             path, s->tensors.n, (unsigned long long)total);
     }
-    return index_tensors(s, err);
+    rc = index_tensors(s, err);
+    return rc ? rc : nib_gguf_take_factors(&s->tensors, s->file, err);
 }
 
 /* ---- what is it ---- */
@@ -356,7 +359,8 @@ bool nib_tensor_readable(const nib_tensor *t)
 
 bool nib_tensor_is_plain(const nib_tensor *t)
 {
-    if (t->packed || t->of || t->neg_exp || t->plus != 0 || t->times != 0 || t->row_step)
+    if (t->packed || t->of || t->neg_exp || t->plus != 0 || t->times != 0 || t->row_step ||
+        t->factor)
         return false;
     for (size_t i = 0; i < t->n_parts; i++)
         if (t->part[i].codec != t->codec || !nib_tensor_is_plain(&t->part[i])) return false;
@@ -393,7 +397,7 @@ bool nib_tensor_ints(const nib_tensor *t, nib_int_groups *g)
 {
     const nib_codec *c = t->codec;
     const uint64_t cols = nib_tensor_cols(t);
-    if (t->n_parts || t->row_step || t->plus != 0 || t->times != 0) return false;
+    if (t->n_parts || t->row_step || t->plus != 0 || t->times != 0 || t->factor) return false;
     if (t->packed && !nib_packing_is_integers(t->packed->l.format.kind)) return false;
     if (t->packed) {
         const nib_packed_parts *l = &t->packed->l;
@@ -455,10 +459,27 @@ nib_code nib_source_read_ints(nib_packing_rows *r, const nib_source *s, const ni
     return nib_source_read_coded(r, s, t, row, n, raw, err);
 }
 
+const nib_packed_parts *nib_tensor_parts(const nib_tensor *t)
+{
+    return t->packed && !t->n_parts && !t->of && !t->row_step ? &t->packed->l : NULL;
+}
+
+/* Is it what the file has, in NVFP4's blocks? */
+static bool is_nvfp4(const nib_tensor *t)
+{
+    return t->codec->type == NIB_NVFP4 && !t->packed && !t->of;
+}
+
 bool nib_tensor_coded(nib_coded *c, const nib_tensor *t)
 {
-    if (!t->packed || t->n_parts || t->row_step || t->plus != 0 || t->times != 0 || t->neg_exp)
-        return false;
+    if (t->n_parts || t->row_step || t->plus != 0 || t->times != 0 || t->neg_exp) return false;
+    if (is_nvfp4(t)) {
+        *c = (nib_coded){
+            .group = t->codec->sub, .groups = nib_tensor_cols(t) / t->codec->sub, .bits = 4};
+        memcpy(c->level, nib_e2m1_values, sizeof nib_e2m1_values);
+        return true;
+    }
+    if (!t->packed) return false;
     const nib_packed_parts *l = &t->packed->l;
     *c = (nib_coded){.group = l->group,
                      .groups = l->groups,
@@ -468,10 +489,51 @@ bool nib_tensor_coded(nib_coded *c, const nib_tensor *t)
     return c->integers || nib_packing_levels(c->level, l);
 }
 
+/* Of rows [row, row + r->n) of blocks at r->bytes. */
+static void unpack_nvfp4(nib_packing_rows *r, const nib_tensor *t, uint64_t row)
+{
+    const nib_nvfp4 *b = (const nib_nvfp4 *)r->bytes;
+    const size_t blocks = (size_t)nib_tensor_cols(t) / t->codec->block;
+    uint8_t *code = r->code;
+    float *scale = r->scale;
+    for (size_t i = 0; i < r->n; i++) {
+        const float factor = t->factor ? t->factor[(row + i) / t->factor_rows] : 1;
+        for (size_t k = 0; k < blocks; k++, b++, code += t->codec->block, scale += 4) {
+            nib_nvfp4_bits(code, b);
+            for (int sub = 0; sub < 4; sub++)
+                scale[sub] = 2 * nib_ue4m3_half[b->d[sub] & 127] * factor;
+        }
+    }
+}
+
+static nib_code read_nvfp4(nib_packing_rows *r, const nib_source *s, const nib_tensor *t,
+                           uint64_t row, uint64_t n, nib_buf *raw, nib_err *err)
+{
+    const nib_codec *c = t->codec;
+    size_t blocks, bytes = 0, all;
+    uint8_t *at = NULL;
+    const uint64_t per_row = nib_tensor_cols(t) / c->block;
+    const size_t zeros = 4 * (sizeof(float) + sizeof(int32_t)); /* a block's scales and zeros */
+    if (nib_mul((size_t)n, (size_t)per_row, &blocks) && nib_mul(blocks, c->bytes, &bytes) &&
+        nib_mul(blocks, zeros + c->block + c->bytes, &all))
+        at = nib_buf_reserve(raw, all, 1);
+    if (!at) return nib_fail_nomem(err, "packed rows");
+    *r = (nib_packing_rows){.n = (size_t)n,
+                            .scale = (float *)(void *)at,
+                            .zero = (int32_t *)(void *)(at + blocks * zeros / 2),
+                            .bytes = at + blocks * zeros,
+                            .code = at + blocks * (zeros + c->bytes)};
+    memset(r->zero, 0, blocks * zeros / 2);
+    nib_code rc = nib_source_read(s, t, row * per_row * c->bytes, r->bytes, bytes, err);
+    if (!rc) unpack_nvfp4(r, t, row);
+    return rc;
+}
+
 nib_code nib_source_read_coded(nib_packing_rows *r, const nib_source *s, const nib_tensor *t,
                                uint64_t row, uint64_t n, nib_buf *raw, nib_err *err)
 {
     nib_code rc = check_rows(t, row, n, err);
+    if (!rc && is_nvfp4(t)) return read_nvfp4(r, s, t, row, n, raw, err);
     if (!rc) rc = nib_packed_read_ints(r, t->packed, s->file, row, n, raw, err);
     return rc ? nib_wrap(err, "tensor '%.200s'", t->name) : NIB_OK;
 }
@@ -498,6 +560,7 @@ uint64_t nib_tensor_rows_memory(const nib_tensor *t, uint64_t n)
     if (t->of) return nib_tensor_rows_memory(t->of, t->of_step == 1 ? n : 1);
     if (t->packed) return nib_packing_read_bytes(&t->packed->l, n, &bytes) ? bytes : UINT64_MAX;
     if (t->row_step) return strided_span(t, n) * (c->bytes + sizeof(float));
+    if (t->factor && is_nvfp4(t)) return n * nib_tensor_cols(t) * 3; /* codes, scales and bytes */
     return nib_codec_row_bytes(c, (size_t)nib_tensor_cols(t), &bytes) ? n * bytes : UINT64_MAX;
 }
 
@@ -594,6 +657,18 @@ static nib_code read_strided(const nib_source *s, const nib_tensor *t, uint64_t 
     return rc;
 }
 
+/* NVFP4's blocks with a factor: it belongs to their scales, for everybody who reads them. */
+static nib_code read_scaled(const nib_source *s, const nib_tensor *t, uint64_t row, uint64_t n,
+                            float *dst, nib_buf *raw, nib_err *err)
+{
+    nib_packing_rows r;
+    const size_t all = (size_t)(n * nib_tensor_cols(t)), group = t->codec->sub;
+    nib_code rc = read_nvfp4(&r, s, t, row, n, raw, err);
+    for (size_t i = 0; i < all && !rc; i++)
+        dst[i] = nib_e2m1_values[r.code[i]] * r.scale[i / group];
+    return rc;
+}
+
 nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t row, uint64_t n,
                               float *dst, nib_buf *raw, unsigned cpu, nib_err *err)
 {
@@ -621,6 +696,11 @@ nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t
         if (!rc) apply_view(t, dst, (size_t)(n * cols));
         return rc ? nib_wrap(err, "tensor '%.200s'", t->name) : NIB_OK;
     }
+    if (t->factor && is_nvfp4(t)) {
+        rc = read_scaled(s, t, row, n, dst, raw, err);
+        if (!rc) apply_view(t, dst, (size_t)(n * cols));
+        return rc;
+    }
     if (!nib_codec_row_bytes(c, (size_t)cols, &row_bytes) || !nib_mul(row_bytes, n, &bytes))
         return nib_fail(err, NIB_ENOMEM, "tensor '%.200s': rows are too large", t->name);
     void *packed = nib_buf_reserve(raw, bytes, 1);
@@ -628,6 +708,8 @@ nib_code nib_source_read_rows(const nib_source *s, const nib_tensor *t, uint64_t
     rc = nib_source_read(s, t, row * row_bytes, packed, bytes, err);
     if (rc) return rc;
     c->decode(dst, packed, (size_t)(n * (cols / c->block)), cpu);
+    for (uint64_t i = 0; t->factor && i < n * cols; i++)
+        dst[i] *= t->factor[(row + i / cols) / t->factor_rows];
     apply_view(t, dst, (size_t)(n * cols));
     return NIB_OK;
 }

@@ -45,13 +45,17 @@ typedef struct nib_tensor {
         *of_col; /* of such a view: column c is column of_col[c]; NULL: they are the same */
     const struct nib_packed *packed; /* NULL, or what several tensors make up: packed_weight.h;  */
                                      /* offset and file are the first's, bytes those of all      */
+    const float *factor;  /* of GGUF's "X.weight" beside an "X.scale": the values of the first    */
+    uint64_t factor_rows; /* so many rows are times factor[0], those of the next factor[1] ...;   */
+                          /* what is read as weights is so. NULL: there is none                   */
+    bool is_factor;       /* it is such an "X.scale", and is in its weight's values               */
 } nib_tensor;
 
 /* Can nib_source_read_rows() read it as weights? */
 bool nib_tensor_readable(const nib_tensor *t);
 
-/* Are its bytes, as they lie, what it means? Not of a view that computes, of packed integers, or of
- * a stack whose parts are in several formats. */
+/* Are its bytes, as they lie, what it means? Not of a view that computes, of packed integers, of a
+ * weight with a factor, or of a stack whose parts are in several formats. */
 bool nib_tensor_is_plain(const nib_tensor *t);
 
 /* How engines round the input of the linear layer that this is the weight of, in folders of models
@@ -146,7 +150,8 @@ NIB_MUST_USE nib_code nib_source_read_ints(nib_packing_rows *r, const nib_source
                                            const nib_tensor *t, uint64_t row, uint64_t n,
                                            nib_buf *raw, nib_err *err);
 
-/* What a packed tensor is made of, for who multiplies with codes as they are. */
+/* What a packed tensor, or one of NVFP4's blocks, is made of, for who multiplies with codes as they
+ * are. */
 typedef struct {
     uint64_t group, groups;
     const uint32_t *g_idx; /* as in nib_int_groups */
@@ -155,8 +160,10 @@ typedef struct {
     float level[256]; /* [1 << bits] */
 } nib_coded;
 
-/* false: it is not packed, or its values are not of that form. */
+/* false: it is neither, or its values are not of that form. */
 bool nib_tensor_coded(nib_coded *c, const nib_tensor *t);
+/* The layout of a packed tensor that is no view; NULL: it is something else. Borrowed. */
+const nib_packed_parts *nib_tensor_parts(const nib_tensor *t);
 /* nib_source_read_ints() of such a tensor; r->zero means something for integers alone. */
 NIB_MUST_USE nib_code nib_source_read_coded(nib_packing_rows *r, const nib_source *s,
                                             const nib_tensor *t, uint64_t row, uint64_t n,

@@ -158,6 +158,10 @@ nib_tensor nib_tensor_slice(const nib_tensor *t, uint64_t row, uint64_t n, const
     view.shape[0] = n;
     view.offset += row * row_bytes;
     view.bytes = n * row_bytes;
+    if (t->factor) { /* a slice begins where a factor does, or lies in one's rows */
+        view.factor += row / t->factor_rows;
+        if (n < t->factor_rows) view.factor_rows = n;
+    }
     return view;
 }
 

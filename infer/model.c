@@ -103,6 +103,19 @@ static bool harmless(const char *name)
     return ends_in_one(name, ends);
 }
 
+/* Beside a weight of a GGUF file: its factor, which the source multiplies it by, or the scale of
+ * its input, for engines that round that; it changes no weight. */
+static bool is_beside_weight(const nib_model *m, const nib_tensor *t)
+{
+    static const char end[] = ".input_scale";
+    char name[NAME_BUF];
+    if (!is_gguf(m)) return false;
+    if (t->is_factor) return true;
+    if (!nib_ends_with(t->name, end)) return false;
+    snprintf(name, sizeof name, "%.*s.weight", (int)(strlen(t->name) - (sizeof end - 1)), t->name);
+    return nib_source_find(m->src, name);
+}
+
 /* Of a part of the model that is not for text. */
 static bool is_skipped(const nib_model *m, const char *name)
 {
@@ -832,7 +845,7 @@ static nib_code place_all(nib_model *m, nib_err *err)
             m->has_cache_scales |= is_cache_scale(t->name);
             m->has_next_blocks |= is_of_next_block(m, t->name);
             if (harmless(t->name) || is_cache_scale(t->name) || is_skipped(m, t->name) ||
-                is_of_next_block(m, t->name))
+                is_of_next_block(m, t->name) || is_beside_weight(m, t))
                 continue;
             explain_prefix(hint, sizeof hint, m, t->name);
             return nib_fail(err, NIB_EFORMAT,

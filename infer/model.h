@@ -355,6 +355,10 @@ void nib_model_widths(size_t width[NIB_REG_COUNT], const nib_hparams *hp);
 /* Is it the weight of a norm that Hugging Face's class stores as what it differs from 1 by? */
 bool nib_model_adds_one(const nib_model *m, nib_place p);
 
+/* Does llama.cpp multiply what this weight makes by a factor in a tensor beside it (since spring
+ * 2026)? It loads factors of other architectures, too, and computes without them. */
+bool nib_gguf_has_factor(const nib_arch *a, nib_role r);
+
 /* The tensor of a place, as the model reads it; NULL: there is none. */
 static inline const nib_tensor *nib_model_tensor(const nib_model *m, nib_place p)
 {

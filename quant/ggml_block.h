@@ -104,6 +104,23 @@ extern const float nib_e2m1_levels[15];
 extern const uint8_t nib_e2m1_codes[15];
 /* What the byte of an nvfp4 scale stands for, halved, as codes are doubled; 127 is read as 0. */
 extern const float nib_ue4m3_half[128];
+
+/* The 64 codes of a block in the order of its weights, as E2M1 has them, and back. */
+static inline void nib_nvfp4_bits(uint8_t *code, const nib_nvfp4 *b)
+{
+    for (int i = 0; i < 32; i++) {
+        uint8_t *at = code + i / 8 * 16 + i % 8;
+        at[0] = b->qs[i] & 15;
+        at[8] = b->qs[i] >> 4;
+    }
+}
+static inline void nib_nvfp4_set_bits(nib_nvfp4 *b, const uint8_t *code)
+{
+    for (int i = 0; i < 32; i++) {
+        const uint8_t *at = code + i / 8 * 16 + i % 8;
+        b->qs[i] = (uint8_t)(at[0] | at[8] << 4);
+    }
+}
 extern const float nib_sign_levels[2];
 /* Codes of the vector formats, see quant/points.h; iq1: times 8. */
 extern const float nib_iq1_levels[6], nib_iq2_levels[6], nib_iq3_xxs_levels[16],

@@ -6,6 +6,7 @@
 #include "formats/packed_config.h"
 #include "quant/round.h"
 #include "run/plan/carry.h"
+#include "run/plan/carry_floats.h"
 #include "run/plan/override.h"
 #include "run/plan/weights.h"
 
@@ -234,7 +235,8 @@ static nib_code take_float(nib_plan *p, nib_plan_tensor *t, const nib_codec *to,
 {
     double diff = 0, weight;
     t->codec = to;
-    t->exact = t->src->times == 0 && !t->src->packed && within(t->src->codec, to->type);
+    t->exact = t->src->times == 0 && !t->src->packed && within(t->src->codec, to->type) &&
+               (!t->src->factor || to->type == NIB_F32);
     say_why(t, "%s", why);
     if (t->exact) return NIB_OK;
     nib_code rc = try_codec(&diff, &weight, p, t, to, ctx, err);
@@ -368,6 +370,35 @@ static nib_code try_mxfp4(const nib_plan *p, nib_plan_tensor *t, const nib_ctx *
     return NIB_OK;
 }
 
+/* NVFP4's codes and scales are GGUF's own, too, and its global scale a factor beside the weight,
+ * which engines have to apply. t->codec is NULL where they do not, or a scale is none of GGUF's. */
+static nib_code try_nvfp4(nib_plan *p, nib_plan_tensor *t, const char **why, nib_err *err)
+{
+    const nib_codec *to = nib_codec_get(NIB_NVFP4);
+    const size_t n = nib_plan_matrices(t);
+    bool ones = true;
+    nib_code rc = NIB_OK;
+    float *factor = nib_arena_alloc(&p->memory, n, sizeof *factor, sizeof *factor);
+    t->codec = NULL;
+    *why = NULL;
+    if (!factor) return nib_fail_nomem(err, "a plan");
+    if (t->cols % to->block) *why = "its rows are no whole blocks of 64";
+    for (size_t i = 0; i < n && !rc && !*why; i++) {
+        nib_plan_tensor one;
+        nib_plan_matrix(&one, p, t, i);
+        rc = nib_floats_pack(NULL, why, p, &one, err);
+        if (!rc) rc = nib_floats_factor(&factor[i], p->model->src, one.src, err);
+        ones &= !rc && factor[i] == 1;
+    }
+    if (!rc && !*why && !ones && !nib_gguf_has_factor(p->model->arch, t->place.role))
+        *why = "llama.cpp applies no global scale here";
+    if (rc || *why) return rc;
+    t->codec = to;
+    t->factor = ones ? NULL : factor;
+    carry(t, "lossless: the same codes and scales");
+    return NIB_OK;
+}
+
 /* A matrix in the format that the user names. */
 static nib_code take_type(nib_plan *p, nib_plan_tensor *t, const nib_codec *to, const nib_ctx *ctx,
                           nib_err *err)
@@ -385,6 +416,11 @@ static nib_code take_type(nib_plan *p, nib_plan_tensor *t, const nib_codec *to, 
     if (is_mxfp4(t->src->codec) && is_mxfp4(to)) {
         rc = try_mxfp4(p, t, ctx, err);
         if (rc || t->codec) return rc;
+    }
+    if (to->type == NIB_NVFP4 && nib_floats_in(p, t) == NIB_FLOATS_NVFP4) {
+        const char *fault;
+        rc = try_nvfp4(p, t, &fault, err);
+        return rc || t->codec ? rc : round_or_refuse(p, t, to, fault, ctx, err);
     }
     if (!has_ints(p, t)) return round_or_refuse(p, t, to, "", ctx, err);
     rc = try_blocks(&held, why, sizeof why, p, t, to, ctx, err);
@@ -427,8 +463,13 @@ nib_code nib_convert_choose(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx,
         const nib_code rc = try_mxfp4(p, t, ctx, err);
         if (rc || t->codec) return rc;
     }
-    return take_float(p, t, nib_codec_get(from->type == NIB_F8_E4M3 ? NIB_BF16 : NIB_F32),
-                      "GGUF has no such dtype", ctx, err);
+    const char *why = "GGUF has no such dtype";
+    if (nib_floats_in(p, t) == NIB_FLOATS_NVFP4) {
+        const nib_code rc = try_nvfp4(p, t, &why, err);
+        if (rc || t->codec) return rc;
+    }
+    return take_float(p, t, nib_codec_get(from->type == NIB_F8_E4M3 ? NIB_BF16 : NIB_F32), why, ctx,
+                      err);
 }
 
 /* The file type whose base most weights have, among those that are no vectors. */
@@ -557,6 +598,26 @@ static bool stays_mxfp4(nib_packing *f, const nib_plan *p)
     return any;
 }
 
+/* Weights in small floats, all of them in one format, stay these where the folder has it, unless
+ * the user asks for integers. */
+static bool stays_floats(nib_packing *f, const nib_plan *p)
+{
+    const nib_recipe *r = &p->recipe;
+    bool any = false;
+    if (r->bits_given || r->group_given || r->sym_given) return false;
+    for (size_t i = 0; i < p->n; i++) {
+        const nib_plan_tensor *t = &p->tensor[i];
+        nib_packing one;
+        if (!t->src || !nib_role_is_linear(t->place.role) || t->place.bias) continue;
+        if (!t->src->packed && !t->src->codec->quantized) continue;
+        if (!nib_floats_layout(&one, t->src, r->layout.kind)) return false;
+        if (any && !nib_packing_same(&one, f)) return false;
+        *f = one;
+        any = true;
+    }
+    return any;
+}
+
 /* The packing of most weights; of those that come up, the first few count. */
 static nib_packing common_packing(const nib_plan *p)
 {
@@ -588,10 +649,17 @@ nib_code nib_convert_layout(nib_plan *p, nib_err *err)
                         "quantize', or --requantize to round to nearest",
                         nib_source_path(p->model->src));
     nib_packing floats;
-    if (stays_mxfp4(&floats, p)) {
+    if (stays_mxfp4(&floats, p) || stays_floats(&floats, p)) {
         p->recipe.layout = floats;
         return NIB_OK;
     }
+    if (nib_packing_is_floats(p->recipe.layout.kind))
+        return nib_fail(
+            err, NIB_EINVAL,
+            "--format fp8 takes 8-bit floats (e4m3) over, if all weights have them with "
+            "scales of one kind and inputs that it can say: %s has other ones; use "
+            "'nibble quantize'",
+            nib_source_path(p->model->src));
     if (stays_int8(p)) p->recipe.layout.kind = NIB_PACKING_CT_INT;
     p->recipe.layout = common_packing(p);
     return NIB_OK;
@@ -604,7 +672,9 @@ nib_code nib_convert_packing(nib_packing *f, bool *packed, const nib_plan *p, ni
     const bool quantized = t->src->packed || t->src->codec->quantized;
     *packed = quantized || !any_quantized(p);
     *f = p->recipe.layout;
-    if (!*packed || !natural(f, p, t)) return NIB_OK;
+    if (!*packed || (nib_packing_is_floats(f->kind) && nib_floats_layout(f, t->src, f->kind)))
+        return NIB_OK; /* scales keep their dtype */
+    if (!natural(f, p, t)) return NIB_OK;
     adapt(f, &p->recipe);
     if (!uniform || nib_packing_same(f, &p->recipe.layout)) return NIB_OK;
     return nib_fail(err, NIB_EINVAL, "tensor '%s' in %s: %s; choose --bits and --group-size",
@@ -631,13 +701,30 @@ static nib_code changes_nothing(bool *so, const nib_plan *p, const nib_plan_tens
     return rc;
 }
 
+/* Small floats in the folder's format of them. */
+static nib_code convert_floats(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx, nib_err *err)
+{
+    const char *why;
+    nib_code rc = nib_floats_pack(NULL, &why, p, t, err);
+    if (!rc && why) return round_or_refuse(p, t, t->codec, why, ctx, err);
+    float *factor = nib_arena_alloc(&p->memory, 1, sizeof *factor, sizeof *factor);
+    if (!rc && !factor) rc = nib_fail_nomem(err, "a plan");
+    if (!rc) rc = nib_floats_factor(factor, p->model->src, t->src, err);
+    t->factor = factor;
+    carry(t, "lossless: the same codes and scales");
+    return rc;
+}
+
 nib_code nib_convert_packed(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx, nib_err *err)
 {
     nib_carry_fault fault = {0};
+
     char why[112] = "";
     const nib_grid to = nib_carry_grid_of(&t->layout);
     if (t->layout.format.act == NIB_ACT_TENSOR) t->range = nib_tensor_act(t->src)->range;
     nib_code rc = NIB_OK;
+    if (nib_packing_is_floats(t->layout.format.kind) && nib_floats_of(t->src))
+        return convert_floats(p, t, ctx, err);
     if (t->layout.format.kind == NIB_PACKING_CT_MXFP4) {
         rc = changes_nothing(&t->exact, p, t, ctx, err);
         say_why(t, "lossless: the same values");

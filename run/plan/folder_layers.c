@@ -89,14 +89,29 @@ static uint32_t n_experts(const nib_model *m, const set *s)
     return nib_role_is_expert(s->role[0]) ? m->hp.n_expert : 1;
 }
 
+/* What is carried over of NVFP4 keeps its global scale, and engines take one for all of a set. */
+static nib_code check_factors(const nib_plan_tensor *a, const nib_plan_tensor *b, nib_err *err)
+{
+    if (!a->factor || !b->factor || *a->factor == *b->factor) return NIB_OK;
+    return nib_fail(err, NIB_EINVAL,
+                    "tensors '%s' and '%s': engines run these layers as one and take one global "
+                    "scale for both, which here are %g and %g; 'nibble quantize' finds a common "
+                    "one",
+                    a->src->name, b->src->name, 1 / (double)*a->factor, 1 / (double)*b->factor);
+}
+
 static nib_code check_set(const nib_plan *p, uint32_t layer, const set *s, nib_err *err)
 {
     const nib_plan_tensor *first =
         nib_plan_find(p, (nib_place){.layer = layer, .role = s->role[0]});
-    for (uint32_t e = 0; e < n_experts(p->model, s); e++)
+    for (uint32_t e = 0; e < n_experts(p->model, s); e++) {
+        const nib_plan_tensor *of =
+            nib_plan_find(p, (nib_place){.layer = layer, .role = s->role[0], .expert = e});
         for (size_t i = 0; i < s->n; i++) {
             const nib_place at = {.layer = layer, .role = s->role[i], .expert = e};
             const nib_plan_tensor *t = nib_plan_find(p, at);
+            const nib_code rc = of && t ? check_factors(of, t, err) : NIB_OK;
+            if (rc) return rc;
             if (first && t && !alike(first, t))
                 return nib_fail(
                     err, NIB_EINVAL,
@@ -104,6 +119,7 @@ static nib_code check_set(const nib_plan *p, uint32_t layer, const set *s, nib_e
                     "both need the same bits and groups",
                     first->src->name, first->codec->name, t->src->name, t->codec->name);
         }
+    }
     return NIB_OK;
 }
 

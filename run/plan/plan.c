@@ -3,6 +3,7 @@
 #include "run/plan/plan.h"
 #include "base/file.h"
 #include "base/sha256.h"
+#include "base/str.h"
 #include "run/plan/convert.h"
 #include "run/plan/override.h"
 #include "run/plan/memory.h"
@@ -115,14 +116,14 @@ static void add_tensor(nib_plan *p, nib_place place, const nib_tensor *src, cons
         nib_place_gguf_name(place, t->name, sizeof t->name);
 }
 
-/* Tensors of a GGUF file: all but empty ones. */
+/* Tensors of a GGUF file: all but empty ones, and factors, which come with their weights. */
 static void list_gguf(nib_plan *p)
 {
     for (size_t i = 0; i < nib_source_count(p->model->src); i++) {
         const nib_tensor *src = nib_source_at(p->model->src, i);
         nib_place place;
         const bool placed = nib_model_place(p->model, src, &place);
-        if (placed || nib_tensor_elems(src))
+        if (placed || (nib_tensor_elems(src) && !src->is_factor))
             add_tensor(p, place, placed ? nib_model_tensor(p->model, place) : src, src->name);
     }
 }
@@ -349,13 +350,23 @@ static nib_code choose_type(chooser *c, nib_plan_tensor *t, nib_err *err)
     return fit_shape(t, raise ? nib_file_type_higher(type) : type, err);
 }
 
+/* Bytes as they lie; the weight's factor comes along. */
+static bool is_copied(nib_plan_tensor *t)
+{
+    nib_tensor stored = *t->src;
+    stored.factor = NULL;
+    if (t->src->codec != t->codec || t->order.head || !nib_tensor_is_plain(&stored)) return false;
+    t->factor = t->src->factor;
+    return true;
+}
+
 /* Can the source be read as weights, and does anything have to be done to them? */
 static nib_code choose_action(nib_plan *p, nib_plan_tensor *t, nib_err *err)
 {
     const nib_codec *from = t->src ? t->src->codec : nib_codec_get(NIB_F32);
     if (!t->src)
         t->action = NIB_ACTION_GENERATE;
-    else if (from == t->codec && !t->order.head && nib_tensor_is_plain(t->src))
+    else if (is_copied(t))
         t->action = NIB_ACTION_COPY;
     if (t->action == NIB_ACTION_COPY) return NIB_OK;
     if (t->src && !nib_tensor_readable(t->src))
@@ -409,6 +420,40 @@ static nib_code choose_all(chooser *c, const nib_ctx *ctx, nib_err *err)
     }
     if (!rc && convert) nib_convert_label(p);
     return rc;
+}
+
+static void make_factor(nib_plan_tensor *f, const nib_plan_tensor *t)
+{
+    const int stem = (int)nib_stem(t->name, ".weight");
+    *f = (nib_plan_tensor){.values = t->factor,
+                           .rows = 1,
+                           .cols = nib_plan_matrices(t),
+                           .codec = nib_codec_get(NIB_F32),
+                           .action = NIB_ACTION_GENERATE,
+                           .exact = true,
+                           .is_factor = true};
+    snprintf(f->name, sizeof f->name, "%.*s.scale", stem, t->name);
+    say_why(f, "factor of the weight");
+}
+
+/* Tensors of factors, each before its weight, as names have it. */
+static nib_code add_factors_of_weights(nib_plan *p, nib_err *err)
+{
+    size_t n = p->n, at = 0;
+    for (size_t i = 0; i < p->n; i++) n += p->tensor[i].factor != NULL;
+    if (n == p->n) return NIB_OK;
+    nib_plan_tensor *all = nib_calloc(n, sizeof *all);
+    if (!all) return nib_fail_nomem(err, "a plan");
+    for (size_t i = 0; i < p->n; i++) {
+        if (p->tensor[i].factor) make_factor(&all[at++], &p->tensor[i]);
+        all[at++] = p->tensor[i];
+    }
+    nib_free(p->tensor);
+    nib_free(p->index);
+    p->tensor = all;
+    p->n = n;
+    p->n_index = 0;
+    return nib_plan_make_index(p, err);
 }
 
 bool nib_plan_rescales(const nib_plan *p, const nib_plan_tensor *t)
@@ -610,6 +655,7 @@ static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_c
     if ((rc = scale_queries(p, err))) return rc;
     if ((rc = init_chooser(c, p, im, err))) return rc;
     if ((rc = choose_all(c, ctx, err))) return rc;
+    if ((rc = add_factors_of_weights(p, err))) return rc;
     mark_solved(p);
     if ((rc = nib_plan_importances(p, im, ctx, err))) return rc;
     if ((rc = check_importances(c, err))) return rc;

@@ -60,6 +60,9 @@ typedef struct {
     uint64_t solved_at;      /* staged: where in that file                         */
     nib_packed_parts layout; /* of folders: how it is packed; no parts: it is not  */
     nib_act_range range;     /* of its input, where the recipe has ranges          */
+    const float *factor;     /* [matrices] what engines multiply beside the format: in GGUF a    */
+                             /* tensor of its own, "X.scale", of folders here alone; NULL: none  */
+    bool is_factor;          /* that tensor, generated                             */
     char label[24];          /* the name of its number format, for codec->name    */
     const float *importance; /* [matrices][cols] or NULL                                     */
     uint64_t bytes;

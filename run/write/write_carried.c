@@ -3,6 +3,7 @@
 #include "run/write/write_carried.h"
 
 #include "run/plan/carry.h"
+#include "run/plan/carry_floats.h"
 #include "run/plan/weights.h"
 #include "run/solve/commit.h"
 
@@ -119,6 +120,20 @@ static nib_code carry_plain(const nib_plan_tensor *t, nib_commit *keep, work *m,
     return rc;
 }
 
+/* ---- small floats ---- */
+
+static nib_code carry_floats(const nib_plan_tensor *t, nib_commit *keep, work *m, nib_err *err)
+{
+    const char *why;
+    uint8_t *packed = nib_buf_reserve(&m->packed, (size_t)t->bytes, 1);
+    if (!packed) return nib_fail_nomem(err, "packed weights");
+    nib_code rc = nib_floats_pack(packed, &why, keep->p, t, err);
+    if (!rc && why)
+        return nib_fail(err, NIB_EFORMAT, "tensor '%s' has changed since the plan was made",
+                        t->src->name);
+    return rc ? rc : nib_solved_file_write(keep->side, t->solved_at, packed, (size_t)t->bytes, err);
+}
+
 /* ---- the whole ---- */
 
 static nib_code carry(const nib_plan_tensor *t, nib_commit *keep, work *m, nib_err *err)
@@ -128,7 +143,8 @@ static nib_code carry(const nib_plan_tensor *t, nib_commit *keep, work *m, nib_e
     if (!t->codec->quantized) return carry_plain(t, keep, m, err);
     for (size_t i = 0; i < nib_plan_matrices(t) && !rc; i++) {
         nib_plan_matrix(&one, keep->p, t, i);
-        rc = carry_ints(&one, keep, m, err);
+        rc = nib_floats_of(one.src) ? carry_floats(&one, keep, m, err)
+                                    : carry_ints(&one, keep, m, err);
     }
     return rc;
 }

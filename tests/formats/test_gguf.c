@@ -5,6 +5,7 @@
 #include "tests/calib/tmp.h"
 #include "tests/formats/make.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -384,6 +385,81 @@ static void writer_refuses_what_was_not_planned(void **state)
     nib_gguf_kvs_free(k);
 }
 
+/* ---- factors beside weights ---- */
+
+enum { EXPERTS = 3 };
+
+/* A stack of EXPERTS matrices of one row, NVFP4's 64 codes 0, 1 ... 15, 0 ... with scales 1, and
+ * its factors. */
+static void write_factors(const char *path, nib_type type, const void *factor, uint64_t n)
+{
+    nib_err err = {0};
+    nib_gguf_writer *w;
+    uint8_t block[36] = {0x38, 0x38, 0x38, 0x38}, all[EXPERTS * sizeof block];
+    for (int i = 0; i < 32; i++) block[4 + i] = (uint8_t)(i % 8 | (i % 8 + 8) << 4);
+    for (int e = 0; e < EXPERTS; e++) memcpy(all + e * sizeof block, block, sizeof block);
+    nib_gguf_kvs *k = nib_gguf_kvs_new();
+    const nib_gguf_tensor t[] = {
+        {.name = "x.scale", .type = type, .n_dims = 1, .shape = {n}},
+        {.name = "x.weight", .type = NIB_NVFP4, .n_dims = 3, .shape = {EXPERTS, 1, 64}},
+        {.name = "y.scale", .type = NIB_F32, .n_dims = 1, .shape = {1}},
+        {.name = "y.weight", .type = NIB_F16, .n_dims = 1, .shape = {2}}};
+    const float two = 2;
+    const uint16_t ones[2] = {0x3C00, 0x3C00};
+    nib_code rc = nib_gguf_begin(&w, path, k, t, 4, 0, true, &err);
+    if (!rc) rc = nib_gguf_write(w, 0, factor, n * nib_codec_get(type)->bytes, &err);
+    if (!rc) rc = nib_gguf_write(w, 1, all, sizeof all, &err);
+    if (!rc) rc = nib_gguf_write(w, 2, &two, sizeof two, &err);
+    if (!rc) rc = nib_gguf_write(w, 3, ones, sizeof ones, &err);
+    if (!rc) rc = nib_gguf_end(w, &err);
+    if (rc) fail_msg("%s", err.msg);
+    nib_gguf_kvs_free(k);
+}
+
+static void factors_multiply_weights(void **state)
+{
+    (void)state;
+    static const float e2m1[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+    const float factor[EXPERTS] = {0.25f, 3, -2};
+    const char *path = tmp_path("factors.gguf");
+    nib_err err;
+    nib_buf raw = {0};
+    float x[EXPERTS * 64], y[64];
+    write_factors(path, NIB_F32, factor, EXPERTS);
+    nib_source *s = must_open(path);
+    const nib_tensor *t = nib_source_find(s, "x.weight");
+    assert_false(nib_tensor_is_plain(t));
+    assert_true(nib_source_find(s, "x.scale")->is_factor);
+    assert_int_equal(nib_source_read_rows(s, t, 0, EXPERTS, x, &raw, 0, &err), NIB_OK);
+    for (int e = 0; e < EXPERTS; e++)
+        for (int i = 0; i < 64; i++)
+            assert_true(x[64 * e + i] == factor[e] * (i % 16 < 8 ? 1 : -1) * e2m1[i % 8]);
+    for (uint64_t e = 0; e < EXPERTS; e++) {
+        const nib_tensor one = nib_tensor_slice(t, e, 1, "one");
+        assert_int_equal(nib_source_read_rows(s, &one, 0, 1, y, &raw, 0, &err), NIB_OK);
+        assert_memory_equal(y, x + 64 * e, sizeof y);
+    }
+    t = nib_source_find(s, "y.weight");
+    assert_int_equal(nib_source_read_rows(s, t, 0, 1, y, &raw, 0, &err), NIB_OK);
+    assert_true(y[0] == 2 && y[1] == 2);
+    nib_source_close(s);
+    nib_buf_free(&raw);
+}
+
+static void refuses_factors_of_other_shapes(void **state)
+{
+    (void)state;
+    const char *path = tmp_path("factors.gguf");
+    const float inf[EXPERTS] = {1, INFINITY, 1}, many[EXPERTS + 1] = {1, 1, 1, 1};
+    const uint16_t half[EXPERTS] = {0x3C00, 0x3C00, 0x3C00};
+    write_factors(path, NIB_F32, many, EXPERTS + 1);
+    must_refuse(path, "tensor 'x.scale': f32 [4], should be f32 [3]");
+    write_factors(path, NIB_F16, half, EXPERTS);
+    must_refuse(path, "tensor 'x.scale': f16 [3], should be f32 [3]");
+    write_factors(path, NIB_F32, inf, EXPERTS);
+    must_refuse(path, "factor 1 is not finite");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -397,6 +473,8 @@ int main(void)
         cmocka_unit_test(refuses_broken_splits),
         cmocka_unit_test(plan_refuses),
         cmocka_unit_test(writer_refuses_what_was_not_planned),
+        cmocka_unit_test(factors_multiply_weights),
+        cmocka_unit_test(refuses_factors_of_other_shapes),
     };
     return cmocka_run_group_tests(tests, tmp_make, tmp_remove);
 }

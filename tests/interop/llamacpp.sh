@@ -116,6 +116,19 @@ for format in gptq awq; do
     check "from-$format" "$work/from-$format.gguf" q4_0
 done
 
+# NVFP4's codes and scales with the global scale as a factor beside each weight, in every architecture whose graph applies it.
+make_model --arch qwen3 --hidden 64 --ff 128 --heads 4 --vocab 2560 "$work/narrow"
+# Random models make more of llama.cpp's rounding of activations; without the factors the difference is 1.4 and more.
+nvfp4() {
+    "$nibble" quantize "$2" -o "$work/$1-folder" --format compressed-tensors --scheme nvfp4a16 --quiet >/dev/null
+    "$nibble" convert "$work/$1-folder" -o "$work/$1.gguf" --quiet >/dev/null
+    "$build/tests/interop/logprobs" "$work/$1.gguf" "$src/data/eval.txt" "${3:-400}" "$here/strings.json" >"$work/$1.json"
+    printf '%s\t%s\t%s\t%s\n' "$1" "$work/$1.gguf" "$work/$1.json" "$([ $# = 3 ] && echo 0.2 || bound nvfp4)" >>"$work/cases"
+}
+nvfp4 nvfp4-tiny "$tiny"
+nvfp4 qwen3-nvfp4 "$work/narrow"
+for name in cohere2 mistral3 mixtral qwen3_moe qwen3_5 qwen3_5_moe; do nvfp4 "nvfp4-$name" "$work/tf-$name" 48; done
+
 quantize split "$tiny" q8_0 --split-max-size 1M
 check split "$(ls "$work"/split-00001-of-*.gguf)" q8_0
 quantize again "$work/tiny-f16.gguf" q4_k_m

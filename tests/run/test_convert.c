@@ -475,7 +475,7 @@ static void order_within_heads(void **state)
 /* ---- 8-bit inputs ---- */
 
 /* A folder whose inputs have one range each, found on text. */
-static const char *with_ranges(void)
+static const char *with_ranges(nib_packing f)
 {
     char text[300];
     nib_log log = {0};
@@ -484,13 +484,11 @@ static const char *with_ranges(void)
     nib_job job;
     snprintf(text, sizeof text, "%s/../eval.txt", tiny_llama());
     const nib_text_spec spec = {.path = text};
-    nib_job_opts opts = {.model = tiny_llama(),
-                         .recipe = {.format = NIB_FORMAT_DIR,
-                                    .out = keep(0, "ranges"),
-                                    .force = true,
-                                    .layout = W8A8_STATIC},
-                         .text = {.text = &spec, .n_texts = 1, .n_ctx = 64, .samples = 4},
-                         .solve = nib_solve_defaults()};
+    nib_job_opts opts = {
+        .model = tiny_llama(),
+        .recipe = {.format = NIB_FORMAT_DIR, .out = keep(0, "ranges"), .force = true, .layout = f},
+        .text = {.text = &spec, .n_texts = 1, .n_ctx = 64, .samples = 4},
+        .solve = nib_solve_defaults()};
     nib_code rc = nib_job_open(&job, &opts, &ctx, &err);
     if (!rc) rc = nib_job_plan(&job, &ctx, &err);
     if (!rc) rc = nib_job_run(&job, &ctx, &err);
@@ -513,8 +511,8 @@ static void int8_inputs(void **state)
 {
     (void)state;
     for (int i = 0; i < 3; i++) {
-        const char *from =
-            i == 2 ? with_ranges() : quantized(tiny_llama(), "int8", i ? W8A8_TENSOR : W8A8);
+        const char *from = i == 2 ? with_ranges(W8A8_STATIC)
+                                  : quantized(tiny_llama(), "int8", i ? W8A8_TENSOR : W8A8);
         const char *to = keep(1, "other");
         convert_ok(from, to, folder(NIB_PACKING_CT_PACKED));
         same_weights_file(from, to);
@@ -617,6 +615,270 @@ static void folders_of_4_bit_floats(void **state)
     }
 }
 
+/* ---- NVFP4, compressed-tensors' and GGUF's ---- */
+
+static nib_packing nvfp4_layout(void)
+{
+    return (nib_packing){
+        .kind = NIB_PACKING_CT_NVFP4, .bits = 4, .sym = true, .group = 16, .act_sym = true};
+}
+
+/* A part of a layer as the folder has it; free with nib_free. */
+static uint8_t *stored_part(const char *folder, const char *weight, const char *suffix)
+{
+    char name[256], file[512];
+    nib_source *s;
+    nib_err err = {0};
+    snprintf(file, sizeof file, "%s/model.safetensors", folder);
+    snprintf(name, sizeof name, "%.*s%s", (int)(strlen(weight) - strlen(".weight")), weight,
+             suffix);
+    if (nib_source_open(&s, file, &err)) fail_msg("%s", err.msg);
+    const nib_tensor *t = nib_source_find(s, name);
+    if (!t) fail_msg("%s has no %s", folder, name);
+    uint8_t *bytes = tensor_bytes(s, t);
+    nib_source_close(s);
+    return bytes;
+}
+
+/* Rows of a weight in GGUF's blocks of 64: four scales, then of each 16 codes the first eight in
+ * low bits and the others in high bits. The folder has two neighbours in a byte. */
+static void same_blocks(const uint8_t *block, const uint8_t *codes, const uint8_t *scales,
+                        size_t cols)
+{
+    for (size_t k = 0; k < cols / 64; k++, block += 36) {
+        assert_memory_equal(block, scales + 4 * k, 4);
+        for (size_t i = 0; i < 64; i++) {
+            const uint8_t pair = codes[(64 * k + i) / 2], there = i % 2 ? pair >> 4 : pair & 15;
+            const uint8_t byte = block[4 + i / 16 * 8 + i % 8];
+            assert_int_equal(i % 16 < 8 ? byte & 15 : byte >> 4, there);
+        }
+    }
+}
+
+/* Products of the same codes and scales with a factor, and divided by its reciprocal: each rounds
+ * three times at most. */
+static void near_values(const char *a, const char *b)
+{
+    opened x, y;
+    open_model(&x, a);
+    open_model(&y, b);
+    for (size_t i = 0; i < x.model.n_placed; i++) {
+        const nib_place at = x.model.placed[i].place;
+        if (at.expert == NIB_EXPERTS_ALL || at.role == NIB_ROLE_ATTN_Q ||
+            at.role == NIB_ROLE_ATTN_K) /* turned */
+            continue;
+        const nib_tensor *t = nib_model_tensor(&x.model, at), *u = nib_model_tensor(&y.model, at);
+        float *v = tensor_values(x.src, t), *w = tensor_values(y.src, u);
+        for (size_t k = 0; k < nib_tensor_elems(t); k++)
+            if (!(fabsf(v[k] - w[k]) <= 0x6p-24f * fabsf(v[k])))
+                fail_msg("%s, value %zu: %a and %a", t->name, k, (double)v[k], (double)w[k]);
+        nib_free(v);
+        nib_free(w);
+    }
+    close_model(&x);
+    close_model(&y);
+}
+
+static void nvfp4_between_containers(void **state)
+{
+    (void)state;
+    const char *from = quantized(tiny_llama(), "nvfp4", nvfp4_layout());
+    const char *gguf = keep(1, "nvfp4.gguf"), *back = keep(2, "back"), *copy = keep(3, "copy.gguf");
+    static const char *const names[][2] = {
+        {"blk.2.ffn_down", "model.layers.2.mlp.down_proj.weight"},
+        {"blk.0.attn_v", "model.layers.0.self_attn.v_proj.weight"}};
+    opened o;
+    convert_ok(from, gguf, (nib_recipe){.type = NULL});
+    convert_ok(gguf, copy, (nib_recipe){.type = NULL});
+    convert_ok(gguf, back, folder(NIB_PACKING_CT_PACKED));
+    near_values(from, gguf);
+    near_values(from, back);
+    same_values(gguf, copy);
+    open_model(&o, gguf);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char name[64];
+        float factor, global;
+        snprintf(name, sizeof name, "%s.weight", names[i][0]);
+        const nib_tensor *t = nib_source_find(o.src, name);
+        assert_int_equal(t->codec->type, NIB_NVFP4);
+        const size_t cols = (size_t)nib_tensor_cols(t), rows = (size_t)nib_tensor_rows(t);
+        uint8_t *blocks = tensor_bytes(o.src, t), *scale;
+        uint8_t *codes = stored_part(from, names[i][1], ".weight_packed"),
+                *scales = stored_part(from, names[i][1], ".weight_scale"),
+                *all = stored_part(from, names[i][1], ".weight_global_scale"),
+                *again = stored_part(back, names[i][1], ".weight_packed"),
+                *scales_again = stored_part(back, names[i][1], ".weight_scale");
+        for (size_t r = 0; r < rows; r++)
+            same_blocks(blocks + r * cols / 64 * 36, codes + r * cols / 2, scales + r * cols / 16,
+                        cols);
+        assert_memory_equal(codes, again, rows * cols / 2);
+        assert_memory_equal(scales, scales_again, rows * cols / 16);
+        snprintf(name, sizeof name, "%s.scale", names[i][0]);
+        const nib_tensor *s = nib_source_find(o.src, name);
+        assert_true(s && s->codec->type == NIB_F32 && nib_tensor_elems(s) == 1);
+        scale = tensor_bytes(o.src, s);
+        memcpy(&factor, scale, 4);
+        memcpy(&global, all, 4);
+        assert_true(factor == 1 / global);
+        uint8_t *mine[] = {blocks, codes, scales, all, again, scales_again, scale};
+        for (size_t k = 0; k < sizeof mine / sizeof *mine; k++) nib_free(mine[k]);
+    }
+    close_model(&o);
+}
+
+/* Of a stack each expert has a factor; rows of 32 are no whole blocks. */
+static void nvfp4_of_experts(void **state)
+{
+    (void)state;
+    const char *model = random_model("experts", gen_family_find("qwen3moe"), 64, 2, NIB_BF16);
+    const char *from = quantized(model, "nvfp4-moe", nvfp4_layout());
+    const char *gguf = keep(1, "moe.gguf"), *back = keep(2, "moe-plain");
+    opened o;
+    convert_ok(from, gguf, (nib_recipe){.type = NULL});
+    near_values(from, gguf);
+    open_model(&o, gguf);
+    const nib_tensor *s = nib_source_find(o.src, "blk.1.ffn_up_exps.scale");
+    assert_true(s && nib_tensor_elems(s) == o.model.hp.n_expert);
+    close_model(&o);
+    convert_ok(gguf, back, (nib_recipe){.format = NIB_FORMAT_PLAIN});
+    same_values(gguf, back);
+}
+
+/* Without factors, as llama-quantize writes them, there is nothing to multiply. */
+static void nvfp4_of_gguf_alone(void **state)
+{
+    (void)state;
+    const char *gguf = keep(1, "plain.gguf"), *dir = keep(2, "plain"), *again = keep(3, "2.gguf");
+    opened o;
+    quantize_ok(tiny_llama(), &(nib_recipe){.out = gguf, .type = "nvfp4", .force = true}, NULL);
+    nib_recipe skip = folder(NIB_PACKING_CT_PACKED);
+    convert_ok(gguf, dir, skip);
+    same_values(gguf, dir);
+    convert_ok(dir, again, (nib_recipe){.type = NULL});
+    same_values(gguf, again);
+    open_model(&o, again);
+    assert_null(nib_source_find(o.src, "blk.0.ffn_up.scale"));
+    close_model(&o);
+    /* engines take one global scale for gate and up */
+    const char *apart = quantized(tiny_llama(), "apart", nvfp4_layout());
+    const float other = 1000;
+    patch_tensor("apart", "model.layers.1.mlp.up_proj.weight_global_scale", &other, 4);
+    convert_ok(apart, gguf, (nib_recipe){.type = NULL});
+    refuses(gguf, skip, "global scale");
+}
+
+/* Factors come along with bytes that are copied, and are in the values of what is rounded. */
+static void factors_of_weights(void **state)
+{
+    (void)state;
+    const char *from = quantized(tiny_llama(), "nvfp4", nvfp4_layout());
+    const char *gguf = keep(1, "nvfp4.gguf"), *f32 = keep(2, "f32.gguf"), *q8 = keep(3, "q8.gguf");
+    opened o;
+    convert_ok(from, gguf, (nib_recipe){.type = NULL});
+    convert_ok(gguf, f32, (nib_recipe){.type = "f32"});
+    same_values(gguf, f32);
+    quantize_ok(gguf, &(nib_recipe){.out = q8, .type = "q8_0", .force = true}, NULL);
+    open_model(&o, q8);
+    for (size_t i = 0; i < nib_source_count(o.src); i++)
+        assert_false(nib_source_at(o.src, i)->is_factor);
+    const nib_tensor *t = nib_source_find(o.src, "blk.0.ffn_up.weight");
+    float *v = tensor_values(o.src, t), most = 0;
+    for (size_t i = 0; i < nib_tensor_elems(t); i++) most = fmaxf(most, fabsf(v[i]));
+    assert_true(most < 2); /* of codes and scales alone up to 2688 */
+    nib_free(v);
+    close_model(&o);
+}
+
+/* ---- FP8, the folders of "fp8" and compressed-tensors' ---- */
+
+#define E4M3 .bits = 8, .sym = true, .act_sym = true, .code_type = NIB_F8_E4M3
+
+/* The same bytes of a part in two folders, n of them. */
+static void same_part(const char *a, const char *b, const char *weight, const char *suffix,
+                      const char *other, size_t n)
+{
+    uint8_t *x = stored_part(a, weight, suffix), *y = stored_part(b, weight, other);
+    if (memcmp(x, y, n) != 0) fail_msg("%s and %s: %s%s differs", a, b, weight, other);
+    nib_free(x);
+    nib_free(y);
+}
+
+static void fp8_between_folders(void **state)
+{
+    (void)state;
+    static const struct {
+        nib_packing from;
+        const char *scales;
+        size_t bytes; /* of the scales of up_proj, [512, 256] of bf16 */
+        const char *inputs;
+    } kinds[] = {
+        {{.kind = NIB_PACKING_FP8, E4M3, .rows = 128, .group = 128},
+         ".weight_scale_inv",
+         4 * 2 * 4,
+         "fp8 per token"},
+        {{.kind = NIB_PACKING_FP8_TENSOR, E4M3, .per_tensor = true},
+         ".weight_scale_inv",
+         4,
+         "fp8 per token"},
+        {{.kind = NIB_PACKING_FP8_TENSOR, E4M3, .per_tensor = true, .act = NIB_ACT_TENSOR},
+         ".weight_scale_inv",
+         4,
+         "fp8 per tensor"},
+        {{.kind = NIB_PACKING_FBGEMM, E4M3, .act = NIB_ACT_TOKEN, .act_most = 1200},
+         ".weight_scale",
+         4 * 512,
+         "fp8 per token"},
+    };
+    static const char weight[] = "model.layers.1.mlp.up_proj.weight";
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        const nib_packing *f = &kinds[i].from;
+        const char *from =
+            f->act == NIB_ACT_TENSOR ? with_ranges(*f) : quantized(tiny_llama(), "fp8", *f);
+        const char *to = keep(1, "ct-fp8"), *back = keep(2, "fp8-again");
+        opened o;
+        convert_ok(from, to, folder(NIB_PACKING_CT_PACKED));
+        convert_ok(to, back, folder(NIB_PACKING_FP8));
+        same_values(from, to);
+        same_values(from, back);
+        same_part(from, to, weight, ".weight", ".weight", (size_t)512 * 256);
+        same_part(from, to, weight, kinds[i].scales, ".weight_scale", kinds[i].bytes);
+        if (f->act == NIB_ACT_TENSOR)
+            same_part(from, to, weight, ".activation_scale", ".input_scale", 4);
+        same_weights_file(from, back);
+        open_model(&o, to);
+        assert_string_equal(nib_model_activations(&o.model), kinds[i].inputs);
+        close_model(&o);
+    }
+}
+
+/* What Transformers made: tiles of 32 x 32, experts. */
+static void fp8_of_others(void **state)
+{
+    (void)state;
+    char from[256];
+    const char *to = keep(1, "ct-fp8"), *back = keep(2, "fp8-again");
+    snprintf(from, sizeof from, "%s/arch/deepseek_v3-fp8", getenv("NIB_GOLDEN"));
+    convert_ok(from, to, folder(NIB_PACKING_CT_PACKED));
+    convert_ok(to, back, folder(NIB_PACKING_FP8));
+    same_values(from, to);
+    same_values(from, back);
+}
+
+static void fp8_takes_nothing_else(void **state)
+{
+    (void)state;
+    const nib_packing rows = {.kind = NIB_PACKING_CT_FP8, E4M3},
+                      ints = {.kind = NIB_PACKING_GPTQ, .bits = 4, .group = 64, .sym = true};
+    const char *from = quantized(tiny_llama(), "rows", rows);
+    refuses(from, folder(NIB_PACKING_FP8), "inputs that it can say");
+    nib_recipe r = folder(NIB_PACKING_CT_PACKED);
+    r.bits_given = true, r.layout.bits = 8;
+    refuses(from, r, "does not hold its values");
+    refuses(quantized(tiny_llama(), "packed", ints), folder(NIB_PACKING_FP8), "8-bit floats");
+    refuses(quantized(tiny_llama(), "nvfp4", nvfp4_layout()), folder(NIB_PACKING_FP8),
+            "8-bit floats");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -634,6 +896,13 @@ int main(void)
         cmocka_unit_test(refuses_what_is_not_held),
         cmocka_unit_test(blocks_of_4_bit_floats),
         cmocka_unit_test(folders_of_4_bit_floats),
+        cmocka_unit_test(nvfp4_between_containers),
+        cmocka_unit_test(nvfp4_of_experts),
+        cmocka_unit_test(nvfp4_of_gguf_alone),
+        cmocka_unit_test(factors_of_weights),
+        cmocka_unit_test(fp8_between_folders),
+        cmocka_unit_test(fp8_of_others),
+        cmocka_unit_test(fp8_takes_nothing_else),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
