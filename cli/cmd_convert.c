@@ -34,7 +34,7 @@ static const nib_opt rows[] = {
      .target = &opt.dir.format,
      .choices = nib_folder_formats,
      .metavar = "FORMAT",
-     .help = "gguf; folders: gptq, awq, compressed-tensors, fp8, safetensors (gguf)"},
+     .help = "gguf; folders: gptq, awq, compressed-tensors, hqq ... (gguf)"},
     {.name = "requantize",
      .kind = NIB_OPT_FLAG,
      .target = &opt.requantize,
@@ -135,6 +135,7 @@ static nib_packing_kind kind(void)
 {
     if (!strcmp(opt.dir.format, "gptq")) return NIB_PACKING_GPTQ;
     if (!strcmp(opt.dir.format, "fp8")) return NIB_PACKING_FP8;
+    if (!strcmp(opt.dir.format, "hqq")) return NIB_PACKING_HQQ;
     return !strcmp(opt.dir.format, "awq") ? NIB_PACKING_AWQ : NIB_PACKING_CT_PACKED;
 }
 
@@ -205,7 +206,9 @@ static nib_code show(const nib_job *j, nib_err *err)
 static void warn_activations(const nib_model *m, const nib_plan *p, nib_log *log)
 {
     const char *rounded = nib_model_activations(m);
-    const bool kept = p->recipe.format == NIB_FORMAT_DIR && p->recipe.layout.act;
+    const nib_packing *f = &p->recipe.layout;
+    const bool left_to_engines = f->kind == NIB_PACKING_FP8 || f->kind == NIB_PACKING_FP8_TENSOR;
+    const bool kept = p->recipe.format == NIB_FORMAT_DIR && (f->act || left_to_engines);
     if (strcmp(rounded, "f32") != 0 && p->recipe.format != NIB_FORMAT_PLAIN && !kept)
         nib_warn(log,
                  "%s: inputs of linear layers are rounded (%s), which what is "
@@ -249,16 +252,16 @@ static const char *wrong(void)
         return "--bits, --group-size, --sym and --asym are for integers: --format fp8 takes 8-bit "
                "floats over as they are";
     if (!strcmp(opt.dir.format, "bitsandbytes"))
-        return "--format bitsandbytes: what it holds are no integers that could be carried over; "
-               "'nibble quantize' writes it";
-    if (!strcmp(opt.dir.format, "hqq"))
-        return "--format hqq: its zero points are no whole numbers; 'nibble quantize' writes it";
+        return "--format bitsandbytes: nf4 and fp4 are no integers that could be carried over, and "
+               "int8 has scales times 127, which rounds; 'nibble quantize' writes it";
+    if (!strcmp(opt.dir.format, "hqq") && opt.sym)
+        return "--sym: HQQ folders always have zero points";
     if (opt.model_card && !opt.base_model) return "--model-card needs --base-model ORG/NAME";
     if (opt.sym && opt.dir.asym) return "--sym and --asym are opposites";
     if (f != NIB_FORMAT_DIR &&
         (opt.dir.bits || groups || opt.sym || opt.dir.asym || opt.dir.checkpoint_format))
         return "--bits, --group-size, --sym, --asym and --checkpoint-format need --format gptq, "
-               "awq or compressed-tensors";
+               "awq, hqq or compressed-tensors";
     if (f == NIB_FORMAT_DIR && opt.type) return "--type is for GGUF files and plain folders";
     if (opt.dir.checkpoint_format && kind() != NIB_PACKING_GPTQ)
         return "--checkpoint-format needs --format gptq";

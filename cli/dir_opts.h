@@ -56,10 +56,10 @@ extern const char *const nib_folder_checkpoint_formats[];
         {.name = "bits",                                                                           \
          .kind = NIB_OPT_UINT,                                                                     \
          .target = &(o).bits,                                                                      \
-         .min = 2,                                                                                 \
+         .min = 1,                                                                                 \
          .max = 8,                                                                                 \
          .metavar = "N",                                                                           \
-         .help = "gptq: 2, 3, 4 or 8 (4)"},                                                        \
+         .help = "gptq: 2, 3, 4, 8; hqq: 1 to 6, 8 (4)"},                                          \
         {.name = "group-size",                                                                     \
          .kind = NIB_OPT_UINT,                                                                     \
          .target = &(o).group_size,                                                                \

@@ -9,8 +9,9 @@
  *            to be known of the layer; names of dtypes as text
  *
  * Groups are of G neighbours in the flattened weight ("axis" 1). Codes are cut into as many slices
- * as fit into a byte, 2 of 4 bits or 4 of 2, or into a word, 10 of 3: code i of every slice is in
- * element i, the first slice in the highest bits. With 3 bits the last slices are filled up.
+ * as fit into a byte, 2 of 4 bits, 4 of 2 or 8 of one, or into a word, 10 of 3: code i of every
+ * slice is in element i, the first slice in the highest bits. With 3 bits the last slices are
+ * filled up. Codes of 5 and 6 bits have a byte each.
  *
  * Read, too: groups that cross rows, and "axis" 0, where a group is every C-th weight, C being the
  * number of groups. Then r->scale and r->zero are of each weight. The library decodes in f16, we in
@@ -73,11 +74,11 @@ typedef struct {
     const char *packing, *dtype;
 } form;
 
-static const form forms[] = {{8, 1, "8bit_u8", "torch.uint8"},
-                             {4, 2, "4bit_u8", "torch.uint8"},
-                             {3, 10, "3bit_32", "torch.int32"},
-                             {2, 4, "2bit_u8", "torch.uint8"}};
-static const unsigned char widths[] = {2, 3, 4, 8, 0};
+static const form forms[] = {{8, 1, "8bit_u8", "torch.uint8"},  {6, 1, "8bit_u8", "torch.uint8"},
+                             {5, 1, "8bit_u8", "torch.uint8"},  {4, 2, "4bit_u8", "torch.uint8"},
+                             {3, 10, "3bit_32", "torch.int32"}, {2, 4, "2bit_u8", "torch.uint8"},
+                             {1, 8, "1bit_u8", "torch.uint8"}};
+static const unsigned char widths[] = {1, 2, 3, 4, 5, 6, 8, 0};
 
 /* NULL: there is none. */
 static const form *form_of(uint64_t bits)
@@ -147,14 +148,14 @@ static nib_code make(nib_packed_parts *l, nib_err *err)
     const nib_packing *f = &l->format;
     const form *how = form_of(f->bits);
     const uint64_t n = l->out * l->in;
-    if (!how) return nib_fail(err, NIB_EINVAL, "%u bits; HQQ folders hold 2, 3, 4 or 8", f->bits);
+    if (!how) return nib_fail(err, NIB_EINVAL, "%u bits; HQQ folders hold 1 to 6, or 8", f->bits);
     if (f->desc_act)
         return nib_fail(err, NIB_EINVAL, "HQQ folders cannot say that columns are reordered");
     l->group = f->group ? f->group : l->in;
     if (n % l->group)
-        return nib_fail(err, NIB_EINVAL, "shape [%llu, %llu] is no multiple of the group size, %llu",
-                        (unsigned long long)l->out, (unsigned long long)l->in,
-                        (unsigned long long)l->group);
+        return nib_fail(
+            err, NIB_EINVAL, "shape [%llu, %llu] is no multiple of the group size, %llu",
+            (unsigned long long)l->out, (unsigned long long)l->in, (unsigned long long)l->group);
     l->groups = has_own_groups(l) ? l->in / l->group : l->in;
     const uint64_t rows = code_rows(l), cols = columns(l);
     if (f->bits != 3 && rows % how->per)
@@ -180,7 +181,8 @@ static bool measure(const nib_packing *f, const uint64_t shape[2], uint64_t *out
 
 static nib_code wrong(nib_err *err, int fact, const char *should)
 {
-    return nib_fail(err, NIB_EFORMAT, "'%s' should be %s", suffix[NIB_PART_FACT + fact] + 1, should);
+    return nib_fail(err, NIB_EFORMAT, "'%s' should be %s", suffix[NIB_PART_FACT + fact] + 1,
+                    should);
 }
 
 static nib_code facts(nib_packing *f, uint64_t *out, uint64_t *in, const nib_packing_fact *v,
@@ -193,7 +195,7 @@ static nib_code facts(nib_packing *f, uint64_t *out, uint64_t *in, const nib_pac
                             suffix[NIB_PART_FACT + needed[i]] + 1);
     const form *how = form_of((uint64_t)v[NBITS].number[0]);
     const int64_t group = v[GROUP_SIZE].number[0], *shape = v[SHAPE].number;
-    if (!how) return wrong(err, NBITS, "2, 3, 4 or 8");
+    if (!how) return wrong(err, NBITS, "1 to 6, or 8");
     if (strcmp(v[PACKING].text, how->packing)) return wrong(err, PACKING, how->packing);
     if (group < 1 || group > NIB_PACKING_COLS_MAX)
         return wrong(err, GROUP_SIZE, "the weights of a group");
@@ -219,14 +221,9 @@ static nib_code facts(nib_packing *f, uint64_t *out, uint64_t *in, const nib_pac
 static void put_facts(uint8_t *dst, const nib_packed_parts *l)
 {
     const form *f = form_of(l->format.bits);
-    const uint64_t number[FACTS] = {[NBITS] = f->bits,
-                                    [GROUP_SIZE] = l->group,
-                                    [AXIS] = 1,
-                                    [ENCODED] = 1,
-                                    [STORES_CONFIG] = 1,
-                                    [CHANNEL_WISE] = 1,
-                                    [OPTIMIZE] = 1,
-                                    [ROUND_ZERO] = f->bits == 4};
+    const uint64_t number[FACTS] = {
+        [NBITS] = f->bits,   [GROUP_SIZE] = l->group, [AXIS] = 1,     [ENCODED] = 1,
+        [STORES_CONFIG] = 1, [CHANNEL_WISE] = 1,      [OPTIMIZE] = 1, [ROUND_ZERO] = f->bits == 4};
     const char *const text[FACTS] = {
         [PACKING] = f->packing, [VIEW_DTYPE] = f->dtype, [COMPUTE_DTYPE] = "torch.float16"};
     for (int i = 0; i < FACTS; i++) {
@@ -343,8 +340,7 @@ static nib_code read(nib_packing_rows *r, const nib_packed_parts *l, const nib_p
 {
     nib_code rc = read_codes(r->code, l, from, row * l->in, r->n * l->in, err);
     if (!rc) rc = read_params(r->scale, r, l, from, NIB_PART_SCALES, row, err);
-    return rc ? rc
-              : read_params((float *)(void *)r->zero, r, l, from, NIB_PART_ZEROS, row, err);
+    return rc ? rc : read_params((float *)(void *)r->zero, r, l, from, NIB_PART_ZEROS, row, err);
 }
 
 static void decode(float *dst, const nib_packed_parts *l, const nib_packing_rows *r)
@@ -363,8 +359,7 @@ static void decode(float *dst, const nib_packed_parts *l, const nib_packing_rows
 /* What layers are like is theirs to say. */
 static nib_code config_read(nib_packing_rules *rules, const nib_json *config, nib_err *err)
 {
-    const nib_packing f = {
-        .kind = NIB_PACKING_HQQ, .bits = 4, .group = 64, .scale_type = NIB_F16};
+    const nib_packing f = {.kind = NIB_PACKING_HQQ, .bits = 4, .group = 64, .scale_type = NIB_F16};
     (void)config;
     return nib_packing_rules_add(rules, NIB_RULE_ALL, NULL, &f, err);
 }

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ROWS = 128 };
+enum { ROWS = 128, WHOLE_F16 = 2048 }; /* all whole numbers up to it are numbers of f16 */
 
 /* Of one thread. */
 typedef struct {
@@ -124,9 +124,14 @@ nib_grid nib_carry_grid_of(const nib_packed_parts *l)
 {
     const nib_int_codec c = nib_packing_codec(l);
     const int32_t middle = 1 << (l->format.bits - 1);
+    const bool any = l->format.kind == NIB_PACKING_HQQ; /* whole or not */
     return (nib_grid){.n_codes = 1 << l->format.bits,
-                      .zero_low = l->format.sym ? middle : (int32_t)c.zero_min,
-                      .zero_high = l->format.sym ? middle : (1 << l->format.bits) - 1,
+                      .zero_low = any             ? -WHOLE_F16
+                                  : l->format.sym ? middle
+                                                  : (int32_t)c.zero_min,
+                      .zero_high = any             ? WHOLE_F16
+                                   : l->format.sym ? middle
+                                                   : (1 << l->format.bits) - 1,
                       .group = (size_t)l->group,
                       .scale_type = l->format.scale_type};
 }

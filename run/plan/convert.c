@@ -537,7 +537,7 @@ static void adapt(nib_packing *f, const nib_recipe *r)
     if (r->bits_given) f->bits = r->layout.bits;
     if (r->group_given) f->group = r->layout.group;
     if (r->sym_given) f->sym = r->layout.sym;
-    if (kind == NIB_PACKING_AWQ) f->sym = false;
+    if (kind == NIB_PACKING_AWQ || kind == NIB_PACKING_HQQ) f->sym = false;
     if (kind != NIB_PACKING_CT_PACKED && !int8) f->scale_type = NIB_F16;
 }
 

@@ -25,7 +25,10 @@ static const struct {
 } states[] = {{"state_b4_g64_axis1", "int4-g64", 4, 64, false},
               {"state_b3_g64_axis1", "int3-g64", 3, 64, false},
               {"state_b8_g128_axis1", "int8-g128", 8, 128, false},
-              {"state_b2_g16_axis0", "int2-g16", 2, 16, true}};
+              {"state_b2_g16_axis0", "int2-g16", 2, 16, true},
+              {"state_b1_g64_axis1", "int1-g64", 1, 64, false},
+              {"state_b5_g64_axis1", "int5-g64", 5, 64, false},
+              {"state_b6_g32_axis1", "int6-g32", 6, 32, false}};
 enum { STATES = sizeof states / sizeof *states, OUT = 48, IN = 128, N = OUT * IN };
 
 static nib_source *open_state(size_t i)
@@ -96,15 +99,32 @@ static nib_packed_parts layout(unsigned bits, size_t group, size_t out, size_t i
 static void packs_what_the_library_stores(void **state)
 {
     (void)state;
-    static const char *const names[] = {
-        "W_q",         "scale",         "zero",          "nbits",        "group_size",
-        "shape",       "axis",          "packing",       "unpack_view_dtype",
-        "view_as_float", "quant_scale", "quant_zero",    "compute_dtype", "offload_meta",
-        "encoded_state_dict", "stores_quant_config", "channel_wise", "optimize", "round_zero"};
+    static const char *const names[] = {"W_q",
+                                        "scale",
+                                        "zero",
+                                        "nbits",
+                                        "group_size",
+                                        "shape",
+                                        "axis",
+                                        "packing",
+                                        "unpack_view_dtype",
+                                        "view_as_float",
+                                        "quant_scale",
+                                        "quant_zero",
+                                        "compute_dtype",
+                                        "offload_meta",
+                                        "encoded_state_dict",
+                                        "stores_quant_config",
+                                        "channel_wise",
+                                        "optimize",
+                                        "round_zero"};
     static float x[N];
     static uint8_t code[N];
-    static nib_block_param p[N / 64];
-    for (size_t i = 0; i < 2; i++) { /* round_zero of the third is not by its bits */
+    static nib_block_param p[N / 32];
+    for (size_t i = 0; i < STATES; i++) {
+        const size_t group = states[i].group;
+        if (states[i].across || states[i].bits == 8)
+            continue; /* its round_zero is not by its bits */
         char path[64];
         nib_err err = {0};
         nib_source *s = open_state(i);
@@ -113,12 +133,12 @@ static void packs_what_the_library_stores(void **state)
         uint16_t *scale = bytes_of(raw, "P.scale"), *zero = bytes_of(raw, "P.zero");
         read_weight(s, OUT, x);
         for (size_t k = 0; k < N; k++) {
-            nib_block_param *g = &p[k / 64];
-            *g = (nib_block_param){.d = nib_f16_to_f32(scale[k / 64]),
-                                   .zero = nib_f16_to_f32(zero[k / 64])};
+            nib_block_param *g = &p[k / group];
+            *g = (nib_block_param){.d = nib_f16_to_f32(scale[k / group]),
+                                   .zero = nib_f16_to_f32(zero[k / group])};
             code[k] = (uint8_t)rintf(x[k] / g->d + g->zero);
         }
-        const nib_packed_parts l = layout(states[i].bits, 64, OUT, IN, NIB_F16);
+        const nib_packed_parts l = layout(states[i].bits, group, OUT, IN, NIB_F16);
         uint8_t *packed = nib_alloc((size_t)l.bytes, 1);
         const nib_packing_values v = {.code = code, .param = p};
         if (nib_packing_pack(packed, &l, &v, &err)) fail_msg("%s", err.msg);
@@ -157,8 +177,8 @@ static void packs_codes_as_the_original(void **state)
               *want = bytes_of(s, "dequant"), *got = nib_alloc(n, sizeof *got);
         nib_block_param *p = nib_calloc(groups, sizeof *p);
         for (size_t g = 0; g < groups; g++) p[g].d = scale[g], p[g].zero = zero[g];
-        const nib_packed_parts l = layout(vectors[i].bits, vectors[i].group, vectors[i].out,
-                                          vectors[i].in, NIB_F32);
+        const nib_packed_parts l =
+            layout(vectors[i].bits, vectors[i].group, vectors[i].out, vectors[i].in, NIB_F32);
         uint8_t *packed = nib_alloc((size_t)l.bytes, 1);
         const nib_packing_values v = {.code = code, .param = p};
         if (nib_packing_pack(packed, &l, &v, &err)) fail_msg("%s", err.msg);
@@ -181,7 +201,7 @@ static void shapes_that_do_not_fit(void **state)
         nib_packing f;
         uint64_t out, in;
         const char *part;
-    } bad[] = {{{.bits = 5, .group = 64}, 32, 64, "5 bits"},
+    } bad[] = {{{.bits = 7, .group = 64}, 32, 64, "7 bits"},
                {{.bits = 4, .group = 48}, 32, 64, "group size"},
                {{.bits = 4, .group = 64}, 33, 64, "no multiple of 2"},
                {{.bits = 2, .group = 64}, 34, 64, "no multiple of 4"},
@@ -259,7 +279,7 @@ static void what_is_wrong_is_named(void **state)
     const int32_t seven = 7, three = 3, two = 2, none = 0;
     const uint8_t yes = 1;
     assert_non_null(mkdtemp(folder));
-    damage("P.nbits", &seven, 4), refused("'nbits' should be 2, 3, 4 or 8");
+    damage("P.nbits", &seven, 4), refused("'nbits' should be 1 to 6, or 8");
     damage("P.nbits", &three, 4), refused("'packing' should be 3bit_32");
     damage("P.packing", "2bit_u8", 7), refused("'packing' should be 4bit_u8");
     damage("P.group_size", &none, 4), refused("'group_size'");

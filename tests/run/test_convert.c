@@ -789,6 +789,29 @@ static void factors_of_weights(void **state)
     close_model(&o);
 }
 
+/* ---- HQQ, whose zero points may be any number ---- */
+
+static void integers_into_hqq(void **state)
+{
+    (void)state;
+    static const nib_packing from[] = {
+        {.kind = NIB_PACKING_GPTQ, .bits = 4, .group = 64},
+        {.kind = NIB_PACKING_GPTQ, .bits = 3, .group = 64, .sym = true},
+        {.kind = NIB_PACKING_GPTQ, .bits = 2, .group = 32, .sym = true},
+        {.kind = NIB_PACKING_AWQ, .bits = 4, .group = 128},
+        {.kind = NIB_PACKING_GPTQ, .bits = 8, .group = 128, .sym = true}};
+    const char *to = keep(1, "hqq"), *gguf = keep(2, "q4_0.gguf");
+    for (size_t i = 0; i < sizeof from / sizeof *from; i++) {
+        const char *packed = quantized(tiny_llama(), "packed", from[i]);
+        convert_ok(packed, to, folder(NIB_PACKING_HQQ));
+        same_values(packed, to);
+    }
+    quantize_ok(tiny_llama(), &(nib_recipe){.out = gguf, .type = "q4_0", .force = true}, NULL);
+    convert_ok(gguf, to, folder(NIB_PACKING_HQQ));
+    same_values(gguf, to);
+    refuses(to, folder(NIB_PACKING_GPTQ), "does not hold its values");
+}
+
 /* ---- FP8, the folders of "fp8" and compressed-tensors' ---- */
 
 #define E4M3 .bits = 8, .sym = true, .act_sym = true, .code_type = NIB_F8_E4M3
@@ -900,6 +923,7 @@ int main(void)
         cmocka_unit_test(nvfp4_of_experts),
         cmocka_unit_test(nvfp4_of_gguf_alone),
         cmocka_unit_test(factors_of_weights),
+        cmocka_unit_test(integers_into_hqq),
         cmocka_unit_test(fp8_between_folders),
         cmocka_unit_test(fp8_of_others),
         cmocka_unit_test(fp8_takes_nothing_else),
