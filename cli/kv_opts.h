@@ -27,7 +27,7 @@ extern const char *const nib_kv_rotations[];
      .target = &(o).format,                                                                        \
      .choices = nib_kv_names,                                                                      \
      .metavar = "FORMAT",                                                                          \
-     .help = "keep keys and values in q8_0, q4_0 ..., int8, fp8, int4 (f32)"},                     \
+     .help = "keep keys and values in q8_0, q4_0 ..., int8, fp8, int4, kivi4 ... (f32)"},          \
     {                                                                                              \
         .name = "kv-rotation", .kind = NIB_OPT_CHOICE, .target = &(o).rotation,                    \
         .choices = nib_kv_rotations, .metavar = "WHEN",                                            \

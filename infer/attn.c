@@ -20,11 +20,18 @@ enum { QUERIES = 64, KEYS = 512 };
 typedef struct {
     float *score;   /* [QUERIES][KEYS]      */
     float *out;     /* [QUERIES][value_dim] */
-    float *decoded; /* [KEYS][head_dim], where keys and values have a format */
+    float *decoded; /* [KEYS][head_dim], where the cache has a format */
     float m[QUERIES];
     double l[QUERIES];
-    size_t head;
+    size_t seq, head, kv_head;
 } state;
+
+/* Keys or values of a tile of keys, rows `step` floats apart. Those that some queries of the tile
+ * see as they are kept and others as they were, `twice` of them, are there as both. */
+typedef struct {
+    const float *row;
+    size_t step, twice;
+} tile_rows;
 
 static size_t min_size(size_t a, size_t b)
 {
@@ -84,45 +91,62 @@ static size_t in_tile(size_t i, size_t k0, size_t n)
     return i > k0 ? min_size(i - k0, n) : 0;
 }
 
-/* Rows k0 .. k0 + nk - 1 of this head's keys or values, of `dim` each, *step floats apart. */
-static const float *rows_of(const nib_attn *a, const state *s, const void *kv, size_t dim,
-                            size_t k0, size_t nk, size_t *step)
+/* Where in a tile the rows begin that the query of token t sees as they were. */
+static size_t exact_from(const nib_attn *a, int of, size_t t, size_t k0, size_t n)
 {
-    if (!a->format) {
-        *step = a->n_head_kv * dim;
-        return (const float *)kv + k0 * *step;
+    return in_tile(nib_kv_exact_from(a->cache, of, a->pos + t), k0, n);
+}
+
+/* This head's keys (0) or values (1) k0 .. k0 + nk - 1 for n queries from token `first` on. */
+static tile_rows rows_of(const nib_attn *a, const state *s, int of, size_t first, size_t n,
+                         size_t k0, size_t nk)
+{
+    const nib_kv_cache *c = a->cache;
+    const size_t dim = of ? a->value_dim : a->head_dim, row = a->n_head_kv * dim;
+    if (!c || !c->format) {
+        const float *all = c ? (const float *)(const void *)nib_kv_row(c, of, a->layer, s->seq, 0)
+                             : (of ? a->v : a->k) + s->seq * a->kv_tokens * row;
+        return (tile_rows){all + k0 * row + s->kv_head * dim, row, 0};
     }
-    const size_t row = a->n_head_kv * a->head_bytes;
-    *step = a->head_dim;
-    for (size_t i = 0; i < nk; i++)
-        nib_kv_decode(a->format, s->decoded + i * a->head_dim, (const uint8_t *)kv + (k0 + i) * row,
-                      a->head_dim, a->cpu);
-    return s->decoded;
+    const size_t begin = exact_from(a, of, first, k0, nk),
+                 end = exact_from(a, of, first + n - 1, k0, nk);
+    nib_kv_kept_rows(c, of, a->layer, s->seq, s->kv_head, k0, end, s->decoded, a->cpu);
+    nib_kv_exact_rows(c, of, a->layer, s->seq, s->kv_head, k0 + begin, nk - begin,
+                      s->decoded + end * dim);
+    return (tile_rows){s->decoded, dim, end - begin};
 }
 
 /* Scores of n queries against the nk keys from k0 on, and what they make of the values. */
-static void score_tile(const nib_attn *a, state *s, const float *q, const void *keys, size_t n,
+static void score_tile(const nib_attn *a, state *s, const float *q, size_t first, size_t n,
                        size_t k0, size_t nk)
 {
-    size_t step;
     const size_t dim = a->head_dim;
-    const float *k = rows_of(a, s, keys, dim, k0, nk, &step);
+    const tile_rows k = rows_of(a, s, 0, first, n, k0, nk);
     if (a->by_token)
-        a->ops->dots(s->score, q, k, nk, step, dim);
+        a->ops->dots(s->score, q, k.row, nk, k.step, dim);
     else
-        nib_gemm_nt(n, nk, dim, q, a->n_head * dim, k, step, s->score, KEYS, 0);
+        nib_gemm_nt(n, nk + k.twice, dim, q, a->n_head * dim, k.row, k.step, s->score, KEYS, 0);
+    for (size_t r = 0; r < n && k.twice; r++) {
+        const size_t at = exact_from(a, 0, first + r, k0, nk);
+        float *score = s->score + r * KEYS + at;
+        memmove(score, score + k.twice, (nk - at) * sizeof *score);
+    }
 }
 
-static void mix_tile(const nib_attn *a, state *s, const void *values, size_t n, size_t k0,
-                     size_t nk)
+static void mix_tile(const nib_attn *a, state *s, size_t first, size_t n, size_t k0, size_t nk)
 {
-    size_t step;
     const size_t dim = a->value_dim;
-    const float *v = rows_of(a, s, values, dim, k0, nk, &step);
+    const tile_rows v = rows_of(a, s, 1, first, n, k0, nk);
+    for (size_t r = 0; r < n && v.twice; r++) {
+        const size_t at = exact_from(a, 1, first + r, k0, nk);
+        float *score = s->score + r * KEYS + at;
+        memmove(score + v.twice, score, (nk - at) * sizeof *score);
+        memset(score, 0, v.twice * sizeof *score);
+    }
     if (a->by_token)
-        a->ops->mix(s->out, s->score, v, nk, step, dim);
+        a->ops->mix(s->out, s->score, v.row, nk, v.step, dim);
     else
-        nib_gemm_nn(n, dim, nk, s->score, KEYS, v, step, s->out, dim, 1);
+        nib_gemm_nn(n, dim, nk + v.twice, s->score, KEYS, v.row, v.step, s->out, dim, 1);
 }
 
 static size_t tile_queries(const nib_attn *a)
@@ -130,23 +154,31 @@ static size_t tile_queries(const nib_attn *a)
     return a->by_token ? 1 : QUERIES;
 }
 
-/* n queries from token `first` on, at q, results to `out`; k, v: this head's. */
-static void query_tile(const nib_attn *a, state *s, const float *q, float *out, const void *k,
-                       const void *v, size_t first, size_t n)
+/* Rows that are there twice have room: KIVI's keys change by NIB_KIVI_RECENT at once, and at most
+ * once in QUERIES, its values one by one. */
+static size_t tile_keys(const nib_attn *a)
+{
+    _Static_assert((int)QUERIES <= (int)NIB_KIVI_RECENT, "a tile has one change of keys");
+    return a->cache && a->cache->recent[0] ? KEYS - NIB_KIVI_RECENT : KEYS;
+}
+
+/* n queries from token `first` on, at q, results to `out`. */
+static void query_tile(const nib_attn *a, state *s, const float *q, float *out, size_t first,
+                       size_t n)
 {
     const size_t v_dim = a->value_dim, out_row = a->n_head * v_dim;
-    const size_t n_keys = a->pos + first + n;
+    const size_t n_keys = a->pos + first + n, each = tile_keys(a);
     memset(s->out, 0, n * v_dim * sizeof *s->out);
     for (size_t r = 0; r < n; r++) s->m[r] = -INFINITY, s->l[r] = 0;
-    for (size_t k0 = first_seen(a, a->pos + first); k0 < n_keys; k0 += KEYS) {
-        size_t nk = min_size(KEYS, n_keys - k0);
-        score_tile(a, s, q, k, n, k0, nk);
+    for (size_t k0 = first_seen(a, a->pos + first); k0 < n_keys; k0 += each) {
+        size_t nk = min_size(each, n_keys - k0);
+        score_tile(a, s, q, first, n, k0, nk);
         for (size_t r = 0; r < n; r++) {
             size_t pos = a->pos + first + r;
             softmax_row(a, s, r, k0, in_tile(first_seen(a, pos), k0, nk), in_tile(pos + 1, k0, nk),
                         nk);
         }
-        mix_tile(a, s, v, n, k0, nk);
+        mix_tile(a, s, first, n, k0, nk);
     }
     for (size_t r = 0; r < n; r++) {
         if (a->sink) /* m is unscaled */
@@ -165,21 +197,19 @@ static nib_code task(void *arg, size_t begin, size_t end, int thread, nib_err *e
     const size_t v_dim = a->value_dim;
     const size_t first = begin % tiles * each, head = begin / tiles % a->n_head;
     const size_t seq = begin / tiles / a->n_head, n = min_size(each, a->n_tok - first);
-    const size_t kv_head = seq * a->kv_tokens * a->n_head_kv + head / (a->n_head / a->n_head_kv);
     const size_t q_head = (seq * a->n_tok + first) * a->n_head + head;
-    const size_t k_bytes = a->format ? a->head_bytes : dim * sizeof(float),
-                 v_bytes = a->format ? a->head_bytes : v_dim * sizeof(float);
+    const bool decodes = a->cache && a->cache->format;
     state s;
     s.score =
-        nib_buf_reserve(&a->scratch[thread],
-                        QUERIES * (KEYS + v_dim) + (a->format ? KEYS * dim : 0), sizeof *s.score);
+        nib_buf_reserve(&a->scratch[thread], QUERIES * (KEYS + v_dim) + (decodes ? KEYS * dim : 0),
+                        sizeof *s.score);
     if (!s.score) return nib_fail_nomem(err, "attention scores");
     s.out = s.score + QUERIES * KEYS;
     s.decoded = s.out + QUERIES * v_dim;
+    s.seq = seq;
     s.head = head;
-    query_tile(a, &s, a->q + q_head * dim, a->out + q_head * v_dim,
-               (const uint8_t *)a->k + kv_head * k_bytes, (const uint8_t *)a->v + kv_head * v_bytes,
-               first, n);
+    s.kv_head = head / (a->n_head / a->n_head_kv);
+    query_tile(a, &s, a->q + q_head * dim, a->out + q_head * v_dim, first, n);
     return NIB_OK;
 }
 

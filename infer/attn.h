@@ -5,7 +5,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
-#include "infer/kv_format.h"
+#include "infer/kv_cache.h"
 #include "infer/ops.h"
 
 #include <stdbool.h>
@@ -25,10 +25,10 @@ typedef struct {
     float softcap;      /* c: scaled scores s become c tanh(s / c); 0: they don't */
     const float *q;     /* [n_seq][n_tok][n_head][head_dim]                         */
     float *out;         /* [n_seq][n_tok][n_head][value_dim]; of one size it may be q */
-    const void *k, *v;  /* [n_seq][pos + n_tok][n_head_kv][head_dim], [value_dim]   */
+    const float *k, *v; /* [n_seq][pos + n_tok][n_head_kv][head_dim], [value_dim]   */
     size_t kv_tokens;   /* from one sequence's keys and values to the next one's    */
-    const nib_kv_format *format; /* NULL, or k and v, of one size, are kept so: heads of ...     */
-    size_t head_bytes;           /* ... so many bytes                                            */
+    const nib_kv_cache *cache; /* NULL, or what has keys and values in their place, ... */
+    size_t layer;              /* ... in this layer, whose batch was put              */
     unsigned cpu;
     const nib_ops *ops;
     int threads;

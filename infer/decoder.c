@@ -2,6 +2,8 @@
 /* infer/decoder.c - see decoder.h. Tests: tests/run/test_arch_decode.c. */
 #include "infer/decoder.h"
 
+#include "infer/kv_cache.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -86,6 +88,7 @@ size_t nib_decoder_length(const nib_decoder *d)
 
 void nib_decoder_set_length(nib_decoder *d, size_t n)
 {
+    _Static_assert((int)NIB_KV_BACK >= (int)NIB_FEW_ROWS, "what the cache can take back");
     d->n = n;
 }
 

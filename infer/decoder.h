@@ -29,7 +29,8 @@ nib_graph *nib_decoder_graph(nib_decoder *d);
 const nib_ops *nib_decoder_ops(const nib_decoder *d);
 /* Tokens of each sequence so far. */
 size_t nib_decoder_length(const nib_decoder *d);
-/* Forget all tokens from the n-th on; or take it that the cache holds n. */
+/* Forget all tokens from the n-th on, all of them or NIB_FEW_ROWS at most; or take it that the
+ * cache holds n. */
 void nib_decoder_set_length(nib_decoder *d, size_t n);
 
 /* Go on with id[n_seq][n_tok], all within n_ctx; n_seq * n_tok is anything for one sequence, at

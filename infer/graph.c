@@ -415,14 +415,12 @@ static void scale_keys(const block *s, const operands *o)
 static void keep(const block *s, const operands *o)
 {
     nib_kv_cache *c = &s->g->cache;
-    const size_t k = s->width[NIB_REG_K], v = s->width[NIB_REG_V], n_kv = s->g->m->hp.n_head_kv;
+    const size_t n_kv = s->g->m->hp.n_head_kv;
     scale_keys(s, o);
     nib_kv_rotate_keys(c, o->a, s->rows * s->g->m->hp.n_head);
     nib_kv_rotate_keys(c, o->k, s->rows * n_kv);
     nib_kv_rotate_values(c, o->v, s->rows * n_kv);
-    for (size_t seq = 0; seq < s->n_seq; seq++)
-        nib_kv_put(c, s->layer, seq, s->pos, s->n_tok, o->k + seq * s->n_tok * k,
-                   o->v + seq * s->n_tok * v);
+    nib_kv_put(c, s->layer, s->n_seq, s->pos, s->n_tok, o->k, o->v);
 }
 
 static nib_code attend(const block *s, size_t step, nib_err *err)
@@ -430,7 +428,7 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
     nib_graph *g = s->g;
     const nib_role sinks = s->steps->step[step].weight;
     const operands *o = &s->at[step];
-    const nib_kv_cache *c = &g->cache;
+    nib_kv_cache *c = &g->cache;
     if (g->watch.seen) g->watch.seen(g->watch.arg, s->layer, o->k, o->v, s->rows);
     if (g->has_cache) keep(s, o);
     nib_attn a = {
@@ -451,11 +449,11 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
         .slope_rounded = g->m->hp.alibi_rounded,
         .q = o->a,
         .out = o->to,
-        .k = g->has_cache ? (const void *)nib_kv_row(c, 0, s->layer, 0, 0) : o->k,
-        .v = g->has_cache ? (const void *)nib_kv_row(c, 1, s->layer, 0, 0) : o->v,
-        .kv_tokens = g->has_cache ? g->max_ctx : s->n_tok,
-        .format = c->format,
-        .head_bytes = c->format ? nib_kv_head_bytes(c->format, c->head_dim) : 0,
+        .k = o->k,
+        .v = o->v,
+        .kv_tokens = s->n_tok,
+        .cache = g->has_cache ? c : NULL,
+        .layer = s->layer,
         .cpu = g->ctx.cpu,
         .ops = g->ops,
         .threads = g->ctx.threads,
@@ -463,6 +461,7 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
     };
     nib_code rc = nib_attention(&a, err);
     if (rc) return rc;
+    nib_kv_settle(c, s->layer, s->n_seq);
     nib_kv_rotate_values(c, o->to, s->rows * g->m->hp.n_head);
     if (kv_scales(s, 1))
         scale_heads(o->to, s->rows, g->m->hp.n_head, g->m->hp.value_dim, kv_scales(s, 1),

@@ -4,6 +4,7 @@
 
 #include "base/half.h"
 #include "base/name.h"
+#include "infer/kv_kivi.h"
 
 #include <math.h>
 #include <string.h>
@@ -24,12 +25,15 @@ static const nib_kv_format formats[] = {
     {.name = "fp8", .type = NIB_F8_E4M3, .per_head = true},
     {.name = "fp8-static", .type = NIB_F8_E4M3, .scaled = true},
     {.name = "int4", .type = NIB_INT4, .per_head = true, .rotated = true},
+    {.name = "kivi8", .type = NIB_INT8, .kivi = 8},
+    {.name = "kivi4", .type = NIB_INT4, .kivi = 4},
+    {.name = "kivi2", .type = NIB_INT2, .kivi = 2},
 };
 enum { N_FORMATS = sizeof formats / sizeof *formats };
 
-const char *const nib_kv_names[N_FORMATS + 1] = {"f32",  "f16",        "bf16", "q8_0",   "q5_1",
-                                                 "q5_0", "q4_1",       "q4_0", "iq4_nl", "int8",
-                                                 "fp8",  "fp8-static", "int4", NULL};
+const char *const nib_kv_names[N_FORMATS + 1] = {
+    "f32",  "f16", "bf16",       "q8_0", "q5_1",  "q5_0",  "q4_1",  "q4_0", "iq4_nl",
+    "int8", "fp8", "fp8-static", "int4", "kivi8", "kivi4", "kivi2", NULL};
 
 const nib_kv_format *nib_kv_find(const char *name)
 {
@@ -41,6 +45,7 @@ const nib_kv_format *nib_kv_find(const char *name)
 size_t nib_kv_head_bytes(const nib_kv_format *f, size_t dim)
 {
     size_t bytes;
+    if (f->kivi) return dim % NIB_KIVI_GROUP ? 0 : nib_kivi_head_bytes(f->kivi, dim);
     if (f->per_head && f->type == NIB_INT4) return dim % 2 ? 0 : sizeof(float) + dim / 2;
     if (f->per_head) return sizeof(float) + dim;
     return nib_codec_row_bytes(nib_codec_get(f->type), dim, &bytes) ? bytes : 0;
@@ -198,6 +203,10 @@ void nib_kv_encode(const nib_kv_format *f, uint8_t *to, const float *x, size_t d
     const nib_codec *c = nib_codec_get(f->type);
     const size_t each = c->block == 1 ? dim : c->block;
     _Alignas(64) uint8_t scratch[NIB_BLOCK_MAX * sizeof(float)];
+    if (f->kivi) {
+        nib_kivi_encode(f->kivi, to, x, dim);
+        return;
+    }
     const bool rounds = f->per_head || c->quantized || f->scaled;
     if (rounds && nib_find_nonfinite(x, dim, 0) < dim) {
         spoil(f, to, dim);
@@ -220,7 +229,9 @@ void nib_kv_encode(const nib_kv_format *f, uint8_t *to, const float *x, size_t d
 void nib_kv_decode(const nib_kv_format *f, float *to, const uint8_t *from, size_t dim, unsigned cpu)
 {
     const nib_codec *c = nib_codec_get(f->type);
-    if (f->per_head)
+    if (f->kivi)
+        nib_kivi_decode(f->kivi, to, from, dim);
+    else if (f->per_head)
         decode_per_head(f, to, from, dim);
     else
         c->decode(to, from, dim / c->block, cpu);

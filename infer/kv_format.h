@@ -7,7 +7,8 @@
  * And vLLM's int8_per_token_head, fp8_per_token_head and int4_per_token_head: each head of each
  * token has a scale of its own, the largest magnitude over 127 or 448 (E4M3), or for int4 the range
  * over 15, with the zero point in its last 4 bits. And its fp8, with scales that come along with
- * the checkpoint: E4M3 that saturates at 448.
+ * the checkpoint: E4M3 that saturates at 448. And KIVI's (kv_kivi.h), whose keys are kept in groups
+ * of tokens; encode and decode here are of its values.
  *
  * Rotation: with a quantized cache llama.cpp multiplies queries and keys of a head by a
  * Walsh-Hadamard matrix H of the largest power of two from 64 on that divides the head, values by
@@ -26,6 +27,7 @@ typedef struct nib_kv_format {
         per_head; /* a scale in f32 and a byte, or half, for each value; else blocks of the codec */
     bool rotated; /* the engine rotates what it keeps so */
     bool scaled;  /* keys and values are divided by scales of the checkpoint first (kv_scales.h) */
+    unsigned kivi; /* bits of KIVI's codes; 0: another format */
 } nib_kv_format;
 
 /* Names of all, NULL-terminated, "f32" first. */

@@ -64,6 +64,17 @@ static void put_head(uint8_t to[HEAD], const head *h)
     put(to + 48, 0, 8);
 }
 
+/* When the file is written, the prompt's youngest tokens are no longer the cache's. */
+static nib_code check_format(const nib_graph *g, nib_err *err)
+{
+    const nib_kv_format *f = g->cache.format;
+    if (!f || !f->kivi) return NIB_OK;
+    return nib_fail(err, NIB_EINVAL,
+                    "a prompt cache does not hold keys and values in %s, which has the youngest "
+                    "tokens as they were until others follow: take another format",
+                    f->name);
+}
+
 /* ---- reading ---- */
 
 typedef struct {
@@ -166,8 +177,9 @@ nib_code nib_prompt_cache_load(nib_decoder *d, const char *path, uint64_t model,
 {
     nib_file f;
     *held = 0;
-    if (!nib_file_exists(path)) return NIB_OK;
-    nib_code rc = nib_file_open(&f, path, err);
+    nib_code rc = check_format(nib_decoder_graph(d), err);
+    if (rc || !nib_file_exists(path)) return rc;
+    rc = nib_file_open(&f, path, err);
     if (rc) return rc;
     rc = load(d, &f, model, id, n, held, err);
     nib_file_close(&f);
@@ -203,10 +215,12 @@ nib_code nib_prompt_cache_save(nib_decoder *d, const char *path, uint64_t model,
                                size_t n, nib_err *err)
 {
     nib_out *o;
+    nib_code rc = check_format(nib_decoder_graph(d), err);
+    if (rc) return rc;
     uint8_t *stored = nib_alloc(n, 4);
     if (!stored) return nib_fail_nomem(err, "a prompt cache");
     for (size_t i = 0; i < n; i++) put(stored + 4 * i, (uint32_t)id[i], 4);
-    nib_code rc = nib_out_open(&o, path, true, err);
+    rc = nib_out_open(&o, path, true, err);
     if (!rc) {
         rc = write_all(o, nib_decoder_graph(d), model, stored, n, err);
         if (rc)

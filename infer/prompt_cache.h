@@ -15,7 +15,7 @@
 /* Take over what the file holds of the beginning of id[n], n - 1 tokens at most, so that one is
  * left to compute; the decoder, which is new, has that length then. A file that is not there is
  * none. *held: tokens that prompt and file have in common. NIB_EFORMAT: another file, of another
- * model, or damaged. */
+ * model, or damaged; NIB_EINVAL, here and when it is written: the cache is in a format of KIVI. */
 NIB_MUST_USE nib_code nib_prompt_cache_load(nib_decoder *d, const char *path, uint64_t model,
                                             const int32_t *id, size_t n, size_t *held,
                                             nib_err *err);

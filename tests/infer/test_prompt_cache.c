@@ -133,6 +133,36 @@ static void others_are_refused(void **state)
     tiny_drop(&t);
 }
 
+/* Nor kept where the cache has its youngest tokens in another form. */
+static void kivi_is_refused(void **state)
+{
+    (void)state;
+    tiny t;
+    nib_err err;
+    size_t held;
+    nib_decoder *d;
+    const nib_ctx ctx = tiny_ctx(1);
+    const nib_kv_choice kivi = {nib_kv_find("kivi4"), false};
+    tiny_make_spec(&t, (gen_spec){.family = gen_family_find("qwen3"),
+                                  .layers = 1,
+                                  .hidden = 64,
+                                  .ff = 80,
+                                  .heads = 2,
+                                  .kv_heads = 2,
+                                  .head_dim = 32,
+                                  .vocab = VOCAB,
+                                  .dtype = NIB_BF16,
+                                  .shards = 1,
+                                  .seed = 7});
+    tiny_open(&t);
+    must(nib_decoder_new(&d, &t.model, &ctx, 1, TOKENS, &kivi, NULL, &err), &err);
+    assert_int_equal(nib_prompt_cache_load(d, path(&t), MODEL, id, 9, &held, &err), NIB_EINVAL);
+    assert_non_null(strstr(err.msg, "does not hold keys and values in kivi4"));
+    assert_int_equal(nib_prompt_cache_save(d, path(&t), MODEL, id, 9, &err), NIB_EINVAL);
+    nib_decoder_free(d);
+    tiny_drop(&t);
+}
+
 /* Every byte of the head and the tokens, and many of the rest; every length. */
 static void damage_is_found(void **state)
 {
@@ -172,6 +202,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(comes_back),
         cmocka_unit_test(others_are_refused),
+        cmocka_unit_test(kivi_is_refused),
         cmocka_unit_test(damage_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
