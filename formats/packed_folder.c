@@ -99,11 +99,13 @@ const char *nib_packed_unknown(const nib_hf_files *side)
  * suffix as weights that are not packed, but they are no numbers by themselves. */
 static size_t is_codes(const nib_tensors *ts, const nib_tensor *t, nib_packing_kind kind)
 {
-    size_t n = nib_stem(t->name, nib_packing_suffix(kind, NIB_PART_CODES));
+    const char *suffix = nib_packing_suffix(kind, NIB_PART_CODES);
+    size_t n = nib_stem(t->name, suffix);
     if (!n || n > NIB_PACKED_NAME_MAX || !nib_packing_holds(kind, t->codec->type)) return 0;
     const bool number =
         t->codec->decode && t->codec->type != NIB_F8_E4M3 && t->codec->type != NIB_F8_E5M2;
-    return !number || nib_packed_part(ts, t->name, n, kind, NIB_PART_SCALES) ? n : 0;
+    const bool sure = !number && *suffix; /* without one, any tensor could be it */
+    return sure || nib_packed_part(ts, t->name, n, kind, NIB_PART_SCALES) ? n : 0;
 }
 
 /* Length of the layer's name when t holds the codes of a weight, and of what kind; else 0. */
@@ -178,7 +180,7 @@ static nib_code fold_codes(nib_packed_set *set, nib_tensors *to, const folder *d
     nib_code rc = find_format(&f, d, t, n, err);
     /* Of several kinds with the same names the configuration's is the one. */
     if (!rc && f && is_codes(&set->parts, t, f->kind) == n) kind = f->kind;
-    if (!rc && (!f || f->kind != kind))
+    if (!rc && (!f || (f->kind != kind && nib_packing_renamed(f->kind) != kind)))
         rc = nib_fail(err, NIB_EFORMAT,
                       "tensor '%.200s' is there, but quantization_config does not say that its "
                       "layer is packed%s",
@@ -211,8 +213,8 @@ static nib_code fold_one(nib_packed_set *set, nib_tensors *to, const folder *d, 
     for (size_t i = 0; i < d->n_kinds; i++) {
         if (!(n = is_part(t, d->kind[i]))) continue;
         if (nib_packed_part(&set->parts, t->name, n, d->kind[i], NIB_PART_CODES)) return NIB_OK;
-        lost = n;
-        kind = d->kind[i];
+        if (!lost) kind = d->kind[i]; /* the most usual one of that name */
+        lost = lost ? lost : n;
     }
     return lost ? lost_part(d, t, lost, kind, err) : copy_tensor(to, t, err);
 }

@@ -27,6 +27,7 @@ static const nib_packing_ops *const ops[NIB_PACKING_KINDS] = {
     [NIB_PACKING_HQQ] = &nib_packing_hqq,
     [NIB_PACKING_FP8_TENSOR] = &nib_packing_fp8_tensor,
     [NIB_PACKING_FP8_VLLM] = &nib_packing_fp8_vllm,
+    [NIB_PACKING_FP8_STACK] = &nib_packing_fp8_stack,
     [NIB_PACKING_FBGEMM] = &nib_packing_fbgemm,
     [NIB_PACKING_CT_FP8] = &nib_packing_ct_fp8,
     [NIB_PACKING_CT_NVFP4] = &nib_packing_ct_nvfp4,
@@ -426,7 +427,9 @@ nib_act_quant nib_packing_act(const nib_packed_parts *l, const uint8_t *packed)
 
 nib_packing_kind nib_packing_renamed(nib_packing_kind kind)
 {
-    return kind == NIB_PACKING_FP8_TENSOR ? NIB_PACKING_FP8_VLLM : kind;
+    return kind == NIB_PACKING_FP8_TENSOR ? NIB_PACKING_FP8_VLLM
+           : kind == NIB_PACKING_FP8      ? NIB_PACKING_FP8_STACK
+                                          : kind;
 }
 
 bool nib_packing_common(const nib_packing *f)

@@ -30,6 +30,7 @@ typedef enum {
     NIB_PACKING_HQQ,        /* HQQ: integers with zero points that are any number           */
     NIB_PACKING_FP8_TENSOR, /* "fp8": a scale for each weight                                */
     NIB_PACKING_FP8_VLLM,   /* the same in vLLM's names; read only                           */
+    NIB_PACKING_FP8_STACK,  /* "fp8" with tiles, the weights of all experts; read only       */
     NIB_PACKING_FBGEMM,     /* "fbgemm_fp8": a scale for each row                            */
     NIB_PACKING_CT_FP8,     /* compressed-tensors: float-quantized                           */
     NIB_PACKING_CT_NVFP4,   /* compressed-tensors: nvfp4-pack-quantized                      */

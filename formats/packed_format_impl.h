@@ -57,8 +57,8 @@ typedef struct {
 
 extern const nib_packing_ops nib_packing_gptq, nib_packing_awq, nib_packing_ct_packed,
     nib_packing_ct_int, nib_packing_bnb4, nib_packing_bnb8, nib_packing_fp8, nib_packing_mxfp4,
-    nib_packing_hqq, nib_packing_fp8_tensor, nib_packing_fp8_vllm, nib_packing_fbgemm,
-    nib_packing_ct_fp8, nib_packing_ct_nvfp4, nib_packing_ct_mxfp4;
+    nib_packing_hqq, nib_packing_fp8_tensor, nib_packing_fp8_vllm, nib_packing_fp8_stack,
+    nib_packing_fbgemm, nib_packing_ct_fp8, nib_packing_ct_nvfp4, nib_packing_ct_mxfp4;
 const nib_packing_ops *nib_packing_ops_of(nib_packing_kind kind);
 
 /* Add a part after the others; n_dims 1 or 2. */

@@ -6,6 +6,10 @@
  *   X.weight            F8_E4M3 [out, in]; F8_E5M2 is read, too
  *   X.weight_scale_inv  [tiles of rows, tiles of columns]; a factor, whatever its name says.
  *                       F32 is written; BF16, F16 and powers of two as E8M0 or U8 are read
+ * and where a tensor is of all experts, as Qwen3-VL was published, its sides whole tiles, which is
+ * read; X ends in "gate_up_proj" or "down_proj", and may have rows and columns in turned places:
+ *   X                   F8_E4M3 [experts, out, in]
+ *   X_scale_inv         [experts, tiles of rows, tiles of columns]
  * "fp8" without tiles, as Transformers has it and Mistral publishes it, one scale for a weight:
  *   X.weight            F8_E4M3 [out, in]
  *   X.weight_scale_inv  F32 []; BF16 and F16 are read, too
@@ -39,6 +43,9 @@ static const char *const inverse_suffix[NIB_PART_ROLES] = {[NIB_PART_CODES] = ".
 static const char *const suffix[NIB_PART_ROLES] = {[NIB_PART_CODES] = ".weight",
                                                    [NIB_PART_SCALES] = ".weight_scale",
                                                    [NIB_PART_INPUT_SCALE] = ".input_scale"};
+
+static const char *const stack_suffix[NIB_PART_ROLES] = {
+    [NIB_PART_CODES] = "", [NIB_PART_SCALES] = "_scale_inv"};
 
 static nib_type f32_scales(nib_type weight)
 {
@@ -254,6 +261,14 @@ const nib_packing_ops nib_packing_fp8 = {.method = "fp8",
                                          .config_read = fp8_config_read,
                                          .config_write = fp8_config_write,
                                          FP8_OPS};
+const nib_packing_ops nib_packing_fp8_stack = {
+    .method = "fp8",
+    .suffix = stack_suffix,
+    .weight_suffix = "",
+    .tail = {[NIB_PART_CODES] = 1, [NIB_PART_SCALES] = 1},
+    .scale_type = f32_scales,
+    .config_read = fp8_config_read,
+    FP8_OPS};
 const nib_packing_ops nib_packing_fp8_tensor = {.method = "fp8",
                                                 .suffix = inverse_suffix,
                                                 .scale_type = f32_scales,

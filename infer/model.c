@@ -258,7 +258,9 @@ static nib_code check_shape(const nib_model *m, const nib_tensor *t, nib_place p
 static bool is_by_input(const nib_model *m, const nib_tensor *t, nib_place p, const nib_fused *f,
                         uint64_t rows, uint64_t cols)
 {
-    if (is_gguf(m) || t->packed || p.bias) return false;
+    const nib_packed_parts *l = nib_tensor_parts(t);
+    if (is_gguf(m) || (t->packed && (!l || l->format.kind != NIB_PACKING_FP8_STACK)) || p.bias)
+        return false;
     if (f && t->n_dims == 3 && rows != cols) return t->shape[1] == cols && t->shape[2] == rows;
     return f ? f->by_input : m->arch->hf_by_input && nib_role_is_linear(p.role);
 }
@@ -449,6 +451,7 @@ typedef struct {
     uint64_t row, all, rows, cols;
     size_t index, n;
     bool by_input;
+    const nib_tensor *turned; /* of packed ones by input: the expert's weights, rows in place */
 } joint;
 
 static nib_tensor part_of(const joint *j, uint32_t expert)
@@ -456,6 +459,7 @@ static nib_tensor part_of(const joint *j, uint32_t expert)
     const bool mixed = j->f && j->f->mixed;
     const uint64_t row = mixed ? j->index : j->row, step = mixed ? j->n : 1;
     const uint64_t first = expert * j->all * j->cols;
+    if (j->turned) return nib_tensor_rows_of(j->turned, row, j->rows, step, NULL);
     if (j->t->packed) return nib_tensor_rows_of(j->t, expert * j->all + row, j->rows, step, NULL);
     if (j->by_input)
         return nib_tensor_strided(j->t, first + row, j->rows, j->cols, step, j->all, NULL);
@@ -489,6 +493,13 @@ static nib_code place_parts(nib_model *m, const nib_tensor *t, nib_place p, cons
     if (j.n == 1 && !j.by_input) param(m, p)->weight = t;
     for (uint32_t e = 0; e < (experts ? m->hp.n_expert : 1) && !rc; e++) {
         j.row = 0;
+        if (t->packed && j.by_input) {
+            nib_tensor *turned =
+                nib_arena_alloc(&m->memory, 1, sizeof *turned, _Alignof(nib_tensor));
+            if (!turned) return nib_fail_nomem(err, "tensor table");
+            *turned = nib_tensor_turned(t, e * j.cols, j.cols, t->name);
+            j.turned = turned;
+        }
         for (j.index = 0; j.index < j.n && !rc; j.index++) {
             const nib_place one = {.layer = p.layer, .role = role[j.index], .expert = e};
             weight_shape(m, one, &j.rows, &j.cols);

@@ -123,11 +123,10 @@ nib_code nib_floats_factor(float *factor, const nib_source *src, const nib_tenso
 
 /* Codes and scales of a row of NVFP4, both bytes as E2M1 and E4M3 have them. */
 static nib_code read_nvfp4(uint8_t *code, uint8_t *scale, const nib_source *src,
-                           const nib_tensor *t, uint64_t row, nib_err *err)
+                           const nib_tensor *t, uint64_t row, nib_buf *raw, nib_err *err)
 {
     const size_t cols = (size_t)nib_tensor_cols(t), groups = cols / NIB_NVFP4_GROUP;
     const nib_packed_parts *l = nib_tensor_parts(t);
-    nib_nvfp4 b;
     nib_code rc = NIB_OK;
     if (l) {
         const uint64_t at = part_of(l, NIB_PART_CODES)->at + row * (cols / 2),
@@ -141,11 +140,13 @@ static nib_code read_nvfp4(uint8_t *code, uint8_t *scale, const nib_source *src,
         }
         return rc ? rc : nib_source_read(src, t, scales, scale, groups, err);
     }
-    for (size_t k = 0; k < cols / t->codec->block && !rc; k++) {
-        const uint64_t block = row * (cols / t->codec->block) + k;
-        rc = nib_source_read(src, t, block * sizeof b, &b, sizeof b, err);
-        nib_nvfp4_bits(code + k * t->codec->block, &b);
-        memcpy(scale + 4 * k, b.d, 4);
+    const size_t blocks = cols / t->codec->block;
+    nib_nvfp4 *b = nib_buf_reserve(raw, blocks, sizeof *b);
+    if (!b) return nib_fail_nomem(err, "a row");
+    rc = nib_source_read(src, t, row * blocks * sizeof *b, b, blocks * sizeof *b, err);
+    for (size_t k = 0; k < blocks && !rc; k++) {
+        nib_nvfp4_bits(code + k * t->codec->block, &b[k]);
+        memcpy(scale + 4 * k, b[k].d, 4);
     }
     return rc;
 }
@@ -202,6 +203,7 @@ static nib_code pack_nvfp4(uint8_t *dst, const char **why, const nib_plan *p,
     const size_t cols = (size_t)t->cols, groups = cols / NIB_NVFP4_GROUP;
     const bool blocks = !nib_tensor_parts(t->src);
     float factor, divisor;
+    nib_buf raw = {0};
     uint8_t *code = nib_alloc(cols + groups, 1), *scale = code + cols;
     nib_code rc = code ? nib_floats_factor(&factor, p->model->src, t->src, err)
                        : nib_fail_nomem(err, "a row");
@@ -209,7 +211,7 @@ static nib_code pack_nvfp4(uint8_t *dst, const char **why, const nib_plan *p,
     if (!rc && (!isfinite(factor) || !isfinite(divisor) || factor <= 0))
         *why = "its global scale is no positive number";
     for (uint64_t r = 0; r < t->rows && !rc && !*why; r++) {
-        rc = read_nvfp4(code, scale, p->model->src, t->src, source_row(t, r), err);
+        rc = read_nvfp4(code, scale, p->model->src, t->src, source_row(t, r), &raw, err);
         if (rc) break;
         if (blocks && l) keep_zeros(code, scale, groups);
         if (!blocks && !fits_ue4m3(scale, groups)) *why = "a scale is negative, or no number";
@@ -225,6 +227,7 @@ static nib_code pack_nvfp4(uint8_t *dst, const char **why, const nib_plan *p,
                                  sizeof divisor, err);
         memcpy(dst + part_of(l, NIB_PART_GLOBAL)->at, &divisor, sizeof divisor);
     }
+    nib_buf_free(&raw);
     nib_free(code);
     return rc;
 }

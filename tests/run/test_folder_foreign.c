@@ -502,6 +502,145 @@ static void unknown_methods_are_named(void **state)
     }
 }
 
+/* ---- experts in one tensor ---- */
+
+enum { EXPERTS = 8, STACKED_LAYERS = 2 };
+
+/* A part of some projections of all experts, those of one below each other, or turned. */
+typedef struct {
+    const char *name, *proj[2];
+    const char *part, *ending; /* of an expert's tensors; of the stack */
+    uint32_t layer;
+    bool turned;
+} stacked;
+
+static uint8_t *stack(nib_st_tensor *st, char *name, const nib_source *s, const stacked *k)
+{
+    uint64_t rows = 0, at = 0;
+    uint8_t *all = NULL;
+    for (int e = 0; e < EXPERTS; e++)
+        for (int i = 0; i < 2 && k->proj[i]; i++) {
+            char from[NAME_ROOM];
+            snprintf(from, sizeof from, "model.layers.%u.mlp.experts.%d.%s.%s", k->layer, e,
+                     k->proj[i], k->part);
+            const nib_tensor *t = nib_source_find(s, from);
+            if (!t) fail_msg("no %s", from);
+            const uint64_t own = t->shape[0], cols = t->shape[1], b = t->codec->bytes;
+            if (!all) {
+                rows = own * (k->proj[1] ? 2 : 1);
+                all = nib_alloc((size_t)(EXPERTS * rows * cols), (size_t)b);
+                *st = (nib_st_tensor){
+                    .name = name,
+                    .type = t->codec->type,
+                    .n_dims = 3,
+                    .shape = {EXPERTS, k->turned ? cols : rows, k->turned ? rows : cols}};
+            }
+            uint8_t *own_bytes = tensor_bytes(s, t);
+            for (uint64_t r = 0; r < own; r++)
+                for (uint64_t c = 0; c < cols; c++) {
+                    const uint64_t row = at % rows + r;
+                    const uint64_t to = k->turned ? c * rows + row : row * cols + c;
+                    memcpy(all + (at / rows * rows * cols + to) * b, own_bytes + (r * cols + c) * b,
+                           (size_t)b);
+                }
+            nib_free(own_bytes);
+            at += own;
+        }
+    snprintf(name, NAME_ROOM, "model.layers.%u.mlp.experts.%s%s", k->layer, k->name, k->ending);
+    return all;
+}
+
+/* The folder's experts, which are tensors of their own, as stacks in another folder. */
+static void stack_experts(const char *from, const char *to, bool turned)
+{
+    static const stacked kinds[] = {
+        {.name = "gate_up_proj", .proj = {"gate_proj", "up_proj"}, .part = "weight", .ending = ""},
+        {.name = "gate_up_proj",
+         .proj = {"gate_proj", "up_proj"},
+         .part = "weight_scale_inv",
+         .ending = "_scale_inv"},
+        {.name = "down_proj", .proj = {"down_proj"}, .part = "weight", .ending = ""},
+        {.name = "down_proj",
+         .proj = {"down_proj"},
+         .part = "weight_scale_inv",
+         .ending = "_scale_inv"}};
+    char cmd[1024];
+    nib_err err = {0};
+    nib_st_writer *w;
+    nib_source *s;
+    uint8_t *data[TENSORS_MAX] = {NULL};
+    snprintf(cmd, sizeof cmd, "cd '%s' && rm -rf %s && cp -r %s %s && rm %s/model.safetensors",
+             scratch(""), to, from, to, to);
+    assert_int_equal(system(cmd), 0);
+    char *old = path_in(from, "model.safetensors"), *new = path_in(to, "model.safetensors");
+    if (nib_source_open(&s, old, &err)) fail_msg("%s", err.msg);
+    list.n = 0;
+    for (size_t i = 0; i < nib_source_count(s); i++) {
+        const nib_tensor *t = nib_source_at(s, i);
+        if (strstr(t->name, ".experts.")) continue;
+        data[list.n] = tensor_bytes(s, t);
+        add_entry(t, t->name, t);
+    }
+    for (uint32_t layer = 0; layer < STACKED_LAYERS; layer++)
+        for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++, list.n++) {
+            stacked k = kinds[i];
+            k.layer = layer, k.turned = turned;
+            data[list.n] = stack(&list.st[list.n], list.name[list.n], s, &k);
+        }
+    nib_st_sort(list.st, list.n);
+    assert_int_equal(nib_st_begin(&w, new, list.st, list.n, false, &err), NIB_OK);
+    for (size_t i = 0; i < list.n; i++) {
+        size_t k = 0, n = nib_codec_get(list.st[i].type)->bytes;
+        while (list.name[k] != list.st[i].name) k++;
+        for (int d = 0; d < list.st[i].n_dims; d++) n *= (size_t)list.st[i].shape[d];
+        assert_int_equal(nib_st_write(w, i, data[k], n, &err), NIB_OK);
+    }
+    assert_int_equal(nib_st_end(w, &err), NIB_OK);
+    for (size_t i = 0; i < list.n; i++) nib_free(data[i]);
+    nib_source_close(s);
+    nib_free(old);
+    nib_free(new);
+}
+
+/* As Qwen3-VL's experts were published in FP8, [in][out], and as Transformers has them, [out][in].
+ */
+static void fp8_of_all_experts(void **state)
+{
+    (void)state;
+    const nib_packing f = {.kind = NIB_PACKING_FP8,
+                           .bits = 8,
+                           .sym = true,
+                           .act_sym = true,
+                           .code_type = NIB_F8_E4M3,
+                           .rows = 16,
+                           .group = 16};
+    nib_err err = {0};
+    opened a, b;
+    const char *model =
+        random_model("moe", gen_family_find("qwen3moe"), 64, STACKED_LAYERS, NIB_BF16);
+    const nib_recipe r = {.layout = f, .force = true};
+    if (write_folder_of(model, "apart", r, NULL, 2, &err)) fail_msg("%s", err.msg);
+    for (int turned = 0; turned < 2; turned++) {
+        stack_experts("apart", "stacked", turned);
+        open_model(&a, scratch("apart"));
+        open_model(&b, scratch("stacked"));
+        size_t n = 0;
+        for (size_t i = 0; i < a.model.n_placed; i++) {
+            const nib_place at = a.model.placed[i].place;
+            const nib_tensor *t = nib_model_tensor(&a.model, at),
+                             *u = nib_model_tensor(&b.model, at);
+            assert_non_null(u);
+            float *x = tensor_values(a.src, t), *y = tensor_values(b.src, u);
+            if (memcmp(x, y, nib_tensor_elems(t) * sizeof *x) != 0) fail_msg("%s differs", t->name);
+            n += nib_role_is_expert(at.role);
+            nib_free(x), nib_free(y);
+        }
+        assert_int_equal(n, STACKED_LAYERS * EXPERTS * 3);
+        close_model(&a);
+        close_model(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -514,6 +653,7 @@ int main(void)
         cmocka_unit_test(awq_without_zero_points_that_has_them),
         cmocka_unit_test(auto_round_in_the_layout_of_others),
         cmocka_unit_test(fp8_in_the_names_of_vllm),
+        cmocka_unit_test(fp8_of_all_experts),
         cmocka_unit_test(rows_of_packed_weights_take_memory),
         cmocka_unit_test(neutral_zero_points),
         cmocka_unit_test(scales_of_the_cache),
