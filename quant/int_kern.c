@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* quant/int_kern.c - see int_kern.h. Tests: tests/quant/test_codec_int.c. */
+/* quant/int_kern.c - see int_kern.h. Tests: tests/quant/test_codec_int.c, tests/quant/test_codec.c.
+ */
 #include "quant/int_kern.h"
 
 #include "quant/vec.h"
@@ -38,5 +39,28 @@ static void try_steps(nib_int_sums *s, const float *x, const float *w, size_t n,
     }
 }
 
+static void try_ladder(nib_ladder_sums *s, const nib_ladder *v, const float *x, const float *w,
+                       size_t n, const float *D)
+{
+    for (int r = 0; r < NIB_INT_TRIALS; r += LANES) {
+        const vf d = v_load(D + r), none = v_set(0);
+        const vf inverse = v_sel(v_gt(d, none), v_set(1) / d, none);
+        vf xl = none, ll = none, ee = none;
+        for (size_t i = 0; i < n; i++) {
+            const vf xi = v_set(x[i]), wi = v_set(w[i]), at = xi * inverse;
+            vf l = v_set(v->level[0]);
+            for (int k = 1; k < v->n; k++)
+                l = v_sel(v_ge(at, v_set(v->middle[k])), v_set(v->level[k]), l);
+            const vf e = xi - d * l;
+            xl += wi * xi * l;
+            ll += wi * l * l;
+            ee += wi * e * e;
+        }
+        v_store(s->xl + r, xl);
+        v_store(s->ll + r, ll);
+        v_store(s->ee + r, ee);
+    }
+}
+
 extern const nib_int_kern TABLE;
-const nib_int_kern TABLE = {try_steps};
+const nib_int_kern TABLE = {try_steps, try_ladder};

@@ -229,6 +229,7 @@ static nib_code plan_job(nib_batch *b, nib_batch_output *o, const nib_ctx *ctx, 
     const char *path = j->target.path;
     const nib_batch_record *r = path ? nib_batch_records_find(&b->done, path) : NULL;
     if (o->importances && b->importances.n) j->importances = &b->importances;
+    j->opts.recipe.importances_come = o->importances && !b->importances.n;
     if (r) j->opts.recipe.force = true;
     nib_code rc = nib_job_plan(j, ctx, err);
     if (rc) return rc;

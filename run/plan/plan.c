@@ -489,7 +489,7 @@ static void mark_solved(nib_plan *p)
 /* Some formats cannot do without. */
 static nib_code check_importances(const chooser *c, nib_err *err)
 {
-    for (size_t i = 0; i < c->p->n; i++) {
+    for (size_t i = 0; i < c->p->n && !c->p->recipe.importances_come; i++) {
         const nib_plan_tensor *t = &c->p->tensor[i];
         if (!t->importance && t->action != NIB_ACTION_COPY && t->action != NIB_ACTION_STAGE &&
             nib_file_type_needs_importance(&c->mix, t->name, t->codec->type))

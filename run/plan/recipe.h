@@ -62,6 +62,7 @@ typedef struct {
     bool pure;             /* every tensor in the base format: no mix, no stand-ins        */
     bool leave_output;     /* output.weight keeps the format it has                        */
     bool force;            /* an existing target is replaced                               */
+    bool importances_come; /* the plan will be made anew, with importances                 */
     uint64_t split_max;    /* bytes of tensors in one file; 0: one file, of folders 5 GB   */
     /* Every tensor keeps its values, and the formats are those that hold them (run/plan/convert.h);
      * method and transform are then not looked at, and `type` is the format of the weights that are
