@@ -445,9 +445,12 @@ nib_code nib_convert_choose(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx,
     const int n_dims = t->src && t->rows > 1 ? 2 : 1;
     t->exact = true;
     if (!t->src || !nib_file_type_quantizable(t->name, n_dims)) {
+        const char *why = !t->src        ? "rotary frequencies"
+                          : from_gguf(p) ? "as it is"
+                                         : "norms and biases";
         t->codec = from_gguf(p) ? from : nib_codec_get(NIB_F32);
-        say_why(t, !t->src ? "rotary frequencies" : from_gguf(p) ? "as it is" : "norms and biases");
-        return t->src && t->codec->type == NIB_F32 ? take_float(p, t, t->codec, t->reason, ctx, err)
+        say_why(t, "%s", why);
+        return t->src && t->codec->type == NIB_F32 ? take_float(p, t, t->codec, why, ctx, err)
                                                    : NIB_OK;
     }
     if (to && type_applies(t, to)) return take_type(p, t, to, ctx, err);

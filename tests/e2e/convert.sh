@@ -43,4 +43,10 @@ convert w8a16.gguf w8a16-back --format compressed-tensors --group-size 128
 convert q4_0.gguf q4_0 --format gptq
 convert q4_0 q4_0-back.gguf
 convert awq plain --format safetensors
+convert gptq gptq-hqq --format hqq
+"$nibble" quantize "$tiny" -o "$work/nvfp4" --format compressed-tensors --scheme nvfp4a16 --quiet >/dev/null
+convert nvfp4 nvfp4.gguf
+convert nvfp4.gguf nvfp4-copy.gguf
+convert nvfp4.gguf nvfp4-back --format compressed-tensors
+convert nvfp4.gguf nvfp4-plain.gguf --type f32
 finish

@@ -32,6 +32,8 @@ static nib_code convert(const char *from, const char *to, nib_recipe r, size_t *
     if (!rc) rc = nib_job_run(&job, &ctx, err);
     size_t n = 0;
     for (size_t i = 0; i < job.plan.n; i++) n += job.plan.tensor[i].exact;
+    for (size_t i = 0; i < job.plan.n && !rc; i++)
+        if (!*job.plan.tensor[i].reason) fail_msg("no reason for %s", job.plan.tensor[i].name);
     if (exact) *exact = job.plan.n - n;
     nib_job_close(&job);
     return rc;
