@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* quant/int_kern.c - see int_kern.h. Tests: tests/quant/test_codec_int.c, tests/quant/test_codec.c.
- */
+/* quant/int_kern.c - see int_kern.h.
+ * Tests: tests/quant/test_codec_int.c, tests/quant/test_codec.c. */
 #include "quant/int_kern.h"
 
 #include "quant/vec.h"
