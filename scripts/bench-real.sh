@@ -17,7 +17,7 @@ build=$(cd "$1" && pwd)
 text=$(realpath "$2") calibration=$(realpath "$3")
 nibble=$build/nibble
 dir=${NIB_REAL_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/nibble/bench-real}
-formats=${NIB_REAL_FORMATS:-q5_0 q4_k_m iq4_nl q4_0 int4-g64 q3_k_m int3-g64 q2_k int2-g32}
+formats=${NIB_REAL_FORMATS:-fp8-dynamic q5_0 q4_k_m iq4_nl q4_0 int4-g64 nf4 nvfp4a16 mxfp4a16 q3_k_m int3-g64 iq3_s q2_k iq2_s int2-g32}
 methods=${NIB_REAL_METHODS:-rtn importance gptq-stats gptq awq+gptq}
 chunks=${NIB_REAL_CHUNKS:-16} samples=${NIB_REAL_SAMPLES:-32}
 common=(--quiet ${NIB_REAL_THREADS:+--threads "$NIB_REAL_THREADS"})
@@ -57,6 +57,8 @@ quantized() {
     int*)
         bits=${format#int} model=$dir/bf16
         options=(--format gptq --bits "${bits%%-*}" --group-size "${format##*-g}") ;;
+    nf4) options=(--format bitsandbytes --type nf4) model=$dir/bf16 ;;
+    fp8-* | *a16) options=(--format compressed-tensors --scheme "$format") model=$dir/bf16 ;;
     *) options=(--type "$format") ;;
     esac
     case $method in
