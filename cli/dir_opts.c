@@ -9,8 +9,9 @@ enum { USUAL_GROUP = 128, USUAL_BLOCK = 64, PER_TENSOR = NIB_WIDTH_MAX + 1 };
 const char *const nib_folder_formats[] = {
     "gguf", "gptq", "awq", "compressed-tensors", "bitsandbytes", "hqq", "fp8", "safetensors", NULL};
 const char *const nib_folder_schemes[] = {
-    "w4a16",    "w8a16", "w8a8", "fp8",  "fp8-dynamic", "fp8-block", "nvfp4",  "nvfp4a16", "mxfp4",
-    "mxfp4a16", "nf4",   "fp4",  "int8", "block",       "channel",   "tensor", NULL};
+    "w4a16", "w8a16",       "w2a16",     "w3a16", "w5a16",    "w6a16",  "w8a8",
+    "fp8",   "fp8-dynamic", "fp8-block", "nvfp4", "nvfp4a16", "mxfp4",  "mxfp4a16",
+    "nf4",   "fp4",         "int8",      "block", "channel",  "tensor", NULL};
 const char *const nib_folder_activations[] = {"dynamic", "minmax", "average", "percentile",
                                               "mse",     "kl",     NULL};
 const char *const nib_folder_scales[] = {"search", "range", NULL};
@@ -119,6 +120,13 @@ static nib_packing float_packing(const nib_dir_opts *o)
 
 /* ---- integers ---- */
 
+/* Bits of a scheme wNa16; 0: it is another. */
+static unsigned packed_bits(const nib_dir_opts *o)
+{
+    const char *s = o->scheme;
+    return s && s[0] == 'w' && !strcmp(s + 2, "a16") ? (unsigned)(s[1] - '0') : 0;
+}
+
 static bool is_bnb_scheme(const nib_dir_opts *o)
 {
     return is(o->scheme, "nf4") || is(o->scheme, "fp4") || is(o->scheme, "int8");
@@ -164,7 +172,7 @@ const char *nib_dir_opts_wrong(const nib_dir_opts *o)
     if (is(o->format, "fp8")) return "--format fp8 has --scheme block, channel and tensor";
     if (o->scheme && !compressed)
         return "--scheme needs --format compressed-tensors, fp8 or bitsandbytes";
-    if (compressed && !is(o->scheme, "w4a16") && !is(o->scheme, "w8a16") && !is(o->scheme, "w8a8"))
+    if (compressed && !packed_bits(o) && !is(o->scheme, "w8a8"))
         return "--format compressed-tensors needs --scheme w4a16, w8a16, w8a8, fp8, fp8-dynamic, "
                "fp8-block, nvfp4, nvfp4a16, mxfp4 or mxfp4a16";
     if (o->kv_scales && !compressed)
@@ -209,7 +217,7 @@ static nib_packing compressed_layout(const nib_dir_opts *o)
                              .act = by_range ? NIB_ACT_TENSOR : NIB_ACT_TOKEN,
                              .act_sym = !o->asym};
     return (nib_packing){.kind = NIB_PACKING_CT_PACKED,
-                         .bits = is(o->scheme, "w8a16") ? 8 : 4,
+                         .bits = packed_bits(o),
                          .group = group_given(o) ? o->group_size : USUAL_GROUP,
                          .sym = !o->asym};
 }

@@ -17,9 +17,10 @@
  *
  * Zero points of 0 may be there all the same where it is symmetric, and then say nothing.
  *
- * Codes and zero points are signed, and packed after 2^(b-1) is added. Only 4 and 8 bits are
- * handled, whose fields never cross words: for others the library changed the packing once, and
- * folders do not say which they have. */
+ * Codes and zero points are signed, and packed after 2^(b-1) is added, as a stream that crosses
+ * words. Before 2026 the library put floor(32 / b) codes into a word where b does not divide 32;
+ * such a folder is refused by the shape of its codes. `bits` below are those that engines have
+ * kernels for. */
 #include "formats/packed_ct.h"
 
 nib_type nib_ct_scale_type(nib_type weight)
@@ -50,8 +51,8 @@ static nib_code packed_make(nib_packed_parts *l, nib_err *err)
 {
     const nib_packing *f = &l->format;
     if (f->per_tensor) return refuse(err, "one scale for a whole weight in int-quantized only");
-    if (f->bits != 4 && f->bits != 8)
-        return refuse(err, "weights of 4 or 8 bits, if they are packed");
+    if (f->bits < 2 || f->bits > 8)
+        return refuse(err, "weights of 2 to 8 bits, if they are packed");
     if (f->act) return refuse(err, "rounded inputs in the format int-quantized only");
     if (f->desc_act && !f->group)
         return refuse(err, "an order of columns only where they have groups");

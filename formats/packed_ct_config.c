@@ -96,14 +96,14 @@ static nib_code read_args(args *a, const nib_json *j, const char *type, nib_err 
     return rc ? rc : read_strategy(a, j, err);
 }
 
-/* The strategies of weights and of dynamic and static inputs, and the bits, that a layout has;
- * where there is one of a group, the group. */
+/* The strategies of weights and of dynamic and static inputs, and the range of bits, that a layout
+ * has; where there is one of a group, the group. */
 static const struct {
     nib_packing_kind kind;
     const char *weights[3], *dynamic[2], *fixed;
     uint64_t bits[2], group;
 } CAN[] = {
-    {NIB_PACKING_CT_PACKED, {"channel", "group"}, {"token"}, "tensor", {4, 8}, 0},
+    {NIB_PACKING_CT_PACKED, {"channel", "group"}, {"token"}, "tensor", {2, 8}, 0},
     {NIB_PACKING_CT_INT, {"channel", "tensor"}, {"token"}, "tensor", {8, 8}, 0},
     {NIB_PACKING_CT_FP8, {"channel", "tensor", "block"}, {"token", "group"}, "tensor", {8, 8}, 0},
     {NIB_PACKING_CT_NVFP4, {"tensor_group"}, {NULL}, "tensor_group", {4, 4}, 16},
@@ -147,10 +147,10 @@ static nib_code read_weights(nib_packing *f, const nib_json *j, nib_err *err)
     if (a.dynamic || a.local || !listed(a.strategy, CAN[k].weights, 3))
         return nib_fail(err, NIB_EFORMAT, "strategy '%.60s'%s; nibble reads %s for %s", a.strategy,
                         a.dynamic || a.local ? ", dynamic" : "", known, format_name(f));
-    if (a.bits != CAN[k].bits[0] && a.bits != CAN[k].bits[1])
+    if (a.bits < CAN[k].bits[0] || a.bits > CAN[k].bits[1])
         return nib_fail(err, NIB_EFORMAT, "'num_bits' is %u; nibble reads %u%s for %s",
                         (unsigned)a.bits, (unsigned)CAN[k].bits[0],
-                        CAN[k].bits[1] > CAN[k].bits[0] ? " and 8" : "", format_name(f));
+                        CAN[k].bits[1] > CAN[k].bits[0] ? " to 8" : "", format_name(f));
     if (CAN[k].group && a.group != CAN[k].group)
         return nib_fail(err, NIB_EFORMAT, "'group_size' is %llu, should be %llu",
                         (unsigned long long)a.group, (unsigned long long)CAN[k].group);
