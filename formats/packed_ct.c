@@ -70,7 +70,9 @@ static bool packed_measure(const nib_packing *f, const uint64_t shape[2], uint64
                            uint64_t *in)
 {
     *out = shape[0];
-    return !__builtin_mul_overflow(shape[1], (uint64_t)32 / f->bits, in);
+    if (__builtin_mul_overflow(shape[1], (uint64_t)32, in)) return false;
+    *in /= f->bits;
+    return true;
 }
 
 static nib_code pack_params(uint8_t *dst, const nib_packed_parts *l, const nib_block_param *param,

@@ -216,7 +216,7 @@ static nib_code measure(nib_packed *p, const nib_packed_from *from, const nib_pa
     if (shape) {
         const nib_tensor *t = nib_packed_part(from->parts, q->name, n, f->kind, NIB_PART_SHAPE);
         if (!t) return nib_packed_missing(q, n, shape, err);
-        nib_code rc = read_shape(out, &in, from, t, 32 / f->bits, err);
+        nib_code rc = read_shape(out, &in, from, t, 31 / f->bits + 1, err);
         if (rc) return rc;
     }
     if (nib_packing_suffix(f->kind, NIB_PART_STATE_NF4)) {
