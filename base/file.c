@@ -216,7 +216,11 @@ static nib_code follow(char **to, const char *path, nib_err *err)
 nib_code nib_path_target(char **target, const char *path, nib_err *err)
 {
     struct stat st;
+    const size_t n = strlen(path);
     *target = NULL;
+    if (n && path[n - 1] == '/')
+        return nib_fail(err, NIB_EIO, "%s: names a folder, and a file is written here: name one",
+                        path);
     const bool there = !stat(path, &st);
     const char *odd = !there                 ? NULL
                       : S_ISCHR(st.st_mode)  ? "a character device"

@@ -59,7 +59,7 @@ char *nib_path_beside(const char *path, const char *suffix);
 
 /* Where a file or folder of the name `path` is written: a symbolic link stands for what it points
  * to, there or not, so that the link stays. *target is the caller's (nib_free). NIB_EIO when that
- * is a device, a FIFO or a socket: those are never replaced. */
+ * is a device, a FIFO or a socket: those are never replaced; or when `path` ends in a slash. */
 NIB_MUST_USE nib_code nib_path_target(char **target, const char *path, nib_err *err);
 
 /* A file being written. Bytes go to a temporary name in the target's folder

@@ -2,6 +2,7 @@
 /* run/job.c - see job.h. */
 #include "run/job.h"
 
+#include "base/file.h"
 #include "base/mem.h"
 #include "calib/fingerprint.h"
 #include "infer/finite.h"
@@ -27,6 +28,13 @@ static nib_code load_ranges(nib_job *j, nib_log *log, nib_err *err)
     return NIB_OK;
 }
 
+/* `-o m/`, or a folder that is there, says that a folder is wanted. */
+static bool is_folder(const char *out)
+{
+    const size_t n = strlen(out);
+    return (n && out[n - 1] == '/') || nib_file_is_dir(out);
+}
+
 nib_code nib_job_open(nib_job *j, const nib_job_opts *opts, const nib_ctx *ctx, nib_err *err)
 {
     nib_code rc;
@@ -35,6 +43,11 @@ nib_code nib_job_open(nib_job *j, const nib_job_opts *opts, const nib_ctx *ctx, 
     nib_recipe *r = &j->opts.recipe;
     const bool folder = r->format != NIB_FORMAT_GGUF;
     if (r->out) {
+        if (!folder && is_folder(r->out))
+            return nib_fail(err, NIB_EIO,
+                            "%s: is a folder, and GGUF is a file: name one, or say with --format "
+                            "what the folder is to hold",
+                            r->out);
         rc = opts->dry_run ? nib_target_find(&j->target, r->out, folder, err)
                            : nib_target_claim(&j->target, r->out, folder, err);
         if (rc) return rc;
