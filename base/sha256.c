@@ -166,20 +166,27 @@ void nib_sha256_of(uint8_t digest[NIB_SHA256_BYTES], const void *data, size_t n)
     nib_sha256_end(&s, digest);
 }
 
-nib_code nib_sha256_file(uint8_t digest[NIB_SHA256_BYTES], const char *path, nib_err *err)
+nib_code nib_sha256_add_file(nib_sha256 *s, const char *path, uint64_t end, nib_err *err)
 {
-    nib_sha256 s;
     nib_file f = {.fd = -1};
     uint8_t *piece = nib_alloc(PIECE, 1);
     nib_code rc = piece ? nib_file_open(&f, path, err) : nib_fail_nomem(err, "a piece of a file");
-    nib_sha256_begin(&s);
-    for (uint64_t at = 0; !rc && at < f.size; at += PIECE) {
-        const size_t n = f.size - at < PIECE ? (size_t)(f.size - at) : PIECE;
-        if (!(rc = nib_file_read(&f, at, piece, n, err))) nib_sha256_add(&s, piece, n);
+    if (!rc && end > f.size) end = f.size;
+    while (!rc && s->n < end) {
+        const size_t n = end - s->n < PIECE ? (size_t)(end - s->n) : PIECE;
+        if (!(rc = nib_file_read(&f, s->n, piece, n, err))) nib_sha256_add(s, piece, n);
     }
-    nib_sha256_end(&s, digest);
     nib_file_close(&f);
     nib_free(piece);
+    return rc;
+}
+
+nib_code nib_sha256_file(uint8_t digest[NIB_SHA256_BYTES], const char *path, nib_err *err)
+{
+    nib_sha256 s;
+    nib_sha256_begin(&s);
+    nib_code rc = nib_sha256_add_file(&s, path, UINT64_MAX, err);
+    nib_sha256_end(&s, digest);
     return rc;
 }
 

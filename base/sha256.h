@@ -23,7 +23,11 @@ void nib_sha256_add(nib_sha256 *s, const void *data, size_t n);
 void nib_sha256_end(nib_sha256 *s, uint8_t digest[NIB_SHA256_BYTES]);
 
 void nib_sha256_of(uint8_t digest[NIB_SHA256_BYTES], const void *data, size_t n);
-/* Of a whole regular file. */
+/* More of a regular file, of which s->n bytes were added before, up to its byte `end` or its end.
+ */
+NIB_MUST_USE nib_code nib_sha256_add_file(nib_sha256 *s, const char *path, uint64_t end,
+                                          nib_err *err);
+/* Of a whole one. */
 NIB_MUST_USE nib_code nib_sha256_file(uint8_t digest[NIB_SHA256_BYTES], const char *path,
                                       nib_err *err);
 

@@ -231,10 +231,7 @@ nib_code nib_job_write(nib_job *j, const nib_ctx *ctx, nib_err *err)
                                    .true_sequential = j->opts.solve.true_sequential,
                                    .kv_cache = j->opts.recipe.kv_ranges != NULL,
                                    .kv_per_head = j->kv_ranges.per_head};
-    const nib_plan *p = &j->plan;
-    nib_code rc = nib_provenance_hash(&j->provenance, j->opts.seen, ctx, err);
-    if (!rc && p->kvs && !nib_provenance_to_gguf(&j->provenance, p->kvs))
-        rc = nib_fail_nomem(err, "metadata");
+    nib_code rc = nib_provenance_begin(&j->provenance, j->opts.seen, err);
     if (!rc) rc = stage(j, ctx, err);
     if (rc) return rc;
     switch (j->plan.recipe.format) {

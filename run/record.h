@@ -8,7 +8,7 @@
 
 /* The recipe in words: every option that decides over the output's tensors, under the names that
  * the command line has; and the files that are read, importances `im` (NULL: none) from where they
- * are. Checksums come later (nib_provenance_hash()). *p is freed first. */
+ * are. Checksums come later (nib_provenance_read()). *p is freed first. */
 NIB_MUST_USE nib_code nib_record_job(nib_provenance *p, const nib_job_opts *o, const nib_source *s,
                                      const nib_imatrix *im, nib_err *err);
 

@@ -95,19 +95,6 @@ static nib_input_file *file_at(const nib_provenance *p, size_t i)
     return i < p->n_sources ? &p->source[i] : &p->other[i - p->n_sources];
 }
 
-static nib_code hash_files(void *arg, size_t begin, size_t end, int thread, nib_err *err)
-{
-    nib_code rc = NIB_OK;
-    (void)thread;
-    for (size_t i = begin; i < end && !rc; i++) {
-        nib_input_file *f = file_at(arg, i);
-        if (!f->path || f->known) continue;
-        rc = nib_sha256_file(f->sha256, f->path, err);
-        f->known = !rc;
-    }
-    return rc;
-}
-
 static const nib_input_file *find_seen(const nib_provenance *seen, const char *path)
 {
     for (size_t i = 0; i < seen->n_others; i++)
@@ -115,18 +102,53 @@ static const nib_input_file *find_seen(const nib_provenance *seen, const char *p
     return NULL;
 }
 
-nib_code nib_provenance_hash(nib_provenance *p, nib_provenance *seen, const nib_ctx *ctx,
-                             nib_err *err)
+nib_code nib_provenance_begin(nib_provenance *p, nib_provenance *seen, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    p->seen = seen;
+    for (size_t i = 0; i < p->n_sources + p->n_others && !rc; i++) {
+        nib_input_file *f = file_at(p, i);
+        if (!f->path || f->known) continue;
+        const nib_input_file *s = seen ? find_seen(seen, f->path) : NULL;
+        if (s) {
+            memcpy(f->sha256, s->sha256, sizeof f->sha256);
+            f->known = true;
+            continue;
+        }
+        nib_file file = {.fd = -1};
+        rc = nib_file_open(&file, f->path, err);
+        f->bytes = file.size;
+        nib_file_close(&file);
+        nib_sha256_begin(&f->so_far);
+    }
+    return rc;
+}
+
+nib_code nib_provenance_read(nib_provenance *p, size_t i, double share, nib_err *err)
+{
+    nib_input_file *f = file_at(p, i);
+    if (!f->path || f->known) return NIB_OK;
+    const uint64_t end = share < 1 ? (uint64_t)(share * (double)f->bytes) : f->bytes;
+    nib_code rc = nib_sha256_add_file(&f->so_far, f->path, end, err);
+    if (rc || f->so_far.n < f->bytes) return rc;
+    nib_sha256_end(&f->so_far, f->sha256);
+    f->known = true;
+    return NIB_OK;
+}
+
+static nib_code read_rest(void *arg, size_t begin, size_t end, int thread, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    (void)thread;
+    for (size_t i = begin; i < end && !rc; i++) rc = nib_provenance_read(arg, i, 1, err);
+    return rc;
+}
+
+nib_code nib_provenance_end(nib_provenance *p, const nib_ctx *ctx, nib_err *err)
 {
     const size_t n = p->n_sources + p->n_others;
-    for (size_t i = 0; i < n && seen; i++) {
-        nib_input_file *f = file_at(p, i);
-        const nib_input_file *s = f->path ? find_seen(seen, f->path) : NULL;
-        if (!s) continue;
-        memcpy(f->sha256, s->sha256, sizeof f->sha256);
-        f->known = true;
-    }
-    nib_code rc = nib_par_for(ctx->threads, n, 1, hash_files, p, err);
+    nib_provenance *seen = p->seen;
+    nib_code rc = nib_par_for(ctx->threads, n, 1, read_rest, p, err);
     for (size_t i = 0; i < n && seen && !rc; i++) {
         const nib_input_file *f = file_at(p, i);
         if (!f->path || find_seen(seen, f->path)) continue;

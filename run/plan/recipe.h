@@ -72,7 +72,7 @@ typedef struct {
     bool bits_given, group_given, sym_given; /* of convert: in layout; others are the source's */
     bool in_order; /* of convert: no index of columns, where the source has one                */
     /* What goes into the output about where it comes from; NULL: nothing. */
-    const struct nib_provenance *provenance;
+    struct nib_provenance *provenance;
 } nib_recipe;
 
 #endif

@@ -53,8 +53,12 @@ bool nib_manifest_reserve(nib_gguf_kvs *k, const nib_plan *p)
     return ok;
 }
 
-bool nib_manifest_fill(const nib_plan *p, const uint8_t *sha256)
+nib_code nib_manifest_fill(const nib_plan *p, const uint8_t *sha256, const nib_ctx *ctx,
+                           nib_err *err)
 {
+    nib_provenance *from = p->recipe.provenance;
+    nib_code rc = from ? nib_provenance_end(from, ctx, err) : NIB_OK;
+    if (rc) return rc;
     uint8_t *errors = nib_alloc(p->n, sizeof(float));
     for (size_t i = 0; i < p->n && errors; i++) {
         uint32_t bits;
@@ -62,11 +66,11 @@ bool nib_manifest_fill(const nib_plan *p, const uint8_t *sha256)
         for (int b = 0; b < 4; b++) errors[4 * i + (size_t)b] = (uint8_t)(bits >> 8 * b);
     }
     const bool ok =
-        errors &&
+        errors && (!from || nib_provenance_to_gguf(from, p->kvs)) &&
         nib_gguf_set_arr(p->kvs, NIB_KEY_TENSORS, NIB_GGUF_U8, sha256, p->n * NIB_SHA256_BYTES) &&
         nib_gguf_set_arr(p->kvs, NIB_KEY_ERRORS, NIB_GGUF_F32, errors, p->n);
     nib_free(errors);
-    return ok;
+    return ok ? NIB_OK : nib_fail_nomem(err, "checksums");
 }
 
 /* ---- folders ---- */
@@ -193,10 +197,12 @@ static nib_code save(const char *dir, nib_json *root, bool ok, nib_err *err)
     return rc;
 }
 
-nib_code nib_manifest_save(nib_manifest *m, const char *dir, const nib_plan *p, nib_err *err)
+nib_code nib_manifest_save(nib_manifest *m, const char *dir, const nib_plan *p, const nib_ctx *ctx,
+                           nib_err *err)
 {
-    const nib_provenance *from = p->recipe.provenance;
+    nib_provenance *from = p->recipe.provenance;
     nib_code rc = add_rest(m, dir, err);
+    if (!rc && from) rc = nib_provenance_end(from, ctx, err);
     const bool ok =
         !rc && m->ok && (!from || nib_provenance_to_json(from, m->root)) && add_weights(m->root, p);
     if (!rc) rc = save(dir, m->root, ok, err);

@@ -28,8 +28,10 @@ NIB_MUST_USE nib_code nib_manifest_recipe(nib_json **out, const nib_source *s, n
 
 /* Room for them, by the plan's number of tensors; false: no memory. */
 bool nib_manifest_reserve(nib_gguf_kvs *k, const nib_plan *p);
-/* sha256[n][NIB_SHA256_BYTES] of the plan's tensors, and their errors. */
-bool nib_manifest_fill(const nib_plan *p, const uint8_t *sha256);
+/* Checksums of the inputs, of which the rest is read, sha256[n][NIB_SHA256_BYTES] of the plan's
+ * tensors, and their errors. */
+NIB_MUST_USE nib_code nib_manifest_fill(const nib_plan *p, const uint8_t *sha256,
+                                        const nib_ctx *ctx, nib_err *err);
 
 /* ---- folders ---- */
 
@@ -44,7 +46,7 @@ void nib_manifest_add(nib_manifest *m, const char *name, nib_st_writer *w, const
                       size_t n);
 /* Look at what else is in the folder and write the manifest there. Frees m in every case. */
 NIB_MUST_USE nib_code nib_manifest_save(nib_manifest *m, const char *dir, const nib_plan *p,
-                                        nib_err *err);
+                                        const nib_ctx *ctx, nib_err *err);
 void nib_manifest_free(nib_manifest *m); /* without writing it */
 
 #endif

@@ -246,7 +246,7 @@ nib_code nib_write_folder(nib_quantize_result *r, const nib_plan *p, const nib_s
     if (!rc) rc = nib_folder_put_configs(j.stage.dir, p, note, err);
     if (!rc && nib_source_get_kind(p->model->src) != NIB_SOURCE_GGUF)
         rc = nib_carried_copy(j.stage.dir, p->model->src, err);
-    if (!rc) rc = nib_manifest_save(&j.manifest, j.stage.dir, p, err);
+    if (!rc) rc = nib_manifest_save(&j.manifest, j.stage.dir, p, ctx, err);
     if (!rc) rc = verify(&j, err);
     nib_manifest_free(&j.manifest);
     if (rc)

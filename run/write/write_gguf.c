@@ -4,6 +4,7 @@
 
 #include "base/par.h"
 #include "run/plan/memory.h"
+#include "run/plan/provenance.h"
 #include "run/plan/weights.h"
 #include "run/write/manifest.h"
 #include "run/write/measure.h"
@@ -42,6 +43,8 @@ typedef struct {
     uint64_t row;
     size_t zero_blocks, zero_rows;
     nib_difference *change; /* [n] of the plan's tensors */
+    size_t n_inputs;        /* files whose checksums are computed in passing */
+    double share;           /* of the output that this batch ends with       */
     nib_progress progress;
 } job;
 
@@ -246,7 +249,8 @@ static nib_code write_batch(const job *j, const batch *b, nib_err *err)
     return rc;
 }
 
-/* Task 0 writes the batch before; task i makes piece i - 1 of this one. */
+/* Task 0 writes the batch before, the next ones read a share of the input files for their
+ * checksums, the others make a piece each. */
 static nib_code run_tasks(void *arg, size_t begin, size_t end, int thread, nib_err *err)
 {
     job *j = arg;
@@ -254,10 +258,12 @@ static nib_code run_tasks(void *arg, size_t begin, size_t end, int thread, nib_e
     for (size_t i = begin; i < end && !rc; i++) {
         if (i == 0) {
             rc = write_batch(j, j->before, err);
-            continue;
+        } else if (i <= j->n_inputs) {
+            rc = nib_provenance_read(j->plan->recipe.provenance, i - 1, j->share, err);
+        } else {
+            piece *p = &j->now->p[i - 1 - j->n_inputs];
+            rc = make_piece(j, p, &j->work[thread], j->now->out + p->offset, err);
         }
-        piece *p = &j->now->p[i - 1];
-        rc = make_piece(j, p, &j->work[thread], j->now->out + p->offset, err);
     }
     return rc;
 }
@@ -272,14 +278,16 @@ static nib_code stream(job *j, nib_err *err)
     j->before = &j->batch[1];
     do {
         if ((rc = fill_batch(j, room, err))) break;
-        if ((rc = nib_par_for(j->ctx->threads, j->now->n + 1, 1, run_tasks, j, err))) break;
+        done += j->now->bytes;
+        j->share = (double)done / (double)j->plan->bytes;
+        const size_t tasks = 1 + j->n_inputs + j->now->n;
+        if ((rc = nib_par_for(j->ctx->threads, tasks, 1, run_tasks, j, err))) break;
         for (size_t i = 0; i < j->now->n; i++) {
             const piece *p = &j->now->p[i];
             j->zero_blocks += p->zero_blocks;
             j->zero_rows += p->zero_rows;
             nib_difference_join(&j->change[p->tensor], &p->change);
         }
-        done += j->now->bytes;
         nib_progress_at(&j->progress, (double)done / 1e6);
         batch *b = j->now;
         j->now = j->before;
@@ -332,6 +340,8 @@ nib_code nib_quantize_stream(nib_quantize_result *r, const nib_plan *p,
 {
     job j = {.plan = p, .solved = solved, .ctx = ctx, .sink = sink};
     nib_code rc = NIB_OK;
+    const nib_provenance *from = p->recipe.provenance;
+    if (from) j.n_inputs = from->n_sources + from->n_others;
     j.work = nib_calloc((size_t)ctx->threads, sizeof *j.work);
     j.change = nib_calloc(p->n, sizeof *j.change);
     if (!j.work || !j.change) {
@@ -379,7 +389,7 @@ static nib_code write_tensors(nib_quantize_result *r, nib_gguf_writer *w, const 
     const nib_sink sink = {write_hashed, &h};
     nib_code rc = h.sha256 ? nib_quantize_stream(r, p, solved, &sink, ctx, err)
                            : nib_fail_nomem(err, "checksums");
-    if (!rc && !nib_manifest_fill(p, h.sha256)) rc = nib_fail_nomem(err, "checksums");
+    if (!rc) rc = nib_manifest_fill(p, h.sha256, ctx, err);
     nib_free(h.sha256);
     return rc ? rc : nib_gguf_seal(w, p->kvs, err);
 }

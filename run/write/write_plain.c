@@ -149,7 +149,7 @@ nib_code nib_write_plain(nib_quantize_result *r, const nib_plan *p, const nib_ct
     if (!rc) rc = write_tensors(r, &manifest, p, stage.dir, ctx, err);
     if (!rc) rc = put_index(p, stage.dir, err);
     if (!rc) rc = put_rest(p, stage.dir, err);
-    if (!rc) rc = nib_manifest_save(&manifest, stage.dir, p, err);
+    if (!rc) rc = nib_manifest_save(&manifest, stage.dir, p, ctx, err);
     if (!rc) rc = verify(p, stage.dir, err);
     nib_manifest_free(&manifest);
     if (rc)

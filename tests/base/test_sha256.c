@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static void examples(void **state)
@@ -87,13 +88,42 @@ static void in_pieces(void **state)
     }
 }
 
+/* Share by share as at once, whatever the shares; what is beyond its end is not asked for. */
+static void a_file_in_shares(void **state)
+{
+    (void)state;
+    enum { N = (3 << 20) + 5 };
+    static const uint64_t ends[] = {0, 1, 63, 1 << 20, (2 << 20) + 7, (2 << 20) + 7, N, UINT64_MAX};
+    static uint8_t data[N];
+    char path[] = "/tmp/nibble-sha256-XXXXXX";
+    uint8_t whole[NIB_SHA256_BYTES], digest[NIB_SHA256_BYTES];
+    nib_err err = {0};
+    nib_sha256 s;
+    const int fd = mkstemp(path);
+    for (size_t i = 0; i < N; i++) data[i] = (uint8_t)(i * i >> 3);
+    assert_int_equal(write(fd, data, N), N);
+    close(fd);
+    nib_sha256_of(whole, data, N);
+    nib_sha256_begin(&s);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        assert_int_equal(nib_sha256_add_file(&s, path, ends[i], &err), NIB_OK);
+        assert_int_equal(s.n, ends[i] < N ? ends[i] : N);
+    }
+    nib_sha256_end(&s, digest);
+    assert_memory_equal(digest, whole, sizeof whole);
+    assert_int_equal(nib_sha256_file(digest, path, &err), NIB_OK);
+    assert_memory_equal(digest, whole, sizeof whole);
+    unlink(path);
+    nib_sha256_begin(&s);
+    assert_int_equal(nib_sha256_add_file(&s, path, 1, &err), NIB_EIO);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(examples),
-        cmocka_unit_test(a_million),
-        cmocka_unit_test(both_ways),
-        cmocka_unit_test(in_pieces),
+        cmocka_unit_test(examples),         cmocka_unit_test(a_million),
+        cmocka_unit_test(both_ways),        cmocka_unit_test(in_pieces),
+        cmocka_unit_test(a_file_in_shares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
