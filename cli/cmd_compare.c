@@ -307,6 +307,7 @@ static void put_options(FILE *f, const job *j)
     if (opt.scoring.chat) fputs(" --chat", f);
     fprintf(f, " --protocol %s --ctx %zu", nib_ppl_protocol_name(r->protocol), r->n_ctx);
     if (opt.scoring.chunks) fprintf(f, " --chunks %llu", (unsigned long long)opt.scoring.chunks);
+    nib_kv_print_options(f, &opt.scoring.kv);
     if (opt.floor) fputs(" --noise-floor", f);
 }
 

@@ -260,7 +260,7 @@ static nib_code check_draft(const job *j, nib_err *err)
 static nib_code open_draft(job *j, size_t n_ctx, nib_err *err)
 {
     if (!opt.draft) return NIB_OK;
-    static const nib_kv_choice f32 = {NULL, false};
+    static const nib_kv_choice f32 = {0};
     nib_code rc = nib_opened_open(&j->draft, opt.draft, j->ctx->log, err);
     if (!rc) rc = check_draft(j, err);
     return rc ? rc
@@ -385,7 +385,7 @@ static bool add_all(nib_json *j, job *k)
            add_ids(j, "prompt_ids", k->prompt.id, k->prompt.n) && add_ids(j, "ids", g->id, g->n) &&
            add_text(j, &k->spoken.all) && add_logprobs(j, g) &&
            nib_json_add_str(j, "finish", ended ? "stop" : "length") &&
-           nib_json_add_str(j, "kv_cache", opt.kv.format) &&
+           nib_kv_add_json(j, &opt.kv) &&
            (!ended || (nib_json_add_num(j, "stop_id", g->ended_by) &&
                        nib_json_add_num(j, "stop_logprob", g->logprob_end))) &&
            nib_json_add_num(j, "prompt_seconds", g->prompt_seconds) &&

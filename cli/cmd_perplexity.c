@@ -50,18 +50,30 @@ static nib_code measure(nib_ppl_result *r, const char *path, const nib_ctx *ctx,
 static nib_code print_json(const nib_ppl_result *r, const char *model, nib_err *err)
 {
     nib_json *j = nib_json_new_object();
-    bool ok = j && nib_json_add_str(j, "model", model) &&
-              nib_json_add_str(j, "text", opt.scoring.text) &&
-              nib_json_add_str(j, "protocol", nib_ppl_protocol_name(r->protocol)) &&
-              nib_json_add_num(j, "context", (double)r->n_ctx) &&
-              nib_json_add_num(j, "tokens", (double)r->n_tokens) &&
-              nib_json_add_num(j, "chunks", (double)r->n_chunks) &&
-              nib_json_add_num(j, "scored", (double)r->n_scored) &&
-              nib_json_add_str(j, "activations", r->activations) &&
-              nib_json_add_str(j, "kv_cache", opt.scoring.kv.format) &&
-              nib_json_add_num(j, "nll", r->nll) && nib_json_add_num(j, "perplexity", r->ppl) &&
-              nib_json_add_num(j, "error", r->error) && nib_json_add_num(j, "seconds", r->seconds);
+    bool ok =
+        j && nib_json_add_str(j, "model", model) && nib_json_add_str(j, "text", opt.scoring.text) &&
+        nib_json_add_str(j, "protocol", nib_ppl_protocol_name(r->protocol)) &&
+        nib_json_add_num(j, "context", (double)r->n_ctx) &&
+        nib_json_add_num(j, "tokens", (double)r->n_tokens) &&
+        nib_json_add_num(j, "chunks", (double)r->n_chunks) &&
+        nib_json_add_num(j, "scored", (double)r->n_scored) &&
+        nib_json_add_str(j, "activations", r->activations) && nib_kv_add_json(j, &opt.scoring.kv) &&
+        nib_json_add_num(j, "nll", r->nll) && nib_json_add_num(j, "perplexity", r->ppl) &&
+        nib_json_add_num(j, "error", r->error) && nib_json_add_num(j, "seconds", r->seconds);
     return nib_print_json(j, ok, err);
+}
+
+/* ", keys and values q4_0, rotated"; apart ", keys q8_0, rotated, values f16". */
+static void print_kv(void)
+{
+    static const char *const sides[] = {"keys", "values"};
+    const nib_kv_choice how = nib_kv_how(&opt.scoring.kv);
+    const bool alike = how.of[0].format == how.of[1].format;
+    if (!nib_kv_has_format(&how)) return;
+    for (int of = alike ? 1 : 0; of < 2; of++)
+        printf(", %s %s%s", alike ? "keys and values" : sides[of],
+               how.of[of].format ? how.of[of].format->name : "f32",
+               how.of[of].rotate ? ", rotated" : "");
 }
 
 static void print_line(const nib_ppl_result *r, const char *model)
@@ -71,9 +83,7 @@ static void print_line(const nib_ppl_result *r, const char *model)
            model, r->ppl, r->error, nib_ppl_protocol_name(r->protocol), r->n_ctx, r->n_chunks,
            r->n_scored, r->n_tokens);
     if (strcmp(r->activations, "f32")) printf(", activations %s", r->activations);
-    if (nib_kv_how(&opt.scoring.kv).format)
-        printf(", keys and values %s%s", opt.scoring.kv.format,
-               nib_kv_how(&opt.scoring.kv).rotate ? ", rotated" : "");
+    print_kv();
     puts(")");
 }
 

@@ -20,7 +20,7 @@ enum { QUERIES = 64, KEYS = 512 };
 typedef struct {
     float *score;   /* [QUERIES][KEYS]      */
     float *out;     /* [QUERIES][value_dim] */
-    float *decoded; /* [KEYS][head_dim], where the cache has a format */
+    float *decoded; /* [KEYS][head_dim or value_dim], where the cache has a format */
     float m[QUERIES];
     double l[QUERIES];
     size_t seq, head, kv_head;
@@ -103,7 +103,7 @@ static tile_rows rows_of(const nib_attn *a, const state *s, int of, size_t first
 {
     const nib_kv_cache *c = a->cache;
     const size_t dim = of ? a->value_dim : a->head_dim, row = a->n_head_kv * dim;
-    if (!c || !c->format) {
+    if (!c || !c->how[of].format) {
         const float *all = c ? (const float *)(const void *)nib_kv_row(c, of, a->layer, s->seq, 0)
                              : (of ? a->v : a->k) + s->seq * a->kv_tokens * row;
         return (tile_rows){all + k0 * row + s->kv_head * dim, row, 0};
@@ -159,7 +159,8 @@ static size_t tile_queries(const nib_attn *a)
 static size_t tile_keys(const nib_attn *a)
 {
     _Static_assert((int)QUERIES <= (int)NIB_KIVI_RECENT, "a tile has one change of keys");
-    return a->cache && a->cache->recent[0] ? KEYS - NIB_KIVI_RECENT : KEYS;
+    const nib_kv_cache *c = a->cache;
+    return c && (c->recent[0] || c->recent[1]) ? KEYS - NIB_KIVI_RECENT : KEYS;
 }
 
 /* n queries from token `first` on, at q, results to `out`. */
@@ -198,11 +199,11 @@ static nib_code task(void *arg, size_t begin, size_t end, int thread, nib_err *e
     const size_t first = begin % tiles * each, head = begin / tiles % a->n_head;
     const size_t seq = begin / tiles / a->n_head, n = min_size(each, a->n_tok - first);
     const size_t q_head = (seq * a->n_tok + first) * a->n_head + head;
-    const bool decodes = a->cache && a->cache->format;
+    const bool decodes = a->cache && (a->cache->how[0].format || a->cache->how[1].format);
+    const size_t decoded = decodes ? KEYS * (dim > v_dim ? dim : v_dim) : 0;
     state s;
     s.score =
-        nib_buf_reserve(&a->scratch[thread], QUERIES * (KEYS + v_dim) + (decodes ? KEYS * dim : 0),
-                        sizeof *s.score);
+        nib_buf_reserve(&a->scratch[thread], QUERIES * (KEYS + v_dim) + decoded, sizeof *s.score);
     if (!s.score) return nib_fail_nomem(err, "attention scores");
     s.out = s.score + QUERIES * KEYS;
     s.decoded = s.out + QUERIES * v_dim;

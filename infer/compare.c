@@ -260,7 +260,7 @@ static nib_code set_up(run *p, const nib_ctx *ctx, nib_err *err)
         s->x = nib_alloc(c->batch * c->n_ctx, p->m[i].model->hp.n_embd * sizeof *s->x);
         if (!s->x) return nib_fail_nomem(err, "a batch of the text");
         nib_code rc = nib_graph_new(&s->graph, p->m[i].model, ctx, c->batch, c->n_ctx, false, err);
-        if (!rc && i && !p->m[i].bf16 && p->opts.kv.format)
+        if (!rc && i && !p->m[i].bf16 && nib_kv_has_format(&p->opts.kv))
             rc = nib_graph_keep(s->graph, &p->opts.kv, err);
         if (rc) return rc;
     }

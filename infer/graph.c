@@ -399,16 +399,15 @@ static const float *kv_scales(const block *s, int of)
     return k->of[of] ? k->of[of] + s->layer * k->n_head : NULL;
 }
 
-/* Where the cache has scales queries are multiplied by that of the keys which they meet. */
-static void scale_keys(const block *s, const operands *o)
+/* Where the cache has scales; queries are multiplied by that of the keys which they meet. */
+static void scale_all(const block *s, const operands *o)
 {
     const nib_hparams *hp = &s->g->m->hp;
     const size_t n_kv = hp->n_head_kv, n = hp->n_head;
     const float *k = kv_scales(s, 0), *v = kv_scales(s, 1);
-    if (!k) return;
-    scale_heads(o->a, s->rows, n, hp->head_dim, k, n / n_kv, false);
-    scale_heads(o->k, s->rows, n_kv, hp->head_dim, k, 1, true);
-    scale_heads(o->v, s->rows, n_kv, hp->value_dim, v, 1, true);
+    if (k) scale_heads(o->a, s->rows, n, hp->head_dim, k, n / n_kv, false);
+    if (k) scale_heads(o->k, s->rows, n_kv, hp->head_dim, k, 1, true);
+    if (v) scale_heads(o->v, s->rows, n_kv, hp->value_dim, v, 1, true);
 }
 
 /* Keys and values go into the cache; where it rotates, queries too. */
@@ -416,10 +415,10 @@ static void keep(const block *s, const operands *o)
 {
     nib_kv_cache *c = &s->g->cache;
     const size_t n_kv = s->g->m->hp.n_head_kv;
-    scale_keys(s, o);
-    nib_kv_rotate_keys(c, o->a, s->rows * s->g->m->hp.n_head);
-    nib_kv_rotate_keys(c, o->k, s->rows * n_kv);
-    nib_kv_rotate_values(c, o->v, s->rows * n_kv);
+    scale_all(s, o);
+    nib_kv_rotate(c, 0, o->a, s->rows * s->g->m->hp.n_head);
+    nib_kv_rotate(c, 0, o->k, s->rows * n_kv);
+    nib_kv_rotate(c, 1, o->v, s->rows * n_kv);
     nib_kv_put(c, s->layer, s->n_seq, s->pos, s->n_tok, o->k, o->v);
 }
 
@@ -462,7 +461,7 @@ static nib_code attend(const block *s, size_t step, nib_err *err)
     nib_code rc = nib_attention(&a, err);
     if (rc) return rc;
     nib_kv_settle(c, s->layer, s->n_seq);
-    nib_kv_rotate_values(c, o->to, s->rows * g->m->hp.n_head);
+    nib_kv_rotate(c, 1, o->to, s->rows * g->m->hp.n_head);
     if (kv_scales(s, 1))
         scale_heads(o->to, s->rows, g->m->hp.n_head, g->m->hp.value_dim, kv_scales(s, 1),
                     g->m->hp.n_head / g->m->hp.n_head_kv, false);

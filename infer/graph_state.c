@@ -112,7 +112,7 @@ static nib_code set_up(nib_graph *g, bool cache, nib_err *err)
     if (!rc && !g->m->arch->no_rope) rc = fill_rope(g, false, err);
     if (!rc && g->m->hp.rope_base_sliding > 0) rc = fill_rope(g, true, err);
     if (rc) return rc;
-    return cache ? nib_graph_keep(g, &(nib_kv_choice){NULL, false}, err) : NIB_OK;
+    return cache ? nib_graph_keep(g, &(nib_kv_choice){0}, err) : NIB_OK;
 }
 
 nib_code nib_graph_new(nib_graph **out, const nib_model *m, const nib_ctx *ctx, size_t max_seq,
@@ -168,26 +168,37 @@ void nib_graph_watch_keys(nib_graph *g, nib_kv_watch watch)
     g->watch = watch;
 }
 
+/* Of what is kept by them. */
+static nib_code read_scales(nib_graph *g, const nib_kv_choice *how, nib_err *err)
+{
+    bool scaled[2];
+    for (int of = 0; of < 2; of++) {
+        const nib_kv_side *side = &how->of[of];
+        scaled[of] = side->format && side->format->scaled;
+        if (scaled[of] && side->rotate)
+            return nib_fail(err, NIB_EINVAL, "scales of a cache are of keys that are not rotated");
+    }
+    if (!scaled[0] && !scaled[1]) return NIB_OK;
+    nib_code rc = nib_kv_scales_read(&g->kv_scales, g->m, err);
+    for (int of = 0; of < 2 && !rc; of++)
+        if (!scaled[of]) nib_free(g->kv_scales.of[of]), g->kv_scales.of[of] = NULL;
+    return rc;
+}
+
 nib_code nib_graph_keep(nib_graph *g, const nib_kv_choice *how, nib_err *err)
 {
-    size_t width[NIB_REG_COUNT];
     if (g->m->arch->linear_block.n)
         return nib_fail(err, NIB_EINVAL,
                         "'%s' has layers of linear attention, whose states are not kept yet: it "
                         "runs over whole texts alone",
                         g->m->arch->name);
-    nib_model_widths(width, &g->m->hp);
     nib_kv_cache_free(&g->cache);
     nib_kv_scales_free(&g->kv_scales);
     g->has_cache = true;
-    if (how->format && how->format->scaled) {
-        if (how->rotate)
-            return nib_fail(err, NIB_EINVAL, "scales of a cache are of keys that are not rotated");
-        nib_code rc = nib_kv_scales_read(&g->kv_scales, g->m, err);
-        if (rc) return rc;
-    }
-    return nib_kv_cache_new(&g->cache, how, g->m->hp.n_layer, g->max_seq, g->max_ctx,
-                            g->m->hp.head_dim, width[NIB_REG_K], width[NIB_REG_V], err);
+    nib_code rc = read_scales(g, how, err);
+    return rc ? rc
+              : nib_kv_cache_new(&g->cache, how, g->m->hp.n_layer, g->max_seq, g->max_ctx,
+                                 g->m->hp.n_head_kv, g->m->hp.head_dim, g->m->hp.value_dim, err);
 }
 
 uint64_t nib_graph_cache_bytes(const nib_graph *g)

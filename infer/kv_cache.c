@@ -13,40 +13,36 @@ static void *room(const nib_kv_cache *c, size_t n_pos, size_t bytes)
     return nib_mul(c->n_layer, c->n_seq, &n) && nib_mul(n, n_pos, &n) ? nib_alloc(n, bytes) : NULL;
 }
 
-nib_code nib_kv_cache_new(nib_kv_cache *c, const nib_kv_choice *how, size_t n_layer, size_t n_seq,
-                          size_t n_ctx, size_t head_dim, size_t width_k, size_t width_v,
-                          nib_err *err)
+static nib_code new_side(nib_kv_cache *c, int of, nib_kv_side how, size_t n_head, nib_err *err)
 {
-    const nib_kv_format *f = how->format && how->format->type != NIB_F32 ? how->format : NULL;
-    *c = (nib_kv_cache){.format = f,
-                        .rotate = f && how->rotate && nib_kv_rotation(head_dim),
-                        .n_layer = n_layer,
-                        .n_seq = n_seq,
-                        .n_ctx = n_ctx,
-                        .head_dim = head_dim,
-                        .width = {width_k, width_v}};
-    const size_t head = f ? nib_kv_head_bytes(f, head_dim) : head_dim * sizeof(float);
+    const nib_kv_format *f = how.format && how.format->type != NIB_F32 ? how.format : NULL;
+    const size_t dim = c->dim[of], head = f ? nib_kv_head_bytes(f, dim) : dim * sizeof(float);
     if (!head)
         return nib_fail(err, NIB_EINVAL,
                         "a key/value cache of %s has blocks of %u values, which heads of %zu are "
                         "not made of",
                         f->name, f->kivi ? (unsigned)NIB_KIVI_GROUP : nib_codec_get(f->type)->block,
-                        head_dim);
-    if (f && width_k != width_v)
-        return nib_fail(err, NIB_EINVAL,
-                        "a key/value cache of %s wants keys and values of one size, not %zu and "
-                        "%zu",
-                        f->name, width_k, width_v);
-    for (int of = 0; of < 2; of++) {
-        c->bytes[of] = f ? c->width[of] / head_dim * head : c->width[of] * sizeof(float);
-        c->row[of] = room(c, n_ctx, c->bytes[of]);
-        if (f && f->kivi) c->recent[of] = room(c, NIB_KV_RECENT, c->width[of] * sizeof(float));
-        if (!c->row[of] || (f && f->kivi && !c->recent[of])) {
-            nib_kv_cache_free(c);
-            return nib_fail_nomem(err, "key/value cache");
-        }
-    }
+                        dim);
+    c->how[of] = (nib_kv_side){f, f && how.rotate && nib_kv_rotation(of, dim)};
+    c->width[of] = n_head * dim;
+    c->bytes[of] = n_head * head;
+    c->row[of] = room(c, c->n_ctx, c->bytes[of]);
+    if (f && f->kivi) c->recent[of] = room(c, NIB_KV_RECENT, c->width[of] * sizeof(float));
+    if (!c->row[of] || (f && f->kivi && !c->recent[of]))
+        return nib_fail_nomem(err, "key/value cache");
     return NIB_OK;
+}
+
+nib_code nib_kv_cache_new(nib_kv_cache *c, const nib_kv_choice *how, size_t n_layer, size_t n_seq,
+                          size_t n_ctx, size_t n_head, size_t key_dim, size_t value_dim,
+                          nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    *c = (nib_kv_cache){
+        .n_layer = n_layer, .n_seq = n_seq, .n_ctx = n_ctx, .dim = {key_dim, value_dim}};
+    for (int of = 0; of < 2 && !rc; of++) rc = new_side(c, of, how->of[of], n_head, err);
+    if (rc) nib_kv_cache_free(c);
+    return rc;
 }
 
 void nib_kv_cache_free(nib_kv_cache *c)
@@ -57,21 +53,18 @@ void nib_kv_cache_free(nib_kv_cache *c)
 
 uint64_t nib_kv_cache_bytes(const nib_kv_cache *c)
 {
-    const uint64_t n = (uint64_t)c->n_layer * c->n_seq;
-    const size_t recent = c->recent[0] ? NIB_KV_RECENT * sizeof(float) : 0;
-    return n * (c->n_ctx * (c->bytes[0] + c->bytes[1]) + recent * (c->width[0] + c->width[1]));
+    uint64_t each = 0; /* of a sequence in a layer */
+    for (int of = 0; of < 2; of++)
+        each += (uint64_t)c->n_ctx * c->bytes[of] +
+                (c->recent[of] ? NIB_KV_RECENT * sizeof(float) * c->width[of] : 0);
+    return each * c->n_layer * c->n_seq;
 }
 
-void nib_kv_rotate_keys(const nib_kv_cache *c, float *x, size_t n_heads)
+void nib_kv_rotate(const nib_kv_cache *c, int of, float *x, size_t n_heads)
 {
-    const size_t n = nib_kv_rotation(c->head_dim);
-    for (size_t i = 0; c->rotate && i < n_heads * c->head_dim; i += n) nib_hadamard(x + i, n);
-}
-
-void nib_kv_rotate_values(const nib_kv_cache *c, float *x, size_t n_heads)
-{
-    const size_t n = NIB_KV_ROTATION_V;
-    for (size_t i = 0; c->rotate && i < n_heads * c->head_dim; i += n) nib_hadamard(x + i, n);
+    const size_t n = nib_kv_rotation(of, c->dim[of]);
+    for (size_t i = 0; c->how[of].rotate && i < n_heads * c->dim[of]; i += n)
+        nib_hadamard(x + i, n);
 }
 
 /* ---- rows as they were ---- */
@@ -91,18 +84,17 @@ static const float *exact_row(const nib_kv_cache *c, int of, size_t layer, size_
 void nib_kv_exact_rows(const nib_kv_cache *c, int of, size_t layer, size_t seq, size_t head,
                        size_t pos, size_t n, float *to)
 {
+    const size_t dim = c->dim[of];
     for (size_t i = 0; i < n; i++)
-        memcpy(to + i * c->head_dim, exact_row(c, of, layer, seq, pos + i) + head * c->head_dim,
-               c->head_dim * sizeof *to);
+        memcpy(to + i * dim, exact_row(c, of, layer, seq, pos + i) + head * dim, dim * sizeof *to);
 }
 
 void nib_kv_settle(nib_kv_cache *c, size_t layer, size_t n_seq)
 {
-    if (!c->recent[0]) return;
     const size_t end = c->fresh_pos + c->n_fresh;
     const size_t begin = c->n_fresh > NIB_KV_RECENT ? end - NIB_KV_RECENT : c->fresh_pos;
     for (int of = 0; of < 2; of++)
-        for (size_t seq = 0; seq < n_seq; seq++)
+        for (size_t seq = 0; seq < n_seq && c->recent[of]; seq++)
             for (size_t p = begin; p < end; p++)
                 memcpy(recent_row(c, of, layer, seq, p), exact_row(c, of, layer, seq, p),
                        c->width[of] * sizeof(float));
@@ -114,8 +106,8 @@ void nib_kv_settle(nib_kv_cache *c, size_t layer, size_t n_seq)
 /* The groups of keys that the batch makes full. */
 static void put_groups(nib_kv_cache *c, size_t layer, size_t seq)
 {
-    const size_t dim = c->head_dim, end = c->fresh_pos + c->n_fresh;
-    const size_t head_bytes = NIB_KIVI_GROUP * nib_kv_head_bytes(c->format, dim);
+    const size_t dim = c->dim[0], end = c->fresh_pos + c->n_fresh;
+    const size_t head_bytes = NIB_KIVI_GROUP * nib_kv_head_bytes(c->how[0].format, dim);
     for (size_t p = c->fresh_pos - c->fresh_pos % NIB_KIVI_GROUP; p + NIB_KIVI_GROUP <= end;
          p += NIB_KIVI_GROUP) {
         uint8_t *to = nib_kv_row(c, 0, layer, seq, p);
@@ -123,7 +115,7 @@ static void put_groups(nib_kv_cache *c, size_t layer, size_t seq)
             const float *token[NIB_KIVI_GROUP];
             for (size_t i = 0; i < NIB_KIVI_GROUP; i++)
                 token[i] = exact_row(c, 0, layer, seq, p + i) + at;
-            nib_kivi_encode_keys(c->format->kivi, to, token, dim);
+            nib_kivi_encode_keys(c->how[0].format->kivi, to, token, dim);
         }
     }
 }
@@ -132,24 +124,23 @@ static void put_rows(nib_kv_cache *c, int of, size_t layer, size_t seq, size_t p
                      const float *x)
 {
     uint8_t *to = nib_kv_row(c, of, layer, seq, pos);
-    if (!c->format) {
+    const nib_kv_format *f = c->how[of].format;
+    if (!f) {
         memcpy(to, x, n * c->bytes[of]);
         return;
     }
-    const size_t head = nib_kv_head_bytes(c->format, c->head_dim);
-    for (size_t i = 0; i < n * c->width[of]; i += c->head_dim, to += head)
-        nib_kv_encode(c->format, to, x + i, c->head_dim);
+    const size_t dim = c->dim[of], head = nib_kv_head_bytes(f, dim);
+    for (size_t i = 0; i < n * c->width[of]; i += dim, to += head) nib_kv_encode(f, to, x + i, dim);
 }
 
 void nib_kv_put(nib_kv_cache *c, size_t layer, size_t n_seq, size_t pos, size_t n, const float *k,
                 const float *v)
 {
-    const bool kivi = c->recent[0] != NULL;
     if (!pos) c->most = 0;
-    assert(!kivi || pos + NIB_KV_BACK >= c->most);
+    assert(!(c->recent[0] || c->recent[1]) || pos + NIB_KV_BACK >= c->most);
     c->fresh[0] = k, c->fresh[1] = v, c->fresh_pos = pos, c->n_fresh = n;
     for (size_t seq = 0; seq < n_seq; seq++) {
-        if (kivi)
+        if (c->recent[0])
             put_groups(c, layer, seq);
         else
             put_rows(c, 0, layer, seq, pos, n, k + seq * n * c->width[0]);
@@ -161,12 +152,12 @@ void nib_kv_put(nib_kv_cache *c, size_t layer, size_t n_seq, size_t pos, size_t 
 static void kept_keys(const nib_kv_cache *c, size_t layer, size_t seq, size_t head, size_t pos,
                       size_t n, float *to)
 {
-    const size_t dim = c->head_dim;
-    const size_t head_bytes = NIB_KIVI_GROUP * nib_kv_head_bytes(c->format, dim);
+    const size_t dim = c->dim[0];
+    const size_t head_bytes = NIB_KIVI_GROUP * nib_kv_head_bytes(c->how[0].format, dim);
     for (size_t i = 0, now; i < n; i += now) {
         const size_t first = (pos + i) % NIB_KIVI_GROUP;
         now = NIB_KIVI_GROUP - first < n - i ? NIB_KIVI_GROUP - first : n - i;
-        nib_kivi_decode_keys(c->format->kivi, to + i * dim,
+        nib_kivi_decode_keys(c->how[0].format->kivi, to + i * dim,
                              nib_kv_row(c, 0, layer, seq, pos + i - first) + head * head_bytes,
                              first, now, dim);
     }
@@ -175,14 +166,15 @@ static void kept_keys(const nib_kv_cache *c, size_t layer, size_t seq, size_t he
 void nib_kv_kept_rows(const nib_kv_cache *c, int of, size_t layer, size_t seq, size_t head,
                       size_t pos, size_t n, float *to, unsigned cpu)
 {
-    if (c->format->kivi && of == 0) {
+    const nib_kv_format *f = c->how[of].format;
+    const size_t dim = c->dim[of];
+    if (f->kivi && of == 0) {
         kept_keys(c, layer, seq, head, pos, n, to);
         return;
     }
-    const uint8_t *from =
-        nib_kv_row(c, of, layer, seq, pos) + head * nib_kv_head_bytes(c->format, c->head_dim);
+    const uint8_t *from = nib_kv_row(c, of, layer, seq, pos) + head * nib_kv_head_bytes(f, dim);
     for (size_t i = 0; i < n; i++)
-        nib_kv_decode(c->format, to + i * c->head_dim, from + i * c->bytes[of], c->head_dim, cpu);
+        nib_kv_decode(f, to + i * dim, from + i * c->bytes[of], dim, cpu);
 }
 
 void nib_kv_copy(nib_kv_cache *c, size_t from, size_t to, size_t n)

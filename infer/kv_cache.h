@@ -2,7 +2,7 @@
 /* infer/kv_cache.h - inside infer/: the keys and values of what a model has read.
  *
  * A row is what one token left in one layer: the keys (or values) of all heads, one after the
- * other. `of` is 0 for keys, 1 for values.
+ * other. `of` is 0 for keys, 1 for values; each has a format of its own.
  *
  * In most formats a token is seen as it is kept by all, itself included. In those of KIVI
  * (kv_kivi.h) who looks sees the youngest as they were, in f32, and others as they are kept; which
@@ -24,10 +24,9 @@ enum {
 };
 
 typedef struct {
-    const nib_kv_format *format; /* NULL: f32                          */
-    bool rotate;
+    nib_kv_side how[2]; /* NULL: f32 */
     size_t n_layer, n_seq, n_ctx;
-    size_t head_dim;
+    size_t dim[2];         /* of a head of keys, of values       */
     size_t width[2];       /* values of a row of keys, of values */
     size_t bytes[2];       /* of such a row                      */
     uint8_t *row[2];       /* [n_layer][n_seq][n_ctx][bytes]; keys of KIVI: group by group */
@@ -37,10 +36,11 @@ typedef struct {
     size_t most;               /* of KIVI: positions that there were since the first, at most   */
 } nib_kv_cache;
 
-/* Rows of whole heads of head_dim. NIB_EINVAL: blocks of the format do not fit into them. */
+/* Rows of n_head heads, of keys and of values. NIB_EINVAL: blocks of a format do not fit into
+ * them. */
 NIB_MUST_USE nib_code nib_kv_cache_new(nib_kv_cache *c, const nib_kv_choice *how, size_t n_layer,
-                                       size_t n_seq, size_t n_ctx, size_t head_dim, size_t width_k,
-                                       size_t width_v, nib_err *err);
+                                       size_t n_seq, size_t n_ctx, size_t n_head, size_t key_dim,
+                                       size_t value_dim, nib_err *err);
 void nib_kv_cache_free(nib_kv_cache *c); /* accepts {0} */
 uint64_t nib_kv_cache_bytes(const nib_kv_cache *c);
 
@@ -52,10 +52,9 @@ static inline uint8_t *nib_kv_row(const nib_kv_cache *c, int of, size_t layer, s
     return c->row[of] + ((layer * c->n_seq + seq) * c->n_ctx + pos) * c->bytes[of];
 }
 
-/* Where the cache rotates: heads of keys or queries x[n_heads][head_dim]; heads of values, or of
- * what attention made of them. */
-void nib_kv_rotate_keys(const nib_kv_cache *c, float *x, size_t n_heads);
-void nib_kv_rotate_values(const nib_kv_cache *c, float *x, size_t n_heads);
+/* Where the cache rotates: heads x[n_heads][dim] of keys or queries (0); of values, or of what
+ * attention made of them (1). */
+void nib_kv_rotate(const nib_kv_cache *c, int of, float *x, size_t n_heads);
 
 /* Keep k[n_seq][n][width of keys] and v[n_seq][n][width of values] of positions pos, pos + 1 ...,
  * as they are, or rounded as the format has it; then, when all have looked, settle. k and v are
@@ -74,7 +73,7 @@ static inline size_t nib_kv_exact_from(const nib_kv_cache *c, int of, size_t pos
 }
 
 /* Rows of positions pos .. pos + n - 1 of one head, as they are kept or as they were, to
- * to[n][head_dim]. For caches with a format. */
+ * to[n][dim]. For what has a format. */
 void nib_kv_kept_rows(const nib_kv_cache *c, int of, size_t layer, size_t seq, size_t head,
                       size_t pos, size_t n, float *to, unsigned cpu);
 void nib_kv_exact_rows(const nib_kv_cache *c, int of, size_t layer, size_t seq, size_t head,

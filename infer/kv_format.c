@@ -252,10 +252,10 @@ void nib_hadamard(float *x, size_t n)
     for (size_t i = 0; i < n; i++) x[i] *= scale;
 }
 
-size_t nib_kv_rotation(size_t dim)
+size_t nib_kv_rotation(int of, size_t dim)
 {
     size_t n = 64;
     if (!dim || dim % n) return 0;
-    while (dim % (2 * n) == 0) n *= 2;
+    while (of == 0 && dim % (2 * n) == 0) n *= 2;
     return n;
 }

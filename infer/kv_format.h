@@ -10,10 +10,11 @@
  * the checkpoint: E4M3 that saturates at 448. And KIVI's (kv_kivi.h), whose keys are kept in groups
  * of tokens; encode and decode here are of its values.
  *
- * Rotation: with a quantized cache llama.cpp multiplies queries and keys of a head by a
- * Walsh-Hadamard matrix H of the largest power of two from 64 on that divides the head, values by
- * H of 64, and what attention makes of them by the same again; H is its own inverse, so nothing
- * changes but what rounding costs. Heads that 64 does not divide stay as they are. Of vLLM's int4
+ * Rotation: where keys are quantized llama.cpp multiplies queries and keys of a head by a
+ * Walsh-Hadamard matrix H of the largest power of two from 64 on that divides the head; where
+ * values are, values by H of 64, and what attention makes of them by the same again; H is its own
+ * inverse, so nothing changes but what rounding costs. Heads that 64 does not divide stay as they
+ * are. Of vLLM's int4
  * alone is rotated, by a matrix with random signs; this one is in its place. */
 #ifndef NIB_INFER_KV_FORMAT_H
 #define NIB_INFER_KV_FORMAT_H
@@ -35,11 +36,28 @@ extern const char *const nib_kv_names[];
 /* NULL: unknown. */
 const nib_kv_format *nib_kv_find(const char *name);
 
-/* How a cache is kept: NULL is f32. */
+/* How keys, or values, are kept: NULL is f32. */
 typedef struct {
     const nib_kv_format *format;
     bool rotate;
+} nib_kv_side;
+
+/* How a cache is kept, {0} in f32. */
+typedef struct {
+    nib_kv_side of[2]; /* keys, values */
 } nib_kv_choice;
+
+/* Both alike. */
+static inline nib_kv_choice nib_kv_both(const nib_kv_format *f, bool rotate)
+{
+    return (nib_kv_choice){{{f, rotate}, {f, rotate}}};
+}
+
+/* Does it differ from what attention computes? */
+static inline bool nib_kv_has_format(const nib_kv_choice *how)
+{
+    return how->of[0].format || how->of[1].format;
+}
 
 /* Bytes of a head of `dim` values; 0: blocks do not fit into it. */
 size_t nib_kv_head_bytes(const nib_kv_format *f, size_t dim);
@@ -51,8 +69,7 @@ void nib_kv_decode(const nib_kv_format *f, float *to, const uint8_t *from, size_
 
 /* x[n] = H x[n], n a power of two, H[i][j] = (-1)^(ones in i & j) / sqrt(n). */
 void nib_hadamard(float *x, size_t n);
-/* Size of the matrix for keys of heads of `dim`; 0: none. */
-size_t nib_kv_rotation(size_t dim);
-enum { NIB_KV_ROTATION_V = 64 };
+/* Size of the matrix for keys (0) or values (1) of heads of `dim`; 0: none. */
+size_t nib_kv_rotation(int of, size_t dim);
 
 #endif

@@ -62,7 +62,7 @@ static nib_code run_all(run *p, const nib_model *m, const nib_kv_choice *kv, con
     p->nll = nib_alloc(c->batch * c->per_chunk, sizeof *p->nll);
     if (!p->x || !p->nll) return nib_fail_nomem(err, "a batch of the text");
     nib_code rc = nib_graph_new(&g, m, ctx, c->batch, c->n_ctx, false, err);
-    if (!rc && kv->format) rc = nib_graph_keep(g, kv, err);
+    if (!rc && nib_kv_has_format(kv)) rc = nib_graph_keep(g, kv, err);
     if (rc) {
         nib_graph_free(g);
         return rc;

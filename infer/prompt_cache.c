@@ -44,9 +44,13 @@ static uint64_t whose(const nib_graph *g, uint64_t model)
 {
     const size_t positions = g->max_ctx < 2 ? 1 : 2;
     const size_t angles = positions * (g->m->hp.rope_dim / 2) * sizeof(float);
-    const char *format = g->cache.format ? g->cache.format->name : "f32";
-    uint64_t h = mix(model, format, strlen(format));
-    h = mix(h, g->cache.rotate ? "rotated" : "plain", 5);
+    const nib_kv_side *how = g->cache.how;
+    const bool alike = how[0].format == how[1].format && how[0].rotate == how[1].rotate;
+    uint64_t h = model;
+    for (int of = 0; of < (alike ? 1 : 2); of++) {
+        const char *format = how[of].format ? how[of].format->name : "f32";
+        h = mix(mix(h, format, strlen(format)), how[of].rotate ? "rotated" : "plain", 5);
+    }
     for (int i = 0; i < 2; i++)
         if (g->turn[i].cosine) h = mix(mix(h, g->turn[i].cosine, angles), g->turn[i].sine, angles);
     return h;
@@ -67,12 +71,13 @@ static void put_head(uint8_t to[HEAD], const head *h)
 /* When the file is written, the prompt's youngest tokens are no longer the cache's. */
 static nib_code check_format(const nib_graph *g, nib_err *err)
 {
-    const nib_kv_format *f = g->cache.format;
-    if (!f || !f->kivi) return NIB_OK;
-    return nib_fail(err, NIB_EINVAL,
-                    "a prompt cache does not hold keys and values in %s, which has the youngest "
-                    "tokens as they were until others follow: take another format",
-                    f->name);
+    for (int of = 0; of < 2; of++)
+        if (g->cache.recent[of])
+            return nib_fail(err, NIB_EINVAL,
+                            "a prompt cache does not hold keys and values in %s, which has the "
+                            "youngest tokens as they were until others follow: take another format",
+                            g->cache.how[of].format->name);
+    return NIB_OK;
 }
 
 /* ---- reading ---- */

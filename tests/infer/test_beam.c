@@ -15,7 +15,7 @@
 
 enum { PROMPT = 4, VOCAB = 257 };
 
-static const nib_kv_choice f32 = {NULL, false};
+static const nib_kv_choice f32 = {0};
 
 static void must(nib_code rc, const nib_err *err)
 {

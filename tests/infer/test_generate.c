@@ -17,7 +17,7 @@
 enum { PROMPT = 5 };
 static const int32_t prompt[PROMPT] = {3, 50, 7, 120, 33};
 
-static const nib_kv_choice f32 = {NULL, false};
+static const nib_kv_choice f32 = {0};
 
 static void must(nib_code rc, const nib_err *err)
 {

@@ -95,15 +95,16 @@ static void rotation_is_llamacpps(void **state)
 {
     (void)state;
     nib_source *s = open_golden("llamacpp");
-    check_rotated(s, "K", "K_rotated", nib_kv_rotation(DIM));
-    check_rotated(s, "V", "V_rotated", NIB_KV_ROTATION_V);
+    check_rotated(s, "K", "K_rotated", nib_kv_rotation(0, DIM));
+    check_rotated(s, "V", "V_rotated", nib_kv_rotation(1, DIM));
     nib_source_close(s);
-    assert_int_equal(nib_kv_rotation(64), 64);
-    assert_int_equal(nib_kv_rotation(128), 128);
-    assert_int_equal(nib_kv_rotation(192), 64);
-    assert_int_equal(nib_kv_rotation(256), 256);
-    assert_int_equal(nib_kv_rotation(80), 0);
-    assert_int_equal(nib_kv_rotation(32), 0);
+    assert_int_equal(nib_kv_rotation(0, 64), 64);
+    assert_int_equal(nib_kv_rotation(0, 128), 128);
+    assert_int_equal(nib_kv_rotation(0, 192), 64);
+    assert_int_equal(nib_kv_rotation(0, 256), 256);
+    assert_int_equal(nib_kv_rotation(0, 80), 0);
+    assert_int_equal(nib_kv_rotation(0, 32), 0);
+    assert_int_equal(nib_kv_rotation(1, 80), 0);
 }
 
 static float noise(uint32_t *s)
@@ -261,84 +262,130 @@ static void memory_is_what_the_format_says(void **state)
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         nib_err err;
         nib_kv_cache c;
-        const nib_kv_choice how = {nib_kv_find(wanted[i].name), true};
-        must(nib_kv_cache_new(&c, &how, 2, 3, 10, 64, 192, 192, &err), &err);
+        const nib_kv_format *f = nib_kv_find(wanted[i].name);
+        const nib_kv_choice how = nib_kv_both(f, true);
+        must(nib_kv_cache_new(&c, &how, 2, 3, 10, 3, 64, 64, &err), &err);
         assert_true((double)c.bytes[0] == 192 * wanted[i].bits / 8);
         assert_true((double)c.bytes[1] == 192 * wanted[i].bits / 8);
         assert_ptr_equal(nib_kv_row(&c, 1, 1, 2, 9), c.row[1] + (5 * 10 + 9) * c.bytes[1]);
         nib_kv_cache_free(&c);
-        if (nib_codec_get(how.format->type)->block > 1 && !how.format->per_head) {
-            assert_int_equal(nib_kv_cache_new(&c, &how, 2, 3, 10, 80, 160, 160, &err), NIB_EINVAL);
+        if (nib_codec_get(f->type)->block > 1 && !f->per_head) {
+            assert_int_equal(nib_kv_cache_new(&c, &how, 2, 3, 10, 2, 80, 80, &err), NIB_EINVAL);
             assert_non_null(strstr(err.msg, "which heads of 80 are not made of"));
         }
     }
 }
 
-/* Attention over a cache of a format is attention over what it decodes to, token by token and in
- * tiles, whatever the positions; of KIVI's it is another thing (test_kv_kivi.c). */
+/* Attention over a cache is attention over what it decodes to, token by token and in tiles,
+ * whatever the positions. Heads of values have value_dim. */
+static void check_attention(const nib_kv_choice *how, size_t tokens, size_t value_dim)
+{
+    enum { D = 64, H = 4, KV = 2, KEYS = 700, SEQ = 2 };
+    static float x[2][SEQ * KEYS * KV * D], q[SEQ * 70 * H * D], out[2][SEQ * 70 * H * D];
+    const size_t dim[2] = {D, value_dim};
+    nib_err err;
+    nib_kv_cache c;
+    nib_buf scratch[2] = {{0}};
+    uint32_t seed = 5;
+    must(nib_kv_cache_new(&c, how, 1, SEQ, KEYS, KV, D, value_dim, &err), &err);
+    for (size_t i = 0; i < SEQ * KEYS * KV * D; i++) x[0][i] = noise(&seed), x[1][i] = noise(&seed);
+    for (size_t i = 0; i < SEQ * tokens * H * D; i++) q[i] = noise(&seed);
+    nib_kv_put(&c, 0, SEQ, 0, KEYS, x[0], x[1]);
+    for (int of = 0; of < 2; of++) {
+        const nib_kv_format *f = how->of[of].format;
+        const size_t head = f ? nib_kv_head_bytes(f, dim[of]) : 0;
+        for (size_t i = 0; f && i < SEQ * KEYS * KV; i++)
+            nib_kv_decode(f, x[of] + i * dim[of], c.row[of] + i * head, dim[of], 0);
+    }
+    nib_attn a = {.n_seq = SEQ,
+                  .n_tok = tokens,
+                  .pos = KEYS - tokens,
+                  .by_token = tokens == 1,
+                  .n_head = H,
+                  .n_head_kv = KV,
+                  .head_dim = D,
+                  .scale = 0.3f,
+                  .q = q,
+                  .k = x[0],
+                  .v = x[1],
+                  .value_dim = value_dim,
+                  .out = out[0],
+                  .kv_tokens = KEYS,
+                  .ops = nib_ops_get(nib_cpu_detect()),
+                  .cpu = nib_cpu_detect(),
+                  .threads = 2,
+                  .scratch = scratch};
+    must(nib_attention(&a, &err), &err);
+    a.out = out[1], a.k = a.v = NULL, a.cache = &c;
+    must(nib_attention(&a, &err), &err);
+    for (size_t i = 0; i < SEQ * tokens * H * value_dim; i++)
+        if (!(fabsf(out[0][i] - out[1][i]) < 1e-5f))
+            fail_msg("%s and %s: %.7g, not %.7g",
+                     how->of[0].format ? how->of[0].format->name : "f32",
+                     how->of[1].format ? how->of[1].format->name : "f32", (double)out[1][i],
+                     (double)out[0][i]);
+    nib_kv_cache_free(&c);
+    for (int i = 0; i < 2; i++) nib_buf_free(&scratch[i]);
+}
+
+/* Of KIVI's it is another thing (test_kv_kivi.c). */
 static void attention_sees_what_is_kept(void **state)
 {
     (void)state;
-    enum { D = 64, H = 4, KV = 2, KEYS = 700, SEQ = 2 };
-    static float k[SEQ * KEYS * KV * D], v[SEQ * KEYS * KV * D], q[2][SEQ * 70 * H * D];
     for (const char *const *name = nib_kv_names + 1; *name; name++)
         for (size_t tokens = 1; tokens <= 70 && !nib_kv_find(*name)->kivi; tokens += 69) {
-            nib_err err;
-            nib_kv_cache c;
-            nib_buf scratch[2] = {{0}};
-            uint32_t seed = 5;
-            const nib_kv_choice how = {nib_kv_find(*name), false};
-            must(nib_kv_cache_new(&c, &how, 1, SEQ, KEYS, D, KV * D, KV * D, &err), &err);
-            for (size_t i = 0; i < SEQ * KEYS * KV * D; i++)
-                k[i] = noise(&seed), v[i] = noise(&seed);
-            for (size_t i = 0; i < SEQ * tokens * H * D; i++) q[0][i] = q[1][i] = noise(&seed);
-            nib_kv_put(&c, 0, SEQ, 0, KEYS, k, v);
-            const size_t head = nib_kv_head_bytes(how.format, D);
-            for (size_t i = 0; i < SEQ * KEYS * KV; i++) {
-                nib_kv_decode(how.format, k + i * D, c.row[0] + i * head, D, 0);
-                nib_kv_decode(how.format, v + i * D, c.row[1] + i * head, D, 0);
-            }
-            nib_attn a = {.n_seq = SEQ,
-                          .n_tok = tokens,
-                          .pos = KEYS - tokens,
-                          .by_token = tokens == 1,
-                          .n_head = H,
-                          .n_head_kv = KV,
-                          .head_dim = D,
-                          .scale = 0.3f,
-                          .q = q[0],
-                          .k = k,
-                          .v = v,
-                          .value_dim = D,
-                          .out = q[0],
-                          .kv_tokens = KEYS,
-                          .ops = nib_ops_get(nib_cpu_detect()),
-                          .cpu = nib_cpu_detect(),
-                          .threads = 2,
-                          .scratch = scratch};
-            must(nib_attention(&a, &err), &err);
-            a.q = a.out = q[1], a.cache = &c;
-            must(nib_attention(&a, &err), &err);
-            for (size_t i = 0; i < SEQ * tokens * H * D; i++)
-                if (!(fabsf(q[0][i] - q[1][i]) < 1e-5f))
-                    fail_msg("%s: %.7g, not %.7g", *name, (double)q[1][i], (double)q[0][i]);
-            nib_kv_cache_free(&c);
-            for (int i = 0; i < 2; i++) nib_buf_free(&scratch[i]);
+            const nib_kv_choice how = nib_kv_both(nib_kv_find(*name), false);
+            check_attention(&how, tokens, 64);
         }
 }
 
-/* Heads of one width are what a format is for: keys wider than values are kept in f32 alone. */
-static void widths_that_differ(void **state)
+/* Keys in one format and values in another, of other widths too. */
+static void keys_and_values_apart(void **state)
+{
+    (void)state;
+    static const char *const pair[][2] = {
+        {"q8_0", "q4_0"}, {"f16", "q4_1"}, {"iq4_nl", "bf16"}, {"q8_0", "f32"},
+        {"f32", "q5_0"},  {"int8", "fp8"}, {"int4", "q8_0"},   {"fp8-static", "int8"}};
+    for (size_t i = 0; i < sizeof pair / sizeof *pair; i++)
+        for (size_t tokens = 1; tokens <= 70; tokens += 69)
+            for (size_t value_dim = 32; value_dim <= 64; value_dim += 32) {
+                nib_kv_choice how = {0};
+                for (int of = 0; of < 2; of++)
+                    if (strcmp(pair[i][of], "f32")) how.of[of].format = nib_kv_find(pair[i][of]);
+                check_attention(&how, tokens, value_dim);
+            }
+}
+
+/* Each side has the bytes of its own format, and is rotated by its own matrix, where it is. */
+static void sides_of_a_cache(void **state)
 {
     (void)state;
     nib_kv_cache c;
     nib_err err = {0};
-    const nib_kv_choice q8 = {nib_kv_find("q8_0"), false}, f32 = {NULL, false};
-    assert_int_equal(nib_kv_cache_new(&c, &q8, 1, 1, 4, 64, 128, 64, &err), NIB_EINVAL);
-    assert_non_null(strstr(err.msg, "wants keys and values of one size, not 128 and 64"));
-    must(nib_kv_cache_new(&c, &f32, 1, 1, 4, 64, 128, 64, &err), &err);
-    assert_int_equal(nib_kv_cache_bytes(&c), 4 * (128 + 64) * sizeof(float));
+    float x[128] = {1}, y[128] = {1};
+    nib_kv_choice how = {{{nib_kv_find("q8_0"), true}, {nib_kv_find("q4_0"), true}}};
+    must(nib_kv_cache_new(&c, &how, 2, 3, 4, 2, 128, 64, &err), &err);
+    assert_int_equal(nib_kv_cache_bytes(&c), 2 * 3 * 4 * 2 * (128 * 34 / 32 + 64 * 18 / 32));
+    nib_kv_rotate(&c, 0, x, 1);
+    nib_kv_rotate(&c, 1, y, 2);
+    for (int i = 0; i < 128; i++) {
+        assert_true(fabsf(x[i] - 1 / sqrtf(128)) < 1e-6f);
+        assert_true(i < 64 ? y[i] == 0.125f : y[i] == 0);
+    }
     nib_kv_cache_free(&c);
+    how.of[1] = (nib_kv_side){NULL, false};
+    must(nib_kv_cache_new(&c, &how, 2, 3, 4, 2, 128, 64, &err), &err);
+    assert_int_equal(nib_kv_cache_bytes(&c), 2 * 3 * 4 * 2 * (128 * 34 / 32 + 64 * 4));
+    memcpy(y, x, sizeof y);
+    nib_kv_rotate(&c, 1, y, 2);
+    assert_memory_equal(x, y, sizeof x);
+    nib_kv_cache_free(&c);
+    how = (nib_kv_choice){.of = {{NULL, false}, {nib_kv_find("q4_0"), true}}};
+    must(nib_kv_cache_new(&c, &how, 2, 3, 4, 2, 80, 64, &err), &err); /* f32 has no blocks */
+    assert_true(!c.how[0].rotate && c.how[1].rotate);
+    nib_kv_cache_free(&c);
+    assert_int_equal(nib_kv_cache_new(&c, &how, 2, 3, 4, 2, 64, 80, &err), NIB_EINVAL);
+    assert_non_null(strstr(err.msg, "q4_0 has blocks of 32 values, which heads of 80"));
 }
 
 int main(int argc, char **argv)
@@ -352,8 +399,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(ties_of_fp8),
         cmocka_unit_test(zeros_and_what_is_not_finite),
         cmocka_unit_test(memory_is_what_the_format_says),
-        cmocka_unit_test(widths_that_differ),
+        cmocka_unit_test(sides_of_a_cache),
         cmocka_unit_test(attention_sees_what_is_kept),
+        cmocka_unit_test(keys_and_values_apart),
     };
     if (argc != 2) return 1;
     golden = argv[1];

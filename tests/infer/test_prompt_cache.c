@@ -17,7 +17,7 @@
 enum { TOKENS = 40, VOCAB = 257, MODEL = 77 };
 static int32_t id[TOKENS];
 
-static const nib_kv_choice f32 = {NULL, false};
+static const nib_kv_choice f32 = {0};
 
 static void must(nib_code rc, const nib_err *err)
 {
@@ -142,7 +142,7 @@ static void kivi_is_refused(void **state)
     size_t held;
     nib_decoder *d;
     const nib_ctx ctx = tiny_ctx(1);
-    const nib_kv_choice kivi = {nib_kv_find("kivi4"), false};
+    const nib_kv_choice kivi = nib_kv_both(nib_kv_find("kivi4"), false);
     tiny_make_spec(&t, (gen_spec){.family = gen_family_find("qwen3"),
                                   .layers = 1,
                                   .hidden = 64,

@@ -59,7 +59,7 @@ check("overrides", recipe([{"type": "q3_k_m", "tensor-type": ["attn_v=q5_k", "ou
                             "split-max-size": "400K"}]), True)
 check("an evaluation", recipe([{"type": "q8_0"}], evaluation={
     "text": ["a=" + text, text], "protocol": "window", "ctx": 64, "chunks": 2, "noise-floor": True, "max-kl": 0.1,
-    "max-ppl-increase": "2%", "min-top1": "95%", "min-top5": 0.5, "kv-cache": "q8_0", "kv-rotation": "auto"}), True)
+    "max-ppl-increase": "2%", "min-top1": "95%", "min-top5": 0.5, "kv-cache": "q8_0", "cache-type-v": "q4_0", "kv-rotation": "auto"}), True)
 
 check("a list", [], False)
 check("no model", {"outputs": [{}]}, False)

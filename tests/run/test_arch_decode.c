@@ -21,7 +21,7 @@ enum { TOKENS = 48, PROMPT = 20 };
  * tens. */
 static const double BOUND = 2e-3;
 
-static const nib_kv_choice f32 = {NULL, false};
+static const nib_kv_choice f32 = {0};
 
 static void must(nib_code rc, const nib_err *err)
 {

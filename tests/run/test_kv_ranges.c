@@ -157,12 +157,12 @@ static void files(void **state)
     nib_kv_ranges_free(&r);
 }
 
-/* Residuals after all blocks of a model whose cache is kept as `format` says, of one window. */
-static void run_model(const nib_model *m, const char *format, float *x)
+/* Residuals after all blocks of a model whose keys and values are kept so, of one window. */
+static void run_model(const nib_model *m, const char *keys, const char *values, float *x)
 {
     nib_err err = {0};
     nib_graph *g;
-    const nib_kv_choice how = {nib_kv_find(format), false};
+    const nib_kv_choice how = {{{nib_kv_find(keys), false}, {nib_kv_find(values), false}}};
     must(nib_graph_new(&g, m, &two, 1, CTX, true, &err), &err);
     must(nib_graph_keep(g, &how, &err), &err);
     must(nib_graph_embed(g, ids, CTX, x, &err), &err);
@@ -227,10 +227,15 @@ static void folders_have_scales(void **state)
                 assert_true(s.of[of][i] == nib_scale_stored(NIB_BF16, r.of[of][at] / 448));
         }
         nib_kv_scales_free(&s);
-        run_model(&o.model, "f32", x[0]);
-        run_model(&o.model, "fp8", x[1]);
-        run_model(&o.model, "fp8-static", x[2]);
+        run_model(&o.model, "f32", "f32", x[0]);
+        run_model(&o.model, "fp8", "fp8", x[1]);
+        run_model(&o.model, "fp8-static", "fp8-static", x[2]);
         const double token = distance(x[0], x[1], n), fixed = distance(x[0], x[2], n);
+        for (int of = 0; of < 2; of++) { /* of keys alone, of values alone */
+            run_model(&o.model, of ? "f32" : "fp8-static", of ? "fp8-static" : "f32", x[3]);
+            const double one = distance(x[0], x[3], n);
+            if (!(one > 0 && one < 1.1 * fixed)) fail_msg("off by %g, both by %g", one, fixed);
+        }
         if (per_head < 2 && !(token < 1.1 * fixed && fixed < 3 * token))
             fail_msg("off by %g with fixed scales, by %g with those of tokens", fixed, token);
         if (per_head == 2) assert_true(fixed > 5 * token);
@@ -252,11 +257,11 @@ static void without_scales(void **state)
     (void)state;
     nib_err err = {0};
     nib_graph *g;
-    nib_kv_choice how = {nib_kv_find("fp8-static"), false};
+    nib_kv_choice how = nib_kv_both(nib_kv_find("fp8-static"), false);
     must(nib_graph_new(&g, &tiny.model, &two, 1, CTX, true, &err), &err);
     assert_int_equal(nib_graph_keep(g, &how, &err), NIB_EINVAL);
     expect_text(err.msg, "has no scales for keys and values");
-    how.rotate = true;
+    how.of[1].rotate = true;
     assert_int_equal(nib_graph_keep(g, &how, &err), NIB_EINVAL);
     expect_text(err.msg, "not rotated");
     nib_graph_free(g);
