@@ -117,7 +117,9 @@ static const nib_other_opt opts[] = {
     {"damp-auto-increment", "quantize", "*", NULL, true, "damping is raised where it must be"},
     {"mse", "quantize", "*", NULL, false, "scales are searched for unless --scales range is given"},
     {"lm-head", "quantize", NULL, NULL, false,
-     "the output matrix of a folder is left as it is; of a GGUF file --output-type says it"},
+     "--output-type says it of compressed-tensors folders (w8a16) and of GGUF files; others leave "
+     "the "
+     "output matrix as it is"},
     {"dynamic", "quantize", "*", NULL, false,
      "--override 'REGEX:bits=8,group-size=32', or 'REGEX:skip=true'"},
     {"ignore modules-to-not-convert", "quantize", "*", NULL, false, "--override 'REGEX:skip=true'"},

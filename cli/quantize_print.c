@@ -25,7 +25,7 @@ static void print_table(const nib_plan *p)
         nib_print_text(t->name, strlen(t->name));
         printf("%*s %-16s %-8s %-8s %9.3f  %s%s%s%s\n", width - (int)strlen(t->name), "", shape,
                t->src ? t->src->codec->name : "-", t->codec->name, (double)t->bytes / 1e6,
-               t->reason, t->action == NIB_ACTION_STAGE && p->n_solved ? ", solved" : "",
+               t->reason, nib_plan_solves(p, t) ? ", solved" : "",
                t->importance ? ", with importances" : "", t->order.head ? ", rows reordered" : "");
     }
     putchar('\n');

@@ -84,9 +84,29 @@ nib_code nib_packing_rules_add(nib_packing_rules *r, nib_rule_kind kind, const c
     return NIB_OK;
 }
 
+/* Nothing in the files says of which class a layer is, but embeddings have few names. */
+static bool is_embedding(const char *layer)
+{
+    static const char *const names[] = {"embed_tokens",
+                                        "embed_tokens_per_layer",
+                                        "embed_positions",
+                                        "embed_in",
+                                        "word_embeddings",
+                                        "position_embeddings",
+                                        "tok_embeddings",
+                                        "wte",
+                                        "wpe"};
+    const char *dot = strrchr(layer, '.'), *last = dot ? dot + 1 : layer;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(last, names[i])) return true;
+    return false;
+}
+
 static nib_code applies(const nib_packing_rule *r, const char *layer, bool *yes, nib_err *err)
 {
-    *yes = r->kind == NIB_RULE_ALL || (r->kind == NIB_RULE_NAME && !strcmp(r->text, layer));
+    *yes = r->kind == NIB_RULE_ALL || (r->kind == NIB_RULE_NAME && !strcmp(r->text, layer)) ||
+           (r->kind == NIB_RULE_EMBEDDINGS && is_embedding(layer)) ||
+           (r->kind == NIB_RULE_LINEAR && !is_embedding(layer));
     if (r->kind != NIB_RULE_REGEX) return NIB_OK;
     nib_code rc = nib_regex_find(r->regex, layer, true, yes, err);
     if (!rc) return NIB_OK;
@@ -147,7 +167,7 @@ static bool add_name(nib_json *list, const char *parent, const char *layer)
 bool nib_config_unpacked(nib_json *to, const char *key, const nib_packing_note *note, bool fused)
 {
     nib_json *list = nib_json_add_array(to, key);
-    bool ok = list && nib_json_add_str(list, NULL, note->output);
+    bool ok = list && (note->head || nib_json_add_str(list, NULL, note->output));
     for (size_t i = 0; i < note->n_exceptions && ok; i++) {
         const nib_packing_exception *e = &note->exception[i];
         if (e->format) continue;

@@ -29,8 +29,10 @@ const char *nib_packing_uniform(nib_packing_kind kind);
 enum { NIB_PACKING_RULES_MAX = 1 << 16 };
 
 typedef enum {
-    NIB_RULE_NAME,  /* of the layer with this name                                    */
-    NIB_RULE_REGEX, /* of layers whose name begins with what the expression describes */
+    NIB_RULE_NAME,       /* of the layer with this name                                    */
+    NIB_RULE_REGEX,      /* of layers whose name begins with what the expression describes */
+    NIB_RULE_EMBEDDINGS, /* of the class of embeddings, by the names that these have      */
+    NIB_RULE_LINEAR,     /* of the class of all others */
     NIB_RULE_ALL,
 } nib_rule_kind;
 
@@ -49,7 +51,8 @@ typedef struct {
 } nib_packing_rules;
 
 void nib_packing_rules_free(nib_packing_rules *r);
-/* Add one after the others; `text` is borrowed, not needed for ALL. f NULL: left as it was. */
+/* Add one after the others; `text` is borrowed, and says nothing from EMBEDDINGS on. f NULL: left
+ * as it was. */
 NIB_MUST_USE nib_code nib_packing_rules_add(nib_packing_rules *r, nib_rule_kind kind,
                                             const char *text, const nib_packing *f, nib_err *err);
 /* How that layer is packed, borrowed; NULL: no rule says that it is. */
@@ -81,7 +84,10 @@ typedef struct {
     bool true_sequential;
     bool kv_cache,
         kv_per_head;    /* the folder has scales for keys and values, for each head its own */
-    const char *output; /* the output matrix's layer, which is never packed */
+    const char *output; /* the output matrix's layer */
+    /* How embedding and output matrix are packed, both the same where they are one; NULL: they are
+     * not, as in all folders but compressed-tensors'. */
+    const nib_packing *embedding, *head;
     const nib_packing_exception *exception; /* [n_exceptions] */
     size_t n_exceptions;
 } nib_packing_note;

@@ -2,10 +2,12 @@
 /* formats/packed_ct_config.c - the configuration of compressed-tensors folders: see packed_ct.h.
  *
  * Groups of settings, "config_groups": {"group_0": ...}, each for the layers of its "targets":
- * names, "re:" and a regular expression that matches from the start of the name on, or "Linear",
- * the class of them all. Names win over expressions, these over the class; of several expressions
+ * names, "re:" and a regular expression that matches from the start of the name on, or a class,
+ * "Linear" or "Embedding". Names win over expressions, these over the class; of several expressions
  * the first in the order of their letters wins, as the library has it. Which layers are packed is
- * seen from the tensors, so "ignore" is written but not read.
+ * seen from the tensors, so "ignore" is written but not read. Embeddings are packed like linear
+ * layers, rows for outputs; they are written as a class, since some engines build them without a
+ * name.
  * Tests: tests/formats/test_packed_config.c. */
 #include "formats/packed_ct.h"
 
@@ -236,9 +238,10 @@ static nib_code add_targets(nib_packing_rules *rules, const nib_json *targets, c
         if (!nib_json_str(t, &text))
             return nib_fail(err, NIB_EFORMAT, "'targets' holds what is no name");
         const bool regex = !strncmp(text, "re:", 3);
-        const nib_rule_kind kind = regex                     ? NIB_RULE_REGEX
-                                   : !strcmp(text, "Linear") ? NIB_RULE_ALL
-                                                             : NIB_RULE_NAME;
+        const nib_rule_kind kind = regex                        ? NIB_RULE_REGEX
+                                   : !strcmp(text, "Linear")    ? NIB_RULE_LINEAR
+                                   : !strcmp(text, "Embedding") ? NIB_RULE_EMBEDDINGS
+                                                                : NIB_RULE_NAME;
         rc = nib_packing_rules_add(rules, kind, regex ? text + 3 : text, f, err);
     }
     return rc;
@@ -368,15 +371,14 @@ static size_t first_alike(const nib_packing_note *note, size_t i)
     return i;
 }
 
-/* One group for each format that layers of their own have. */
-static bool write_exceptions(nib_json *groups, const nib_packing_note *note)
+/* One group for each format that layers of their own have; *number is of the last one. */
+static bool write_exceptions(nib_json *groups, size_t *number, const nib_packing_note *note)
 {
-    size_t number = 0;
     bool ok = true;
     for (size_t i = 0; i < note->n_exceptions && ok; i++) {
         const nib_packing_exception *e = &note->exception[i];
         if (!e->format || first_alike(note, i) < i) continue;
-        nib_json *targets = write_group(groups, ++number, e->format);
+        nib_json *targets = write_group(groups, ++*number, e->format);
         ok = targets != NULL;
         for (size_t k = i; k < note->n_exceptions && ok; k++) {
             char target[NIB_LAYER_REGEX_MAX];
@@ -387,6 +389,25 @@ static bool write_exceptions(nib_json *groups, const nib_packing_note *note)
         }
     }
     return ok;
+}
+
+/* Groups of embedding and output matrix, or of both. */
+static bool write_vocabulary(nib_json *groups, size_t number, const nib_packing_note *note)
+{
+    const bool one = note->embedding && note->head && nib_packing_same(note->embedding, note->head);
+    nib_json *targets = note->embedding ? write_group(groups, ++number, note->embedding) : NULL;
+    bool ok = !note->embedding || (targets && nib_json_add_str(targets, NULL, "Embedding"));
+    if (!ok || !note->head) return ok;
+    if (!one) targets = write_group(groups, ++number, note->head);
+    return targets && nib_json_add_str(targets, NULL, note->output);
+}
+
+/* The format of all groups, where it is one. */
+static const char *common_format(const nib_packing *f, const nib_packing_note *note)
+{
+    const bool other = (note->embedding && note->embedding->kind != f->kind) ||
+                       (note->head && note->head->kind != f->kind);
+    return other ? "mixed-precision" : format_name(f);
 }
 
 /* Keys and values in 8-bit floats with scales that are known before, as llm-compressor has it. */
@@ -405,13 +426,15 @@ static bool write_kv_cache(nib_json *config, const nib_packing_note *note)
 bool nib_ct_config_write(nib_json *config, const nib_packing *f, const nib_packing_note *note)
 {
     bool ok = nib_json_add_str(config, "version", "0.12.2") &&
-              nib_json_add_str(config, "format", format_name(f)) &&
+              nib_json_add_str(config, "format", common_format(f, note)) &&
               nib_json_add_str(config, "quantization_status", "compressed") &&
               nib_json_add_null(config, "global_compression_ratio") &&
               write_kv_cache(config, note) && nib_json_add_object(config, "sparsity_config") &&
               nib_json_add_object(config, "transform_config") &&
               nib_config_unpacked(config, "ignore", note, false);
     nib_json *groups = ok ? nib_json_add_object(config, "config_groups") : NULL;
-    nib_json *targets = groups ? write_group(groups, 0, f) : NULL;
-    return targets && nib_json_add_str(targets, NULL, "Linear") && write_exceptions(groups, note);
+    size_t number = 0;
+    nib_json *targets = groups ? write_group(groups, number, f) : NULL;
+    return targets && nib_json_add_str(targets, NULL, "Linear") &&
+           write_exceptions(groups, &number, note) && write_vocabulary(groups, number, note);
 }

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { VOCABULARY_GROUP = 128 };
+
 /* Linear layers of a block that read one input, of which engines make one. */
 typedef struct {
     nib_role role[NIB_FUSED_MAX]; /* [n] */
@@ -48,24 +50,76 @@ static size_t list_sets(set out[SETS_MAX], const nib_model *m, uint32_t layer)
 
 /* ---- one layer ---- */
 
+/* What the user wants a matrix of the vocabulary to be; NULL: what it is. */
+static const char *vocabulary_type(const nib_recipe *r, const nib_plan_tensor *t)
+{
+    return !nib_plan_of_vocabulary(t)             ? NULL
+           : t->place.role == NIB_ROLE_TOKEN_EMBD ? r->embedding_type
+                                                  : r->output_type;
+}
+
+/* The format of a scheme "w8a16": groups and zero points are as the other layers have them. */
+static nib_code vocabulary_packing(nib_packing *f, const nib_recipe *r, const char *scheme,
+                                   nib_err *err)
+{
+    const bool alike = r->layout.kind == NIB_PACKING_CT_PACKED;
+    const bool named = strlen(scheme) == strlen("w8a16") && scheme[0] == 'w' && scheme[1] >= '2' &&
+                       scheme[1] <= '8' && !strcmp(scheme + 2, "a16");
+    const unsigned bits = named ? (unsigned)(scheme[1] - '0') : 0;
+    if (!named)
+        return nib_fail(err, NIB_EINVAL,
+                        "'%s': a compressed-tensors folder packs embedding and output matrix as "
+                        "w2a16 to w8a16",
+                        scheme);
+    *f = (nib_packing){.kind = NIB_PACKING_CT_PACKED,
+                       .bits = bits,
+                       .group = alike ? r->layout.group : VOCABULARY_GROUP,
+                       .sym = !alike || r->layout.sym};
+    return NIB_OK;
+}
+
+/* Before any wish for single tensors. No Hessian is collected for a matrix of the vocabulary, so
+ * the solver's other weights leave it to be rounded. */
+static nib_code usual_packing(nib_packing *f, bool *packed, nib_plan_tensor *t, const nib_recipe *r,
+                              nib_err *err)
+{
+    const char *scheme = vocabulary_type(r, t), *option;
+    *f = r->layout;
+    *packed = scheme || (nib_role_is_linear(t->place.role) && !t->place.bias);
+    if (!scheme) {
+        if (*packed) snprintf(t->reason, sizeof t->reason, "linear layer of a block");
+        return NIB_OK;
+    }
+    option = t->place.role == NIB_ROLE_TOKEN_EMBD ? "--embedding-type" : "--output-type";
+    if (t->method == NIB_METHOD_GPTQ) t->method = NIB_METHOD_RTN;
+    snprintf(t->reason, sizeof t->reason, "%s", option);
+    nib_code rc = vocabulary_packing(f, r, scheme, err);
+    return rc ? nib_wrap(err, "%s", option) : NIB_OK;
+}
+
 nib_code nib_folder_choose(nib_packing *f, bool *packed, nib_plan_tensor *t, const nib_plan *p,
                            nib_overrides *o, nib_err *err)
 {
-    const nib_override *wish;
-    const nib_recipe *r = &p->recipe;
-    const nib_tensor *named = nib_model_tensor(p->model, t->place);
-    const char *uniform = nib_packing_uniform(r->layout.kind);
-    nib_code rc = nib_overrides_find(&wish, o, named, NIB_TYPE_COUNT, err);
-    *f = r->layout;
-    *packed = true;
-    snprintf(t->reason, sizeof t->reason, "%s", wish ? wish->why : "linear layer of a block");
+    const nib_override *wish = NULL;
+    const nib_tensor *named = nib_model_tensor(p->model, t->place); /* NULL: the embedding again */
+    nib_code rc = usual_packing(f, packed, t, &p->recipe, err);
+    if (rc || !*packed || !named) return rc;
+    const nib_packing usual = *f;
+    const char *uniform = nib_packing_uniform(usual.kind);
+    rc = nib_overrides_find(&wish, o, named, NIB_TYPE_COUNT, err);
     if (rc || !wish) return rc;
+    snprintf(t->reason, sizeof t->reason, "%s", wish->why);
+    if (wish->method == NIB_METHOD_GPTQ && nib_plan_of_vocabulary(t))
+        return nib_fail(err, NIB_EINVAL,
+                        "%s: method gptq is for weights of the blocks; embedding and output matrix "
+                        "are rounded, or fitted by hqq",
+                        wish->why);
     if (wish->method != NIB_METHOD_COUNT) t->method = wish->method;
     if (wish->bits) f->bits = wish->bits;
     if (wish->raise) f->bits = nib_packing_next_bits(f->kind, f->bits);
     if (wish->regroup) f->group = wish->group, f->per_tensor = false;
     *packed = !wish->skip && f->bits;
-    if (!*packed || !uniform || nib_packing_same(f, &r->layout)) return NIB_OK;
+    if (!*packed || !uniform || nib_packing_same(f, &usual)) return NIB_OK;
     return nib_fail(err, NIB_EINVAL, "%s: %s; only method and skip can be chosen", wish->why,
                     uniform);
 }
@@ -192,6 +246,27 @@ static bool describe(nib_packing_exception *e, const nib_plan *p, const nib_plan
     return ok;
 }
 
+/* NULL: not packed. */
+static const nib_packing *packing_of(const nib_plan *p, nib_role role)
+{
+    const nib_plan_tensor *t = nib_plan_find(p, (nib_place){.role = role});
+    return t && is_packed(t) ? &t->layout.format : NULL;
+}
+
+/* Embedding and output matrix; what else is of the class of embeddings is not packed. */
+static bool describe_vocabulary(nib_packing_note *note, nib_packing_exception *list,
+                                const nib_plan *p, nib_arena *memory)
+{
+    const nib_plan_tensor *positions = nib_plan_find(p, (nib_place){.role = NIB_ROLE_POS_EMBD});
+    const bool one = !nib_plan_find(p, (nib_place){.role = NIB_ROLE_OUTPUT});
+    note->embedding = packing_of(p, NIB_ROLE_TOKEN_EMBD);
+    note->head = one ? note->embedding : packing_of(p, NIB_ROLE_OUTPUT);
+    if (!note->embedding || !positions) return true;
+    nib_packing_exception *e = &list[note->n_exceptions++];
+    *e = (nib_packing_exception){.n = 1};
+    return split_name(positions->src->name, memory, &e->parent, &e->layer[0]);
+}
+
 nib_code nib_folder_list_exceptions(nib_packing_note *note, const nib_plan *p, nib_arena *memory,
                                     nib_err *err)
 {
@@ -201,6 +276,7 @@ nib_code nib_folder_list_exceptions(nib_packing_note *note, const nib_plan *p, n
     nib_place_hf_name(p->model->arch, (nib_place){.role = NIB_ROLE_OUTPUT}, output, sizeof output);
     bool ok = list && split_name(output, memory, &parent, &note->output);
     note->exception = list;
+    ok = ok && describe_vocabulary(note, list, p, memory);
     for (uint32_t layer = 0; layer < p->model->hp.n_layer && ok; layer++) {
         set sets[SETS_MAX];
         const size_t n = list_sets(sets, p->model, layer);

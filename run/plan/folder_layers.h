@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* run/plan/folder_layers.h - how each linear layer of a packed folder is packed: as the recipe has
- * it, or as the user wants it otherwise.
+ * it, or as the user wants it otherwise. Embedding and output matrix are packed where the user says
+ * so, in compressed-tensors folders.
  *
  * Engines run some layers of a block as one, q, k and v, and gate and up. These must be alike. */
 #ifndef NIB_RUN_PLAN_FOLDER_LAYERS_H
@@ -11,8 +12,8 @@
 #include "run/plan/override.h"
 #include "run/plan/plan.h"
 
-/* The format, method and reason of a linear weight of a block; *packed false: it stays as it was.
- * NIB_EINVAL: the folder cannot hold what is wanted. */
+/* The format, method and reason of a tensor; *packed false: it stays as it was. NIB_EINVAL: the
+ * folder cannot hold what is wanted. */
 NIB_MUST_USE nib_code nib_folder_choose(nib_packing *f, bool *packed, nib_plan_tensor *t,
                                         const nib_plan *p, nib_overrides *o, nib_err *err);
 

@@ -84,8 +84,8 @@ nib_code nib_plan_list_gguf(nib_plan *p, nib_err *err)
     nib_code rc = check_files(p, err);
     if (rc) return rc;
     for (size_t i = 0; i < m->n_placed; i++) n += pieces(m, i) ? pieces(m, i) : 1;
-    p->tensor = nib_calloc(n, sizeof *p->tensor);
-    p->record = nib_calloc(n, sizeof *p->record);
+    p->tensor = nib_calloc(n + 1, sizeof *p->tensor); /* one more that the caller may add */
+    p->record = nib_calloc(n + 1, sizeof *p->record);
     p->view = nib_calloc(n, sizeof *p->view);
     if (!p->tensor || !p->record || !p->view) return nib_fail_nomem(err, "a plan");
     for (size_t i = 0; i < m->n_placed && !rc; i++) {

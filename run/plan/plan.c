@@ -543,7 +543,7 @@ void nib_plan_add_up(nib_plan *p)
             t->solved_at = solved;
             solved += t->bytes;
             p->n_carried += t->carried;
-            p->n_rounded += !t->carried && !p->n_solved;
+            p->n_rounded += !t->carried && !nib_plan_solves(p, t);
         }
         by->tensors++;
         by->weights += weights;

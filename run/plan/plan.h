@@ -69,6 +69,13 @@ typedef struct {
     char reason[112];
 } nib_plan_tensor;
 
+/* Is it the matrix that ids are looked up in, or the one that makes the logits? */
+static inline bool nib_plan_of_vocabulary(const nib_plan_tensor *t)
+{
+    return (t->place.role == NIB_ROLE_TOKEN_EMBD || t->place.role == NIB_ROLE_OUTPUT) &&
+           !t->place.bias;
+}
+
 /* Of a stack of experts or heads, how many matrices lie one below the other; else 1. */
 static inline size_t nib_plan_matrices(const nib_plan_tensor *t)
 {
@@ -118,11 +125,18 @@ typedef struct {
     size_t n_fallback;
     size_t n_solved;          /* tensors that the solver makes */
     size_t n_carried;         /* staged ones that are carried over */
-    size_t n_rounded;         /* staged ones where nothing is solved: run/write/write_rounded.h */
+    size_t n_rounded;         /* staged ones that no solver makes: run/write/write_rounded.h    */
     size_t n_with_importance; /* tensors encoded with importances */
     size_t n_without_importance; /* could have used them, but the file has no entry */
     bool requantized;            /* some tensor was quantized before */
 } nib_plan;
+
+/* Does the solver make this tensor? What else is staged is rounded or carried over afterwards. */
+static inline bool nib_plan_solves(const nib_plan *p, const nib_plan_tensor *t)
+{
+    return p->n_solved && t->action == NIB_ACTION_STAGE && !t->carried &&
+           !nib_plan_of_vocabulary(t);
+}
 
 /* imatrix may be NULL. Model, recipe strings and imatrix must outlive the plan. Odd but harmless
  * wishes are warned about on ctx->log. On failure *p is empty. */

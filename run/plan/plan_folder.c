@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* run/plan/plan_folder.c - the plan of a packed folder: linear weights of the blocks are packed, as
- * run/plan/folder_layers.h has it, everything else is copied under its name.
- * Tests: tests/run/test_write_folder.c, tests/run/test_folder_mixed.c. */
+/* run/plan/plan_folder.c - the plan of a packed folder: what run/plan/folder_layers.h says is
+ * packed, linear weights of the blocks, everything else is copied under its name. Tests:
+ * tests/run/test_write_folder.c, tests/run/test_folder_mixed.c. */
 #include "base/file.h"
 #include "base/out_folder.h"
 #include "formats/target.h"
@@ -23,15 +23,37 @@ static nib_code refuse(const nib_recipe *r, const char *option, nib_err *err)
                     nib_packing_method(r->layout.kind));
 }
 
+/* The formats of embedding and output matrix. */
+static nib_code check_vocabulary(const nib_plan *p, nib_err *err)
+{
+    const nib_recipe *r = &p->recipe;
+    const bool tied = p->model->hp.tied;
+    const char *option = r->embedding_type ? "--embedding-type"
+                         : r->output_type  ? "--output-type"
+                                           : NULL;
+    if (option && strcmp(nib_packing_method(r->layout.kind), "compressed-tensors"))
+        return nib_fail(err, NIB_EINVAL,
+                        "%s is for GGUF files and compressed-tensors folders: --format %s leaves "
+                        "embedding and output matrix as they are",
+                        option, nib_packing_method(r->layout.kind));
+    if (r->leave_output && !(tied && r->embedding_type)) return refuse(r, "--leave-output", err);
+    if (r->leave_output && r->output_type)
+        return nib_fail(err, NIB_EINVAL, "--leave-output leaves nothing for --output-type to say");
+    if (tied && r->output_type && !r->embedding_type)
+        return nib_fail(err, NIB_EINVAL,
+                        "--output-type: the embedding serves as output matrix; --embedding-type "
+                        "packs the one matrix, both options make two of it");
+    return NIB_OK;
+}
+
 static nib_code check_recipe(const nib_plan *p, nib_err *err)
 {
     const nib_recipe *r = &p->recipe;
     if (r->type) return refuse(r, "--type", err);
     if (r->n_tensor_types) return refuse(r, "--tensor-type", err);
-    if (r->output_type) return refuse(r, "--output-type", err);
-    if (r->embedding_type) return refuse(r, "--embedding-type", err);
     if (r->pure) return refuse(r, "--pure", err);
-    if (r->leave_output) return refuse(r, "--leave-output", err);
+    nib_code rc = check_vocabulary(p, err);
+    if (rc) return rc;
     if (r->layout.act == NIB_ACT_TENSOR && p->model->hp.n_expert)
         return nib_fail(err, NIB_EINVAL,
                         "--activations: inputs of experts have no ranges yet; leave the option out "
@@ -122,15 +144,24 @@ static nib_code copy_tensor(nib_plan *p, nib_plan_tensor *t, const nib_ctx *ctx,
     return NIB_OK;
 }
 
+/* Is it a matrix whose integers, if it has any, such a folder can hold? */
+static bool could_carry(const nib_plan *p, const nib_plan_tensor *t)
+{
+    nib_int_groups g;
+    const bool held = nib_plan_of_vocabulary(t) && t->src->packed && nib_tensor_ints(t->src, &g);
+    return (nib_role_is_linear(t->place.role) && !t->place.bias) ||
+           (held && p->recipe.layout.kind == NIB_PACKING_CT_PACKED);
+}
+
 static nib_code plan_tensor(nib_plan *p, size_t i, nib_overrides *o, const nib_ctx *ctx,
                             nib_err *err)
 {
     nib_plan_tensor *t = &p->tensor[i];
     nib_packing f;
-    bool packed = nib_role_is_linear(t->place.role) && !t->place.bias;
-    nib_code rc = !packed             ? NIB_OK
-                  : p->recipe.convert ? nib_convert_packing(&f, &packed, p, t, err)
-                                      : nib_folder_choose(&f, &packed, t, p, o, err);
+    bool packed = false;
+    nib_code rc = !p->recipe.convert  ? nib_folder_choose(&f, &packed, t, p, o, err)
+                  : could_carry(p, t) ? nib_convert_packing(&f, &packed, p, t, err)
+                                      : NIB_OK;
     if (rc) return rc;
     return packed ? pack_tensor(p, t, f, &p->group[i], ctx, err) : copy_tensor(p, t, ctx, err);
 }
@@ -149,7 +180,7 @@ static void add_tensor(nib_plan *p, nib_place place, const nib_tensor *src)
 static nib_code list_folder(nib_plan *p, nib_err *err)
 {
     const nib_model *m = p->model;
-    const size_t n = m->n_placed + nib_source_count(m->src);
+    const size_t n = m->n_placed + nib_source_count(m->src) + 1; /* for add_output() */
     p->tensor = nib_calloc(n, sizeof *p->tensor);
     p->record = nib_calloc(n, sizeof *p->record);
     if (!p->tensor || !p->record) return nib_fail_nomem(err, "a plan");
@@ -162,10 +193,32 @@ static nib_code list_folder(nib_plan *p, nib_err *err)
     return NIB_OK;
 }
 
+/* Where the embedding serves as output matrix, and that is to be another: the same matrix under two
+ * names. */
+static nib_code add_output(nib_plan *p, nib_err *err)
+{
+    const nib_recipe *r = &p->recipe;
+    const nib_plan_tensor *embd = NULL;
+    nib_plan_tensor *t = &p->tensor[p->n];
+    const nib_place place = {.role = NIB_ROLE_OUTPUT};
+    if (!p->model->hp.tied || (!r->output_type && !r->leave_output)) return NIB_OK;
+    for (size_t i = 0; i < p->n; i++)
+        if (p->tensor[i].place.role == NIB_ROLE_TOKEN_EMBD) embd = &p->tensor[i];
+    nib_tensor *view = nib_arena_alloc(&p->memory, 1, sizeof *view, _Alignof(nib_tensor));
+    if (!embd || !view) return nib_fail_nomem(err, "a plan");
+    *view = *embd->src;
+    nib_place_hf_name(p->model->arch, place, t->name, sizeof t->name);
+    view->name = nib_arena_str(&p->memory, t->name, strlen(t->name));
+    if (!view->name) return nib_fail_nomem(err, "a plan");
+    add_tensor(p, place, view);
+    return NIB_OK;
+}
+
 static nib_code list_tensors(nib_plan *p, nib_overrides *o, const nib_ctx *ctx, nib_err *err)
 {
     const bool gguf = nib_source_get_kind(p->model->src) == NIB_SOURCE_GGUF;
     nib_code rc = gguf ? nib_plan_list_gguf(p, err) : list_folder(p, err);
+    if (!rc) rc = add_output(p, err);
     if (rc) return rc;
     p->group = nib_calloc(p->n, sizeof *p->group);
     if (!p->group) return nib_fail_nomem(err, "a plan");
@@ -207,7 +260,8 @@ static void count_solved(nib_plan *p)
     size_t n = 0;
     bool looks = p->recipe.transform || nib_plan_measures_ranges(p);
     for (size_t i = 0; i < p->n; i++) {
-        const bool staged = p->tensor[i].action == NIB_ACTION_STAGE && !p->tensor[i].carried;
+        const bool staged = p->tensor[i].action == NIB_ACTION_STAGE && !p->tensor[i].carried &&
+                            !nib_plan_of_vocabulary(&p->tensor[i]);
         n += staged;
         looks |= staged && p->tensor[i].method == NIB_METHOD_GPTQ;
     }
@@ -225,6 +279,27 @@ static nib_code plan_tensors(nib_plan *p, const nib_ctx *ctx, nib_err *err)
     nib_overrides_free(o);
     if (!rc) count_solved(p);
     return rc;
+}
+
+/* Not every engine runs what is written. */
+static void warn_engines(const nib_plan *p, nib_log *log)
+{
+    const nib_plan_tensor *embd = nib_plan_find(p, (nib_place){.role = NIB_ROLE_TOKEN_EMBD});
+    if (p->recipe.convert) return;
+    if (p->recipe.layout.desc_act)
+        nib_warn(log,
+                 "--desc-act: GPTQModel and Transformers follow the index of columns, vLLM passes "
+                 "over it "
+                 "since September 2026; without the option every engine reads the folder");
+    if (!embd || !embd->layout.n_parts) return;
+    if (nib_plan_find(p, (nib_place){.role = NIB_ROLE_OUTPUT}))
+        nib_warn(log, "--embedding-type: vLLM runs packed embeddings, Transformers (5.17) does not "
+                      "load them");
+    else
+        nib_warn(log,
+                 "--embedding-type: one packed matrix for embedding and output, as llm-compressor "
+                 "writes it, is read by compressed-tensors' library, but not run by vLLM and "
+                 "Transformers (November 2026); with --leave-output or --output-type vLLM runs it");
 }
 
 static nib_code check_not_source(const nib_plan *p, nib_err *err)
@@ -260,11 +335,7 @@ nib_code nib_plan_dir(nib_plan *p, const nib_imatrix *im, const nib_ctx *ctx, ni
     p->peak_memory = nib_mem_peak() + nib_rounding_memory(p);
     p->disk_free = nib_disk_free(r->out ? r->out : ".");
     if (r->out) rc = nib_folder_check(p, err);
-    if (!rc && p->recipe.layout.desc_act)
-        nib_warn(ctx->log,
-                 "--desc-act: GPTQModel and Transformers follow the index of columns, vLLM passes "
-                 "over it "
-                 "since September 2026; without the option every engine reads the folder");
+    if (!rc) warn_engines(p, ctx->log);
     if (!rc && p->requantized)
         nib_warn(ctx->log, "%s is quantized already: quantizing it again adds to its errors",
                  nib_source_path(p->model->src));

@@ -14,7 +14,8 @@ static bool could_use(const nib_plan *p, const nib_plan_tensor *t)
     if (t->action == NIB_ACTION_COPY || t->carried) return false;
     if (!t->codec->quantized || !t->codec->uses_importance) return false;
     if (t->action == NIB_ACTION_STAGE && t->method == NIB_METHOD_HQQ) return false;
-    return p->recipe.format == NIB_FORMAT_DIR ? !p->n_solved : t->action != NIB_ACTION_STAGE;
+    return p->recipe.format == NIB_FORMAT_DIR ? !nib_plan_solves(p, t)
+                                              : t->action != NIB_ACTION_STAGE;
 }
 
 /* Importance matrices have GGUF's names. */

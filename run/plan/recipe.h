@@ -47,8 +47,10 @@ typedef struct {
     const char *const *tensor_types; /* [n_tensor_types] "REGEX=TYPE": the same                */
     size_t n_overrides, n_tensor_types;
     const char *protect_blocks; /* "K" or "K:HOW": the same; NULL: none                         */
-    const char *output_type;    /* format of the output matrix; NULL: as the file type has it   */
-    const char *embedding_type; /* format of the token embedding; NULL: as the file type has it */
+    /* Format of the output matrix and of the token embedding, of a compressed-tensors folder
+     * "w8a16" and the like; NULL: as the file type has it, of a folder what it is. A folder where
+     * the embedding serves as output matrix has two if one is named, or left, beside it. */
+    const char *output_type, *embedding_type;
     const char *pre; /* GGUF's name of the pre-tokenizer; NULL: the one that fits                 */
     nib_method method;
     nib_transform transform;
@@ -60,7 +62,7 @@ typedef struct {
     const nib_kv_ranges *kv_ranges;
     nib_int_scales scales; /* of groups of less than 8 bits; folders                          */
     bool pure;             /* every tensor in the base format: no mix, no stand-ins        */
-    bool leave_output;     /* output.weight keeps the format it has                        */
+    bool leave_output;     /* the output matrix keeps the format it has                    */
     bool force;            /* an existing target is replaced                               */
     bool importances_come; /* the plan will be made anew, with importances                 */
     uint64_t split_max;    /* bytes of tensors in one file; 0: one file, of folders 5 GB   */

@@ -43,7 +43,7 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
     if (rc) return rc;
     for (size_t i = 0; i < p->n; i++) {
         const nib_plan_tensor *t = &p->tensor[i];
-        if (!nib_layer_weights_holds(t)) continue;
+        if (!nib_layer_weights_holds(t) && t->action != NIB_ACTION_STAGE) continue;
         *out = nib_hash(*out, t->name, strlen(t->name) + 1);
         *out = nib_hash(*out, t->codec->name, strlen(t->codec->name) + 1);
         *out = hash_layout(*out, &t->layout.format);

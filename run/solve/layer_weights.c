@@ -6,7 +6,7 @@
 
 bool nib_layer_weights_holds(const nib_plan_tensor *t)
 {
-    if (t->carried) return false;
+    if (t->carried || nib_plan_of_vocabulary(t)) return false;
     if (t->action == NIB_ACTION_STAGE) return true;
     return nib_role_is_linear(t->place.role) && !t->place.bias && t->codec->quantized &&
            t->action != NIB_ACTION_COPY;

@@ -71,30 +71,41 @@ static char *add_member(const char *object, size_t n, const char *config)
     return text;
 }
 
-/* A copy of the source's configuration, without a description of packing; not tied where the
- * output matrix is one of its own all the same, which readers would not look at. */
-static nib_code copy_config(nib_json **root, const nib_model *m, nib_err *err)
+/* Is the output matrix one of its own where the source's configuration says that it is not? Readers
+ * would not look at it. */
+static bool comes_untied(const nib_plan *p)
+{
+    const bool has_output = nib_plan_find(p, (nib_place){.role = NIB_ROLE_OUTPUT});
+    return p->model->head_differs || (p->model->hp.tied && has_output);
+}
+
+static bool untie(nib_json *config)
+{
+    nib_json_remove(config, "tie_word_embeddings");
+    return nib_json_add_bool(config, "tie_word_embeddings", false);
+}
+
+/* A copy of the source's configuration, without a description of packing. */
+static nib_code copy_config(nib_json **root, const nib_plan *p, nib_err *err)
 {
     *root = NULL;
-    char *text = nib_json_print(nib_source_json(m->src, "config.json"), true);
+    char *text = nib_json_print(nib_source_json(p->model->src, "config.json"), true);
     nib_code rc =
         text ? nib_json_parse(root, text, strlen(text), err) : nib_fail_nomem(err, "config.json");
     nib_free(text);
     if (rc) return rc;
     nib_json_remove(*root, "quantization_config");
     nib_json_remove(*root, "compression_config");
-    if (!m->head_differs) return NIB_OK;
-    nib_json_remove(*root, "tie_word_embeddings");
-    if (nib_json_add_bool(*root, "tie_word_embeddings", false)) return NIB_OK;
+    if (!comes_untied(p) || untie(*root)) return NIB_OK;
     nib_json_free(*root);
     return nib_fail_nomem(err, "config.json");
 }
 
 /* The same with another description. */
-static nib_code replace_config(const char *to, const nib_model *m, const char *config, nib_err *err)
+static nib_code replace_config(const char *to, const nib_plan *p, const char *config, nib_err *err)
 {
     nib_json *root = NULL;
-    nib_code rc = copy_config(&root, m, err);
+    nib_code rc = copy_config(&root, p, err);
     if (rc) return rc;
     char *text = nib_json_print(root, true);
     char *with = text ? add_member(text, strlen(text), config) : NULL;
@@ -130,10 +141,10 @@ static nib_code describe_packing(const char *to, const nib_plan *p, const nib_pa
     const nib_source *s = p->model->src;
     const nib_json *config = nib_source_json(s, "config.json");
     const bool replaces = nib_json_get(config, "quantization_config") ||
-                          nib_json_get(config, "compression_config") || p->model->head_differs;
+                          nib_json_get(config, "compression_config") || comes_untied(p);
     if (nib_source_get_kind(s) == NIB_SOURCE_GGUF)
         return nib_folder_put_rebuilt(to, p, nib_folder_dtype(p), note, err);
-    return replaces ? replace_config(to, p->model, text, err) : extend_config(to, s, text, err);
+    return replaces ? replace_config(to, p, text, err) : extend_config(to, s, text, err);
 }
 
 static nib_code put_configs(const char *to, const nib_plan *p, const nib_packing_note *note,
@@ -173,7 +184,7 @@ static const char *torch_name(nib_type t)
 nib_code nib_folder_put_plain_config(const char *to, const nib_plan *p, nib_type type, nib_err *err)
 {
     nib_json *root;
-    nib_code rc = copy_config(&root, p->model, err);
+    nib_code rc = copy_config(&root, p, err);
     if (rc) return rc;
     const char *key = nib_json_get(root, "dtype") ? "dtype" : "torch_dtype";
     nib_json_remove(root, "dtype");
@@ -229,7 +240,7 @@ static nib_code put_rebuilt(const char *to, const nib_plan *p, nib_type type,
         rc = nib_tokenizer_to_hf(tok, m->hp.n_ctx_train, j[TOKENIZER], j[TOKENIZER_CONFIG], err);
     ok = !rc && nib_tokenizer_add_ids(j[CONFIG], tok) &&
          nib_json_add_str(j[CONFIG], "torch_dtype", torch_name(type)) &&
-         add_packing(j[CONFIG], p, note) &&
+         (!comes_untied(p) || untie(j[CONFIG])) && add_packing(j[CONFIG], p, note) &&
          add_generation(j[GENERATION], tok, nib_source_kvs(m->src));
     for (int i = 0; i < N; i++) {
         if (rc)

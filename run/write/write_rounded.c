@@ -94,8 +94,9 @@ nib_code nib_write_rounded(nib_solved_file *side, const nib_plan *p, const nib_c
     for (size_t i = 0; i < p->n; i++) m.most[i] = -1;
     nib_progress_begin(&progress, ctx->log, "rounding", "tensors", (double)p->n);
     for (size_t i = 0; i < p->n && !rc; i++) {
-        if (p->tensor[i].action == NIB_ACTION_STAGE && !p->tensor[i].carried)
-            rc = round_tensor(&p->tensor[i], &keep, &m, err);
+        const nib_plan_tensor *t = &p->tensor[i];
+        if (t->action == NIB_ACTION_STAGE && !t->carried && !nib_plan_solves(p, t))
+            rc = round_tensor(t, &keep, &m, err);
         nib_progress_at(&progress, (double)i + 1);
     }
     nib_progress_end(&progress);
