@@ -153,7 +153,8 @@ typedef struct {
     nib_opened model, draft;
     nib_ids prompt, stop;
     nib_decoder *d, *small;
-    uint64_t memory; /* left of what they may take */
+    uint64_t memory;     /* left of what they may take */
+    double kept_seconds; /* that a prompt took, with its file, before the text */
     nib_spoken spoken;
     nib_generated out;
 } job;
@@ -316,6 +317,20 @@ static nib_code say(job *j, nib_err *err)
     return rc;
 }
 
+/* The prompt goes into the file while the cache has it as it was read. Its last token is read again
+ * by who goes on from it. */
+static nib_code keep_prompt(job *j, uint64_t model, nib_err *err)
+{
+    const float *logits;
+    const double started = nib_now();
+    nib_code rc = nib_decoder_prompt(j->d, j->prompt.id, j->prompt.n, &logits, err);
+    if (!rc)
+        rc = nib_prompt_cache_save(j->d, opt.prompt_cache, model, j->prompt.id, j->prompt.n, err);
+    if (!rc) nib_decoder_set_length(j->d, j->prompt.n - 1);
+    j->kept_seconds = nib_now() - started;
+    return rc;
+}
+
 /* With what a file has of the prompt, and what the prompt has beyond it for the file. */
 static nib_code say_cached(job *j, nib_err *err)
 {
@@ -329,9 +344,9 @@ static nib_code say_cached(job *j, nib_err *err)
     if (rc) return rc;
     nib_info(j->ctx->log, "%zu of %zu tokens of the prompt come from %s", nib_decoder_length(j->d),
              j->prompt.n, opt.prompt_cache);
-    rc = say(j, err);
-    if (!rc && held < j->prompt.n)
-        rc = nib_prompt_cache_save(j->d, opt.prompt_cache, model, j->prompt.id, j->prompt.n, err);
+    if (held < j->prompt.n) rc = keep_prompt(j, model, err);
+    if (!rc) rc = say(j, err);
+    j->out.prompt_seconds += j->kept_seconds;
     return rc;
 }
 

@@ -69,15 +69,9 @@ void nib_kv_rotate(const nib_kv_cache *c, int of, float *x, size_t n_heads)
 
 /* ---- rows as they were ---- */
 
-static float *recent_row(const nib_kv_cache *c, int of, size_t layer, size_t seq, size_t pos)
-{
-    return c->recent[of] +
-           ((layer * c->n_seq + seq) * NIB_KV_RECENT + pos % NIB_KV_RECENT) * c->width[of];
-}
-
 static const float *exact_row(const nib_kv_cache *c, int of, size_t layer, size_t seq, size_t pos)
 {
-    if (pos < c->fresh_pos) return recent_row(c, of, layer, seq, pos);
+    if (pos < c->fresh_pos) return nib_kv_recent_row(c, of, layer, seq, pos);
     return c->fresh[of] + (seq * c->n_fresh + pos - c->fresh_pos) * c->width[of];
 }
 
@@ -96,7 +90,7 @@ void nib_kv_settle(nib_kv_cache *c, size_t layer, size_t n_seq)
     for (int of = 0; of < 2; of++)
         for (size_t seq = 0; seq < n_seq && c->recent[of]; seq++)
             for (size_t p = begin; p < end; p++)
-                memcpy(recent_row(c, of, layer, seq, p), exact_row(c, of, layer, seq, p),
+                memcpy(nib_kv_recent_row(c, of, layer, seq, p), exact_row(c, of, layer, seq, p),
                        c->width[of] * sizeof(float));
     if (layer + 1 == c->n_layer && end > c->most) c->most = end;
 }
@@ -183,7 +177,7 @@ void nib_kv_copy(nib_kv_cache *c, size_t from, size_t to, size_t n)
         for (int of = 0; of < 2; of++) {
             memcpy(nib_kv_row(c, of, l, to, 0), nib_kv_row(c, of, l, from, 0), n * c->bytes[of]);
             if (c->recent[of])
-                memcpy(recent_row(c, of, l, to, 0), recent_row(c, of, l, from, 0),
+                memcpy(nib_kv_recent_row(c, of, l, to, 0), nib_kv_recent_row(c, of, l, from, 0),
                        NIB_KV_RECENT * c->width[of] * sizeof(float));
         }
 }

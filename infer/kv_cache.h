@@ -63,6 +63,26 @@ void nib_kv_put(nib_kv_cache *c, size_t layer, size_t n_seq, size_t pos, size_t 
                 const float *v);
 void nib_kv_settle(nib_kv_cache *c, size_t layer, size_t n_seq);
 
+/* Of the first n positions, how many have rows as they are kept: of KIVI's keys whole groups. */
+static inline size_t nib_kv_n_kept(const nib_kv_cache *c, int of, size_t n)
+{
+    return of == 0 && c->recent[0] ? n / NIB_KIVI_GROUP * NIB_KIVI_GROUP : n;
+}
+
+/* And how many have rows as they were, the last of them, when the cache has no more than n. */
+static inline size_t nib_kv_n_recent(const nib_kv_cache *c, int of, size_t n)
+{
+    return !c->recent[of] ? 0 : n < NIB_KV_RECENT ? n : NIB_KV_RECENT;
+}
+
+/* Where such a row lies. */
+static inline float *nib_kv_recent_row(const nib_kv_cache *c, int of, size_t layer, size_t seq,
+                                       size_t pos)
+{
+    return c->recent[of] +
+           ((layer * c->n_seq + seq) * NIB_KV_RECENT + pos % NIB_KV_RECENT) * c->width[of];
+}
+
 /* The first position whose row who looks from position `pos` sees as it was; those before it as
  * they are kept. SIZE_MAX: all are seen as they are kept. */
 static inline size_t nib_kv_exact_from(const nib_kv_cache *c, int of, size_t pos)

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "infer/graph_state.h"
 
+#include <assert.h>
 #include <string.h>
 
 static const char MAGIC[8] = "nibbleKV";
@@ -68,16 +69,17 @@ static void put_head(uint8_t to[HEAD], const head *h)
     put(to + 48, 0, 8);
 }
 
-/* When the file is written, the prompt's youngest tokens are no longer the cache's. */
-static nib_code check_format(const nib_graph *g, nib_err *err)
+/* Bytes of a file of n tokens; false: more than can be counted. */
+static bool file_bytes(const nib_kv_cache *c, size_t n, size_t *bytes)
 {
-    for (int of = 0; of < 2; of++)
-        if (g->cache.recent[of])
-            return nib_fail(err, NIB_EINVAL,
-                            "a prompt cache does not hold keys and values in %s, which has the "
-                            "youngest tokens as they were until others follow: take another format",
-                            g->cache.how[of].format->name);
-    return NIB_OK;
+    size_t layer = 0, part, rest;
+    bool ok = true;
+    for (int of = 0; of < 2 && ok; of++)
+        ok = nib_mul(nib_kv_n_kept(c, of, n), c->bytes[of], &part) &&
+             nib_add(layer, part, &layer) &&
+             nib_add(layer, nib_kv_n_recent(c, of, n) * c->width[of] * sizeof(float), &layer);
+    return ok && nib_mul(layer, c->n_layer, &part) && nib_mul(n, sizeof(int32_t), &rest) &&
+           nib_add(part, rest, &part) && nib_add(part, HEAD + 8, bytes);
 }
 
 /* ---- reading ---- */
@@ -122,8 +124,8 @@ static nib_code check_head(const head *h, const nib_graph *g, uint64_t size, uin
                         "%zu layers, rows of %zu and %zu",
                         (unsigned long long)h->n_layer, (unsigned long long)h->bytes[0],
                         (unsigned long long)h->bytes[1], c->n_layer, c->bytes[0], c->bytes[1]);
-    const uint64_t each = (c->bytes[0] + c->bytes[1]) * c->n_layer + sizeof(int32_t);
-    if (h->n > size / each || h->n * each + HEAD + 8 != size)
+    size_t bytes;
+    if (h->n > size / sizeof(int32_t) || !file_bytes(c, (size_t)h->n, &bytes) || bytes != size)
         return nib_fail(err, NIB_EFORMAT, "is %llu bytes long, which %llu tokens are not",
                         (unsigned long long)size, (unsigned long long)h->n);
     if (h->whose != whose(g, model))
@@ -139,6 +141,26 @@ static size_t common(const uint8_t *stored, size_t n_stored, const int32_t *id, 
     return i;
 }
 
+/* Of the `common` tokens that n of the file and a longer prompt share, those that the cache can go
+ * on from: of KIVI's it must have the youngest as they were. */
+static size_t usable(const nib_kv_cache *c, size_t n, size_t common)
+{
+    const bool kivi = c->recent[0] || c->recent[1];
+    return !kivi || n <= NIB_KV_RECENT || common + NIB_KV_BACK >= n ? common : 0;
+}
+
+static nib_code read_recent(reader *r, const nib_kv_cache *c, int of, size_t layer, size_t n,
+                            size_t keep, float *row, nib_err *err)
+{
+    nib_code rc = NIB_OK;
+    for (size_t p = n - nib_kv_n_recent(c, of, n); p < n && !rc; p++) {
+        rc = take(r, row, c->width[of] * sizeof *row, err);
+        if (!rc && p < keep)
+            memcpy(nib_kv_recent_row(c, of, layer, 0, p), row, c->width[of] * sizeof *row);
+    }
+    return rc;
+}
+
 /* All rows: those of the first `keep` positions into the cache, the others past it, for the sum. */
 static nib_code read_rows(reader *r, const nib_kv_cache *c, size_t n, size_t keep, nib_err *err)
 {
@@ -146,10 +168,14 @@ static nib_code read_rows(reader *r, const nib_kv_cache *c, size_t n, size_t kee
     nib_buf rest = {0};
     for (size_t l = 0; l < c->n_layer && !rc; l++)
         for (int of = 0; of < 2 && !rc; of++) {
-            void *all = nib_buf_reserve(&rest, n, c->bytes[of]);
+            const size_t row = c->bytes[of], rows = nib_kv_n_kept(c, of, n) * row;
+            const size_t exact = c->width[of] * sizeof(float);
+            void *all = nib_buf_reserve(&rest, rows > exact ? rows : exact, 1);
             if (!all) rc = nib_fail_nomem(err, "a prompt cache");
-            if (!rc) rc = take(r, all, n * c->bytes[of], err);
-            if (!rc) memcpy(nib_kv_row(c, of, l, 0, 0), all, keep * c->bytes[of]);
+            if (!rc) rc = take(r, all, rows, err);
+            if (rc) break;
+            memcpy(nib_kv_row(c, of, l, 0, 0), all, nib_kv_n_kept(c, of, keep) * row);
+            rc = read_recent(r, c, of, l, n, keep, all, err);
         }
     nib_buf_free(&rest);
     return rc;
@@ -168,7 +194,7 @@ static nib_code load(nib_decoder *d, const nib_file *f, uint64_t model, const in
     if (!(stored = nib_alloc((size_t)h.n, 4))) return nib_fail_nomem(err, "a prompt cache");
     rc = take(&r, stored, (size_t)h.n * 4, err);
     if (!rc) *held = common(stored, (size_t)h.n, id, n);
-    const size_t keep = *held < n ? *held : n - 1;
+    const size_t keep = usable(&g->cache, (size_t)h.n, *held < n ? *held : n - 1);
     if (!rc) rc = read_rows(&r, &g->cache, (size_t)h.n, keep, err);
     if (!rc) rc = nib_file_read(f, r.at, sum, sizeof sum, err);
     if (!rc && get(sum, 8) != r.sum) rc = nib_fail(err, NIB_EFORMAT, "is damaged: remove it");
@@ -182,9 +208,8 @@ nib_code nib_prompt_cache_load(nib_decoder *d, const char *path, uint64_t model,
 {
     nib_file f;
     *held = 0;
-    nib_code rc = check_format(nib_decoder_graph(d), err);
-    if (rc || !nib_file_exists(path)) return rc;
-    rc = nib_file_open(&f, path, err);
+    if (!nib_file_exists(path)) return NIB_OK;
+    nib_code rc = nib_file_open(&f, path, err);
     if (rc) return rc;
     rc = load(d, &f, model, id, n, held, err);
     nib_file_close(&f);
@@ -210,8 +235,13 @@ static nib_code write_all(nib_out *o, const nib_graph *g, uint64_t model, const 
     nib_code rc = give(o, &sum, b, HEAD, err);
     if (!rc) rc = give(o, &sum, stored, 4 * n, err);
     for (size_t l = 0; l < c->n_layer && !rc; l++)
-        for (int of = 0; of < 2 && !rc; of++)
-            rc = give(o, &sum, nib_kv_row(c, of, l, 0, 0), n * c->bytes[of], err);
+        for (int of = 0; of < 2 && !rc; of++) {
+            rc = give(o, &sum, nib_kv_row(c, of, l, 0, 0), nib_kv_n_kept(c, of, n) * c->bytes[of],
+                      err);
+            for (size_t p = n - nib_kv_n_recent(c, of, n); p < n && !rc; p++)
+                rc = give(o, &sum, nib_kv_recent_row(c, of, l, 0, p), c->width[of] * sizeof(float),
+                          err);
+        }
     put(b, sum, 8);
     return rc ? rc : nib_out_write(o, b, 8, err);
 }
@@ -220,12 +250,11 @@ nib_code nib_prompt_cache_save(nib_decoder *d, const char *path, uint64_t model,
                                size_t n, nib_err *err)
 {
     nib_out *o;
-    nib_code rc = check_format(nib_decoder_graph(d), err);
-    if (rc) return rc;
+    assert(nib_decoder_length(d) == n);
     uint8_t *stored = nib_alloc(n, 4);
     if (!stored) return nib_fail_nomem(err, "a prompt cache");
     for (size_t i = 0; i < n; i++) put(stored + 4 * i, (uint32_t)id[i], 4);
-    rc = nib_out_open(&o, path, true, err);
+    nib_code rc = nib_out_open(&o, path, true, err);
     if (!rc) {
         rc = write_all(o, nib_decoder_graph(d), model, stored, n, err);
         if (rc)

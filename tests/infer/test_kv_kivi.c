@@ -321,17 +321,7 @@ static float one[TOKENS * VOCAB], other[TOKENS * VOCAB];
 
 static void open_model(tiny *t, const char *family)
 {
-    tiny_make_spec(t, (gen_spec){.family = gen_family_find(family),
-                                 .layers = 2,
-                                 .hidden = 96,
-                                 .ff = 80,
-                                 .heads = 4,
-                                 .kv_heads = 2,
-                                 .head_dim = 32,
-                                 .vocab = VOCAB,
-                                 .dtype = NIB_BF16,
-                                 .shards = 1,
-                                 .seed = 7});
+    tiny_make_wide(t, family);
     tiny_open(t);
     for (int i = 0; i < TOKENS; i++) id[i] = (i * i * 31 + 7) % VOCAB;
 }

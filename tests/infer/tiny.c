@@ -31,16 +31,16 @@ void tiny_make_spec(tiny *t, gen_spec spec)
     must(gen_weights_write(&t->spec, t->dir, &ctx, &err), &err);
 }
 
-void tiny_make(tiny *t, const char *family)
+static void make(tiny *t, const char *family, uint32_t head_dim)
 {
     gen_spec spec = {
         .family = gen_family_find(family),
         .layers = 2,
-        .hidden = 48,
+        .hidden = 3 * head_dim,
         .ff = 80,
         .heads = 4,
         .kv_heads = 2,
-        .head_dim = 16,
+        .head_dim = head_dim,
         .vocab = 257,
         .tied = !strcmp(family, "qwen2"),
         .dtype = NIB_BF16,
@@ -48,8 +48,18 @@ void tiny_make(tiny *t, const char *family)
         .seed = 7,
     };
     /* Families that do not state their head size have width / heads. */
-    if (!spec.family->explicit_head_dim) spec.hidden = 64;
+    if (!spec.family->explicit_head_dim) spec.hidden = 4 * head_dim;
     tiny_make_spec(t, spec);
+}
+
+void tiny_make(tiny *t, const char *family)
+{
+    make(t, family, 16);
+}
+
+void tiny_make_wide(tiny *t, const char *family)
+{
+    make(t, family, 32);
 }
 
 void tiny_open(tiny *t)

@@ -16,6 +16,8 @@ typedef struct {
 /* A folder with config.json and weights of that family: 2 blocks, width 48, 4 heads of 16 (2 for
  * keys and values), 257 tokens. Not opened. Fails the test when it cannot. */
 void tiny_make(tiny *t, const char *family);
+/* The same with heads of 32, for caches in blocks. */
+void tiny_make_wide(tiny *t, const char *family);
 /* Any other model. */
 void tiny_make_spec(tiny *t, gen_spec spec);
 /* Open source and model; fails the test with the message when it cannot. */
