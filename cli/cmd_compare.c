@@ -353,7 +353,7 @@ static nib_code print_json(const nib_comparison *c, nib_err *err)
     nib_json *root = nib_json_new_object();
     return nib_print_json(root,
                           root && nib_json_add_str(root, "nibble", NIB_VERSION) &&
-                              nib_comparison_to_json(root, c),
+                              nib_comparison_to_json(root, c, &opt.scoring.kv),
                           err);
 }
 
@@ -367,11 +367,12 @@ static nib_code conclude(job *j, nib_json *into, int *status, const nib_ctx *ctx
                               .floor = opt.floor};
     nib_code rc = NIB_OK;
     if (into)
-        rc = nib_comparison_to_json(into, &c) ? NIB_OK : nib_fail_nomem(err, "JSON output");
+        rc = nib_comparison_to_json(into, &c, &opt.scoring.kv) ? NIB_OK
+                                                               : nib_fail_nomem(err, "JSON output");
     else if (opt.json)
         rc = print_json(&c, err);
     else
-        nib_print_comparison(&c);
+        nib_print_comparison(&c, &opt.scoring.kv);
     if (!rc && opt.junit) rc = nib_gates_junit(&opt.gates, &c, opt.junit, opt.force, err);
     if (!rc && opt.markdown) rc = nib_gates_markdown(&opt.gates, &c, opt.markdown, opt.force, err);
     if (!rc && opt.report) rc = write_report(j, &c, ctx, err);

@@ -63,19 +63,6 @@ static nib_code print_json(const nib_ppl_result *r, const char *model, nib_err *
     return nib_print_json(j, ok, err);
 }
 
-/* ", keys and values q4_0, rotated"; apart ", keys q8_0, rotated, values f16". */
-static void print_kv(void)
-{
-    static const char *const sides[] = {"keys", "values"};
-    const nib_kv_choice how = nib_kv_how(&opt.scoring.kv);
-    const bool alike = how.of[0].format == how.of[1].format;
-    if (!nib_kv_has_format(&how)) return;
-    for (int of = alike ? 1 : 0; of < 2; of++)
-        printf(", %s %s%s", alike ? "keys and values" : sides[of],
-               how.of[of].format ? how.of[of].format->name : "f32",
-               how.of[of].rotate ? ", rotated" : "");
-}
-
 static void print_line(const nib_ppl_result *r, const char *model)
 {
     printf("%s: perplexity %.4f +/- %.4f (protocol %s, context %zu, %zu chunks, "
@@ -83,7 +70,7 @@ static void print_line(const nib_ppl_result *r, const char *model)
            model, r->ppl, r->error, nib_ppl_protocol_name(r->protocol), r->n_ctx, r->n_chunks,
            r->n_scored, r->n_tokens);
     if (strcmp(r->activations, "f32")) printf(", activations %s", r->activations);
-    print_kv();
+    nib_kv_print(&opt.scoring.kv);
     puts(")");
 }
 

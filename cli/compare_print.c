@@ -36,14 +36,16 @@ static void print_divergence(const char *name, const nib_compare_line *l, int wi
            l->kl_max, 100 * l->same_top, 100 * l->same_first[NIB_TOPS - 1]);
 }
 
-static void print_text(const nib_comparison *c, const nib_report_text *t, int width)
+static void print_text(const nib_comparison *c, const nib_kv_opts *kv, const nib_report_text *t,
+                       int width)
 {
     const nib_compare_result *r = &t->r;
     if (c->n_texts > 1) printf("%s: ", t->name);
-    printf("protocol %s, context %zu, %zu chunks, %zu of %zu tokens scored\n"
-           "%-*s  %8s  %7s  %8s  %-21s  %s\n",
-           nib_ppl_protocol_name(r->protocol), r->n_ctx, r->n_chunks, r->n_scored, r->n_tokens,
-           width, "model", "MB", "bits/w", "tokens/s", "perplexity", "change");
+    printf("protocol %s, context %zu, %zu chunks, %zu of %zu tokens scored",
+           nib_ppl_protocol_name(r->protocol), r->n_ctx, r->n_chunks, r->n_scored, r->n_tokens);
+    nib_kv_print(kv);
+    printf("\n%-*s  %8s  %7s  %8s  %-21s  %s\n", width, "model", "MB", "bits/w", "tokens/s",
+           "perplexity", "change");
     for (size_t i = 0; i < c->n_models; i++) print_size(c, t, i, width);
     if (c->n_models < 2 && !c->floor) return;
     printf("\n%-*s  %-21s  %8s  %8s  %8s  %8s  %8s  %8s  %8s  %8s\n", width, "KL divergence",
@@ -52,7 +54,7 @@ static void print_text(const nib_comparison *c, const nib_report_text *t, int wi
     if (c->floor) print_divergence(FLOOR, &t->line[c->n_models], width);
 }
 
-void nib_print_comparison(const nib_comparison *c)
+void nib_print_comparison(const nib_comparison *c, const nib_kv_opts *kv)
 {
     int width = c->floor ? (int)sizeof FLOOR - 1 : 13;
     for (size_t i = 0; i < c->n_models; i++) {
@@ -61,7 +63,7 @@ void nib_print_comparison(const nib_comparison *c)
     }
     for (size_t i = 0; i < c->n_texts; i++) {
         if (i) putchar('\n');
-        print_text(c, &c->text[i], width);
+        print_text(c, kv, &c->text[i], width);
     }
 }
 
@@ -128,7 +130,8 @@ static bool add_model(nib_json *models, const nib_comparison *c, const nib_repor
     return i == 0 || add_line(j, l);
 }
 
-static bool add_text(nib_json *texts, const nib_comparison *c, const nib_report_text *t)
+static bool add_text(nib_json *texts, const nib_comparison *c, const nib_kv_opts *kv,
+                     const nib_report_text *t)
 {
     const nib_compare_result *r = &t->r;
     nib_json *j = nib_json_add_object(texts, NULL), *models = NULL, *floor = NULL;
@@ -139,7 +142,7 @@ static bool add_text(nib_json *texts, const nib_comparison *c, const nib_report_
               nib_json_add_num(j, "tokens", (double)r->n_tokens) &&
               nib_json_add_num(j, "chunks", (double)r->n_chunks) &&
               nib_json_add_num(j, "scored", (double)r->n_scored) &&
-              nib_json_add_num(j, "seconds", r->seconds) &&
+              nib_json_add_num(j, "seconds", r->seconds) && nib_kv_add_json(j, kv) &&
               (models = nib_json_add_array(j, "models"));
     for (size_t i = 0; i < c->n_models && ok; i++) ok = add_model(models, c, t, i);
     if (ok && c->floor)
@@ -148,10 +151,10 @@ static bool add_text(nib_json *texts, const nib_comparison *c, const nib_report_
     return ok;
 }
 
-bool nib_comparison_to_json(nib_json *to, const nib_comparison *c)
+bool nib_comparison_to_json(nib_json *to, const nib_comparison *c, const nib_kv_opts *kv)
 {
     nib_json *texts = nib_json_add_array(to, "texts");
     bool ok = texts;
-    for (size_t i = 0; i < c->n_texts && ok; i++) ok = add_text(texts, c, &c->text[i]);
+    for (size_t i = 0; i < c->n_texts && ok; i++) ok = add_text(texts, c, kv, &c->text[i]);
     return ok;
 }

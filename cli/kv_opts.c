@@ -31,6 +31,18 @@ bool nib_kv_add_json(nib_json *j, const nib_kv_opts *o)
     return nib_json_add_str(j, "cache_type_k", k) && nib_json_add_str(j, "cache_type_v", v);
 }
 
+void nib_kv_print(const nib_kv_opts *o)
+{
+    static const char *const sides[] = {"keys", "values"};
+    const nib_kv_choice how = nib_kv_how(o);
+    const bool alike = how.of[0].format == how.of[1].format;
+    if (!nib_kv_has_format(&how)) return;
+    for (int of = alike ? 1 : 0; of < 2; of++)
+        printf(", %s %s%s", alike ? "keys and values" : sides[of],
+               how.of[of].format ? how.of[of].format->name : "f32",
+               how.of[of].rotate ? ", rotated" : "");
+}
+
 void nib_kv_print_options(FILE *f, const nib_kv_opts *o)
 {
     static const nib_kv_opts at_first = NIB_KV_DEFAULT;

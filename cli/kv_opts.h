@@ -56,6 +56,8 @@ nib_kv_choice nib_kv_how(const nib_kv_opts *o);
 /* Add their formats to JSON: "kv_cache", as --kv-cache has it; apart "cache_type_k" and
  * "cache_type_v". */
 NIB_MUST_USE bool nib_kv_add_json(nib_json *j, const nib_kv_opts *o);
+/* ", keys and values q4_0, rotated"; apart ", keys q8_0, rotated, values f16"; of f32 nothing. */
+void nib_kv_print(const nib_kv_opts *o);
 /* The options that are not at their defaults, each with a space before it. */
 void nib_kv_print_options(FILE *f, const nib_kv_opts *o);
 

@@ -118,8 +118,7 @@ static const nib_other_opt opts[] = {
     {"mse", "quantize", "*", NULL, false, "scales are searched for unless --scales range is given"},
     {"lm-head", "quantize", NULL, NULL, false,
      "--output-type says it of compressed-tensors folders (w8a16) and of GGUF files; others leave "
-     "the "
-     "output matrix as it is"},
+     "the output matrix as it is"},
     {"dynamic", "quantize", "*", NULL, false,
      "--override 'REGEX:bits=8,group-size=32', or 'REGEX:skip=true'"},
     {"ignore modules-to-not-convert", "quantize", "*", NULL, false, "--override 'REGEX:skip=true'"},
