@@ -7,6 +7,7 @@
 #include "calib/fingerprint.h"
 #include "infer/finite.h"
 #include "run/plan/memory.h"
+#include "run/plan/own_factors.h"
 #include "run/record.h"
 #include "run/write/measure.h"
 #include "run/write/write_carried.h"
@@ -181,11 +182,12 @@ bool nib_jobs_share(const nib_job *a, const nib_job *b)
 }
 
 /* Room on the disk, and the file that solved tensors wait in. */
-static nib_code prepare(nib_job *j, const nib_windows *w, nib_err *err)
+static nib_code prepare(nib_job *j, const nib_windows *w, const nib_ctx *ctx, nib_err *err)
 {
     uint64_t fingerprint;
     const nib_solve_opts *o = &j->opts.solve;
     nib_code rc = nib_plan_room(&j->plan, nib_solve_spilled(&j->plan, w->n, w->n_ctx, o), err);
+    if (!rc) rc = nib_find_own_factors(&j->plan, ctx, err);
     if (!rc) rc = nib_solve_fingerprint(&fingerprint, &j->plan, w, o, err);
     return rc ? rc
               : nib_solved_file_open(&j->solved_file, j->plan.recipe.out, fingerprint,
@@ -201,7 +203,7 @@ void nib_jobs_solve(nib_job *const *jobs, size_t n, const nib_windows *w, const 
         nib_job *j = jobs[i];
         err[i] = (nib_err){.code = NIB_OK};
         nib_provenance_texts(&j->provenance, w->sha256, w->n_texts);
-        if (!j->plan.n_solved || prepare(j, w, &err[i])) continue;
+        if (!j->plan.n_solved || prepare(j, w, ctx, &err[i])) continue;
         out[n_out] = (nib_solve_output){.plan = &j->plan,
                                         .opts = &j->opts.solve,
                                         .file = &j->solved_file,
@@ -220,6 +222,7 @@ static nib_code stage(nib_job *j, const nib_ctx *ctx, nib_err *err)
     const nib_plan *p = &j->plan;
     if (!p->n_solved && (p->n_rounded || p->n_carried))
         rc = nib_solved_file_open(side, p->recipe.out, 0, false, err);
+    if (!rc) rc = nib_find_own_factors(&j->plan, ctx, err);
     if (!rc && p->n_rounded) rc = nib_write_rounded(side, p, ctx, err);
     if (!rc && p->n_carried) rc = nib_write_carried(side, p, ctx, err);
     return rc ? rc : nib_measure_staged(side, p, ctx, err);

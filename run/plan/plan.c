@@ -7,6 +7,7 @@
 #include "run/plan/convert.h"
 #include "run/plan/override.h"
 #include "run/plan/memory.h"
+#include "run/plan/own_factors.h"
 #include "formats/carried.h"
 #include "formats/target.h"
 
@@ -65,6 +66,7 @@ void nib_plan_matrix(nib_plan_tensor *out, const nib_plan *p, const nib_plan_ten
     out->bytes /= n;
     out->solved_at += i * out->bytes;
     if (out->importance) out->importance += i * t->cols;
+    if (out->factor) out->factor += i;
     snprintf(out->name, sizeof out->name, "%.200s, expert %zu", t->name, i);
 }
 
@@ -655,8 +657,9 @@ static nib_code make(nib_plan *p, chooser *c, const nib_imatrix *im, const nib_c
     if ((rc = scale_queries(p, err))) return rc;
     if ((rc = init_chooser(c, p, im, err))) return rc;
     if ((rc = choose_all(c, ctx, err))) return rc;
-    if ((rc = add_factors_of_weights(p, err))) return rc;
     mark_solved(p);
+    if ((rc = nib_plan_own_factors(p, err))) return rc;
+    if ((rc = add_factors_of_weights(p, err))) return rc;
     if ((rc = nib_plan_importances(p, im, ctx, err))) return rc;
     if ((rc = check_importances(c, err))) return rc;
     if ((rc = list_records(p, err))) return rc;

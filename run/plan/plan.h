@@ -62,6 +62,7 @@ typedef struct {
     nib_act_range range;     /* of its input, where the recipe has ranges          */
     const float *factor;     /* [matrices] what engines multiply beside the format: in GGUF a    */
                              /* tensor of its own, "X.scale", of folders here alone; NULL: none  */
+    float *own_factor;       /* the same, where the run finds it: run/plan/own_factors.h; or NULL */
     bool is_factor;          /* that tensor, generated                             */
     char label[24];          /* the name of its number format, for codec->name    */
     const float *importance; /* [matrices][cols] or NULL                                     */
@@ -129,6 +130,7 @@ typedef struct {
     size_t n_with_importance; /* tensors encoded with importances */
     size_t n_without_importance; /* could have used them, but the file has no entry */
     bool requantized;            /* some tensor was quantized before */
+    bool factors_found;          /* those of own_factor              */
 } nib_plan;
 
 /* Does the solver make this tensor? What else is staged is rounded or carried over afterwards. */

@@ -38,9 +38,11 @@ static nib_code unpack_rows(void *arg, size_t begin, size_t end, int thread, nib
     const rows_job *j = arg;
     const nib_codec *c = j->t->codec;
     const size_t cols = (size_t)j->t->cols, blocks = cols / c->block;
-    for (size_t r = begin; r < end; r++)
-        c->decode(j->w + source_row(j->t, r) * cols, j->packed + r * blocks * c->bytes, blocks,
-                  j->cpu);
+    for (size_t r = begin; r < end; r++) {
+        float *w = j->w + source_row(j->t, r) * cols;
+        c->decode(w, j->packed + r * blocks * c->bytes, blocks, j->cpu);
+        for (size_t i = 0; j->t->factor && i < cols; i++) w[i] *= *j->t->factor;
+    }
     return NIB_OK;
 }
 

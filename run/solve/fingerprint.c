@@ -49,6 +49,7 @@ nib_code nib_solve_fingerprint(uint64_t *out, const nib_plan *p, const nib_windo
         *out = hash_layout(*out, &t->layout.format);
         *out = nib_hash(*out, &t->method, sizeof t->method);
         *out = nib_hash(*out, &t->range, sizeof t->range);
+        if (t->own_factor) *out = nib_hash(*out, t->own_factor, sizeof *t->own_factor);
         if (t->importance)
             *out = nib_hash(*out, t->importance,
                             nib_plan_matrices(t) * t->cols * sizeof *t->importance);

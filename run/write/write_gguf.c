@@ -326,7 +326,8 @@ static nib_code verify(const nib_plan *p, nib_err *err)
     for (size_t i = 0; i < p->n && !rc; i++) {
         const nib_plan_tensor *t = &p->tensor[i];
         const nib_tensor *f = nib_source_find(s, t->name);
-        if (!f || f->codec != t->codec || f->bytes != t->bytes || nib_tensor_cols(f) != t->cols)
+        if (!f || f->codec->type != t->codec->type || f->bytes != t->bytes ||
+            nib_tensor_cols(f) != t->cols)
             rc = nib_fail(err, NIB_EFORMAT, "%s: tensor '%s' is not as it was written",
                           p->layout.file_path[0], t->name);
     }

@@ -128,6 +128,9 @@ nvfp4() {
 nvfp4 nvfp4-tiny "$tiny"
 nvfp4 qwen3-nvfp4 "$work/narrow"
 for name in cohere2 mistral3 mixtral qwen3_moe qwen3_5 qwen3_5_moe; do nvfp4 "nvfp4-$name" "$work/tf-$name" 48; done
+# The same of files that were quantized by a method with factors of its own.
+quantize nvfp4-hqq "$tiny" nvfp4 --method hqq
+check nvfp4-hqq "$work/nvfp4-hqq.gguf" nvfp4
 
 quantize split "$tiny" q8_0 --split-max-size 1M
 check split "$(ls "$work"/split-00001-of-*.gguf)" q8_0
