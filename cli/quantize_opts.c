@@ -126,6 +126,9 @@ static nib_code settle_type(nib_quantize_opts *o, nib_err *err)
     size_t i = 0;
     while (o->type && i < N_BNB_TYPES && !nib_name_same(o->type, bnb_types[i].name)) i++;
     if (!o->type || i == N_BNB_TYPES) return NIB_OK;
+    if (nib_dir_opts_folder(&o->dir) && !nib_name_same(o->dir.format, "bitsandbytes"))
+        return nib_fail(err, NIB_EINVAL, "--type %s needs --format bitsandbytes, not %s",
+                        bnb_types[i].name, o->dir.format);
     if (!nib_name_same(o->dir.format, "bitsandbytes"))
         return nib_fail(err, NIB_EINVAL,
                         "--type %s needs --format bitsandbytes; the nearest type of a GGUF file "
