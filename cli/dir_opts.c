@@ -9,9 +9,9 @@ enum { USUAL_GROUP = 128, USUAL_BLOCK = 64, PER_TENSOR = NIB_WIDTH_MAX + 1 };
 const char *const nib_folder_formats[] = {
     "gguf", "gptq", "awq", "compressed-tensors", "bitsandbytes", "hqq", "fp8", "safetensors", NULL};
 const char *const nib_folder_schemes[] = {
-    "w4a16", "w8a16",       "w2a16",     "w3a16", "w5a16",    "w6a16",  "w8a8",
-    "fp8",   "fp8-dynamic", "fp8-block", "nvfp4", "nvfp4a16", "mxfp4",  "mxfp4a16",
-    "nf4",   "fp4",         "int8",      "block", "channel",  "tensor", NULL};
+    "w4a16", "w8a16", "w1a16",       "w2a16",     "w3a16",   "w5a16",    "w6a16", "w7a16",
+    "w8a8",  "fp8",   "fp8-dynamic", "fp8-block", "nvfp4",   "nvfp4a16", "mxfp4", "mxfp4a16",
+    "nf4",   "fp4",   "int8",        "block",     "channel", "tensor",   NULL};
 const char *const nib_folder_activations[] = {"dynamic", "minmax", "average", "percentile",
                                               "mse",     "kl",     NULL};
 const char *const nib_folder_scales[] = {"search", "range", NULL};

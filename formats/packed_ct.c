@@ -51,8 +51,8 @@ static nib_code packed_make(nib_packed_parts *l, nib_err *err)
 {
     const nib_packing *f = &l->format;
     if (f->per_tensor) return refuse(err, "one scale for a whole weight in int-quantized only");
-    if (f->bits < 2 || f->bits > 8)
-        return refuse(err, "weights of 2 to 8 bits, if they are packed");
+    if (f->bits < 1 || f->bits > 8)
+        return refuse(err, "weights of 1 to 8 bits, if they are packed");
     if (f->act) return refuse(err, "rounded inputs in the format int-quantized only");
     if (f->desc_act && !f->group)
         return refuse(err, "an order of columns only where they have groups");

@@ -105,7 +105,7 @@ static const struct {
     const char *weights[3], *dynamic[2], *fixed;
     uint64_t bits[2], group;
 } CAN[] = {
-    {NIB_PACKING_CT_PACKED, {"channel", "group"}, {"token"}, "tensor", {2, 8}, 0},
+    {NIB_PACKING_CT_PACKED, {"channel", "group"}, {"token"}, "tensor", {1, 8}, 0},
     {NIB_PACKING_CT_INT, {"channel", "tensor"}, {"token"}, "tensor", {8, 8}, 0},
     {NIB_PACKING_CT_FP8, {"channel", "tensor", "block"}, {"token", "group"}, "tensor", {8, 8}, 0},
     {NIB_PACKING_CT_NVFP4, {"tensor_group"}, {NULL}, "tensor_group", {4, 4}, 16},

@@ -63,13 +63,13 @@ static nib_code vocabulary_packing(nib_packing *f, const nib_recipe *r, const ch
                                    nib_err *err)
 {
     const bool alike = r->layout.kind == NIB_PACKING_CT_PACKED;
-    const bool named = strlen(scheme) == strlen("w8a16") && scheme[0] == 'w' && scheme[1] >= '2' &&
+    const bool named = strlen(scheme) == strlen("w8a16") && scheme[0] == 'w' && scheme[1] >= '1' &&
                        scheme[1] <= '8' && !strcmp(scheme + 2, "a16");
     const unsigned bits = named ? (unsigned)(scheme[1] - '0') : 0;
     if (!named)
         return nib_fail(err, NIB_EINVAL,
                         "'%s': a compressed-tensors folder packs embedding and output matrix as "
-                        "w2a16 to w8a16",
+                        "w1a16 to w8a16",
                         scheme);
     *f = (nib_packing){.kind = NIB_PACKING_CT_PACKED,
                        .bits = bits,

@@ -99,8 +99,8 @@ static bool read_number(uint64_t *out, const char *text, uint64_t most)
 static nib_code set_bits(nib_override *w, const char *value, nib_err *err)
 {
     uint64_t bits;
-    if (!read_number(&bits, value, 8) || bits < 2)
-        return nib_fail(err, NIB_EINVAL, "bits '%s': should be a number from 2 to 8", value);
+    if (!read_number(&bits, value, 8) || bits < 1)
+        return nib_fail(err, NIB_EINVAL, "bits '%s': should be a number from 1 to 8", value);
     w->bits = (unsigned)bits;
     return NIB_OK;
 }

@@ -402,8 +402,8 @@ static const struct {
     {"compressed-tensors", PACKED("\"num_bits\":4"), "weights: 'strategy' is missing"},
     {"compressed-tensors", PACKED("\"num_bits\":4,\"strategy\":\"tensor\""), "'tensor'"},
     {"compressed-tensors", PACKED("\"num_bits\":4,\"strategy\":\"group\""), "'group_size'"},
-    {"compressed-tensors", PACKED("\"num_bits\":1,\"strategy\":\"channel\""),
-     "'num_bits' is 1; nibble reads 2 to 8"},
+    {"compressed-tensors", PACKED("\"num_bits\":9,\"strategy\":\"channel\""),
+     "'num_bits' is missing or not from 1 to 8"},
     {"compressed-tensors", PACKED("\"num_bits\":4,\"type\":\"float\""), "'type' is 'float'"},
     {"compressed-tensors",
      "{\"format\":\"float-quantized\"," CT_WEIGHTS(
