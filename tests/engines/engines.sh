@@ -65,6 +65,13 @@ if (npm_install "$src/tests/interop" "$build/interop-npm"); then
     # What differs too much is judged below, with the rest.
     [ ! -s "$work/llamacpp" ] || node "$build/interop-npm/llamacpp.mjs" "$work/llamacpp" "$strings" "$results" || true
 fi
+# candle is a Rust program, built on first use where there is a cargo.
+if command -v cargo >/dev/null &&
+    cargo build --quiet --release --locked --manifest-path "$here/candle/Cargo.toml" --target-dir "$venv/candle"; then
+    "$python" "$here/candle_engine.py" "$work/cases" "$venv/candle/release/candle-engine" "$results"
+else
+    echo "candle: not run, no cargo or no crates" >&2
+fi
 document=
 [ $# = 3 ] || document=$src/docs/engines.md
 "$python" "$here/table.py" "$results" "$here/known.txt" "$work/cases" ${document:+"$document"}

@@ -81,8 +81,9 @@ def row(group, letters):
 
 
 def main(results, known_path, cases, document=None):
-    known, used, groups, bad = load_known(known_path), set(), {}, 0
+    known, used, groups, bad, engines = load_known(known_path), set(), {}, 0, set()
     for r in load(results):
+        engines.add(r["engine"])
         letters = explain(r, known, used)
         if "?" in letters:
             bad += 1
@@ -92,7 +93,8 @@ def main(results, known_path, cases, document=None):
     with open(cases, encoding="utf-8") as f:
         names = [line.split("\t")[0] for line in f]
     for i, (engine, pattern, what, _) in enumerate(known):
-        if i not in used and any(re.fullmatch(pattern, n) for n in names):
+        ran = any(re.fullmatch(engine, e) for e in engines)
+        if i not in used and ran and any(re.fullmatch(pattern, n) for n in names):
             bad += 1
             print(f"FAILED {engine}: {pattern}: {what}: no longer; known.txt is out of date", file=sys.stderr)
     head = ["engine", "version", "container", "scheme", "models", "largest", "mean", "ids equal", "see"]
