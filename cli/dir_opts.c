@@ -9,9 +9,10 @@ enum { USUAL_GROUP = 128, USUAL_BLOCK = 64, PER_TENSOR = NIB_WIDTH_MAX + 1 };
 const char *const nib_folder_formats[] = {
     "gguf", "gptq", "awq", "compressed-tensors", "bitsandbytes", "hqq", "fp8", "safetensors", NULL};
 const char *const nib_folder_schemes[] = {
-    "w4a16", "w8a16", "w1a16",       "w2a16",     "w3a16",   "w5a16",    "w6a16", "w7a16",
-    "w8a8",  "fp8",   "fp8-dynamic", "fp8-block", "nvfp4",   "nvfp4a16", "mxfp4", "mxfp4a16",
-    "nf4",   "fp4",   "int8",        "block",     "channel", "tensor",   NULL};
+    "w4a16", "w8a16",    "w1a16",  "w2a16",       "w3a16",     "w5a16", "w6a16",
+    "w7a16", "w8a8",     "fp8",    "fp8-dynamic", "fp8-block", "nvfp4", "nvfp4a16",
+    "mxfp4", "mxfp4a16", "mxfp8",  "mxfp8a16",    "nf4",       "fp4",   "int8",
+    "block", "channel",  "tensor", NULL};
 const char *const nib_folder_activations[] = {"dynamic", "minmax", "average", "percentile",
                                               "mse",     "kl",     NULL};
 const char *const nib_folder_scales[] = {"search", "range", NULL};
@@ -79,6 +80,10 @@ static const struct {
     {"compressed-tensors", "nvfp4a16", {.kind = NIB_PACKING_CT_NVFP4, E2M1(16)}},
     {"compressed-tensors", "mxfp4", {.kind = NIB_PACKING_CT_MXFP4, E2M1(32), .act = NIB_ACT_TOKEN}},
     {"compressed-tensors", "mxfp4a16", {.kind = NIB_PACKING_CT_MXFP4, E2M1(32)}},
+    {"compressed-tensors",
+     "mxfp8",
+     {.kind = NIB_PACKING_CT_MXFP8, E4M3, .group = 32, .act = NIB_ACT_TOKEN}},
+    {"compressed-tensors", "mxfp8a16", {.kind = NIB_PACKING_CT_MXFP8, E4M3, .group = 32}},
 };
 enum { N_FLOATS = sizeof floats / sizeof *floats };
 
@@ -174,7 +179,7 @@ const char *nib_dir_opts_wrong(const nib_dir_opts *o)
         return "--scheme needs --format compressed-tensors, fp8 or bitsandbytes";
     if (compressed && !packed_bits(o) && !is(o->scheme, "w8a8"))
         return "--format compressed-tensors needs --scheme w4a16, w8a16, w8a8, fp8, fp8-dynamic, "
-               "fp8-block, nvfp4, nvfp4a16, mxfp4 or mxfp4a16";
+               "fp8-block, nvfp4, nvfp4a16, mxfp4, mxfp4a16, mxfp8 or mxfp8a16";
     if (o->kv_scales && !compressed)
         return "--kv-scales needs --format compressed-tensors: no other has a place for them";
     if (o->activations && !is(o->scheme, "w8a8"))

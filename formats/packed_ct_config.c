@@ -25,6 +25,7 @@ static const struct {
                {"float-quantized", "float", NIB_PACKING_CT_FP8},
                {"nvfp4-pack-quantized", "float", NIB_PACKING_CT_NVFP4},
                {"mxfp4-pack-quantized", "float", NIB_PACKING_CT_MXFP4},
+               {"mxfp8-quantized", "float", NIB_PACKING_CT_MXFP8},
                {"naive-quantized", "float", NIB_PACKING_CT_FP8}};
 enum { N_FORMATS = sizeof FORMATS / sizeof *FORMATS };
 
@@ -110,7 +111,26 @@ static const struct {
     {NIB_PACKING_CT_FP8, {"channel", "tensor", "block"}, {"token", "group"}, "tensor", {8, 8}, 0},
     {NIB_PACKING_CT_NVFP4, {"tensor_group"}, {NULL}, "tensor_group", {4, 4}, 16},
     {NIB_PACKING_CT_MXFP4, {"group"}, {"group"}, NULL, {4, 4}, 32},
+    {NIB_PACKING_CT_MXFP8, {"group"}, {"group"}, NULL, {8, 8}, 32},
 };
+
+/* The dtypes of scales, BF16 where tensors say it, and of codes, F32 where bits say it; and the
+ * name of the former where the configuration gives it. */
+typedef struct {
+    nib_type scale, code;
+    const char *scale_name;
+} dtypes;
+
+static dtypes dtypes_of(nib_packing_kind kind)
+{
+    switch (kind) {
+    case NIB_PACKING_CT_FP8: return (dtypes){NIB_BF16, NIB_F8_E4M3, NULL};
+    case NIB_PACKING_CT_NVFP4: return (dtypes){NIB_F8_E4M3, NIB_F32, "torch.float8_e4m3fn"};
+    case NIB_PACKING_CT_MXFP4: return (dtypes){NIB_U8, NIB_F32, "torch.uint8"};
+    case NIB_PACKING_CT_MXFP8: return (dtypes){NIB_U8, NIB_F8_E4M3, "torch.uint8"};
+    default: return (dtypes){NIB_BF16, NIB_F32, NULL};
+    }
+}
 
 static size_t can(nib_packing_kind kind)
 {
@@ -164,10 +184,8 @@ static nib_code read_weights(nib_packing *f, const nib_json *j, nib_err *err)
     f->per_tensor = !strcmp(a.strategy, "tensor");
     f->sym = a.sym;
     f->desc_act = a.by_activation;
-    f->scale_type = f->kind == NIB_PACKING_CT_NVFP4   ? NIB_F8_E4M3
-                    : f->kind == NIB_PACKING_CT_MXFP4 ? NIB_U8
-                                                      : NIB_BF16;
-    f->code_type = f->kind == NIB_PACKING_CT_FP8 ? NIB_F8_E4M3 : NIB_F32;
+    f->scale_type = dtypes_of(f->kind).scale;
+    f->code_type = dtypes_of(f->kind).code;
     return NIB_OK;
 }
 
@@ -324,7 +342,7 @@ static const char *weight_strategy(const nib_packing *f)
 static args input_args(const nib_packing *f)
 {
     const bool dynamic = f->act == NIB_ACT_TOKEN, nv = f->kind == NIB_PACKING_CT_NVFP4;
-    return (args){.bits = f->kind == NIB_PACKING_CT_MXFP4 || nv ? 4 : 8,
+    return (args){.bits = CAN[can(f->kind)].bits[1],
                   .group = f->kind == NIB_PACKING_CT_INT ? 0 : f->group,
                   .type = FORMATS[format_of(f->kind)].type,
                   .strategy = nv         ? "tensor_group"
@@ -346,9 +364,7 @@ static nib_json *write_group(nib_json *groups, size_t number, const nib_packing 
                                                   .strategy = weight_strategy(f),
                                                   .sym = f->sym,
                                                   .by_activation = f->desc_act};
-    const char *scales = f->kind == NIB_PACKING_CT_NVFP4   ? "torch.float8_e4m3fn"
-                         : f->kind == NIB_PACKING_CT_MXFP4 ? "torch.uint8"
-                                                           : NULL;
+    const char *scales = dtypes_of(f->kind).scale_name;
     char name[32];
     snprintf(name, sizeof name, "group_%zu", number);
     nib_json *group = nib_json_add_object(groups, name);

@@ -32,6 +32,7 @@ static const nib_packing_ops *const ops[NIB_PACKING_KINDS] = {
     [NIB_PACKING_CT_FP8] = &nib_packing_ct_fp8,
     [NIB_PACKING_CT_NVFP4] = &nib_packing_ct_nvfp4,
     [NIB_PACKING_CT_MXFP4] = &nib_packing_ct_mxfp4,
+    [NIB_PACKING_CT_MXFP8] = &nib_packing_ct_mxfp8,
 };
 
 const nib_packing_ops *nib_packing_ops_of(nib_packing_kind kind)
@@ -70,6 +71,19 @@ void nib_packing_add(nib_packed_parts *l, nib_part_role role, nib_type type, int
         role, ops[l->format.kind]->suffix[role], type, n_dims, {rows, cols}, l->bytes, 0};
     p->bytes = rows * (n_dims > 1 ? cols : 1) * nib_codec_get(type)->bytes;
     l->bytes += p->bytes;
+}
+
+nib_code nib_packing_check_groups(const nib_packed_parts *l, uint64_t group, nib_err *err)
+{
+    if (l->in % group == 0 && l->group == group) return NIB_OK;
+    return nib_fail(err, NIB_EINVAL, "rows of %llu weights are no multiple of %llu",
+                    (unsigned long long)l->in, (unsigned long long)group);
+}
+
+nib_type nib_packing_exponents(nib_type weight)
+{
+    (void)weight;
+    return NIB_U8;
 }
 
 /* NULL: there is none of that role. */
@@ -113,6 +127,8 @@ char *nib_packing_name(char *buf, size_t n, const nib_packing *f)
         snprintf(buf, n, "nvfp4");
     else if (f->kind == NIB_PACKING_CT_MXFP4 || f->kind == NIB_PACKING_MXFP4)
         snprintf(buf, n, "mxfp4");
+    else if (f->kind == NIB_PACKING_CT_MXFP8)
+        snprintf(buf, n, "mxfp8");
     else if (f->rows)
         snprintf(buf, n, "%s-%llux%llu", fp8, (unsigned long long)f->rows,
                  (unsigned long long)f->group);

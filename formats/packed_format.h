@@ -35,6 +35,7 @@ typedef enum {
     NIB_PACKING_CT_FP8,     /* compressed-tensors: float-quantized                           */
     NIB_PACKING_CT_NVFP4,   /* compressed-tensors: nvfp4-pack-quantized                      */
     NIB_PACKING_CT_MXFP4,   /* compressed-tensors: mxfp4-pack-quantized                      */
+    NIB_PACKING_CT_MXFP8,   /* compressed-tensors: mxfp8-quantized                           */
     NIB_PACKING_KINDS,
 } nib_packing_kind;
 

@@ -58,12 +58,18 @@ typedef struct {
 extern const nib_packing_ops nib_packing_gptq, nib_packing_awq, nib_packing_ct_packed,
     nib_packing_ct_int, nib_packing_bnb4, nib_packing_bnb8, nib_packing_fp8, nib_packing_mxfp4,
     nib_packing_hqq, nib_packing_fp8_tensor, nib_packing_fp8_vllm, nib_packing_fp8_stack,
-    nib_packing_fbgemm, nib_packing_ct_fp8, nib_packing_ct_nvfp4, nib_packing_ct_mxfp4;
+    nib_packing_fbgemm, nib_packing_ct_fp8, nib_packing_ct_nvfp4, nib_packing_ct_mxfp4,
+    nib_packing_ct_mxfp8;
 const nib_packing_ops *nib_packing_ops_of(nib_packing_kind kind);
 
 /* Add a part after the others; n_dims 1 or 2. */
 void nib_packing_add(nib_packed_parts *l, nib_part_role role, nib_type type, int n_dims,
                      uint64_t rows, uint64_t cols);
+/* For floats in groups of just so many columns, of which rows are whole ones. */
+NIB_MUST_USE nib_code nib_packing_check_groups(const nib_packed_parts *l, uint64_t group,
+                                               nib_err *err);
+/* A member scale_type of nib_packing_ops: exponents, of any weight. */
+nib_type nib_packing_exponents(nib_type weight);
 /* Where it is in the packed layer, which has it. */
 uint8_t *nib_packing_at(uint8_t *packed, const nib_packed_parts *l, nib_part_role role);
 

@@ -31,12 +31,6 @@ static const char *const nv_suffix[NIB_PART_ROLES] = {[NIB_PART_CODES] = ".weigh
                                                       [NIB_PART_INPUT_SCALE] =
                                                           ".input_global_scale"};
 
-static nib_type exponents(nib_type weight)
-{
-    (void)weight;
-    return NIB_U8;
-}
-
 static nib_type e4m3_scales(nib_type weight)
 {
     (void)weight;
@@ -50,10 +44,8 @@ static bool is_nv(const nib_packed_parts *l)
 
 static nib_code make(nib_packed_parts *l, nib_err *err)
 {
-    const uint64_t group = is_nv(l) ? NIB_NVFP4_GROUP : NIB_MXFP4_GROUP;
-    if (l->in % group || l->group != group)
-        return nib_fail(err, NIB_EINVAL, "rows of %llu weights are no multiple of %llu",
-                        (unsigned long long)l->in, (unsigned long long)group);
+    nib_code rc = nib_packing_check_groups(l, is_nv(l) ? NIB_NVFP4_GROUP : NIB_MX_GROUP, err);
+    if (rc) return rc;
     nib_packing_add(l, NIB_PART_CODES, NIB_U8, 2, l->out, l->in / 2);
     nib_packing_add(l, NIB_PART_SCALES, l->format.scale_type, 2, l->out, l->groups);
     if (is_nv(l)) nib_packing_add(l, NIB_PART_GLOBAL, NIB_F32, 1, 1, 1);
@@ -134,7 +126,7 @@ static nib_code oss_config_read(nib_packing_rules *rules, const nib_json *config
     const nib_packing f = {.kind = NIB_PACKING_MXFP4,
                            .bits = 4,
                            .sym = true,
-                           .group = NIB_MXFP4_GROUP,
+                           .group = NIB_MX_GROUP,
                            .scale_type = NIB_U8};
     (void)config;
     return nib_packing_rules_add(rules, NIB_RULE_ALL, NULL, &f, err);
@@ -150,14 +142,14 @@ const nib_packing_ops nib_packing_mxfp4 = {
     .suffix = oss_suffix,
     .weight_suffix = "",
     .tail = {[NIB_PART_CODES] = 2, [NIB_PART_SCALES] = 1},
-    .scale_type = exponents,
+    .scale_type = nib_packing_exponents,
     .config_read = oss_config_read,
     FP4_OPS,
 };
 const nib_packing_ops nib_packing_ct_mxfp4 = {
     .method = "compressed-tensors",
     .suffix = mx_suffix,
-    .scale_type = exponents,
+    .scale_type = nib_packing_exponents,
     .act = NIB_ACT_MXFP4,
     .pack = pack,
     .config_read = nib_ct_config_read,

@@ -23,13 +23,16 @@
  *   X.weight            F8_E4M3 [out, in]
  *   X.weight_scale      in the model's dtype: [1], [out, 1], or [tiles of rows, tiles of columns]
  *   X.input_scale       [1]       unless inputs have scales of their own
+ * compressed-tensors, mxfp8-quantized:
+ *   X.weight            F8_E4M3 [out, in]
+ *   X.weight_scale      U8 [out, in / 32]    E8M0: a power of two, 127 more
  *
- * Inputs are rounded to E4M3 too, by a range, or each token by its own; with tiles, each as many
- * channels of it as a tile has. Only of "fp8" with "activation_scheme": "dynamic" they stay: there
- * it is the engine's kernels that round, by 128 channels of a token, not all of them do, and
- * without a graphics card Transformers multiplies the decoded weights with inputs as they are.
- * Layers that are left as they were have no scales, whatever the configuration lists. Tests:
- * tests/formats/test_packed_float.c, tests/run/test_arch_golden.c. */
+ * Inputs are rounded to E4M3 too, by a range, or each token by its own; with tiles and in
+ * groups, each as many channels of it as these have. Only of "fp8" with "activation_scheme":
+ * "dynamic" they stay: there it is the engine's kernels that round, by 128 channels of a token, not
+ * all of them do, and without a graphics card Transformers multiplies the decoded weights with
+ * inputs as they are. Layers that are left as they were have no scales, whatever the configuration
+ * lists. Tests: tests/formats/test_packed_float.c, tests/run/test_arch_golden.c. */
 #include "formats/packed_ct.h"
 #include "quant/codec_float.h"
 
@@ -76,6 +79,15 @@ static nib_code make(nib_packed_parts *l, nib_err *err)
     return NIB_OK;
 }
 
+static nib_code make_mx(nib_packed_parts *l, nib_err *err)
+{
+    nib_code rc = nib_packing_check_groups(l, NIB_MX_GROUP, err);
+    if (rc) return rc;
+    nib_packing_add(l, NIB_PART_CODES, l->format.code_type, 2, l->out, l->in);
+    nib_packing_add(l, NIB_PART_SCALES, l->format.scale_type, 2, l->out, l->groups);
+    return NIB_OK;
+}
+
 static bool measure(const nib_packing *f, const uint64_t shape[2], uint64_t *out, uint64_t *in)
 {
     (void)f;
@@ -93,6 +105,12 @@ static void grid_of(nib_int_codec *c, const nib_packed_parts *l)
                                 : 1,
                   (size_t)l->group);
     c->codec.type = f->code_type;
+}
+
+static void mx_grid_of(nib_int_codec *c, const nib_packed_parts *l)
+{
+    (void)l;
+    nib_mxfp8_codec(c);
 }
 
 /* ---- reading ---- */
@@ -160,11 +178,26 @@ static nib_code pack_scales(uint8_t *dst, const nib_packed_parts *l, const nib_b
     return rc;
 }
 
+static void pack_codes(uint8_t *dst, const nib_packed_parts *l, const uint8_t *code)
+{
+    uint8_t *to = nib_packing_at(dst, l, NIB_PART_CODES);
+    for (size_t i = 0; i < l->out * l->in; i++) to[i] = nib_small_code(&nib_e4m3, code[i], 7);
+}
+
+static nib_code pack_mx(uint8_t *dst, const nib_packed_parts *l, const nib_packing_values *v,
+                        nib_err *err)
+{
+    uint8_t *scales = nib_packing_at(dst, l, NIB_PART_SCALES);
+    (void)err;
+    pack_codes(dst, l, v->code);
+    for (size_t i = 0; i < l->out * l->groups; i++) scales[i] = (uint8_t)v->param[i].sc[0];
+    return NIB_OK;
+}
+
 static nib_code pack(uint8_t *dst, const nib_packed_parts *l, const nib_packing_values *v,
                      nib_err *err)
 {
-    uint8_t *codes = nib_packing_at(dst, l, NIB_PART_CODES);
-    for (size_t i = 0; i < l->out * l->in; i++) codes[i] = nib_small_code(&nib_e4m3, v->code[i], 7);
+    pack_codes(dst, l, v->code);
     nib_code rc = pack_scales(dst, l, v->param, err);
     return rc ? rc : nib_pack_input_range(dst, l, v->act, err);
 }
@@ -250,10 +283,11 @@ static bool fbgemm_config_write(nib_json *config, const nib_packing *f,
            nib_config_unpacked(config, "modules_to_not_convert", note, false);
 }
 
-#define FP8_OPS                                                                                    \
-    .bits = (const unsigned char[]){8, 0}, .make = make, .measure = measure, .grid_of = grid_of,   \
-    .floats = true, .act = NIB_ACT_FP8, .pack = pack, .read = read_rows, .decode = decode,         \
-    .levels = levels, .uniform = "in a folder of 8-bit floats all layers are packed alike"
+#define E4M3_OPS                                                                                   \
+    .bits = (const unsigned char[]){8, 0}, .measure = measure, .floats = true, .read = read_rows,  \
+    .decode = decode, .levels = levels,                                                            \
+    .uniform = "in a folder of 8-bit floats all layers are packed alike"
+#define FP8_OPS E4M3_OPS, .make = make, .grid_of = grid_of, .act = NIB_ACT_FP8, .pack = pack
 
 const nib_packing_ops nib_packing_fp8 = {.method = "fp8",
                                          .suffix = inverse_suffix,
@@ -294,3 +328,13 @@ const nib_packing_ops nib_packing_ct_fp8 = {.method = "compressed-tensors",
                                             .config_read = nib_ct_config_read,
                                             .config_write = nib_ct_config_write,
                                             FP8_OPS};
+const nib_packing_ops nib_packing_ct_mxfp8 = {.method = "compressed-tensors",
+                                              .suffix = suffix,
+                                              .scale_type = nib_packing_exponents,
+                                              .config_read = nib_ct_config_read,
+                                              .config_write = nib_ct_config_write,
+                                              .make = make_mx,
+                                              .grid_of = mx_grid_of,
+                                              .act = NIB_ACT_MXFP8,
+                                              .pack = pack_mx,
+                                              E4M3_OPS};

@@ -1104,8 +1104,9 @@ const char *nib_model_activations(const nib_model *m)
         [NIB_ACT_INT8] = {"f32", "int8 per token", "int8 per tensor", "int8 per token and tensor"},
         [NIB_ACT_FP8] = {"f32", "fp8 per token", "fp8 per tensor", "fp8 per token and tensor"},
         [NIB_ACT_NVFP4] = {"f32", "nvfp4", "nvfp4", "nvfp4"},
-        [NIB_ACT_MXFP4] = {"f32", "mxfp4", "mxfp4", "mxfp4"}};
-    unsigned seen[4] = {0}, n = 0;
+        [NIB_ACT_MXFP4] = {"f32", "mxfp4", "mxfp4", "mxfp4"},
+        [NIB_ACT_MXFP8] = {"f32", "mxfp8", "mxfp8", "mxfp8"}};
+    unsigned seen[NIB_ACT_NUMBERS] = {0}, n = 0;
     nib_act_number number = NIB_ACT_INT8;
     for (size_t i = 0; i < nib_source_count(m->src); i++) {
         const nib_act_quant *a = nib_tensor_act(nib_source_at(m->src, i));

@@ -6,6 +6,18 @@
 
 #include <math.h>
 
+/* The floats of those that are, and of how many channels each the scale is; 0: see nib_act_quant.
+ */
+static const struct {
+    const nib_small_float *small;
+    size_t group;
+} floats[NIB_ACT_NUMBERS] = {
+    [NIB_ACT_FP8] = {&nib_e4m3, 0},
+    [NIB_ACT_NVFP4] = {&nib_e2m1, NIB_NVFP4_GROUP},
+    [NIB_ACT_MXFP4] = {&nib_e2m1, NIB_MX_GROUP},
+    [NIB_ACT_MXFP8] = {&nib_e4m3, NIB_MX_GROUP},
+};
+
 nib_act_range nib_act_range_on(const nib_range *r, const nib_act_quant *a)
 {
     switch (a->number) {
@@ -36,7 +48,8 @@ static void round_group(const nib_small_float *small, const float *x, float *y, 
 static float scale_of(const nib_act_quant *a, float most)
 {
     if (isnan(most)) return NAN;
-    if (a->number == NIB_ACT_MXFP4) return nib_mx_scale(most);
+    if (a->number == NIB_ACT_MXFP4 || a->number == NIB_ACT_MXFP8)
+        return nib_mx_scale(floats[a->number].small, most);
     if (a->number == NIB_ACT_NVFP4) {
         const float s = nib_small_round(&nib_e4m3, a->range.scale * (most / nib_e2m1.top));
         return (s > 0 ? s : 0.125f) / a->range.scale;
@@ -48,13 +61,11 @@ static float scale_of(const nib_act_quant *a, float most)
 
 void nib_act_round(const nib_act_quant *a, const float *x, float *y, size_t n)
 {
-    const size_t group = a->number == NIB_ACT_NVFP4   ? NIB_NVFP4_GROUP
-                         : a->number == NIB_ACT_MXFP4 ? NIB_MXFP4_GROUP
-                         : a->group                   ? (size_t)a->group
-                                                      : n;
-    const nib_small_float *small = a->number == NIB_ACT_FP8 ? &nib_e4m3 : &nib_e2m1;
+    const size_t fixed = floats[a->number].group, group = fixed      ? fixed
+                                                          : a->group ? (size_t)a->group
+                                                                     : n;
     for (size_t i = 0; i < n; i += group) {
         const size_t k = n - i < group ? n - i : group;
-        round_group(small, x + i, y + i, k, scale_of(a, largest(x + i, k)));
+        round_group(floats[a->number].small, x + i, y + i, k, scale_of(a, largest(x + i, k)));
     }
 }

@@ -20,12 +20,15 @@ typedef enum {
  *   FP8    E4M3: x = scale * q, the scale being largest magnitude / 448
  *   NVFP4  E2M1: x = s / scale * q; s of each 16 channels is in E4M3, their largest magnitude / 6
  *          times the scale, which is 448 * 6 / the largest magnitude of all inputs
- *   MXFP4  E2M1: x = 2^n * q of each 32 channels, as MXFP4 weights have it */
+ *   MXFP4  E2M1: x = 2^n * q of each 32 channels, as MXFP4 weights have it
+ *   MXFP8  E4M3: the same, as MXFP8 weights have it */
 typedef enum {
     NIB_ACT_INT8,
     NIB_ACT_FP8,
     NIB_ACT_NVFP4,
     NIB_ACT_MXFP4,
+    NIB_ACT_MXFP8,
+    NIB_ACT_NUMBERS,
 } nib_act_number;
 
 typedef struct {

@@ -42,7 +42,6 @@ static const float powers[] = {TIMES64(0x1p-127f), TIMES64(0x1p-63f), TIMES64(2.
                                0x1p125f,           0x1p126f,          0x1p127f};
 
 enum {
-    MX_TOP = 252,    /* scale code with which the largest float still is a finite f32 */
     MX_SPREAD = 1,   /* powers of two that are tried on either side            */
     NV_BELOW = 4,    /* scales of E4M3 that are tried below the usual one, ... */
     NV_ABOVE = 5,    /* and above: up to where the largest weight is 4, not 6  */
@@ -205,22 +204,26 @@ static size_t common_divisor(size_t a, size_t b)
     return a;
 }
 
-void nib_fp8_codec(nib_int_codec *c, size_t cols, size_t tile_rows, size_t tile_cols)
+static void eight_bits(nib_int_codec *c, size_t block)
 {
-    const size_t block = common_divisor(cols, tile_cols);
     c->codec.type = NIB_F8_E4M3;
     c->codec.block = c->codec.sub = (uint32_t)block;
     c->codec.n_codes = sizeof e4m3_levels / sizeof *e4m3_levels;
     c->codec.codebook = e4m3_levels;
     c->codec.small = &nib_e4m3;
-    c->codec.sc_min = c->codec.sc_max = 1;
     c->codec.fixed_d = true;
+}
+
+void nib_fp8_codec(nib_int_codec *c, size_t cols, size_t tile_rows, size_t tile_cols)
+{
+    eight_bits(c, common_divisor(cols, tile_cols));
+    c->codec.sc_min = c->codec.sc_max = 1;
     c->codec.fit = fp8_fit;
     c->codec.finish = fp8_finish;
     c->tile_rows = tile_rows, c->tile_cols = tile_cols;
 }
 
-/* ---- the 4-bit floats ---- */
+/* ---- NVFP4 ---- */
 
 static void four_bits(nib_int_codec *c, size_t group)
 {
@@ -288,24 +291,41 @@ void nib_nvfp4_codec(nib_int_codec *c)
     c->codec.finish = nvfp4_finish;
 }
 
-/* The exponent of a, the next one where the significand is 1.75 or more, less that of 4. */
-static int mx_code(float a)
+/* ---- MXFP4 and MXFP8 ---- */
+
+enum { F32_MANTISSA = 23, F32_BIAS = 127, F32_LAST = 254 };
+
+/* The exponent of the largest float. */
+static int top_exponent(const nib_small_float *f)
 {
-    const int code = (int)((nib_f32_bits(a) + (1u << 21)) >> 23) - 2;
-    return code < 0 || a == 0 ? 0 : code > MX_TOP ? MX_TOP : code;
+    return (int)(nib_f32_bits(f->top) >> F32_MANTISSA) - F32_BIAS;
 }
 
-float nib_mx_scale(float most)
+/* The scale code with which the largest float still is a finite f32. */
+static int mx_last(const nib_small_float *f)
 {
-    return powers[mx_code(most)];
+    return F32_LAST - top_exponent(f);
 }
 
-static void mxfp4_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in, size_t n,
-                      unsigned cpu)
+/* The exponent of a, the next one where the significand is 1.75 or more, less that of the largest
+ * float. */
+static int mx_code(const nib_small_float *f, float a)
+{
+    const int code = (int)((nib_f32_bits(a) + (1u << 21)) >> F32_MANTISSA) - top_exponent(f);
+    return code < 0 || a == 0 ? 0 : code > mx_last(f) ? mx_last(f) : code;
+}
+
+float nib_mx_scale(const nib_small_float *f, float most)
+{
+    return powers[mx_code(f, most)];
+}
+
+static void mx_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *in, size_t n,
+                   unsigned cpu)
 {
     (void)cpu;
     for (size_t i = 0; i < n; i++) {
-        const int usual = mx_code(largest(in[i].w, c->block));
+        const int usual = mx_code(c->small, largest(in[i].w, c->block));
         p[i] = (nib_block_param){.d = 1, .sc = {(int16_t)usual}};
         if (of(c)->scales == NIB_SCALES_SQUARE)
             p[i].sc[0] =
@@ -313,11 +333,23 @@ static void mxfp4_fit(const nib_codec *c, nib_block_param *p, const nib_fit_in *
     }
 }
 
+static void powers_of_two(nib_int_codec *c)
+{
+    c->codec.sc_max = (int16_t)mx_last(c->codec.small);
+    c->codec.sc_level = powers;
+    c->codec.fit = mx_fit;
+}
+
 void nib_mxfp4_codec(nib_int_codec *c)
 {
-    four_bits(c, NIB_MXFP4_GROUP);
+    four_bits(c, NIB_MX_GROUP);
     c->codec.type = NIB_MXFP4;
-    c->codec.sc_max = MX_TOP;
-    c->codec.sc_level = powers;
-    c->codec.fit = mxfp4_fit;
+    powers_of_two(c);
+}
+
+void nib_mxfp8_codec(nib_int_codec *c)
+{
+    eight_bits(c, NIB_MX_GROUP);
+    c->codec.scale_type = NIB_F32;
+    powers_of_two(c);
 }

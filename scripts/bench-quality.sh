@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # What quantizing costs: rounding to nearest, HQQ, rounding with importances, AWQ, GPTQ and both, on the demonstration model
 # and on a twin that computes the same but has a few channels 20 to 60 times larger; GGUF types, groups of integers in
-# GPTQ folders, NF4 and FP4 in bitsandbytes', FP8 in tiles, NVFP4 and MXFP4 in compressed-tensors', groups with any zero points
+# GPTQ folders, NF4 and FP4 in bitsandbytes', FP8 in tiles, NVFP4, MXFP4 and MXFP8 in compressed-tensors', groups with any zero points
 # in HQQ's. A type that cannot do without importances, or that HQQ has nothing to fit in,
 # has no lines for methods that have none. Then 8-bit weights and activations without and with SmoothQuant. Prints; judges nothing. Takes minutes.
 #   scripts/bench-quality.sh BUILD [TEXT]
@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 nibble=$build/nibble
 calibration=${NIB_QUALITY_CALIBRATION:-data/calibration.txt}
 types=${NIB_QUALITY_TYPES-q4_0 q4_1 q4_k_s q3_k_s q2_k iq4_xs iq3_s iq3_xxs iq2_s iq2_xs iq1_m mxfp4 nvfp4 tq2_0 int4-g128 \
-    int4-g128-asym int3-g128 int2-g64 nf4 fp4 fp8 nvfp4a16 mxfp4a16 hqq4-g64 hqq3-g64 hqq2-g64}
+    int4-g128-asym int3-g128 int2-g64 nf4 fp4 fp8 nvfp4a16 mxfp4a16 mxfp8a16 hqq4-g64 hqq3-g64 hqq2-g64}
 methods=${NIB_QUALITY_METHODS-rtn hqq importance awq gptq awq+gptq}
 w8a8=${NIB_QUALITY_W8A8-yes}
 scratch=$(mktemp -d)

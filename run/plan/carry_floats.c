@@ -42,7 +42,7 @@ nib_floats nib_floats_in(const nib_plan *p, const nib_plan_tensor *t)
 static bool is_compressed(nib_packing_kind kind)
 {
     return kind == NIB_PACKING_CT_PACKED || kind == NIB_PACKING_CT_FP8 ||
-           kind == NIB_PACKING_CT_NVFP4;
+           kind == NIB_PACKING_CT_NVFP4 || kind == NIB_PACKING_CT_MXFP8;
 }
 
 static bool holds_fp8(nib_packing_kind kind)
@@ -93,6 +93,7 @@ bool nib_floats_layout(nib_packing *f, const nib_tensor *t, nib_packing_kind kin
         return is_compressed(kind);
     case NIB_FLOATS_FP8:
         *f = l->format;
+        if (f->kind == NIB_PACKING_CT_MXFP8) return is_compressed(kind);
         if (is_compressed(kind)) return adapt_fp8(f, NIB_PACKING_CT_FP8);
         return holds_fp8(kind) && adapt_fp8(f, fp8_kind(f));
     default: return false;
@@ -242,11 +243,16 @@ static size_t scale_row(const nib_packing *f, uint64_t r)
     return f->per_tensor ? 0 : f->rows ? (size_t)(r / f->rows) : (size_t)r;
 }
 
-/* Scale i of the layout, which a dtype of the source's was. */
+/* Scale i of the layout, which a dtype of the source's was; exponents are those of MXFP8. */
 static bool put_scale(uint8_t *dst, const nib_packed_parts *l, size_t i, float scale)
 {
+    enum { BIAS = 127 };
     const nib_codec *c = nib_codec_get(l->format.scale_type);
-    c->encode(dst + part_of(l, NIB_PART_SCALES)->at + i * c->bytes, &scale, NULL, 1, 1, 0, NULL);
+    uint8_t *to = dst + part_of(l, NIB_PART_SCALES)->at + i * c->bytes;
+    if (l->format.scale_type == NIB_U8)
+        *to = (uint8_t)(isfinite(scale) ? ilogbf(scale) + BIAS : UINT8_MAX);
+    else
+        c->encode(to, &scale, NULL, 1, 1, 0, NULL);
     return isfinite(scale) && nib_scale_stored(l->format.scale_type, scale) == scale;
 }
 

@@ -10,7 +10,8 @@
 
 typedef enum { NIB_FLOATS_NONE, NIB_FLOATS_FP8, NIB_FLOATS_NVFP4 } nib_floats;
 
-/* What a tensor holds as it is stored: E4M3 with scales of tiles, rows or the matrix, or NVFP4. */
+/* What a tensor holds as it is stored: E4M3 with scales of tiles, groups, rows or the matrix, or
+ * NVFP4. */
 nib_floats nib_floats_of(const nib_tensor *t);
 /* The same of all matrices of a planned tensor. */
 nib_floats nib_floats_in(const nib_plan *p, const nib_plan_tensor *t);

@@ -20,7 +20,7 @@ folders=('"format": "gptq", "bits": 2, "group-size": 32' '"format": "gptq", "bit
     "$ct: \"w5a16\"" "$ct: \"w6a16\", \"asym\": true" "$ct: \"w8a8\"" "$ct: \"w4a16\", \"embedding-type\": \"w4a16\""
     "$ct: \"nvfp4a16\", \"embedding-type\": \"w8a16\", \"output-type\": \"w6a16\""
     "$ct: \"w8a8\", \"activations\": \"minmax\"" "$ct: \"fp8\"" "$ct: \"fp8-dynamic\"" "$ct: \"fp8-block\"" "$ct: \"nvfp4\""
-    "$ct: \"nvfp4a16\"" "$ct: \"mxfp4\"" "$ct: \"mxfp4a16\"" "$bnb: \"nf4\"" "$bnb: \"nf4\", \"double-quant\": true" "$bnb: \"fp4\""
+    "$ct: \"nvfp4a16\"" "$ct: \"mxfp4\"" "$ct: \"mxfp4a16\"" "$ct: \"mxfp8\"" "$ct: \"mxfp8a16\"" "$bnb: \"nf4\"" "$bnb: \"nf4\", \"double-quant\": true" "$bnb: \"fp4\""
     "$bnb: \"fp4\", \"double-quant\": true" "$bnb: \"int8\"" '"format": "hqq"' '"format": "hqq", "bits": 3, "group-size": 64'
     '"format": "fp8", "scheme": "block"' '"format": "fp8", "scheme": "channel"' '"format": "fp8", "scheme": "tensor"')
 
@@ -28,7 +28,7 @@ folders=('"format": "gptq", "bits": 2, "group-size": 32' '"format": "gptq", "bit
 refused() {
     case "$2 $1" in
     rtn*iq1_* | rtn*iq2_* | rtn*iq3_xxs*) echo 'needs importances' ;;
-    hqq*fp8* | hqq*nvfp4\" | hqq*nvfp4a16* | hqq*double-quant*) [[ $1 = '"type"'* ]] || echo 'method hqq fits the scales' ;;
+    hqq*'"fp8'* | hqq*nvfp4\" | hqq*nvfp4a16* | hqq*double-quant*) [[ $1 = '"type"'* ]] || echo 'method hqq fits the scales' ;;
     'gptq '*desc-act* | 'awq+gptq '*desc-act*) ;;
     *desc-act*) echo 'needs --method gptq' ;;
     esac

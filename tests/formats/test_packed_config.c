@@ -142,6 +142,20 @@ static const reading readings[] = {
       .group = 16,
       .act = NIB_ACT_TENSOR,
       .act_sym = true}},
+    /* MXFP8 and MXFP8A16, as compressed-tensors 0.19 prints them */
+    {"compressed-tensors",
+     "{\"format\":\"mxfp8-quantized\"," CT_WEIGHTS(
+         "\"weights\":{\"num_bits\":8,\"type\":\"float\",\"symmetric\":true,\"group_size\":32,"
+         "\"strategy\":\"group\",\"block_structure\":null,\"dynamic\":false,\"actorder\":null,"
+         "\"scale_dtype\":\"torch.uint8\",\"zp_dtype\":\"torch.uint8\"},\"input_activations\":{"
+         "\"num_bits\":8,\"type\":\"float\",\"symmetric\":true,\"group_size\":32,\"strategy\":"
+         "\"group\",\"dynamic\":true,\"scale_dtype\":\"torch.uint8\"}"),
+     {.kind = NIB_PACKING_CT_MXFP8, E4M3, .group = 32, .act = NIB_ACT_TOKEN}},
+    {"compressed-tensors",
+     "{\"format\":\"mxfp8-quantized\"," CT_WEIGHTS(
+         "\"weights\":{\"num_bits\":8,\"type\":\"float\",\"strategy\":\"group\",\"group_size\":32},"
+         "\"input_activations\":null"),
+     {.kind = NIB_PACKING_CT_MXFP8, .bits = 8, .sym = true, .group = 32, .code_type = NIB_F8_E4M3}},
 };
 
 static void read_as_they_are_written(void **state)
@@ -216,6 +230,13 @@ static const writing writings[] = {
     {{.kind = NIB_PACKING_CT_MXFP4, .bits = 4, .sym = true, .group = 32},
      "\"scale_dtype\":\"torch.uint8\",\"zp_dtype\":\"torch.uint8\",\"observer_kwargs\":{}},"
      "\"input_activations\":null"},
+    {{.kind = NIB_PACKING_CT_MXFP8, E4M3, .group = 32, .act = NIB_ACT_TOKEN},
+     "\"format\":\"mxfp8-quantized\",\"weights\":{\"num_bits\":8,\"type\":\"float\",\"symmetric\":"
+     "true,\"strategy\":\"group\",\"group_size\":32,"},
+    {{.kind = NIB_PACKING_CT_MXFP8, E4M3, .group = 32, .act = NIB_ACT_TOKEN},
+     "\"input_activations\":{\"num_bits\":8,\"type\":\"float\",\"symmetric\":true,\"strategy\":"
+     "\"group\",\"group_size\":32,\"block_structure\":null,\"dynamic\":true,\"actorder\":null,"
+     "\"observer\":null,\"scale_dtype\":\"torch.uint8\",\"zp_dtype\":\"torch.uint8\""},
 };
 
 static void written_as_engines_read_them(void **state)

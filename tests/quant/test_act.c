@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Inputs rounded to small floats, as compressed-tensors' formulas have them
- * (tests/golden/fp8_block); ranges; inputs that are not finite. */
+ * (tests/golden/fp8_block, mxfp8); ranges; inputs that are not finite. */
 #include "base/half.h"
 #include "base/mem.h"
 #include "formats/source.h"
@@ -48,6 +48,27 @@ static void groups_of_a_token(void **state)
     nib_source_close(s);
 }
 
+/* By the library itself: zeros, magnitudes over many decades, an exponent that goes up. */
+static void groups_in_powers_of_two(void **state)
+{
+    (void)state;
+    enum { ROWS = 4, WIDE = 96 };
+    static float x[ROWS * WIDE], y[ROWS * WIDE], want[ROWS * WIDE];
+    char path[512];
+    nib_source *s;
+    nib_err err = {0};
+    const nib_act_quant a = {.scheme = NIB_ACT_TOKEN, .number = NIB_ACT_MXFP8, .sym = true};
+    snprintf(path, sizeof path, "%s/mxfp8/f32.safetensors", golden);
+    if (nib_source_open(&s, path, &err)) fail_msg("%s", err.msg);
+    read_into(s, "input", x, sizeof x), read_into(s, "input.rounded", want, sizeof want);
+    for (size_t t = 0; t < ROWS; t++) nib_act_round(&a, x + t * WIDE, y + t * WIDE, WIDE);
+    for (size_t i = 0; i < ROWS * WIDE; i++)
+        if (y[i] != want[i])
+            fail_msg("input %zu: %g becomes %g, should be %g", i, (double)x[i], (double)y[i],
+                     (double)want[i]);
+    nib_source_close(s);
+}
+
 /* By hand: of the largest magnitude 12, scales are 12 / 448, and 2 for E2M1. */
 static void other_grids(void **state)
 {
@@ -81,7 +102,7 @@ static void other_grids(void **state)
 static void not_finite(void **state)
 {
     (void)state;
-    for (int n = NIB_ACT_FP8; n <= NIB_ACT_MXFP4; n++) {
+    for (int n = NIB_ACT_FP8; n < NIB_ACT_NUMBERS; n++) {
         float x[64] = {1, INFINITY}, y[64];
         nib_act_quant a = {
             .scheme = NIB_ACT_TOKEN, .number = (nib_act_number)n, .group = 32, .range = {1, 0}};
@@ -95,6 +116,7 @@ int main(int argc, char **argv)
     golden = argc > 1 ? argv[1] : "";
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(groups_of_a_token),
+        cmocka_unit_test(groups_in_powers_of_two),
         cmocka_unit_test(other_grids),
         cmocka_unit_test(not_finite),
     };

@@ -102,12 +102,13 @@ static nib_int_codec make(int which, size_t cols)
 {
     nib_int_codec c = fp8_tiles(cols, 128, 128);
     if (which == 1) c = fp8_tiles(cols, 0, cols);
-    if (which > 1) c = nib_int_codec_make(4, 16, true);
+    if (which > 1) c = nib_int_codec_make(which == 4 ? 8 : 4, 16, true);
     if (which == 2) nib_nvfp4_codec(&c);
     if (which == 3) nib_mxfp4_codec(&c);
+    if (which == 4) nib_mxfp8_codec(&c);
     return c;
 }
-enum { FORMATS = 4 };
+enum { FORMATS = 5 };
 
 /* Codebooks are in order, and what rounding says they are. */
 static void codebooks_are_the_floats(void **state)

@@ -931,6 +931,43 @@ static void fp8_of_others(void **state)
     same_values(from, back);
 }
 
+/* Codes and scales of MXFP8 stay in a folder of compressed-tensors, with inputs or without; their
+ * products are numbers of BF16, which GGUF gets. */
+static void mxfp8_folders(void **state)
+{
+    (void)state;
+    static const char weight[] = "model.layers.1.mlp.up_proj.weight";
+    for (int inputs = 0; inputs < 2; inputs++) {
+        const nib_packing f = {.kind = NIB_PACKING_CT_MXFP8,
+                               E4M3,
+                               .group = 32,
+                               .act = inputs ? NIB_ACT_TOKEN : NIB_ACT_NONE};
+        const char *from = quantized(tiny_llama(), "mxfp8", f), *copy = keep(1, "copy"),
+                   *gguf = keep(2, "mxfp8.gguf");
+        size_t n = 0;
+        opened o;
+        convert_ok(from, copy, folder(NIB_PACKING_CT_PACKED));
+        same_values(from, copy);
+        same_part(from, copy, weight, ".weight", ".weight", (size_t)512 * 256);
+        same_part(from, copy, weight, ".weight_scale", ".weight_scale", (size_t)512 * 256 / 32);
+        open_model(&o, copy);
+        assert_string_equal(nib_model_activations(&o.model), inputs ? "mxfp8" : "f32");
+        close_model(&o);
+        convert_ok(from, gguf, (nib_recipe){.type = NULL});
+        same_values(from, gguf);
+        open_model(&o, gguf);
+        for (size_t i = 0; i < nib_source_count(o.src); i++)
+            n += nib_source_at(o.src, i)->n_dims == 2 &&
+                 nib_source_at(o.src, i)->codec->type != NIB_BF16;
+        assert_int_equal(n, 0);
+        close_model(&o);
+        refuses(from, folder(NIB_PACKING_FP8), "8-bit floats");
+        nib_recipe integers = folder(NIB_PACKING_CT_PACKED);
+        integers.bits_given = true, integers.layout.bits = 8;
+        refuses(from, integers, "does not hold its values");
+    }
+}
+
 static void fp8_takes_nothing_else(void **state)
 {
     (void)state;
@@ -970,6 +1007,7 @@ int main(void)
         cmocka_unit_test(integers_into_hqq),
         cmocka_unit_test(fp8_between_folders),
         cmocka_unit_test(fp8_of_others),
+        cmocka_unit_test(mxfp8_folders),
         cmocka_unit_test(fp8_takes_nothing_else),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);

@@ -49,6 +49,12 @@ static const nib_packing MXFP4 = {.kind = NIB_PACKING_CT_MXFP4,
                                   .group = 32,
                                   .act = NIB_ACT_TOKEN,
                                   .act_sym = true};
+static const nib_packing MXFP8 = {.kind = NIB_PACKING_CT_MXFP8,
+                                  .bits = 8,
+                                  .sym = true,
+                                  .group = 32,
+                                  .code_type = NIB_F8_E4M3,
+                                  .act_sym = true};
 static const nib_packing W8_ROWS = {.kind = NIB_PACKING_CT_PACKED, .bits = 8, .sym = true};
 
 /* ---- values ---- */
@@ -191,8 +197,8 @@ static void check_values(const char *folder, nib_packing f, bool reversed)
 static void folders_hold_the_rounded_model(void **state)
 {
     (void)state;
-    const nib_packing all[] = {AWQ, W4,  W4_ASYM, W8_ROWS,  W8A8, W8A8_TENSOR,
-                               NF4, FP8, FBGEMM,  CT_TILES, MXFP4};
+    const nib_packing all[] = {AWQ, W4,  W4_ASYM, W8_ROWS,  W8A8,  W8A8_TENSOR,
+                               NF4, FP8, FBGEMM,  CT_TILES, MXFP4, MXFP8};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         nib_recipe r = {.layout = all[i], .force = true, .split_max = i % 2 ? 400000 : 0};
         char name[16];
