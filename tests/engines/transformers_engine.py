@@ -97,9 +97,12 @@ def computes_in_f32(model):
 
 
 def unpacks_to_f32():
-    """compressed-tensors makes BF16 of 4-bit floats, whatever dtype was asked for."""
+    """compressed-tensors makes BF16 of 4-bit floats and of MXFP8, whatever dtype was asked for."""
+    from compressed_tensors.compressors.mxfp8 import base
     from compressed_tensors.compressors.nvfp4 import helpers
     helpers.unpack_fp4_from_uint8.__defaults__ = (torch.float32,)
+    own = base.decompress_mx_scale
+    base.decompress_mx_scale = lambda scale: own(scale).float()
 
 
 def initializes_packed_embeddings():
