@@ -9,10 +9,10 @@ enum { USUAL_GROUP = 128, USUAL_BLOCK = 64, PER_TENSOR = NIB_WIDTH_MAX + 1 };
 const char *const nib_folder_formats[] = {
     "gguf", "gptq", "awq", "compressed-tensors", "bitsandbytes", "hqq", "fp8", "safetensors", NULL};
 const char *const nib_folder_schemes[] = {
-    "w4a16", "w8a16",    "w1a16",  "w2a16",       "w3a16",     "w5a16", "w6a16",
-    "w7a16", "w8a8",     "fp8",    "fp8-dynamic", "fp8-block", "nvfp4", "nvfp4a16",
-    "mxfp4", "mxfp4a16", "mxfp8",  "mxfp8a16",    "nf4",       "fp4",   "int8",
-    "block", "channel",  "tensor", NULL};
+    "w4a16", "w8a16",    "w1a16", "w2a16",    "w3a16",  "w5a16",       "w6a16",
+    "w7a16", "w8a8",     "w4a8",  "w4afp8",   "fp8",    "fp8-dynamic", "fp8-block",
+    "nvfp4", "nvfp4a16", "mxfp4", "mxfp4a16", "mxfp8",  "mxfp8a16",    "nf4",
+    "fp4",   "int8",     "block", "channel",  "tensor", NULL};
 const char *const nib_folder_activations[] = {"dynamic", "minmax", "average", "percentile",
                                               "mse",     "kl",     NULL};
 const char *const nib_folder_scales[] = {"search", "range", NULL};
@@ -125,6 +125,29 @@ static nib_packing float_packing(const nib_dir_opts *o)
 
 /* ---- integers ---- */
 
+/* Schemes of integers that round inputs, by ranges of tokens unless w8a8 gets another. */
+static const struct {
+    const char *scheme;
+    nib_packing layout;
+} rounded[] = {
+    {"w8a8", {.kind = NIB_PACKING_CT_INT, .bits = 8, .act = NIB_ACT_TOKEN}},
+    {"w4a8", {.kind = NIB_PACKING_CT_INT, .bits = 4, .group = USUAL_GROUP, .act = NIB_ACT_TOKEN}},
+    {"w4afp8",
+     {.kind = NIB_PACKING_CT_PACKED,
+      .bits = 4,
+      .group = USUAL_GROUP,
+      .act = NIB_ACT_TOKEN,
+      .act_float = true}},
+};
+
+/* NULL: another scheme. */
+static const nib_packing *rounded_layout(const nib_dir_opts *o)
+{
+    for (size_t i = 0; i < sizeof rounded / sizeof *rounded; i++)
+        if (is(o->scheme, rounded[i].scheme)) return &rounded[i].layout;
+    return NULL;
+}
+
 /* Bits of a scheme wNa16; 0: it is another. */
 static unsigned packed_bits(const nib_dir_opts *o)
 {
@@ -177,8 +200,9 @@ const char *nib_dir_opts_wrong(const nib_dir_opts *o)
     if (is(o->format, "fp8")) return "--format fp8 has --scheme block, channel and tensor";
     if (o->scheme && !compressed)
         return "--scheme needs --format compressed-tensors, fp8 or bitsandbytes";
-    if (compressed && !packed_bits(o) && !is(o->scheme, "w8a8"))
-        return "--format compressed-tensors needs --scheme w4a16, w8a16, w8a8, fp8, fp8-dynamic, "
+    if (compressed && !packed_bits(o) && !rounded_layout(o))
+        return "--format compressed-tensors needs --scheme w4a16, w8a16, w8a8, w4a8, w4afp8, fp8, "
+               "fp8-dynamic, "
                "fp8-block, nvfp4, nvfp4a16, mxfp4, mxfp4a16, mxfp8 or mxfp8a16";
     if (o->kv_scales && !compressed)
         return "--kv-scales needs --format compressed-tensors: no other has a place for them";
@@ -190,6 +214,8 @@ const char *nib_dir_opts_wrong(const nib_dir_opts *o)
     if (compressed && o->bits) return "--bits is said by --scheme";
     if (o->scales && (o->bits == 8 || is(o->scheme, "w8a16") || is(o->scheme, "w8a8")))
         return "--scales is for less than 8 bits: with 8 the range serves as well";
+    if (rounded_layout(o) && !is(o->scheme, "w8a8") && o->asym)
+        return "--asym: weights of schemes w4a8 and w4afp8 have no zero points, nor have inputs";
     if (is(o->scheme, "w8a8") && has_groups(o))
         return "--scheme w8a8 has whole rows or, with --group-size tensor, one scale for all: "
                "groups are for others";
@@ -213,14 +239,14 @@ nib_int_scales nib_dir_opts_scales(const nib_dir_opts *o)
 
 static nib_packing compressed_layout(const nib_dir_opts *o)
 {
-    const bool by_range = o->ranges || nib_dir_opts_measured(o);
-    if (is(o->scheme, "w8a8"))
-        return (nib_packing){.kind = NIB_PACKING_CT_INT,
-                             .bits = 8,
-                             .per_tensor = o->group_size == PER_TENSOR,
-                             .sym = true,
-                             .act = by_range ? NIB_ACT_TENSOR : NIB_ACT_TOKEN,
-                             .act_sym = !o->asym};
+    if (rounded_layout(o)) {
+        nib_packing f = *rounded_layout(o);
+        f.per_tensor = o->group_size == PER_TENSOR;
+        if (group_given(o) && !f.per_tensor) f.group = o->group_size;
+        if (o->ranges || nib_dir_opts_measured(o)) f.act = NIB_ACT_TENSOR;
+        f.sym = true, f.act_sym = !o->asym;
+        return f;
+    }
     return (nib_packing){.kind = NIB_PACKING_CT_PACKED,
                          .bits = packed_bits(o),
                          .group = group_given(o) ? o->group_size : USUAL_GROUP,

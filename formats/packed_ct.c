@@ -2,16 +2,16 @@
 /* formats/packed_ct.c - compressed-tensors folders (llm-compressor) of integers: two kinds of
  * packed_format.h.
  *
- * pack-quantized, weights only:
+ * pack-quantized, weights only, or inputs in 8-bit floats, of each token by its own range:
  *   X.weight_packed      I32 [out, in*b/32]     codes, each row a stream of b-bit fields
  *   X.weight_scale           [out, groups]      in the model's dtype
  *   X.weight_shape       I64 [2]                out, in
  *   X.weight_zero_point  I32 [out*b/32, groups] unless symmetric: each column a stream
  *   X.weight_g_idx       I32 [in]               with actorder "group"
  *
- * int-quantized, 8-bit weights by rows or by tensor and 8-bit inputs:
- *   X.weight             I8  [out, in]
- *   X.weight_scale           [out, 1]           or [1], one for all rows
+ * int-quantized, with 8-bit inputs:
+ *   X.weight             I8  [out, in]          codes of b bits
+ *   X.weight_scale           [out, groups]      or [1], one for all rows
  *   X.input_scale            [1]                unless the range is each token's own
  *   X.input_zero_point   I8  [1]                unless symmetric
  *
@@ -53,7 +53,6 @@ static nib_code packed_make(nib_packed_parts *l, nib_err *err)
     if (f->per_tensor) return refuse(err, "one scale for a whole weight in int-quantized only");
     if (f->bits < 1 || f->bits > 8)
         return refuse(err, "weights of 1 to 8 bits, if they are packed");
-    if (f->act) return refuse(err, "rounded inputs in the format int-quantized only");
     if (f->desc_act && !f->group)
         return refuse(err, "an order of columns only where they have groups");
     if (l->in % l->group) return refuse(err, "whole groups only");
@@ -185,14 +184,16 @@ static const char *const int_suffix[NIB_PART_ROLES] = {[NIB_PART_CODES] = ".weig
 static nib_code int_make(nib_packed_parts *l, nib_err *err)
 {
     const nib_packing *f = &l->format;
-    if (f->bits != 8 || !f->sym || f->group || f->desc_act)
-        return refuse(err,
-                      "8-bit weights for 8-bit inputs by rows or whole, symmetric and in order");
+    if (f->bits < 1 || f->bits > 8 || !f->sym || f->desc_act)
+        return refuse(err, "weights of 1 to 8 bits for 8-bit inputs, symmetric and in order");
     if (!f->act)
         return refuse(err, "weights for inputs that are not rounded in pack-quantized only");
+    if (l->in % l->group) return refuse(err, "whole groups only");
     nib_packing_add(l, NIB_PART_CODES, NIB_I8, 2, l->out, l->in);
-    nib_packing_add(l, NIB_PART_SCALES, f->scale_type, f->per_tensor ? 1 : 2,
-                    f->per_tensor ? 1 : l->out, 1);
+    if (f->per_tensor)
+        nib_packing_add(l, NIB_PART_SCALES, f->scale_type, 1, 1, 1);
+    else
+        nib_packing_add(l, NIB_PART_SCALES, f->scale_type, 2, l->out, l->groups);
     if (f->act == NIB_ACT_TENSOR) {
         nib_packing_add(l, NIB_PART_INPUT_SCALE, f->scale_type, 1, 1, 1);
         if (!f->act_sym) nib_packing_add(l, NIB_PART_INPUT_ZERO, NIB_I8, 1, 1, 1);
@@ -212,9 +213,10 @@ static bool int_measure(const nib_packing *f, const uint64_t shape[2], uint64_t 
 static nib_code pack_one_scale(uint8_t *dst, const nib_packed_parts *l,
                                const nib_block_param *param, nib_err *err)
 {
+    const int32_t middle = 1 << (l->format.bits - 1);
     nib_code rc = nib_pack_scale(dst, l, 0, param->d, 0, err);
     for (size_t r = 0; r < l->out && !rc; r++) {
-        rc = nib_check_zero((int32_t)param[r].zero, 128, 128, r, err);
+        rc = nib_check_zero((int32_t)param[r].zero, middle, middle, r, err);
         if (!rc && param[r].d != param->d)
             rc = nib_fail(err, NIB_EINVAL, "row %zu has the scale %g, the tensor %g", r,
                           (double)param[r].d, (double)param->d);
@@ -225,8 +227,9 @@ static nib_code pack_one_scale(uint8_t *dst, const nib_packed_parts *l,
 static nib_code int_pack(uint8_t *dst, const nib_packed_parts *l, const nib_packing_values *v,
                          nib_err *err)
 {
+    const unsigned middle = 1u << (l->format.bits - 1);
     uint8_t *codes = nib_packing_at(dst, l, NIB_PART_CODES);
-    for (size_t i = 0; i < l->out * l->in; i++) codes[i] = v->code[i] ^ 128;
+    for (size_t i = 0; i < l->out * l->in; i++) codes[i] = (uint8_t)(v->code[i] - middle);
     nib_code rc = l->format.per_tensor ? pack_one_scale(dst, l, v->param, err)
                                        : pack_params(dst, l, v->param, err);
     return rc ? rc : nib_pack_input_range(dst, l, v->act, err);
@@ -235,9 +238,16 @@ static nib_code int_pack(uint8_t *dst, const nib_packed_parts *l, const nib_pack
 static nib_code int_read(nib_packing_rows *r, const nib_packed_parts *l,
                          const nib_packing_from *from, size_t row, nib_err *err)
 {
+    const int middle = 1 << (l->format.bits - 1);
     nib_code rc = nib_packing_lines(from, l, NIB_PART_CODES, row, r->n, r->code, err);
     if (rc) return rc;
-    for (size_t i = 0; i < r->n * l->in; i++) r->code[i] ^= 128;
+    for (size_t i = 0; i < r->n * l->in; i++) {
+        const int8_t code = (int8_t)r->code[i];
+        if (code < -middle || code >= middle)
+            return nib_fail(err, NIB_EFORMAT, "row %llu holds the code %d, which has no %u bits",
+                            (unsigned long long)(row + i / l->in), code, l->format.bits);
+        r->code[i] = (uint8_t)(code + middle);
+    }
     fill_zeros(r, l);
     return read_scales(r, l, from, row, err);
 }
@@ -246,8 +256,8 @@ const nib_packing_ops nib_packing_ct_int = {
     .method = "compressed-tensors",
     .grid = NIB_GRID_CT,
     .suffix = int_suffix,
-    .bits = (const unsigned char[]){8, 0},
-    .uniform = "with --scheme w8a8 all layers are packed alike",
+    .bits = (const unsigned char[]){4, 8, 0},
+    .uniform = "with --scheme w8a8 and w4a8 all layers are packed alike",
     .scale_type = nib_ct_scale_type,
     .make = int_make,
     .measure = int_measure,

@@ -82,14 +82,16 @@ static nib_code read_strategy(args *a, const nib_json *j, nib_err *err)
     return rc;
 }
 
-static nib_code read_args(args *a, const nib_json *j, const char *type, nib_err *err)
+/* `type` is what codes are, `other` what they may be, too; NULL: nothing else. */
+static nib_code read_args(args *a, const nib_json *j, const char *type, const char *other,
+                          nib_err *err)
 {
     const char *dynamic = "";
     *a = (args){.type = "int", .sym = true};
     if (!nib_json_u64(nib_json_get(j, "num_bits"), &a->bits) || a->bits < 1 || a->bits > 8)
         return nib_fail(err, NIB_EFORMAT, "'num_bits' is missing or not from 1 to 8");
     nib_json_str(nib_json_get(j, "type"), &a->type);
-    if (strcmp(a->type, type))
+    if (strcmp(a->type, type) && !(other && !strcmp(a->type, other)))
         return nib_fail(err, NIB_EFORMAT, "'type' is '%.60s'; nibble reads %s in this format",
                         a->type, type);
     nib_json_str(nib_json_get(j, "dynamic"), &dynamic);
@@ -106,8 +108,8 @@ static const struct {
     const char *weights[3], *dynamic[2], *fixed;
     uint64_t bits[2], group;
 } CAN[] = {
-    {NIB_PACKING_CT_PACKED, {"channel", "group"}, {"token"}, "tensor", {1, 8}, 0},
-    {NIB_PACKING_CT_INT, {"channel", "tensor"}, {"token"}, "tensor", {8, 8}, 0},
+    {NIB_PACKING_CT_PACKED, {"channel", "group"}, {"token"}, NULL, {1, 8}, 0},
+    {NIB_PACKING_CT_INT, {"channel", "tensor", "group"}, {"token"}, "tensor", {1, 8}, 0},
     {NIB_PACKING_CT_FP8, {"channel", "tensor", "block"}, {"token", "group"}, "tensor", {8, 8}, 0},
     {NIB_PACKING_CT_NVFP4, {"tensor_group"}, {NULL}, "tensor_group", {4, 4}, 16},
     {NIB_PACKING_CT_MXFP4, {"group"}, {"group"}, NULL, {4, 4}, 32},
@@ -163,7 +165,7 @@ static nib_code read_weights(nib_packing *f, const nib_json *j, nib_err *err)
     args a;
     char known[64];
     const size_t k = can(f->kind);
-    nib_code rc = read_args(&a, j, FORMATS[format_of(f->kind)].type, err);
+    nib_code rc = read_args(&a, j, FORMATS[format_of(f->kind)].type, NULL, err);
     if (rc) return rc;
     list_names(known, sizeof known, CAN[k].weights, 3);
     if (a.dynamic || a.local || !listed(a.strategy, CAN[k].weights, 3))
@@ -189,17 +191,22 @@ static nib_code read_weights(nib_packing *f, const nib_json *j, nib_err *err)
     return NIB_OK;
 }
 
-/* With tiles each as many channels of a token as a tile has columns. */
+/* Inputs of integers may be floats, each token by its own range. With tiles each as many channels
+ * of a token as a tile has columns. */
 static nib_code read_inputs(nib_packing *f, const nib_json *j, nib_err *err)
 {
     args a;
     const size_t k = can(f->kind);
     if (!j || nib_json_is_null(j)) return NIB_OK;
-    nib_code rc = read_args(&a, j, FORMATS[format_of(f->kind)].type, err);
+    const char *type = FORMATS[format_of(f->kind)].type;
+    nib_code rc = read_args(&a, j, type, "float", err);
     if (rc) return rc;
+    f->act_float = strcmp(a.type, type);
     const bool ok = a.dynamic ? listed(a.strategy, CAN[k].dynamic, 2)
-                              : listed(a.strategy, &CAN[k].fixed, 1) &&
+                              : listed(a.strategy, &CAN[k].fixed, 1) && !f->act_float &&
                                     a.local == (f->kind == NIB_PACKING_CT_NVFP4);
+    if (f->act_float && !a.sym)
+        return nib_fail(err, NIB_EFORMAT, "'symmetric' is false; floats have no zero point");
     const bool of_tile = !f->rows || (a.dynamic && a.group == f->group);
     if (!ok || !of_tile || (CAN[k].group && a.group != CAN[k].group) ||
         (!f->rows && !CAN[k].group && a.group) || a.bits != CAN[k].bits[1])
@@ -342,12 +349,14 @@ static const char *weight_strategy(const nib_packing *f)
 static args input_args(const nib_packing *f)
 {
     const bool dynamic = f->act == NIB_ACT_TOKEN, nv = f->kind == NIB_PACKING_CT_NVFP4;
+    const char *type = FORMATS[format_of(f->kind)].type;
+    const uint64_t group = strcmp(type, "int") ? f->group : 0;
     return (args){.bits = CAN[can(f->kind)].bits[1],
-                  .group = f->kind == NIB_PACKING_CT_INT ? 0 : f->group,
-                  .type = FORMATS[format_of(f->kind)].type,
+                  .group = group,
+                  .type = f->act_float ? "float" : type,
                   .strategy = nv         ? "tensor_group"
                               : !dynamic ? "tensor"
-                              : f->group ? "group"
+                              : group    ? "group"
                                          : "token",
                   .sym = f->act_sym,
                   .dynamic = dynamic,
@@ -360,7 +369,7 @@ static nib_json *write_group(nib_json *groups, size_t number, const nib_packing 
     const args inputs = input_args(f), weights = {.bits = f->bits,
                                                   .group = f->group,
                                                   .rows = f->rows,
-                                                  .type = inputs.type,
+                                                  .type = FORMATS[format_of(f->kind)].type,
                                                   .strategy = weight_strategy(f),
                                                   .sym = f->sym,
                                                   .by_activation = f->desc_act};

@@ -46,7 +46,7 @@ bool nib_packing_same(const nib_packing *a, const nib_packing *b)
            a->per_tensor == b->per_tensor && a->sym == b->sym && a->desc_act == b->desc_act &&
            a->v2 == b->v2 && a->across == b->across && a->fp4 == b->fp4 &&
            a->code_type == b->code_type && a->nested == b->nested && a->rows == b->rows &&
-           a->act == b->act && a->act_sym == b->act_sym;
+           a->act == b->act && a->act_sym == b->act_sym && a->act_float == b->act_float;
 }
 
 /* ---- layers ---- */
@@ -424,7 +424,7 @@ nib_code nib_packing_unpack(float *dst, const nib_packed_parts *l, const uint8_t
 nib_act_quant nib_packing_act_quant(const nib_packing *f)
 {
     return (nib_act_quant){.scheme = f->act,
-                           .number = ops[f->kind]->act,
+                           .number = f->act_float ? NIB_ACT_FP8 : ops[f->kind]->act,
                            .sym = f->act_sym,
                            .group = f->rows ? f->group : 0,
                            .most = f->act_most};

@@ -21,8 +21,8 @@
 typedef enum {
     NIB_PACKING_GPTQ,
     NIB_PACKING_AWQ,
-    NIB_PACKING_CT_PACKED,  /* compressed-tensors: pack-quantized, integers of weights only */
-    NIB_PACKING_CT_INT,     /* compressed-tensors: int-quantized, 8-bit weights and inputs  */
+    NIB_PACKING_CT_PACKED,  /* compressed-tensors: pack-quantized, integers               */
+    NIB_PACKING_CT_INT,     /* compressed-tensors: int-quantized, with rounded inputs     */
     NIB_PACKING_BNB4,       /* bitsandbytes: NF4 and FP4                                     */
     NIB_PACKING_BNB8,       /* bitsandbytes: LLM.int8                                         */
     NIB_PACKING_FP8,        /* "fp8": a scale for each tile of rows and columns              */
@@ -51,8 +51,9 @@ typedef struct {
     nib_type scale_type; /* F16, BF16 or F32; F8_E4M3; U8 and F8_E8M0: exponents */
     nib_type code_type;  /* of 8-bit floats: which; and ...                      */
     uint64_t rows;       /* rows of a tile of `group` columns; 0: no tiles       */
-    nib_act_scheme act;  /* of CT_INT and floats */
+    nib_act_scheme act;  /* of CT_PACKED, CT_INT and floats */
     bool act_sym;
+    bool act_float; /* of CT_PACKED and CT_INT: inputs are rounded to E4M3, not to integers */
     bool across;    /* of HQQ: a group is of weights as far apart as there are groups; read only */
     float act_most; /* of FBGEMM: the largest magnitude of a token that counts */
     bool fp4, nested; /* of BNB4: FP4's codes, not NF4's; scales are quantized too, and ...      */

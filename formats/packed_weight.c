@@ -464,6 +464,13 @@ const nib_act_quant *nib_packed_act(const nib_packed *p)
     return p->act.scheme ? &p->act : NULL;
 }
 
+bool nib_packed_int8(const nib_packed *p)
+{
+    const nib_packing *f = &p->l.format;
+    return p->act.scheme && p->act.number == NIB_ACT_INT8 && f->bits == 8 && f->sym &&
+           p->l.groups == 1;
+}
+
 nib_code nib_packed_read_codes(const nib_packed *p, const nib_file *file, uint64_t row, uint64_t n,
                                int8_t *code, float *scale, nib_buf *raw, nib_err *err)
 {

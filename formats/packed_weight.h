@@ -47,8 +47,9 @@ NIB_MUST_USE nib_code nib_packed_read_rows(const nib_packed *p, const nib_file *
 NIB_MUST_USE nib_code nib_packed_read_ints(nib_packing_rows *r, const nib_packed *p,
                                            const nib_file *file, uint64_t row, uint64_t n,
                                            nib_buf *raw, nib_err *err);
-/* See nib_tensor_act() and nib_source_read_codes(). */
+/* See nib_tensor_act(), nib_tensor_int8() and nib_source_read_codes(). */
 const nib_act_quant *nib_packed_act(const nib_packed *p);
+bool nib_packed_int8(const nib_packed *p);
 NIB_MUST_USE nib_code nib_packed_read_codes(const nib_packed *p, const nib_file *file, uint64_t row,
                                             uint64_t n, int8_t *code, float *scale, nib_buf *raw,
                                             nib_err *err);

@@ -381,10 +381,15 @@ static nib_code check_rows(const nib_tensor *t, uint64_t row, uint64_t n, nib_er
                     (unsigned long long)rows);
 }
 
+bool nib_tensor_int8(const nib_tensor *t)
+{
+    return t->packed && nib_packed_int8(t->packed);
+}
+
 nib_code nib_source_read_codes(const nib_source *s, const nib_tensor *t, uint64_t row, uint64_t n,
                                int8_t *code, float *scale, nib_buf *raw, nib_err *err)
 {
-    if (!nib_tensor_act(t))
+    if (!nib_tensor_int8(t))
         return nib_fail(err, NIB_EINVAL, "tensor '%.200s' holds %s, not 8-bit integers by rows",
                         t->name, t->codec->name);
     nib_code rc = check_rows(t, row, n, err);

@@ -61,6 +61,8 @@ bool nib_tensor_is_plain(const nib_tensor *t);
 /* How engines round the input of the linear layer that this is the weight of, in folders of models
  * whose inputs are integers (W8A8) or small floats; NULL: they don't. Borrowed from the source. */
 const nib_act_quant *nib_tensor_act(const nib_tensor *t);
+/* Are both its inputs and itself 8-bit integers, a scale for each row? */
+bool nib_tensor_int8(const nib_tensor *t);
 
 /* Contiguous elements per row: the last dimension (1 for a scalar). */
 uint64_t nib_tensor_cols(const nib_tensor *t);
@@ -127,7 +129,7 @@ NIB_MUST_USE nib_code nib_source_read_rows(const nib_source *s, const nib_tensor
 /* What `raw` comes to hold for n rows, in bytes. */
 uint64_t nib_tensor_rows_memory(const nib_tensor *t, uint64_t n);
 
-/* The same rows as integers, where nib_tensor_act() is not NULL: weight[r][c] = scale[r] *
+/* The same rows as integers, of a nib_tensor_int8(): weight[r][c] = scale[r] *
  * code[r][c], exactly the f32 value that nib_source_read_rows() gives; code[n][cols], scale[n]. */
 NIB_MUST_USE nib_code nib_source_read_codes(const nib_source *s, const nib_tensor *t, uint64_t row,
                                             uint64_t n, int8_t *code, float *scale, nib_buf *raw,

@@ -209,7 +209,7 @@ nib_code nib_linear_apply(nib_linear *l, const nib_tensor *w, const float *decod
 {
     const bool add = how & NIB_LINEAR_ADD;
     const nib_act_quant *act = decoded ? NULL : nib_tensor_act(w);
-    const bool integers = act && act->number == NIB_ACT_INT8;
+    const bool integers = act && nib_tensor_int8(w);
     nib_code rc = NIB_OK;
     if (act && !integers && !l->keeps)
         rc = nib_linear_round(l, act, x, rows, (size_t)nib_tensor_cols(w), &x, err);

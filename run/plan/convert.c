@@ -532,8 +532,10 @@ static void adapt(nib_packing *f, const nib_recipe *r)
     f->kind = kind;
     f->v2 = r->layout.v2;
     const bool int8 = kind == NIB_PACKING_CT_INT; /* then the source is, too */
-    f->act = int8 ? from.act : NIB_ACT_NONE;
-    f->act_sym = int8 && from.act_sym;
+    const bool rounds = int8 || (kind == NIB_PACKING_CT_PACKED && from.act_float);
+    f->act = rounds ? from.act : NIB_ACT_NONE;
+    f->act_sym = rounds && from.act_sym;
+    f->act_float = rounds && from.act_float;
     f->per_tensor = int8 && from.per_tensor;
     f->desc_act = from.desc_act && kind == NIB_PACKING_GPTQ && !r->in_order;
     f->bits = nib_packing_next_bits(kind, bits) ? nib_packing_next_bits(kind, bits) : from.bits;
@@ -556,8 +558,8 @@ static bool any_quantized(const nib_plan *p)
     return false;
 }
 
-/* 8-bit weights whose inputs engines round, all of them, stay what they are, unless the user asks
- * for other groups. */
+/* Integers whose inputs engines round to 8 bits, all of them, stay what they are, unless the user
+ * asks for other groups. */
 static bool stays_int8(const nib_plan *p)
 {
     const nib_recipe *r = &p->recipe;

@@ -13,7 +13,7 @@ static uint64_t hash_layout(uint64_t seed, const nib_packing *f)
 {
     const double numbers[] = {f->kind,     f->bits,   (double)f->group, f->per_tensor, f->sym,
                               f->desc_act, f->v2,     f->scale_type,    f->act,        f->act_sym,
-                              f->fp4,      f->nested, (double)f->rows};
+                              f->fp4,      f->nested, (double)f->rows,  f->act_float};
     return nib_hash(seed, numbers, sizeof numbers);
 }
 

@@ -207,7 +207,7 @@ static uint64_t hash_weight(uint64_t h, const nib_layer_weight *w)
     const nib_packing *f = &t->layout.format;
     const double how[] = {f->kind,     f->bits,   (double)f->group, f->per_tensor, f->sym,
                           f->desc_act, f->v2,     f->scale_type,    f->act,        f->act_sym,
-                          f->fp4,      f->nested, (double)f->rows};
+                          f->fp4,      f->nested, (double)f->rows,  f->act_float};
     h = nib_hash(h, how, sizeof how);
     h = nib_hash(h, t->codec->name, strlen(t->codec->name) + 1);
     return nib_hash(h, w->v, (size_t)(t->rows * t->cols) * sizeof *w->v);

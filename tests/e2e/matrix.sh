@@ -17,7 +17,7 @@ ct='"format": "compressed-tensors", "scheme"' bnb='"format": "bitsandbytes", "ty
 folders=('"format": "gptq", "bits": 2, "group-size": 32' '"format": "gptq", "bits": 3, "group-size": 64'
     '"format": "gptq", "bits": 4, "asym": true' '"format": "gptq", "bits": 4, "desc-act": true' '"format": "gptq", "bits": 8'
     '"format": "awq"' "$ct: \"w4a16\"" "$ct: \"w4a16\", \"asym\": true" "$ct: \"w8a16\"" "$ct: \"w1a16\", \"asym\": true" "$ct: \"w2a16\"" "$ct: \"w3a16\", \"asym\": true"
-    "$ct: \"w5a16\"" "$ct: \"w6a16\", \"asym\": true" "$ct: \"w8a8\"" "$ct: \"w4a16\", \"embedding-type\": \"w4a16\""
+    "$ct: \"w5a16\"" "$ct: \"w6a16\", \"asym\": true" "$ct: \"w8a8\"" "$ct: \"w4a8\"" "$ct: \"w4afp8\"" "$ct: \"w4a16\", \"embedding-type\": \"w4a16\""
     "$ct: \"nvfp4a16\", \"embedding-type\": \"w8a16\", \"output-type\": \"w6a16\""
     "$ct: \"w8a8\", \"activations\": \"minmax\"" "$ct: \"fp8\"" "$ct: \"fp8-dynamic\"" "$ct: \"fp8-block\"" "$ct: \"nvfp4\""
     "$ct: \"nvfp4a16\"" "$ct: \"mxfp4\"" "$ct: \"mxfp4a16\"" "$ct: \"mxfp8\"" "$ct: \"mxfp8a16\"" "$bnb: \"nf4\"" "$bnb: \"nf4\", \"double-quant\": true" "$bnb: \"fp4\""

@@ -121,7 +121,7 @@ def evaluate(case, ours, strings):
     model = AutoModelForCausalLM.from_pretrained(*where, **how, dtype=torch.float32).eval()
     computes_in_f32(model)
     result = common.difference(forward(model, ours).float(), ours)
-    if case["container"] == "compressed-tensors" and re.match("w8a8|fp8,|mxfp[48]$", case["scheme"]):
+    if case["container"] == "compressed-tensors" and re.match("w8a8|w4a8|w4afp8|fp8,|mxfp[48]$", case["scheme"]):
         rounded_inputs(model, ours, result)
     if case["container"] == "bitsandbytes" and case["scheme"] == "int8":  # LLM.int8 rounds inputs, which no file says
         result["decoded"] = common.difference(forward(model.dequantize(), ours).float(), ours)["mean"]

@@ -39,8 +39,9 @@ static bool same(const nib_packing *a, const nib_packing *b)
 {
     return a->kind == b->kind && a->bits == b->bits && a->group == b->group &&
            a->per_tensor == b->per_tensor && a->sym == b->sym && a->desc_act == b->desc_act &&
-           a->v2 == b->v2 && a->act == b->act && a->act_sym == b->act_sym && a->rows == b->rows &&
-           a->code_type == b->code_type && a->act_most == b->act_most;
+           a->v2 == b->v2 && a->act == b->act && a->act_sym == b->act_sym &&
+           a->act_float == b->act_float && a->rows == b->rows && a->code_type == b->code_type &&
+           a->act_most == b->act_most;
 }
 
 /* ---- what is read ---- */
@@ -103,6 +104,43 @@ static const reading readings[] = {
       .sym = true,
       .act = NIB_ACT_TOKEN,
       .act_sym = true}},
+    /* its schemes W4A8 and W4AFP8, as vLLM loads them; the second as its release of 2026 has it */
+    {"compressed-tensors",
+     "{\"format\":\"int-quantized\"," CT_WEIGHTS(
+         "\"weights\":{\"num_bits\":4,\"type\":\"int\",\"strategy\":\"group\",\"group_size\":128},"
+         "\"input_activations\":{\"num_bits\":8,\"type\":\"int\",\"strategy\":\"token\","
+         "\"dynamic\":"
+         "true}"),
+     {.kind = NIB_PACKING_CT_INT,
+      .bits = 4,
+      .group = 128,
+      .sym = true,
+      .act = NIB_ACT_TOKEN,
+      .act_sym = true}},
+    {"compressed-tensors",
+     "{\"format\":\"pack-quantized\"," CT_WEIGHTS(
+         "\"weights\":{\"num_bits\":4,\"type\":\"int\",\"strategy\":\"group\",\"group_size\":128},"
+         "\"input_activations\":{\"num_bits\":8,\"type\":\"float\",\"strategy\":\"token\","
+         "\"dynamic\":true}"),
+     {.kind = NIB_PACKING_CT_PACKED,
+      .bits = 4,
+      .group = 128,
+      .sym = true,
+      .act = NIB_ACT_TOKEN,
+      .act_sym = true,
+      .act_float = true}},
+    {"compressed-tensors",
+     "{\"format\":\"int-quantized\"," CT_WEIGHTS(
+         "\"weights\":{\"num_bits\":4,\"type\":\"int\",\"strategy\":\"group\",\"group_size\":128},"
+         "\"input_activations\":{\"num_bits\":8,\"type\":\"float\",\"strategy\":\"token\","
+         "\"dynamic\":true}"),
+     {.kind = NIB_PACKING_CT_INT,
+      .bits = 4,
+      .group = 128,
+      .sym = true,
+      .act = NIB_ACT_TOKEN,
+      .act_sym = true,
+      .act_float = true}},
     /* Qwen3-FP8 and DeepSeek-V3, Llama-3.1-FP8, AutoFP8 */
     {"fp8",
      "{\"activation_scheme\":\"dynamic\",\"fmt\":\"e4m3\",\"quant_method\":\"fp8\","
@@ -206,6 +244,15 @@ static const writing writings[] = {
      "\"input_activations\":" CT_ARGS("false", "tensor", "null", "false", "null")},
     {{.kind = NIB_PACKING_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN, .act_sym = true},
      "\"input_activations\":" CT_ARGS("true", "token", "null", "true", "null")},
+    {{.kind = NIB_PACKING_CT_PACKED,
+      .bits = 4,
+      .group = 128,
+      .sym = true,
+      .act = NIB_ACT_TOKEN,
+      .act_sym = true,
+      .act_float = true},
+     "\"input_activations\":{\"num_bits\":8,\"type\":\"float\",\"symmetric\":true,\"strategy\":"
+     "\"token\",\"group_size\":null,"},
     {{.kind = NIB_PACKING_FP8, E4M3, .rows = 128, .group = 128},
      "\"activation_scheme\":\"dynamic\",\"fmt\":\"e4m3\",\"modules_to_not_convert\":[\"lm_head\"],"
      "\"weight_block_size\":[128,128]"},
@@ -468,6 +515,18 @@ static const struct {
                                                  "\"channel\"},\"input_activations\":{\"num_bits\":"
                                                  "4,\"strategy\":\"token\",\"dynamic\":true}"),
      "input_activations: 4 bits"},
+    {"compressed-tensors",
+     "{\"format\":\"int-quantized\"," CT_WEIGHTS(
+         "\"weights\":{\"num_bits\":4,\"strategy\":\"channel\"},\"input_activations\":{\"num_"
+         "bits\":"
+         "8,\"type\":\"float\",\"strategy\":\"tensor\",\"dynamic\":false}"),
+     "input_activations: 8 bits, strategy 'tensor'"},
+    {"compressed-tensors",
+     "{\"format\":\"int-quantized\"," CT_WEIGHTS(
+         "\"weights\":{\"num_bits\":4,\"strategy\":\"channel\"},\"input_activations\":{\"num_"
+         "bits\":"
+         "8,\"type\":\"float\",\"strategy\":\"token\",\"dynamic\":true,\"symmetric\":false}"),
+     "floats have no zero point"},
 };
 
 static void refused_by_name(void **state)

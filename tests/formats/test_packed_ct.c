@@ -102,6 +102,8 @@ static const rounded files[] = {
     {"int4_asym_group32_f32", {.kind = NIB_PACKING_CT_PACKED, .bits = 4, .group = 32}},
     {"int4_sym_group32_f32", {.kind = NIB_PACKING_CT_PACKED, .bits = 4, .group = 32, .sym = true}},
     {"int4_sym_group64_bf16", {.kind = NIB_PACKING_CT_PACKED, .bits = 4, .group = 64, .sym = true}},
+    {"int4_sym_group64_bf16",
+     {.kind = NIB_PACKING_CT_INT, .bits = 4, .group = 64, .sym = true, .act = NIB_ACT_TOKEN}},
     {"int8_sym_channel_bf16",
      {.kind = NIB_PACKING_CT_INT, .bits = 8, .sym = true, .act = NIB_ACT_TOKEN}},
     {"int8_sym_channel_f32",
@@ -197,10 +199,10 @@ static void refuses_what_it_cannot_hold(void **state)
     refuse(packed, 48, "whole groups");
     f = packed, f.group = 0, f.desc_act = true;
     refuse(f, 64, "order of columns");
-    f = packed, f.act = NIB_ACT_TOKEN;
-    refuse(f, 64, "int-quantized");
     f = ints, f.sym = false;
     refuse(f, 64, "symmetric");
+    f = ints, f.bits = 4, f.group = 32;
+    refuse(f, 48, "whole groups");
     f = ints, f.act = NIB_ACT_NONE;
     refuse(f, 64, "pack-quantized");
     f = packed, f.group = 0, f.per_tensor = true;
@@ -227,6 +229,39 @@ static void rows_with_their_own_scale_are_refused(void **state)
     assert_int_equal(nib_packing_pack(packed, &l, &v, &err), NIB_EINVAL);
     param[1] = (nib_block_param){.d = 1, .zero = 127};
     assert_int_equal(nib_packing_pack(packed, &l, &v, &err), NIB_ENUMERIC);
+}
+
+/* A byte has room for codes that 4 bits have not. */
+static void codes_of_fewer_bits_are_within_them(void **state)
+{
+    (void)state;
+    static uint8_t code[64], packed[256];
+    float w[64];
+    nib_err err;
+    nib_buf work = {0};
+    nib_block_param param[4];
+    for (size_t i = 0; i < 4; i++) param[i] = (nib_block_param){.d = 1, .zero = 8};
+    for (size_t i = 0; i < sizeof code; i++) code[i] = (uint8_t)(i & 15);
+    const nib_packing_values v = {.code = code, .param = param};
+    const nib_packed_parts l = make((nib_packing){.kind = NIB_PACKING_CT_INT,
+                                                  .bits = 4,
+                                                  .group = 16,
+                                                  .sym = true,
+                                                  .scale_type = NIB_F32,
+                                                  .act = NIB_ACT_TOKEN},
+                                    2, 32);
+    assert_int_equal(l.bytes, 64 + 4 * 4);
+    assert_int_equal(nib_packing_pack(packed, &l, &v, &err), NIB_OK);
+    assert_int_equal((int8_t)packed[0], -8);
+    assert_int_equal(nib_packing_unpack(w, &l, packed, &work, &err), NIB_OK);
+    for (int i = 0; i < 64; i++) assert_true(w[i] == (float)((i & 15) - 8));
+    const int bad[] = {-9, 8, 127, -128};
+    for (size_t i = 0; i < 4; i++) {
+        packed[40] = (uint8_t)bad[i];
+        assert_int_equal(nib_packing_unpack(w, &l, packed, &work, &err), NIB_EFORMAT);
+        if (!strstr(err.msg, "row 1 ")) fail_msg("%s", err.msg);
+    }
+    nib_buf_free(&work);
 }
 
 static void refuses_bad_ranges(void **state)
@@ -261,6 +296,7 @@ int main(void)
         cmocka_unit_test(rounds_as_the_original),
         cmocka_unit_test(refuses_what_it_cannot_hold),
         cmocka_unit_test(rows_with_their_own_scale_are_refused),
+        cmocka_unit_test(codes_of_fewer_bits_are_within_them),
         cmocka_unit_test(refuses_bad_ranges),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
